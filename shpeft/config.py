@@ -1,0 +1,134 @@
+"""The schema of a run: one YAML for the command line, the app and the run folder."""
+
+from pathlib import Path
+from typing import Any, Literal
+
+import yaml
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
+
+from shpeft.errors import ConfigError, did_you_mean
+
+EMBEDDED = "embedded"
+"""The name of the backbone that ships with shpeft."""
+
+
+class Section(BaseModel):
+    """A part of the configuration: immutable, and unknown keys are errors."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+class BackboneConfig(Section):
+    """Which pretrained model is adapted."""
+
+    name: str = Field(EMBEDDED, description="a timm model name, or 'embedded' for the one that ships with shpeft")
+    weights: str = Field("pretrained", description="'pretrained', 'random', or the path of a local .safetensors file")
+    image_size: int | None = Field(None, ge=16, le=2048, description="side of the square input in pixels")
+
+
+class DatasetConfig(Section):
+    """Which images, and how they are split."""
+
+    source: str = Field("phantom:fundus", description="a folder, 'medmnist:NAME' or 'phantom:NAME'")
+    val_fraction: float = Field(0.2, gt=0, lt=1, description="share of the training images kept for validation")
+    test_fraction: float = Field(0.2, gt=0, lt=1, description="share kept for testing where no split is given")
+    on_unreadable: Literal["skip", "refuse"] = Field("skip", description="what to do with damaged images")
+
+
+class SelectionConfig(Section):
+    """How the weights are scored and how many may move."""
+
+    budget: int | float = Field(1e-4, gt=0, description="a share of the backbone's weights (below 1) or a count")
+    score: Literal["hybrid", "gradient", "fisher", "magnitude", "wanda", "random"] = Field("hybrid")
+    formula: Literal["product", "sum", "quota"] = Field("product", description="how the hybrid joins its halves")
+    norm: Literal["l1", "l2"] = Field("l1", description="absolute values, or squares")
+    lam: float = Field(0.5, ge=0, le=1, description="weight of the task-agnostic half in sum and quota")
+    normaliser: Literal["mean", "max", "rank"] = Field("mean", description="what the sum divides each half by")
+    scope: str = Field("matrices", pattern=r"^(all|matrices|last:[1-9]\d*)$", description="which weights are eligible")
+    images: int = Field(256, ge=1, description="training images that the scores are estimated on")
+
+    @field_validator("budget", mode="before")
+    @classmethod
+    def _share_or_count(cls, value: Any) -> Any:
+        """1 and above is a count and must be whole; below 1 is a share."""
+        if isinstance(value, float) and value >= 1:
+            if value != int(value):
+                raise ValueError(f"{value} is neither a share below 1 nor a whole number of weights")
+            return int(value)
+        return value
+
+
+class TrainingConfig(Section):
+    """How the selected weights and the head are trained."""
+
+    epochs: int = Field(10, ge=1, le=1000)
+    batch_size: int = Field(16, ge=1, le=4096)
+    lr: float = Field(5e-3, gt=0, description="AdamW's peak learning rate for the selected weights")
+    head_lr: float = Field(1e-3, gt=0, description="AdamW's peak learning rate for the head")
+    weight_decay: float = Field(1e-4, ge=0, description="pulls the selected weights towards their pretrained values")
+    augment: Literal["none", "flip"] = Field("none", description="random horizontal flips of training images")
+
+
+class RunConfig(Section):
+    """Everything that decides a run's result."""
+
+    backbone: BackboneConfig = Field(default_factory=BackboneConfig)
+    dataset: DatasetConfig = Field(default_factory=DatasetConfig)
+    selection: SelectionConfig = Field(default_factory=SelectionConfig)
+    training: TrainingConfig = Field(default_factory=TrainingConfig)
+    seed: int = Field(0, ge=0, le=2**31 - 1)
+    device: str = Field("auto", pattern=r"^(auto|cpu|mps|cuda(:\d+)?)$")
+
+    @classmethod
+    def parse(cls, raw: dict[str, Any]) -> "RunConfig":
+        """Check a nested dictionary.
+
+        Raises:
+            ConfigError: one line for each problem, all of them at once.
+        """
+        try:
+            return cls.model_validate(raw)
+        except ValidationError as error:
+            raise ConfigError(_sentences(error)) from None
+
+    @classmethod
+    def from_yaml(cls, path: str | Path) -> "RunConfig":
+        """Read a configuration file.
+
+        Raises:
+            ConfigError: the file cannot be read, is no YAML mapping, or has wrong values.
+        """
+        try:
+            raw = yaml.safe_load(Path(path).read_text(encoding="utf-8"))
+        except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
+            raise ConfigError(f"The configuration {path} cannot be read: {error}") from None
+        if not isinstance(raw, dict):
+            raise ConfigError(f"The configuration {path} is not a YAML mapping with keys such as 'backbone:'.")
+        return cls.parse(raw)
+
+    def to_yaml(self) -> str:
+        """The configuration as YAML, defaults included, in the schema's order."""
+        return yaml.safe_dump(self.model_dump(mode="json"), sort_keys=False)
+
+
+def _sentences(error: ValidationError) -> str:
+    """Pydantic's list of problems, as one line a problem."""
+    lines = []
+    for problem in error.errors():
+        where = ".".join(str(part) for part in problem["loc"])
+        if problem["type"] == "extra_forbidden":
+            hint = did_you_mean(str(problem["loc"][-1]), _keys(RunConfig))
+            lines.append(f"{where}: there is no such setting. {hint}".rstrip())
+        else:
+            lines.append(f"{where}: {problem['msg']} (found {problem['input']!r})")
+    return "The configuration has problems:\n" + "\n".join(f"- {line}" for line in lines)
+
+
+def _keys(section: type[BaseModel]) -> list[str]:
+    """Every key of the schema, sections included."""
+    keys: list[str] = []
+    for name, field in section.model_fields.items():
+        keys.append(name)
+        if isinstance(field.annotation, type) and issubclass(field.annotation, BaseModel):
+            keys += _keys(field.annotation)
+    return keys

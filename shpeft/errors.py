@@ -1,0 +1,129 @@
+"""The errors that shpeft raises on purpose.
+
+A message says what was asked, what was found, what is allowed and what to do next.
+
+* ShpeftError
+  * ConfigError              a run's configuration; lists all its problems at once
+  * MissingExtra             an optional package is needed; names the extra to install
+  * DatasetError
+    · EmptyDataset           no images, or no class left
+    · UnreadableImage        a file that is not an image, or a damaged one
+    · ClassMismatch          classes of two splits, or of data and model, differ
+    · Leakage                the same case stands in two splits
+  * BackboneError
+    · UnknownBackbone        offers the nearest names
+    · WeightsUnavailable     a file or a hub that could not be reached
+  * SelectionError
+    · EmptySupport           a budget that selects nothing
+  * DeltaError
+    · DeltaFormat            a file that is not a shpeft delta, or a damaged one
+    · BaseMismatch           a delta for other base weights
+  * TrainingError
+    · NonFiniteLoss          the loss became NaN or infinite
+  * DiagnosisError           an upload or a saliency method that cannot be used
+  * RunError                 a run folder that is missing, damaged or unfinished
+
+``Cancelled`` is no error: it is how a progress callback stops work that the user no longer wants.
+"""
+
+from collections.abc import Iterable
+from difflib import get_close_matches
+
+
+class ShpeftError(Exception):
+    """Anything that the person using shpeft can put right."""
+
+
+class ConfigError(ShpeftError):
+    """A run's configuration asks for something that does not exist."""
+
+
+class MissingExtra(ShpeftError):
+    """An optional package is not installed."""
+
+
+class DatasetError(ShpeftError):
+    """A dataset cannot be used."""
+
+
+class EmptyDataset(DatasetError):
+    """There are no images, or fewer than two classes."""
+
+
+class UnreadableImage(DatasetError):
+    """A file cannot be decoded as an image."""
+
+
+class ClassMismatch(DatasetError):
+    """Two lists of classes that must agree differ."""
+
+
+class Leakage(DatasetError):
+    """The same case stands in more than one split."""
+
+
+class BackboneError(ShpeftError):
+    """A backbone cannot be made or used."""
+
+
+class UnknownBackbone(BackboneError):
+    """No backbone has this name."""
+
+
+class WeightsUnavailable(BackboneError):
+    """Pretrained weights could not be read or reached."""
+
+
+class SelectionError(ShpeftError):
+    """Scores and a budget that do not go together."""
+
+
+class EmptySupport(SelectionError):
+    """The budget selects no weight."""
+
+
+class DeltaError(ShpeftError):
+    """A delta cannot be loaded, saved or applied."""
+
+
+class DeltaFormat(DeltaError):
+    """A file is not a valid ``shpeft.delta/1`` file."""
+
+
+class BaseMismatch(DeltaError):
+    """A delta belongs to other base weights than the ones at hand."""
+
+
+class TrainingError(ShpeftError):
+    """Fine-tuning cannot go on."""
+
+
+class NonFiniteLoss(TrainingError):
+    """The loss became NaN or infinite."""
+
+
+class DiagnosisError(ShpeftError):
+    """An image cannot be diagnosed as asked."""
+
+
+class RunError(ShpeftError):
+    """A run folder cannot be used."""
+
+
+class Cancelled(Exception):  # noqa: N818 (it is not an error)
+    """Raised by a progress callback to stop the work; whatever was changed is put back."""
+
+
+def did_you_mean(name: str, known: Iterable[str], count: int = 3) -> str:
+    """A sentence that offers the nearest known names, or lists all when there are few.
+
+    >>> did_you_mean("phantom:fundsu", ["phantom:fundus", "phantom:ultrasound"])
+    'Did you mean phantom:fundus?'
+    """
+    names = sorted(set(known))
+    near = get_close_matches(name, names, n=count, cutoff=0.6)
+    if near:
+        return f"Did you mean {' or '.join(near)}?"
+    if len(names) <= 12:
+        return f"Known: {', '.join(names)}."
+    return ""
