@@ -1,0 +1,197 @@
+"""A folder of class folders, with or without a given split."""
+
+import hashlib
+from collections import Counter
+from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+import numpy as np
+from PIL import Image
+
+from shpeft.datasets.base import Dataset, Split, make_dataset
+from shpeft.datasets.layout import Found, discover, read_groups
+from shpeft.datasets.loading import THREADS
+from shpeft.datasets.splitting import split_off
+from shpeft.errors import EmptyDataset, Leakage, UnreadableImage
+from shpeft.images import open_image
+from shpeft.progress import Progress
+
+
+@dataclass(frozen=True)
+class Files:
+    """Image files, each with the files of its lesion masks."""
+
+    paths: tuple[Path, ...]
+    masks: tuple[tuple[Path, ...], ...]
+
+    def image(self, index: int) -> Image.Image:
+        """The image in RGB at its own size."""
+        return open_image(self.paths[index])
+
+    def mask(self, index: int) -> np.ndarray | None:
+        """The union of the masks drawn for this image, at the image's size; None where there is none."""
+        if not self.masks[index]:
+            return None
+        size = self.image(index).size
+        drawn = [open_image(path).convert("L").resize(size, Image.Resampling.NEAREST) for path in self.masks[index]]
+        return np.any([np.asarray(mask) > 127 for mask in drawn], axis=0)
+
+
+@dataclass(frozen=True)
+class Case:
+    """One readable image of the folder; ``id`` is made of its content."""
+
+    found: Found
+    id: str
+    group: str
+
+
+def load(
+    root: Path,
+    *,
+    seed: int,
+    val_fraction: float,
+    test_fraction: float,
+    on_unreadable: Literal["skip", "refuse"],
+    progress: Progress,
+) -> Dataset:
+    """Open ``root``, decoding every image once to see that it can be.
+
+    Raises:
+        DatasetError: the folder cannot be used; its subclasses say why.
+    """
+    layout = discover(root)
+    warnings = list(layout.warnings)
+    digests = _read_all(root, layout.files, progress)
+    unreadable = [[file.name, digest[1]] for file, digest in zip(layout.files, digests, strict=True) if digest[1]]
+    if unreadable and on_unreadable == "refuse":
+        raise UnreadableImage(_refusal(root, unreadable))
+    groups = read_groups(root, warnings)
+    cases = [
+        Case(file, digest[0], _opaque(groups[file.name]) if file.name in groups else digest[0])
+        for file, digest in zip(layout.files, digests, strict=True)
+        if not digest[1]
+    ]
+    if groups and (alone := sum(case.found.name not in groups for case in cases)):
+        warnings.append(f"manifest.csv does not list {alone} of the images; each of them is a group of its own.")
+    _check_classes(root, layout.classes, cases, len(unreadable))
+    cases = _without_copies(cases, warnings)
+    given = {name: [case for case in cases if case.found.split == name] for name in layout.splits}
+    _check_leakage(given)
+    splits, rule = _split(given, layout.classes, seed, val_fraction, test_fraction)
+    return make_dataset(root.resolve().name, splits, rule, unreadable=unreadable, warnings=warnings)
+
+
+def _read_all(root: Path, files: Sequence[Found], progress: Progress) -> list[tuple[str, str]]:
+    """For each file: the id made of its content, and why it cannot be read ('' when it can)."""
+
+    def read(file: Found) -> tuple[str, str]:
+        try:
+            data = file.path.read_bytes()
+            open_image(data)
+        except OSError as error:
+            return "", str(error.strerror or error)
+        except UnreadableImage as error:
+            return "", str(error).removeprefix("the uploaded file ").rstrip(".")
+        return hashlib.sha256(data).hexdigest()[:12], ""
+
+    digests = []
+    with ThreadPoolExecutor(THREADS, thread_name_prefix="verify") as pool:
+        try:
+            for digest in pool.map(read, files):
+                digests.append(digest)
+                progress("Checking images", len(digests), len(files))
+        finally:
+            pool.shutdown(cancel_futures=True)
+    return digests
+
+
+def _split(
+    given: dict[str, list[Case]], classes: tuple[str, ...], seed: int, val_fraction: float, test_fraction: float
+) -> tuple[list[Split], str]:
+    """Train, val and test, taking from train what the folder does not give; and the sentence that says how."""
+    parts = dict(given)
+    drawn = {"test": test_fraction, "val": val_fraction}
+    rules = []
+    for name, fraction in drawn.items():
+        if name in parts:
+            rules.append(f"{name} as given by the folder")
+            continue
+        train = parts["train"]
+        labels = [classes.index(case.found.label) for case in train]
+        stay, leave = split_off(labels, [case.group for case in train], fraction, seed, classes)
+        parts["train"], parts[name] = [train[row] for row in stay], [train[row] for row in leave]
+        rules.append(f"{name} is {fraction:.0%} of train, stratified by class, whole groups, seed {seed}")
+    return [_as_split(name, parts[name], classes) for name in ("train", "val", "test")], "; ".join(rules) + "."
+
+
+def _as_split(name: str, cases: Sequence[Case], classes: tuple[str, ...]) -> Split:
+    return Split(
+        name=name,
+        classes=classes,
+        labels=tuple(classes.index(case.found.label) for case in cases),
+        ids=tuple(case.id for case in cases),
+        groups=tuple(case.group for case in cases),
+        source=Files(tuple(case.found.path for case in cases), tuple(case.found.masks for case in cases)),
+    )
+
+
+def _check_classes(root: Path, classes: Sequence[str], cases: Sequence[Case], damaged: int) -> None:
+    """Every class must still have an image in every split that the folder gives."""
+    left = Counter((case.found.split, case.found.label) for case in cases)
+    for split in dict.fromkeys(case.found.split for case in cases):
+        for name in classes:
+            if not left[split, name]:
+                raise EmptyDataset(
+                    f"The class '{name}' of '{root.name}' has no readable image in {split}"
+                    f" ({damaged} files of the dataset are damaged). Repair or replace them, or remove the class."
+                )
+    if not cases:
+        raise EmptyDataset(
+            f"None of the {damaged} image files of '{root.name}' can be read. Check how they were copied."
+        )
+
+
+def _without_copies(cases: Sequence[Case], warnings: list[str]) -> list[Case]:
+    """One case for each content within a split; a content under two labels is dropped altogether."""
+    labels: dict[str, set[str]] = {}
+    for case in cases:
+        labels.setdefault(case.id, set()).add(case.found.label)
+    agreed = [case for case in cases if len(labels[case.id]) == 1]
+    kept = list({(case.found.split, case.id): case for case in reversed(agreed)}.values())[::-1]
+    if len(agreed) < len(cases):
+        warnings.append(f"{len(cases) - len(agreed)} images stand under two labels with the same content; left out.")
+    if len(kept) < len(agreed):
+        warnings.append(f"{len(agreed) - len(kept)} images are exact copies of others in their split; left out.")
+    return kept
+
+
+def _check_leakage(given: dict[str, list[Case]]) -> None:
+    """No image and no group may stand in two of the given splits."""
+    homes: dict[str, Case] = {}
+    for name, cases in given.items():
+        for case in cases:
+            for key, what in ((case.id, "the same image"), (case.group, "the same group of manifest.csv")):
+                first = homes.setdefault(key, case)
+                if first.found.split != name:
+                    raise Leakage(
+                        f"'{first.found.name}' and '{case.found.name}' are {what}, but stand in {first.found.split}"
+                        f" and {name}: the test would be flattered. Move or remove one of them."
+                    )
+
+
+def _refusal(root: Path, unreadable: Sequence[Sequence[str]]) -> str:
+    shown = "; ".join(f"{name} ({reason})" for name, reason in unreadable[:5])
+    more = f" and {len(unreadable) - 5} more" if len(unreadable) > 5 else ""
+    return (
+        f"{len(unreadable)} image files of '{root.name}' cannot be read: {shown}{more}."
+        " Repair or remove them, or set on_unreadable to 'skip' to go on without them."
+    )
+
+
+def _opaque(group: str) -> str:
+    """A group's name may be a patient's: only its digest is kept."""
+    return hashlib.sha256(group.encode()).hexdigest()[:12]

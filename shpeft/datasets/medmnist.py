@@ -1,0 +1,145 @@
+"""MedMNIST+ through its own package: standard tasks with official splits, from 28 to 224 pixels."""
+
+import hashlib
+import importlib
+import os
+import socket
+from dataclasses import dataclass
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+import numpy as np
+from PIL import Image
+
+from shpeft.datasets.base import Dataset, Split, make_dataset
+from shpeft.errors import DatasetError, MissingExtra, did_you_mean
+from shpeft.progress import Progress
+
+TITLES = {
+    "pathmnist": ("Colon pathology", "histopathology"),
+    "dermamnist": ("Pigmented skin lesions", "dermoscopy"),
+    "octmnist": ("Retinal optical coherence tomography", "oct"),
+    "pneumoniamnist": ("Pneumonia in children's chest X-rays", "chest x-ray"),
+    "retinamnist": ("Severity of diabetic retinopathy", "fundus"),
+    "breastmnist": ("Breast ultrasound", "ultrasound"),
+    "bloodmnist": ("Blood cells under the microscope", "microscopy"),
+    "tissuemnist": ("Kidney cortex cells under the microscope", "microscopy"),
+    "organamnist": ("Abdominal organs in CT, axial", "ct"),
+    "organcmnist": ("Abdominal organs in CT, coronal", "ct"),
+    "organsmnist": ("Abdominal organs in CT, sagittal", "ct"),
+}
+"""The tasks with one image and one label a case. ChestMNIST has many labels a case; the 3D sets have no images."""
+
+SIZES = (28, 64, 128, 224)
+
+HOST = "zenodo.org"
+
+
+@dataclass(frozen=True)
+class Arrays:
+    """Images held as one array, (N, H, W) or (N, H, W, 3) uint8."""
+
+    images: np.ndarray
+
+    def image(self, index: int) -> Image.Image:
+        """The image in RGB at its own size."""
+        return Image.fromarray(np.asarray(self.images[index])).convert("RGB")
+
+    def mask(self, index: int) -> None:
+        """MedMNIST has no lesion masks."""
+        return
+
+
+def known() -> list[dict[str, Any]]:
+    """For listing, without the package."""
+    return [
+        {"source": f"medmnist:{name}", "title": title, "kind": "medmnist", "modality": modality, "classes": []}
+        for name, (title, modality) in TITLES.items()
+    ]
+
+
+def load(spec: str, *, seed: int, progress: Progress) -> Dataset:
+    """Open ``NAME`` or ``NAME@SIZE`` (224 when not given), downloading it when it is not there yet.
+
+    Raises:
+        DatasetError: unknown name or size, no network, or a damaged file.
+        MissingExtra: the package medmnist is not installed.
+    """
+    name, size = _parse(spec)
+    package = _package()
+    info = package.INFO[name]
+    root = Path(os.environ.get("MEDMNIST_ROOT") or Path.home() / ".medmnist")
+    file = root / f"{name}{'' if size == 28 else f'_{size}'}.npz"
+    progress(f"Opening {file.name}", 0, 3)
+    if not file.exists():
+        _preflight(name, file)
+        root.mkdir(parents=True, exist_ok=True)
+    constructor = getattr(package, info["python_class"])
+    classes = tuple(str(info["label"][str(index)]) for index in range(len(info["label"])))
+    splits = []
+    for done, split in enumerate(("train", "val", "test"), start=1):
+        try:
+            data = constructor(split=split, root=str(root), size=size, download=not file.exists())
+        except Exception as error:  # the package raises RuntimeError for all, numpy anything on a damaged file
+            raise DatasetError(
+                f"'medmnist:{spec}' cannot be opened from {file.name}: {str(error).strip() or type(error).__name__}."
+                " If the file was cut off while downloading, delete it and try again."
+            ) from None
+        splits.append(_as_split(split, data.imgs, data.labels, classes, f"{name}{size}"))
+        progress(f"Opening {file.name}", done, 3)
+    return make_dataset(
+        f"medmnist:{name}@{size}",
+        splits,
+        "train, val and test as published by MedMNIST.",
+        modality=TITLES[name][1],
+        notice=f"MedMNIST, {info['license']}. Research use only.",
+    )
+
+
+def _parse(spec: str) -> tuple[str, int]:
+    name, _, size = spec.strip().lower().partition("@")
+    if name not in TITLES:
+        found = "has several labels a case" if name == "chestmnist" else "is not a 2D task of MedMNIST"
+        raise DatasetError(f"'medmnist:{name}' {found}. {did_you_mean(name, TITLES)}")
+    if size and (not size.isdigit() or int(size) not in SIZES):
+        sizes = ", ".join(str(known) for known in SIZES)
+        raise DatasetError(f"'medmnist:{spec}' asks for the size '{size}'; MedMNIST has {sizes}.")
+    return name, int(size or 224)
+
+
+def _package() -> ModuleType:
+    try:
+        return importlib.import_module("medmnist")
+    except ImportError:
+        raise MissingExtra(
+            "MedMNIST needs the package 'medmnist', which is not installed. Install it with: pip install"
+            " 'shpeft[medmnist]'"
+        ) from None
+
+
+def _preflight(name: str, file: Path, timeout: float = 3.0) -> None:
+    """Fail within seconds where there is no network, instead of hanging in a download."""
+    try:
+        socket.create_connection((HOST, 443), timeout=timeout).close()
+    except OSError as error:
+        raise DatasetError(
+            f"'medmnist:{name}' is not on this machine yet, and {HOST} cannot be reached ({error}). Connect to the"
+            f" network, or copy {file.name} into {file.parent}, or use a folder or 'phantom:fundus'."
+        ) from None
+
+
+def _as_split(split: str, images: np.ndarray, labels: np.ndarray, classes: tuple[str, ...], stem: str) -> Split:
+    images, labels = np.asarray(images), np.asarray(labels)
+    flat = labels.reshape(len(labels), -1)
+    if images.dtype != np.uint8 or len(images) != len(flat) or flat.shape[1:] != (1,) or not len(images):
+        raise DatasetError(f"{stem}.npz does not hold 8-bit images with one label each; delete it and try again.")
+    if flat.min() < 0 or flat.max() >= len(classes):
+        raise DatasetError(f"{stem}.npz has labels outside 0..{len(classes) - 1}; delete it and try again.")
+    ids = tuple(_content_id(image, stem, split, row) for row, image in enumerate(images))
+    return Split(split, classes, tuple(int(label) for label in flat[:, 0]), ids, ids, Arrays(images))
+
+
+def _content_id(image: np.ndarray, stem: str, split: str, row: int) -> str:
+    """Opaque, and different for exact copies within the published splits, which stay as published."""
+    return hashlib.sha256(f"{stem} {split} {row} ".encode() + image.tobytes()).hexdigest()[:12]

@@ -1,0 +1,184 @@
+"""Colour photographs of the retina: healthy, with haemorrhages (dark), or with hard exudates (bright)."""
+
+from dataclasses import dataclass
+
+import numpy as np
+from scipy.ndimage import gaussian_filter
+
+from shpeft.datasets.phantoms.texture import Canvas, Point, bell, grid, noise, outline, smoothstep
+
+CLASSES = ("healthy", "haemorrhages", "exudates")
+
+TONES = np.array(
+    [[0.80, 0.42, 0.20], [0.62, 0.36, 0.17], [0.88, 0.56, 0.42], [0.62, 0.55, 0.47], [0.62, 0.24, 0.09]],
+    dtype=np.float32,
+)
+"""Backgrounds met in screening: orange, brown, pink, hazy grey, dark red."""
+
+
+@dataclass(frozen=True)
+class Eye:
+    """Where things are, in units in which the picture reaches from -1 to 1."""
+
+    centre: Point
+    radius: float
+    side: int  # +1: the optic disc is on the right
+    disc: Point
+    macula: Point
+
+    def place(self, rng: np.random.Generator, near: Point, spread: float) -> Point:
+        """A spot on the retina around ``near``, off the optic disc."""
+        for _ in range(20):
+            spot = (near[0] + spread * rng.standard_normal(), near[1] + spread * rng.standard_normal())
+            inside = np.hypot(spot[0] - self.centre[0], spot[1] - self.centre[1]) < 0.82 * self.radius
+            on_disc = np.hypot(spot[0] - self.disc[0], spot[1] - self.disc[1]) < 0.22 * self.radius
+            if inside and not on_disc and max(abs(spot[0]), abs(spot[1])) < 0.93:
+                return spot
+        return self.macula
+
+
+def draw(rng: np.random.Generator, label: int, size: int, difficulty: float) -> tuple[np.ndarray, np.ndarray]:
+    """One photograph, uint8 (size, size, 3), and where its lesions are, bool (size, size)."""
+    eye = _anatomy(rng)
+    image = _background(rng, eye, size)
+    _vessels(rng, eye, image)
+    _lookalikes(rng, eye, image, difficulty)
+    mask = np.zeros((size, size), dtype=bool)
+    if label == 1:
+        mask = _haemorrhages(rng, eye, image, difficulty)
+    elif label == 2:
+        mask = _exudates(rng, eye, image, difficulty)
+    return _camera(rng, eye, image), mask
+
+
+def _anatomy(rng: np.random.Generator) -> Eye:
+    side = 1 if rng.random() < 0.5 else -1
+    radius = float(rng.uniform(0.88, 1.14))
+    centre = (float(rng.normal(0, 0.02)), float(rng.normal(0, 0.02)))
+    macula = (centre[0] - side * float(rng.uniform(-0.08, 0.3)), centre[1] + float(rng.normal(0, 0.06)))
+    disc = (macula[0] + side * float(rng.uniform(0.62, 0.74)) * radius, macula[1] - float(rng.uniform(-0.04, 0.1)))
+    return Eye(centre, radius, side, disc, macula)
+
+
+def _background(rng: np.random.Generator, eye: Eye, size: int) -> np.ndarray:
+    """Retina, macula and optic disc without vessels: float32 (size, size, 3)."""
+    x, y = grid(size)
+    tone = rng.dirichlet(np.full(len(TONES), 0.35)).astype(np.float32) @ TONES
+    distance = np.hypot(x - eye.centre[0], y - eye.centre[1]) / eye.radius
+    slope = rng.normal(0, 0.1, 2)
+    light = 1.05 - rng.uniform(0.15, 0.5) * distance**2.5 + slope[0] * x + slope[1] * y
+    light += 0.04 * noise(rng, size, 5) + 0.02 * noise(rng, size, 22)
+    image = tone * light[..., None]
+    image += rng.uniform(0.005, 0.04) * noise(rng, size, 14, 30)[..., None] * np.array([1.0, 0.5, 0.2], np.float32)
+    shade = rng.uniform(0.15, 0.45) * bell(size, eye.macula, 0.13 * eye.radius)
+    image *= 1 - shade[..., None] * np.array([0.8, 1.0, 1.0], np.float32)
+    tall = rng.uniform(0.95, 1.15)
+    off = np.hypot(x - eye.disc[0], (y - eye.disc[1]) / tall) / (eye.radius * rng.uniform(0.125, 0.16))
+    pale = np.minimum(1, tone * 0.35 + rng.uniform(0.75, 1.0) * np.array([0.72, 0.58, 0.36], np.float32))
+    rim = (1 - smoothstep(off, 0.75, 1.15))[..., None] * rng.uniform(0.7, 0.95)
+    image += rim * (pale - image)
+    image += (1 - smoothstep(off, 0.2, 0.6))[..., None] * np.array([0.08, 0.12, 0.12], np.float32)
+    return image
+
+
+def _vessels(rng: np.random.Generator, eye: Eye, image: np.ndarray) -> None:
+    """Arteries and veins that leave the disc, bend around the macula and branch."""
+    for thick, absorbed in ((0.021, (0.25, 0.48, 0.45)), (0.027, (0.38, 0.62, 0.5))):
+        canvas = Canvas(len(image))
+        for up in (-1, 1):
+            arcade = np.pi / 2 * up + eye.side * up * rng.uniform(-0.3, 0.25)
+            _vessel(rng, canvas, eye.disc, arcade, eye.side * up * rng.uniform(0.75, 1.15), thick * eye.radius, 1.9, 2)
+            nasal = (np.pi / 2 - eye.side * rng.uniform(0.5, 1.1)) * up
+            _vessel(rng, canvas, eye.disc, nasal, rng.normal(0, 0.3), 0.7 * thick * eye.radius, 0.9, 1)
+        strength = rng.uniform(0.55, 1.0) * np.array(absorbed, np.float32)
+        image *= 1 - canvas.coverage()[..., None] * strength
+
+
+def _vessel(
+    rng: np.random.Generator,
+    canvas: Canvas,
+    start: Point,
+    heading: float,
+    bend: float,
+    width: float,
+    length: float,
+    branches: int,
+) -> None:
+    """One vessel as a wandering path that thins out, and its branches; ``bend`` in radians per unit of length."""
+    steps = max(6, round(length / 0.05))
+    headings = heading + bend * np.linspace(0, length, steps) + np.cumsum(rng.normal(0, 0.09, steps))
+    path = np.stack([np.cos(headings), np.sin(headings)], axis=1).cumsum(axis=0) * (length / steps) + start
+    points = [start, *map(tuple, path.tolist())]
+    for piece in range(3):
+        first, last = piece * steps // 3, (piece + 1) * steps // 3
+        canvas.line(points[first : last + 1], width * (1 - 0.25 * piece))
+    if branches:
+        for where in rng.uniform(0.15, 0.85, 4):
+            at = int(where * steps)
+            turn = rng.choice((-1, 1)) * rng.uniform(0.4, 0.9)
+            reach = length * rng.uniform(0.3, 0.5)
+            _vessel(rng, canvas, points[at], headings[at] + turn, -turn * 0.8, width * 0.55, reach, branches - 1)
+
+
+def _haemorrhages(rng: np.random.Generator, eye: Eye, image: np.ndarray, difficulty: float) -> np.ndarray:
+    """Dots and blots of blood."""
+    canvas = Canvas(len(image))
+    near = eye.place(rng, eye.macula, 0.3)
+    for _ in range(round(rng.uniform(6, 14) / (1 + 0.5 * difficulty))):
+        radius = eye.radius * rng.uniform(0.016, 0.045)
+        radii = (radius, radius * rng.uniform(0.6, 1.0))
+        canvas.polygon(outline(rng, eye.place(rng, near, 0.28), radii, rng.uniform(0, 3.1), 0.25))
+    covered = canvas.coverage()
+    strength = rng.uniform(0.6, 0.95) / (1 + 0.25 * difficulty)
+    image *= 1 - strength * covered[..., None] * np.array([0.55, 0.85, 0.8], np.float32)
+    return covered > 0.4
+
+
+def _exudates(rng: np.random.Generator, eye: Eye, image: np.ndarray, difficulty: float) -> np.ndarray:
+    """Small sharp deposits of fat, in rings and clusters."""
+    canvas = Canvas(len(image))
+    for _ in range(rng.integers(1, 3)):
+        near = eye.place(rng, eye.macula, 0.25)
+        ring = eye.radius * rng.uniform(0.06, 0.16)
+        for angle in rng.uniform(0, 6.3) + np.cumsum(
+            rng.exponential(0.5, round(rng.uniform(6, 14) / (1 + 0.5 * difficulty)))
+        ):
+            reach = ring * rng.normal(1, 0.15)
+            spot = (near[0] + reach * np.cos(angle), near[1] + reach * np.sin(angle))
+            radius = eye.radius * rng.uniform(0.01, 0.026)
+            canvas.polygon(outline(rng, spot, (radius, radius * 0.8), angle, 0.25, 14))
+    covered = canvas.coverage()
+    strength = rng.uniform(0.6, 0.95) / (1 + 0.25 * difficulty)
+    image += strength * covered[..., None] * (np.array([0.98, 0.86, 0.5], np.float32) - image)
+    return covered > 0.4
+
+
+def _lookalikes(rng: np.random.Generator, eye: Eye, image: np.ndarray, difficulty: float) -> None:
+    """What any eye may have: soft pale drusen, soft dark pigment, and a reflection."""
+    size = len(image)
+    pale, dark = Canvas(size), Canvas(size)
+    for _ in range(rng.poisson(2 * difficulty)):
+        radius = eye.radius * rng.uniform(0.012, 0.03)
+        pale.polygon(outline(rng, eye.place(rng, eye.macula, 0.3), (radius, radius), 0, 0.1, 14))
+    for _ in range(rng.poisson(1.5 * difficulty)):
+        radius = eye.radius * rng.uniform(0.015, 0.04)
+        dark.polygon(outline(rng, eye.place(rng, eye.macula, 0.4), (radius, radius * 0.7), rng.uniform(0, 3), 0.15, 14))
+    soft = 0.012 * size / 2
+    light = gaussian_filter(pale.coverage(), soft)[..., None]
+    image += rng.uniform(0.3, 0.6) * light * (np.array([0.9, 0.72, 0.4], np.float32) - image)
+    image *= 1 - rng.uniform(0.3, 0.55) * gaussian_filter(dark.coverage(), soft)[..., None]
+    if rng.random() < 0.3:
+        glare = bell(size, eye.place(rng, eye.centre, 0.5), rng.uniform(0.06, 0.2))
+        image += rng.uniform(0.04, 0.14) * glare[..., None] * np.array([0.8, 1.0, 1.1], np.float32)
+
+
+def _camera(rng: np.random.Generator, eye: Eye, image: np.ndarray) -> np.ndarray:
+    """Field of view, exposure, focus and sensor noise."""
+    size = len(image)
+    x, y = grid(size)
+    image = gaussian_filter(image, (*(rng.uniform(0.25, 0.8) * size / 128,) * 2, 0))
+    image = np.clip(image, 0, None) ** rng.uniform(0.85, 1.25) * rng.uniform(0.75, 1.1)
+    image += rng.uniform(0.004, 0.018) * rng.standard_normal(image.shape, dtype=np.float32)
+    distance = np.hypot(x - eye.centre[0], y - eye.centre[1]) / eye.radius
+    seen = (1 - smoothstep(distance, 0.985, 1.0)) * (np.abs(y) < rng.uniform(0.9, 1.3))
+    return np.round(255 * np.clip(image * seen[..., None], 0, 1)).astype(np.uint8)

@@ -1,0 +1,80 @@
+"""What the modalities are painted with: noise, blobs and soft edges on a square of side 2 around the origin."""
+
+from collections.abc import Sequence
+from functools import lru_cache
+
+import numpy as np
+from PIL import Image, ImageDraw
+
+Point = tuple[float, float]
+
+
+@lru_cache(maxsize=8)
+def grid(size: int) -> tuple[np.ndarray, np.ndarray]:
+    """x and y of each pixel's centre in -1..1, float32 (size, size), not to be written to."""
+    line = ((np.arange(size, dtype=np.float32) + 0.5) * 2 / size - 1).astype(np.float32)
+    x, y = np.meshgrid(line, line)
+    x.flags.writeable = y.flags.writeable = False
+    return x, y
+
+
+def noise(rng: np.random.Generator, size: int, columns: float, rows: float | None = None) -> np.ndarray:
+    """Smooth noise with about ``columns`` x ``rows`` bumps: mean 0, deviation about 1, float32 (size, size)."""
+    height, width = (max(2, round(count)) + 2 for count in (rows or columns, columns))
+    coarse = rng.standard_normal((height, width), dtype=np.float32)
+    box = (1, 1, width - 1, height - 1)
+    return np.asarray(Image.fromarray(coarse).resize((size, size), Image.Resampling.BICUBIC, box=box)) * 1.3
+
+
+def smoothstep(values: np.ndarray, low: float, high: float) -> np.ndarray:
+    """0 below ``low``, 1 above ``high``, smooth between."""
+    t = np.clip((values - low) / (high - low), 0, 1)
+    return t * t * (3 - 2 * t)
+
+
+def bell(size: int, centre: Point, radius: float) -> np.ndarray:
+    """A Gaussian bump of height 1 whose deviation is ``radius``."""
+    x, y = grid(size)
+    return np.exp(-((x - centre[0]) ** 2 + (y - centre[1]) ** 2) / (2 * radius**2))
+
+
+def outline(
+    rng: np.random.Generator, centre: Point, radii: Point, tilt: float, roughness: float, corners: int = 28
+) -> list[Point]:
+    """The corners of an ellipse whose radius wanders by about ``roughness`` (0 is smooth, 0.3 ragged)."""
+    angles = np.linspace(0, 2 * np.pi, corners, endpoint=False)
+    waves = np.arange(2, 9)
+    heights = rng.standard_normal(len(waves)) / waves**0.7
+    wander = 1 + roughness * np.cos(angles[:, None] * waves + rng.uniform(0, 6.3, len(waves))) @ heights
+    across, along = radii[0] * wander * np.cos(angles), radii[1] * wander * np.sin(angles)
+    x = centre[0] + across * np.cos(tilt) - along * np.sin(tilt)
+    y = centre[1] + across * np.sin(tilt) + along * np.cos(tilt)
+    return list(zip(x.tolist(), y.tolist(), strict=True))
+
+
+class Canvas:
+    """Shapes drawn at four times the resolution, so that edges are soft."""
+
+    OVER = 4
+
+    def __init__(self, size: int) -> None:
+        self.size = size
+        self._image = Image.new("L", (size * self.OVER, size * self.OVER))
+        self._draw = ImageDraw.Draw(self._image)
+
+    def polygon(self, points: Sequence[Point], strength: float = 1.0) -> None:
+        """Fill a polygon."""
+        self._draw.polygon(self._scaled(points), fill=round(255 * strength))
+
+    def line(self, points: Sequence[Point], width: float, strength: float = 1.0) -> None:
+        """Draw a line of ``width`` in the square's units."""
+        pixels = max(1, round(width * self.size * self.OVER / 2))
+        self._draw.line(self._scaled(points), fill=round(255 * strength), width=pixels, joint="curve")
+
+    def coverage(self) -> np.ndarray:
+        """How much of each pixel is covered: float32 (size, size) in 0..1."""
+        return np.asarray(self._image.reduce(self.OVER), dtype=np.float32) / 255
+
+    def _scaled(self, points: Sequence[Point]) -> list[Point]:
+        factor = self.size * self.OVER / 2
+        return [((x + 1) * factor, (y + 1) * factor) for x, y in points]

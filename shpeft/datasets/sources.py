@@ -1,0 +1,66 @@
+"""The one door to every dataset: a word such as ``phantom:fundus``, or a folder."""
+
+from pathlib import Path
+from typing import Any, Literal
+
+from shpeft.datasets import folder, medmnist, phantoms
+from shpeft.datasets.base import Dataset
+from shpeft.errors import DatasetError, did_you_mean
+from shpeft.progress import Progress, silent
+
+
+def load_dataset(
+    source: str | Path,
+    *,
+    seed: int = 0,
+    val_fraction: float = 0.2,
+    test_fraction: float = 0.2,
+    on_unreadable: Literal["skip", "refuse"] = "skip",
+    progress: Progress = silent,
+) -> Dataset:
+    """Open a dataset.
+
+    Args:
+        source: a folder of class folders, ``medmnist:NAME[@SIZE]``, or ``phantom:NAME[?option=value&...]``.
+        seed: decides which cases are kept for validation and, where no split is given, for testing.
+        val_fraction: share of the training cases kept for validation where no validation split is given.
+        test_fraction: share of all cases kept for testing where no test split is given.
+        on_unreadable: name damaged images in the card and go on, or refuse the dataset.
+        progress: called with the number of images read.
+
+    Raises:
+        DatasetError: the source is unknown, empty, damaged, of one class only, or its splits do not fit together.
+        MissingExtra: MedMNIST's package is not installed.
+    """
+    for name, value in (("val_fraction", val_fraction), ("test_fraction", test_fraction)):
+        if not 0 < value < 1:
+            raise DatasetError(f"{name} is {value}; it must be more than 0 and less than 1, for example 0.2.")
+    kind, colon, name = str(source).partition(":")
+    if colon and kind == "phantom":
+        return phantoms.load(name, seed=seed, val_fraction=val_fraction)
+    if colon and kind == "medmnist":
+        return medmnist.load(name, seed=seed, progress=progress)
+    if not str(source).strip():
+        raise DatasetError(f"No dataset is named. Give a folder, or one of: {', '.join(_words())}.")
+    if not Path(source).expanduser().exists():
+        hint = did_you_mean(str(source), _words()) if colon or "/" not in str(source) else ""
+        raise DatasetError(
+            f"There is no dataset '{source}': no such folder here, and no built-in source of that name. {hint}".strip()
+        )
+    return folder.load(
+        Path(source).expanduser(),
+        seed=seed,
+        val_fraction=val_fraction,
+        test_fraction=test_fraction,
+        on_unreadable=on_unreadable,
+        progress=progress,
+    )
+
+
+def known_sources() -> list[dict[str, Any]]:
+    """The built-in sources, for listing: source, title, kind, modality, classes (empty where only loading tells)."""
+    return [*phantoms.known(), *medmnist.known()]
+
+
+def _words() -> list[str]:
+    return [entry["source"] for entry in known_sources()]
