@@ -10,10 +10,17 @@ from shpeft.datasets.phantoms.texture import Canvas, Point, bell, grid, noise, o
 CLASSES = ("healthy", "haemorrhages", "exudates")
 
 TONES = np.array(
-    [[0.80, 0.42, 0.20], [0.62, 0.36, 0.17], [0.88, 0.56, 0.42], [0.62, 0.55, 0.47], [0.62, 0.24, 0.09]],
+    [
+        [0.80, 0.42, 0.18],
+        [0.60, 0.34, 0.13],
+        [0.90, 0.55, 0.40],
+        [0.60, 0.52, 0.42],
+        [0.60, 0.22, 0.07],
+        [0.74, 0.50, 0.16],
+    ],
     dtype=np.float32,
 )
-"""Backgrounds met in screening: orange, brown, pink, hazy grey, dark red."""
+"""Backgrounds met in screening: orange, brown, pink, hazy grey, dark red, yellow."""
 
 
 @dataclass(frozen=True)
@@ -69,12 +76,12 @@ def _background(rng: np.random.Generator, eye: Eye, size: int) -> np.ndarray:
     light = 1.05 - rng.uniform(0.15, 0.5) * distance**2.5 + slope[0] * x + slope[1] * y
     light += 0.04 * noise(rng, size, 5) + 0.02 * noise(rng, size, 22)
     image = tone * light[..., None]
-    image += rng.uniform(0.005, 0.04) * noise(rng, size, 14, 30)[..., None] * np.array([1.0, 0.5, 0.2], np.float32)
+    image += rng.uniform(0.0, 0.02) * noise(rng, size, 14, 24)[..., None] * np.array([1.0, 0.5, 0.2], np.float32)
     shade = rng.uniform(0.15, 0.45) * bell(size, eye.macula, 0.13 * eye.radius)
     image *= 1 - shade[..., None] * np.array([0.8, 1.0, 1.0], np.float32)
     tall = rng.uniform(0.95, 1.15)
     off = np.hypot(x - eye.disc[0], (y - eye.disc[1]) / tall) / (eye.radius * rng.uniform(0.125, 0.16))
-    pale = np.minimum(1, tone * 0.35 + rng.uniform(0.75, 1.0) * np.array([0.72, 0.58, 0.36], np.float32))
+    pale = np.minimum(1, tone * 0.35 + rng.uniform(0.8, 1.05) * np.array([0.8, 0.66, 0.42], np.float32))
     rim = (1 - smoothstep(off, 0.75, 1.15))[..., None] * rng.uniform(0.7, 0.95)
     image += rim * (pale - image)
     image += (1 - smoothstep(off, 0.2, 0.6))[..., None] * np.array([0.08, 0.12, 0.12], np.float32)
@@ -82,42 +89,47 @@ def _background(rng: np.random.Generator, eye: Eye, size: int) -> np.ndarray:
 
 
 def _vessels(rng: np.random.Generator, eye: Eye, image: np.ndarray) -> None:
-    """Arteries and veins that leave the disc, bend around the macula and branch."""
-    for thick, absorbed in ((0.021, (0.25, 0.48, 0.45)), (0.027, (0.38, 0.62, 0.5))):
+    """Arteries and veins that leave the disc, bend around the macula, and branch twice."""
+    side = np.array([1, -1, 1, -1])  # below and above; the first two are the arcades, the others run to the nose
+    for thick, absorbed in ((0.020, (0.22, 0.46, 0.42)), (0.027, (0.36, 0.62, 0.5))):
         canvas = Canvas(len(image))
-        for up in (-1, 1):
-            arcade = np.pi / 2 * up + eye.side * up * rng.uniform(-0.3, 0.25)
-            _vessel(rng, canvas, eye.disc, arcade, eye.side * up * rng.uniform(0.75, 1.15), thick * eye.radius, 1.9, 2)
-            nasal = (np.pi / 2 - eye.side * rng.uniform(0.5, 1.1)) * up
-            _vessel(rng, canvas, eye.disc, nasal, rng.normal(0, 0.3), 0.7 * thick * eye.radius, 0.9, 1)
-        strength = rng.uniform(0.55, 1.0) * np.array(absorbed, np.float32)
-        image *= 1 - canvas.coverage()[..., None] * strength
+        swing = np.concatenate([rng.uniform(-0.25, 0.3, 2), rng.uniform(-1.2, -0.5, 2)])
+        bends = np.concatenate([rng.uniform(0.7, 1.15, 2), rng.normal(0, 0.4, 2)]) * side * eye.side
+        widths = thick * eye.radius * rng.uniform(0.75, 1.1, 4) * np.array([1, 1, 0.65, 0.65])
+        lengths = np.array([1.9, 1.9, 0.9, 0.9]) * rng.uniform(0.85, 1.1, 4)
+        paths, headings = _grow(rng, np.tile(eye.disc, (4, 1)), side * (np.pi / 2 + eye.side * swing), bends, lengths)
+        _trace(canvas, paths, widths, pieces=3)
+        for _ in range(2):
+            twigs = np.repeat(np.arange(len(paths)), 3)
+            at = rng.integers(3, paths.shape[1] - 3, len(twigs))
+            turns = rng.choice((-1, 1), len(twigs)) * rng.uniform(0.4, 0.9, len(twigs))
+            starts, tilts = paths[twigs, at], headings[twigs, at] + turns
+            lengths = lengths[twigs] * rng.uniform(0.25, 0.5, len(twigs))
+            widths = widths[twigs] * 0.58
+            paths, headings = _grow(rng, starts, tilts, -turns * 0.8, lengths)
+            _trace(canvas, paths, widths, pieces=1)
+        image *= 1 - canvas.coverage()[..., None] * (rng.uniform(0.5, 1.0) * np.array(absorbed)).astype(np.float32)
 
 
-def _vessel(
-    rng: np.random.Generator,
-    canvas: Canvas,
-    start: Point,
-    heading: float,
-    bend: float,
-    width: float,
-    length: float,
-    branches: int,
-) -> None:
-    """One vessel as a wandering path that thins out, and its branches; ``bend`` in radians per unit of length."""
-    steps = max(6, round(length / 0.05))
-    headings = heading + bend * np.linspace(0, length, steps) + np.cumsum(rng.normal(0, 0.09, steps))
-    path = np.stack([np.cos(headings), np.sin(headings)], axis=1).cumsum(axis=0) * (length / steps) + start
-    points = [start, *map(tuple, path.tolist())]
-    for piece in range(3):
-        first, last = piece * steps // 3, (piece + 1) * steps // 3
-        canvas.line(points[first : last + 1], width * (1 - 0.25 * piece))
-    if branches:
-        for where in rng.uniform(0.15, 0.85, 4):
-            at = int(where * steps)
-            turn = rng.choice((-1, 1)) * rng.uniform(0.4, 0.9)
-            reach = length * rng.uniform(0.3, 0.5)
-            _vessel(rng, canvas, points[at], headings[at] + turn, -turn * 0.8, width * 0.55, reach, branches - 1)
+def _grow(
+    rng: np.random.Generator, starts: np.ndarray, headings: np.ndarray, bends: np.ndarray, lengths: np.ndarray
+) -> tuple[np.ndarray, np.ndarray]:
+    """Wandering paths (V, steps + 1, 2) and their directions; ``bends`` in radians per unit of length."""
+    steps = 18
+    travelled = np.linspace(0, 1, steps + 1)[None] * lengths[:, None]
+    jitter = np.cumsum(rng.normal(0, 0.09, (len(starts), steps + 1)), axis=1)
+    directions = headings[:, None] + bends[:, None] * travelled + jitter
+    strides = np.stack([np.cos(directions), np.sin(directions)], axis=2) * (lengths / steps)[:, None, None]
+    strides[:, 0] = 0
+    return starts[:, None] + strides.cumsum(axis=1), directions
+
+
+def _trace(canvas: Canvas, paths: np.ndarray, widths: np.ndarray, pieces: int) -> None:
+    """Draw paths that thin out from piece to piece."""
+    cuts = np.linspace(0, paths.shape[1] - 1, pieces + 1).astype(int)
+    for path, width in zip(paths, widths, strict=True):
+        for piece in range(pieces):
+            canvas.line(path[cuts[piece] : cuts[piece + 1] + 1], float(width) * (1 - 0.22 * piece))
 
 
 def _haemorrhages(rng: np.random.Generator, eye: Eye, image: np.ndarray, difficulty: float) -> np.ndarray:

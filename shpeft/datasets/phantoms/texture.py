@@ -1,6 +1,5 @@
 """What the modalities are painted with: noise, blobs and soft edges on a square of side 2 around the origin."""
 
-from collections.abc import Sequence
 from functools import lru_cache
 
 import numpy as np
@@ -40,8 +39,8 @@ def bell(size: int, centre: Point, radius: float) -> np.ndarray:
 
 def outline(
     rng: np.random.Generator, centre: Point, radii: Point, tilt: float, roughness: float, corners: int = 28
-) -> list[Point]:
-    """The corners of an ellipse whose radius wanders by about ``roughness`` (0 is smooth, 0.3 ragged)."""
+) -> np.ndarray:
+    """The corners (corners, 2) of an ellipse whose radius wanders by about ``roughness`` (0 is smooth, 0.3 ragged)."""
     angles = np.linspace(0, 2 * np.pi, corners, endpoint=False)
     waves = np.arange(2, 9)
     heights = rng.standard_normal(len(waves)) / waves**0.7
@@ -49,32 +48,30 @@ def outline(
     across, along = radii[0] * wander * np.cos(angles), radii[1] * wander * np.sin(angles)
     x = centre[0] + across * np.cos(tilt) - along * np.sin(tilt)
     y = centre[1] + across * np.sin(tilt) + along * np.cos(tilt)
-    return list(zip(x.tolist(), y.tolist(), strict=True))
+    return np.stack([x, y], axis=1)
 
 
 class Canvas:
-    """Shapes drawn at four times the resolution, so that edges are soft."""
+    """Shapes drawn at three times the resolution, so that edges are soft."""
 
-    OVER = 4
+    OVER = 3
 
     def __init__(self, size: int) -> None:
         self.size = size
         self._image = Image.new("L", (size * self.OVER, size * self.OVER))
         self._draw = ImageDraw.Draw(self._image)
 
-    def polygon(self, points: Sequence[Point], strength: float = 1.0) -> None:
-        """Fill a polygon."""
-        self._draw.polygon(self._scaled(points), fill=round(255 * strength))
+    def polygon(self, points: np.ndarray) -> None:
+        """Fill a polygon, (corners, 2)."""
+        self._draw.polygon(self._scaled(points), fill=255)
 
-    def line(self, points: Sequence[Point], width: float, strength: float = 1.0) -> None:
-        """Draw a line of ``width`` in the square's units."""
-        pixels = max(1, round(width * self.size * self.OVER / 2))
-        self._draw.line(self._scaled(points), fill=round(255 * strength), width=pixels, joint="curve")
+    def line(self, points: np.ndarray, width: float) -> None:
+        """Draw a line through (points, 2); ``width`` in the square's units."""
+        self._draw.line(self._scaled(points), fill=255, width=max(1, round(width * self.size * self.OVER / 2)))
 
     def coverage(self) -> np.ndarray:
         """How much of each pixel is covered: float32 (size, size) in 0..1."""
         return np.asarray(self._image.reduce(self.OVER), dtype=np.float32) / 255
 
-    def _scaled(self, points: Sequence[Point]) -> list[Point]:
-        factor = self.size * self.OVER / 2
-        return [((x + 1) * factor, (y + 1) * factor) for x, y in points]
+    def _scaled(self, points: np.ndarray) -> list[float]:
+        return ((np.asarray(points) + 1) * (self.size * self.OVER / 2)).ravel().tolist()

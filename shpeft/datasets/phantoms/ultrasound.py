@@ -40,24 +40,34 @@ def _tissue(rng: np.random.Generator, size: int) -> tuple[np.ndarray, np.ndarray
     """How strongly each point reflects (float32, 0 to about 1), and its depth in 0..1."""
     _, y = grid(size)
     depth = (y + 1) / 2
-    wave = np.cumsum([np.zeros(size), *(noise(rng, size, 3, 1)[0] * 0.03 for _ in range(3))], axis=0)
-    edges = np.cumsum(
-        [rng.uniform(0.03, 0.07), rng.uniform(0.08, 0.25), rng.uniform(0.25, 0.45), rng.uniform(0.1, 0.25)]
+    thick = (rng.uniform(0.02, 0.06), rng.uniform(0.05, 0.25), rng.uniform(0.25, 0.5), rng.uniform(0.08, 0.25))
+    bend = np.cumsum([noise(rng, size, 3, 1)[0] * height for height in (0.004, 0.03, 0.02, 0.02)], axis=0)
+    below = [smoothstep(depth - edge - wave, -0.02, 0.02) for edge, wave in zip(np.cumsum(thick), bend, strict=True)]
+    streaks = noise(rng, size, rng.uniform(4, 9), rng.uniform(14, 28))
+    grains = noise(rng, size, rng.uniform(8, 16), rng.uniform(12, 24))
+    patches = noise(rng, size, 3, 5)
+    fibres = noise(rng, size, 3, rng.uniform(26, 40))
+    layers = (
+        rng.uniform(0.25, 0.4) + 0.05 * grains,  # fat
+        rng.uniform(0.4, 0.6) + rng.uniform(0.08, 0.18) * streaks + rng.uniform(0, 0.12) * grains + 0.07 * patches,
+        rng.uniform(0.25, 0.45) + rng.uniform(0.08, 0.16) * fibres,  # muscle
+        rng.uniform(0.08, 0.25) + 0.04 * grains,  # what lies behind it
     )
-    skin, fat, gland, muscle = (
-        smoothstep(depth - edge - bend, -0.015, 0.015) for edge, bend in zip(edges, wave, strict=True)
-    )
-    streaks = noise(rng, size, rng.uniform(4, 9), rng.uniform(16, 34))
-    grains = noise(rng, size, rng.uniform(10, 22), rng.uniform(14, 30))
-    fibres = noise(rng, size, 3, rng.uniform(30, 50))
-    echo = np.full((size, size), rng.uniform(0.6, 0.85), np.float32)
-    echo += skin * (rng.uniform(0.3, 0.42) + 0.05 * grains - echo)
-    echo += fat * (rng.uniform(0.45, 0.65) + rng.uniform(0.06, 0.14) * streaks + rng.uniform(0.02, 0.1) * grains - echo)
-    echo += gland * (rng.uniform(0.3, 0.45) + rng.uniform(0.06, 0.14) * fibres - echo)
-    echo += muscle * (rng.uniform(0.1, 0.3) + 0.04 * grains - echo)
-    septa = np.maximum(0, 1 - np.abs(noise(rng, size, rng.uniform(2, 5), rng.uniform(5, 10))) * 9)
-    echo += rng.uniform(0.1, 0.3) * septa * (1 - muscle)
-    return np.clip(echo, 0.02, 1.2), depth
+    echo = np.full((size, size), rng.uniform(0.5, 0.7), np.float32)
+    for start, layer in zip(below, layers, strict=True):
+        echo += start * (layer - echo)
+    echo += rng.uniform(0.15, 0.4) * _septa(rng, size) * (1 - below[3])
+    return np.clip(echo, 0.03, 1.0), depth
+
+
+def _septa(rng: np.random.Generator, size: int) -> np.ndarray:
+    """Thin bright sheets of connective tissue, nearly parallel to the skin, here and there interrupted."""
+    field = noise(rng, size, rng.uniform(1.5, 4), rng.uniform(7, 13))
+    steep = np.gradient(field, axis=0)
+    across = np.gradient(field, axis=1)
+    sheet = np.clip(1 - np.abs(field) / (1.2 * size / 128 * np.hypot(steep, across) + 1e-6), 0, 1)
+    flat = np.abs(steep) / (np.abs(steep) + 2 * np.abs(across) + 1e-6)
+    return sheet * flat * np.clip(0.5 + noise(rng, size, 5), 0, 1)
 
 
 def _mass(rng: np.random.Generator, label: int, difficulty: float) -> Mass:
@@ -108,8 +118,7 @@ def _insert(rng: np.random.Generator, echo: np.ndarray, mass: Mass) -> np.ndarra
         tip = rng.uniform(1.25, 1.7)
         along = np.array([np.cos(angle) * mass.radii[0], np.sin(angle) * mass.radii[1]])
         side = np.array([-along[1], along[0]]) * 0.16
-        corners = (0.7 * along + side, 0.7 * along - side, tip * along)
-        canvas.polygon([(mass.centre[0] + dx, mass.centre[1] + dy) for dx, dy in corners])
+        canvas.polygon(mass.centre + np.array([0.7 * along + side, 0.7 * along - side, tip * along]))
     covered = canvas.coverage()
     inside = gaussian_filter(covered, 0.006 * size)
     halo = np.clip(gaussian_filter(covered, 0.02 * size) * 2, 0, 1) - inside
@@ -126,13 +135,13 @@ def _insert(rng: np.random.Generator, echo: np.ndarray, mass: Mass) -> np.ndarra
 def _scanner(rng: np.random.Generator, echo: np.ndarray, depth: np.ndarray) -> np.ndarray:
     """Attenuation, shadows of poor contact, speckle, and log compression to grey values."""
     size = len(echo)
-    contact = 1 - rng.uniform(0, 0.5) * np.clip(noise(rng, size, 7, 1)[0], 0, 1.5) * depth
-    gain = np.exp(-rng.uniform(0.2, 1.6) * np.clip(depth - rng.uniform(0.2, 0.6), 0, 1)) * contact
-    blur = (0.55 * size / 128, rng.uniform(0.8, 1.3) * size / 128)
+    contact = 1 - rng.uniform(0, 0.7) * np.clip(noise(rng, size, 7, 1)[0], 0, 1.3) * depth
+    gain = np.exp(-rng.uniform(0.3, 3.0) * np.clip(depth - rng.uniform(0.25, 0.6), 0, 1)) * contact
+    blur = (0.6 * size / 128, rng.uniform(0.9, 1.5) * size / 128)
     waves = rng.standard_normal((2, size, size), dtype=np.float32)
-    amplitude = np.hypot(gaussian_filter(waves[0], blur), gaussian_filter(waves[1], blur))
-    amplitude /= amplitude.mean()
-    decibel = 20 * np.log10(echo**1.6 * gain * (0.35 + 0.65 * amplitude) + 1e-3)
-    grey = 1 + (decibel + rng.uniform(0, 4)) / rng.uniform(32, 46)
-    grey = np.clip(grey, 0, 1) ** rng.uniform(1.0, 1.6)
+    amplitude = np.hypot(gaussian_filter(waves[0], blur, truncate=2.5), gaussian_filter(waves[1], blur, truncate=2.5))
+    amplitude *= 1 / amplitude.mean()
+    share = rng.uniform(0.35, 0.6)
+    grey = 1 + np.log10(echo**1.7 * gain * (1 - share + share * amplitude) + 2e-3) / rng.uniform(1.5, 2.0)
+    grey = np.clip(grey * rng.uniform(0.9, 1.15), 0, 1) ** rng.uniform(1.1, 1.9)
     return np.repeat(np.round(255 * grey).astype(np.uint8)[..., None], 3, axis=2)
