@@ -1,0 +1,295 @@
+"""Runs in the background: one worker thread a device, a queue, and snapshots that any thread may read.
+
+The worker knows nothing of who watches it. A job lives here while it is queued or running; what it found lives in its
+run folder, so a run of an earlier process can be looked at in the same way.
+"""
+
+import atexit
+import math
+import threading
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from queue import SimpleQueue
+from typing import TYPE_CHECKING, Any, Protocol
+
+from shpeft.config import RunConfig
+from shpeft.errors import Cancelled, RunError, ShpeftError
+from shpeft.progress import Progress
+from shpeft.runs import Interrupted, RunFolder, find_run, new_run, runs_root
+from shpeft.runstate import Status
+
+if TYPE_CHECKING:
+    from shpeft.training import EpochReport
+
+PATIENCE = 30.0
+"""Seconds that a process which ends waits for its workers to put everything back."""
+
+
+class Execute(Protocol):
+    """The recipe that a worker carries out, :func:`shpeft.pipeline.run` by default."""
+
+    def __call__(
+        self,
+        config: RunConfig,
+        folder: RunFolder,
+        *,
+        progress: Progress,
+        on_epoch: "Callable[[EpochReport], None] | None",
+    ) -> object:
+        """Carry out the run and write down in the folder how it ended."""
+        ...
+
+
+@dataclass(frozen=True)
+class Snapshot:
+    """What there is to say about a run at one moment.
+
+    Attributes:
+        stage: what is being done, in words.
+        done: how much of ``total`` is done, over the whole run.
+        fraction: the same from 0 to 1; it never goes back.
+        eta_seconds: what is left, None before there is evidence.
+    """
+
+    run: str
+    status: Status
+    stage: str = ""
+    done: int = 0
+    total: int = 0
+    fraction: float = 0.0
+    eta_seconds: float | None = None
+    history: "tuple[EpochReport, ...]" = ()
+    message: str = ""
+
+
+class Eta:
+    """Seconds left, from the smoothed pace."""
+
+    EVIDENCE = 3.0
+    """Seconds to watch before saying anything."""
+    MEMORY = 20.0
+    """Seconds after which an observation of the pace counts only 1/e."""
+
+    def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
+        """Start without evidence."""
+        self._clock = clock
+        self._begin = self._last = clock()
+        self._done = self._total = 0
+        self._pace: float | None = None
+
+    def update(self, done: int, total: int) -> float | None:
+        """Take an observation; the seconds left, or None. Another total is other work, and starts afresh."""
+        now = self._clock()
+        if total != self._total or done < self._done:
+            self._begin = self._last = now
+            self._done, self._total, self._pace = done, total, None
+        elif done > self._done and now > self._last:
+            pace, share = (now - self._last) / (done - self._done), 1 - math.exp((self._last - now) / self.MEMORY)
+            self._pace = pace if self._pace is None else share * pace + (1 - share) * self._pace
+            self._last, self._done = now, done
+        if self._pace is None or now - self._begin < self.EVIDENCE:
+            return None
+        return max(0.0, (total - self._done) * self._pace - (now - self._last))
+
+
+@dataclass
+class _Job:
+    """A queued or running job; ``lock`` of the manager guards it."""
+
+    config: RunConfig
+    folder: RunFolder
+    snapshot: Snapshot
+    stop: type[Cancelled] | None = None
+    eta: Eta = field(default_factory=Eta)
+
+
+class JobManager:
+    """Carries out runs one after the other on each device."""
+
+    def __init__(
+        self,
+        root: Path | None = None,
+        execute: Execute | None = None,
+        device_of: Callable[[str], object] | None = None,
+    ) -> None:
+        """Prepare; no thread is started before the first job.
+
+        Args:
+            root: where run folders are made.
+            execute: the recipe.
+            device_of: which device a configuration's ``device`` means; jobs of one device wait for each other.
+        """
+        self.root = Path(root) if root is not None else runs_root()
+        self._execute = execute or _run
+        self._device_of = device_of or _device
+        self._lock = threading.Lock()
+        self._jobs: dict[str, _Job] = {}
+        self._queues: dict[str, SimpleQueue[_Job | None]] = {}
+        self._threads: list[threading.Thread] = []
+        self._closed = False
+
+    def submit(self, config: RunConfig, name: str = "") -> str:
+        """Queue a run and return its name.
+
+        Raises:
+            RunError: the name is taken or no name, or shpeft is closing.
+            BackboneError: this machine does not have the device.
+        """
+        device = str(self._device_of(config.device))
+        with self._lock:
+            if self._closed:
+                raise RunError("shpeft is closing and takes no new runs. Start it again.")
+            folder = new_run(config, self.root, name)
+            job = _Job(folder.config, folder, Snapshot(folder.name, "queued"))
+            self._jobs[folder.name] = job
+            if device not in self._queues:
+                self._queues[device] = SimpleQueue()
+                thread = threading.Thread(
+                    target=self._work, args=(self._queues[device],), name=f"shpeft-{device}", daemon=True
+                )
+                self._threads.append(thread)
+                thread.start()
+            self._queues[device].put(job)
+        return folder.name
+
+    def snapshot(self, run: str) -> Snapshot:
+        """Where a run stands, of this process or of an earlier one.
+
+        Raises:
+            RunError: there is no such run, or it is damaged.
+        """
+        with self._lock:
+            if run in self._jobs:
+                return self._jobs[run].snapshot
+        folder = find_run(run, self.root)
+        state = folder.settle()
+        return Snapshot(
+            run=run,
+            status=state.status,
+            stage=state.stage,
+            done=state.done,
+            total=state.total,
+            fraction=1.0 if state.status == "finished" else state.done / state.total if state.total else 0.0,
+            history=tuple(folder.history()),
+            message=state.message,
+        )
+
+    def cancel(self, run: str) -> None:
+        """Stop a run: a queued one at once, a running one at its next batch; without effect on one that has ended."""
+        with self._lock:
+            job = self._jobs.get(run)
+            if job is None:
+                return
+            job.stop = job.stop or Cancelled
+            queued = job.snapshot.status == "queued"
+        if queued:
+            self._finish(job, "cancelled", "Cancelled before it began.")
+
+    def active(self) -> str | None:
+        """The run that is under way, the oldest where there are several devices."""
+        with self._lock:
+            return next((name for name, job in self._jobs.items() if job.snapshot.status == "running"), None)
+
+    def queue(self) -> tuple[str, ...]:
+        """The runs that wait, in order."""
+        with self._lock:
+            return tuple(name for name, job in self._jobs.items() if job.snapshot.status == "queued")
+
+    def shutdown(self, patience: float = PATIENCE) -> None:
+        """Stop everything and wait for the workers; what was under way or waiting reads as interrupted."""
+        with self._lock:
+            self._closed = True
+            jobs = list(self._jobs.values())
+            for job in jobs:
+                job.stop = job.stop or Interrupted
+            for waiting in self._queues.values():
+                waiting.put(None)
+        for job in jobs:
+            if job.snapshot.status == "queued":
+                self._finish(job, "interrupted", "shpeft was closed before it began.")
+        deadline = time.monotonic() + patience
+        for thread in self._threads:
+            thread.join(max(0.0, deadline - time.monotonic()))
+
+    # -- the worker's side
+
+    def _work(self, waiting: SimpleQueue[_Job | None]) -> None:
+        """Carry out jobs until the sentinel comes; no exception leaves this loop."""
+        while (job := waiting.get()) is not None:
+            with self._lock:
+                if job.stop is not None or job.snapshot.status != "queued":
+                    continue
+                job.snapshot = replace(job.snapshot, status="running", stage="Starting")
+            try:
+                self._execute(
+                    job.config,
+                    job.folder,
+                    progress=lambda stage, done, total, job=job: self._progress(job, stage, done, total),  # type: ignore[misc]
+                    on_epoch=lambda report, job=job: self._epoch(job, report),  # type: ignore[misc]
+                )
+                failure = "The run ended without saying how."
+            except BaseException as error:  # the folder holds the sentence or the traceback; the next job must go on
+                failure = str(error) if isinstance(error, ShpeftError) else f"{type(error).__name__} stopped the run."
+            self._finish(job, "failed", failure)
+
+    def _progress(self, job: _Job, stage: str, done: int, total: int) -> None:
+        """Take progress from the worker, and stop it when that was asked."""
+        with self._lock:
+            if job.stop is not None:
+                raise job.stop
+            if not threading.main_thread().is_alive():  # the interpreter has begun to end
+                raise Interrupted
+            job.snapshot = replace(
+                job.snapshot,
+                stage=stage,
+                done=done,
+                total=total,
+                fraction=max(job.snapshot.fraction, min(1.0, done / total if total else 0.0)),
+                eta_seconds=job.eta.update(done, total),
+            )
+
+    def _epoch(self, job: _Job, report: "EpochReport") -> None:
+        with self._lock:
+            job.snapshot = replace(job.snapshot, history=(*job.snapshot.history, report))
+
+    def _finish(self, job: _Job, status: Status, message: str) -> None:
+        """Let go of a job; its folder tells how it ended, or is told when the recipe did not."""
+        try:
+            if not job.folder.state.ended:
+                job.folder.set_state(status, message=message)
+        except (ShpeftError, OSError):  # the folder was deleted or cannot be written: nothing is left to tell
+            pass
+        finally:
+            job.folder.release()
+        with self._lock:
+            if self._jobs.get(job.folder.name) is job:
+                del self._jobs[job.folder.name]
+
+
+def _run(config: RunConfig, folder: RunFolder, *, progress: Progress, on_epoch: Any) -> object:
+    """The pipeline, loaded by the first run: it brings torch."""
+    from shpeft import pipeline
+
+    return pipeline.run(config, folder, progress=progress, on_epoch=on_epoch)
+
+
+def _device(device: str) -> object:
+    from shpeft.backbones import resolve_device
+
+    return resolve_device(device)
+
+
+_managers: dict[Path, JobManager] = {}
+_managers_lock = threading.Lock()
+
+
+def manager(root: Path | None = None) -> JobManager:
+    """The process's manager of the runs under ``root``; it stops by itself when the process ends."""
+    place = (Path(root) if root is not None else runs_root()).resolve()
+    with _managers_lock:
+        if place not in _managers:
+            _managers[place] = JobManager(place)
+            atexit.register(_managers[place].shutdown)
+        return _managers[place]

@@ -1,0 +1,305 @@
+"""Run folders: everything that a run was asked and everything that it found, on disk.
+
+A folder holds ``config.yaml environment.json state.json metrics.jsonl metrics.json predictions.csv support.safetensors
+importance.npz delta.safetensors README.md``, and ``error.log`` after a bug. Every write is atomic.
+"""
+
+import json
+import os
+import re
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import suppress
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from shpeft import runfiles
+from shpeft.config import RunConfig
+from shpeft.errors import ConfigError, RunError, did_you_mean
+from shpeft.files import is_locked, write_atomic
+from shpeft.runstate import Interrupted, RunState, StateFolder
+
+if TYPE_CHECKING:
+    from shpeft.backbones import WeightInfo
+    from shpeft.evaluation import Predictions
+    from shpeft.importance import LayerSummary
+    from shpeft.selection import Support
+    from shpeft.training import EpochReport
+
+__all__ = [
+    "Interrupted",
+    "RunFolder",
+    "RunState",
+    "checked_name",
+    "damaged_runs",
+    "find_run",
+    "list_runs",
+    "new_run",
+    "runs_root",
+]
+
+OWN_FILES = (
+    "config.yaml",
+    "environment.json",
+    "state.json",
+    "metrics.jsonl",
+    "metrics.json",
+    "predictions.csv",
+    "support.safetensors",
+    "importance.npz",
+    "delta.safetensors",
+    "README.md",
+    "error.log",
+)
+NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,79}")
+
+
+class RunFolder(StateFolder):
+    """One run on disk. Use ``create`` or ``open``."""
+
+    def __init__(self, path: Path, config: RunConfig) -> None:
+        """Wrap a folder that exists; nothing is read or written."""
+        super().__init__(path)
+        self.config = config
+
+    @classmethod
+    def create(cls, path: str | Path, config: RunConfig, *, overwrite: bool = False) -> "RunFolder":
+        """Make the folder of a new run, queued and held by this object.
+
+        Args:
+            path: where; parents are made. An empty folder is fine, anything else in the way is not.
+            config: what is to be run.
+            overwrite: let the new run take the place of an older one (and of nothing else).
+
+        Raises:
+            RunError: something is in the way, or another process works on this run.
+        """
+        path = Path(path)
+        _refuse_what_is_in_the_way(path, overwrite)
+        try:
+            path.mkdir(parents=True, exist_ok=True)
+            folder = cls(path, _anchored(config))
+            held = folder._lock.acquire()
+        except OSError as error:
+            raise RunError(f"The run folder {path} cannot be made: {error.strerror}. Choose another place.") from None
+        if not held:
+            raise RunError(f"The run {path.name} is being worked on. Wait until it ends, cancel it, or choose a name.")
+        for name in OWN_FILES:
+            (path / name).unlink(missing_ok=True)
+        write_atomic(path / "config.yaml", folder.config.to_yaml())
+        folder._write_state(RunState("queued", pid=os.getpid(), updated=time.time()))
+        return folder
+
+    @classmethod
+    def open(cls, path: str | Path) -> "RunFolder":
+        """Open a run that exists.
+
+        Raises:
+            RunError: there is no run, or its configuration or state cannot be read.
+        """
+        path = Path(path)
+        if not path.is_dir():
+            raise RunError(f"There is no run folder {path}. {_neighbours(path)}".rstrip())
+        if not (path / "state.json").exists() and not (path / "config.yaml").exists():
+            raise RunError(f"{path} is not a run folder: it has no config.yaml. {_neighbours(path)}".rstrip())
+        try:
+            folder = cls(path, RunConfig.from_yaml(path / "config.yaml"))
+        except ConfigError as error:
+            raise RunError(f"The run {path.name} is damaged. {error}") from None
+        _ = folder.state
+        return folder
+
+    @property
+    def delta_path(self) -> Path:
+        """The delta file; it exists when the run is finished."""
+        return self.path / "delta.safetensors"
+
+    def append_report(self, report: "EpochReport") -> None:
+        """Add one epoch to ``metrics.jsonl``."""
+        path = self.path / "metrics.jsonl"
+        lines = path.read_bytes() if path.exists() else b""
+        write_atomic(path, lines + json.dumps(runfiles.plain(report)).encode() + b"\n")
+
+    def history(self) -> "list[EpochReport]":
+        """The epochs so far, in order."""
+        path = self.path / "metrics.jsonl"
+        if not path.exists():
+            return []
+        with self._reading(path.name):
+            return runfiles.parse_reports(path.read_text(encoding="utf-8"))
+
+    def write_metrics(self, metrics: Mapping[str, Any]) -> None:
+        """Write ``metrics.json``; NaN becomes null."""
+        write_atomic(self.path / "metrics.json", json.dumps(runfiles.plain(metrics), indent=1) + "\n")
+
+    def metrics(self) -> dict[str, Any] | None:
+        """What ``metrics.json`` says, None while there is none."""
+        path = self.path / "metrics.json"
+        if not path.exists():
+            return None
+        with self._reading(path.name):
+            found = json.loads(path.read_bytes())
+            if not isinstance(found, dict):
+                raise ValueError("it is no JSON object")
+            return found
+
+    def write_supports(self, supports: "Mapping[str, Support]", infos: "Sequence[WeightInfo]") -> None:
+        """Write the chosen weights, and what each half alone would choose: ``hybrid task-specific task-agnostic``.
+
+        Args:
+            infos: the weights that were eligible.
+        """
+        write_atomic(self.path / "support.safetensors", runfiles.support_bytes(supports, infos))
+
+    def support(self, which: str = "hybrid") -> "Support":
+        """The chosen weights ("hybrid", whatever the score is called), or those of one half of the score."""
+        with self._reading("support.safetensors"):
+            return runfiles.parse_support((self.path / "support.safetensors").read_bytes(), which)
+
+    def weight_infos(self) -> "tuple[WeightInfo, ...]":
+        """The weights that were eligible, in the model's order; no model is made."""
+        with self._reading("support.safetensors"):
+            return runfiles.parse_infos((self.path / "support.safetensors").read_bytes())
+
+    def write_summaries(self, summaries: "Mapping[str, Sequence[LayerSummary]]") -> None:
+        """Write the scores of each layer, keyed as the supports are."""
+        write_atomic(self.path / "importance.npz", runfiles.summaries_bytes(summaries))
+
+    def summaries(self, which: str = "hybrid") -> "list[LayerSummary]":
+        """The scores of each layer."""
+        with self._reading("importance.npz"):
+            return runfiles.parse_summaries((self.path / "importance.npz").read_bytes(), which)
+
+    def write_predictions(self, predictions: "Mapping[str, Predictions]") -> None:
+        """Write the test predictions of one or more models over the same cases: ``finetuned probe``."""
+        write_atomic(self.path / "predictions.csv", runfiles.predictions_text(predictions))
+
+    def predictions(self, which: str = "finetuned") -> "Predictions":
+        """The test predictions of the fine-tuned model or of the linear probe."""
+        with self._reading("predictions.csv"):
+            return runfiles.parse_predictions((self.path / "predictions.csv").read_text(encoding="utf-8"), which)
+
+    def write_environment(self) -> None:
+        """Write the versions of everything that the numbers depend on."""
+        write_atomic(self.path / "environment.json", json.dumps(runfiles.environment(), indent=1) + "\n")
+
+    def discard(self) -> None:
+        """Delete the run's own files, and the folder when nothing else is in it."""
+        self.release()
+        for name in (*OWN_FILES, ".lock"):
+            (self.path / name).unlink(missing_ok=True)
+        with suppress(OSError):
+            self.path.rmdir()
+
+
+def runs_root() -> Path:
+    """Where runs live: ``$SHPEFT_RUNS``, or ``runs`` in the working directory."""
+    return Path(os.environ.get("SHPEFT_RUNS") or "runs")
+
+
+def list_runs(root: str | Path | None = None) -> list[RunFolder]:
+    """The runs under ``root``, newest first; damaged ones are left out (see :func:`damaged_runs`)."""
+    folders = [found for found in _scan(root) if isinstance(found, RunFolder)]
+    states = {folder.name: folder.settle() for folder in folders}
+    return sorted(folders, key=lambda f: states[f.name].started or states[f.name].updated, reverse=True)
+
+
+def damaged_runs(root: str | Path | None = None) -> dict[str, str]:
+    """The names of the run folders under ``root`` that cannot be used, each with the reason."""
+    return dict(found for found in _scan(root) if not isinstance(found, RunFolder))
+
+
+def find_run(name: str, root: str | Path | None = None) -> RunFolder:
+    """The run of this name under ``root``; a name, never a path.
+
+    Raises:
+        RunError: there is none, it is damaged, or the name is not one.
+    """
+    return RunFolder.open(Path(root or runs_root()) / checked_name(name))
+
+
+def new_run(config: RunConfig, root: str | Path | None = None, name: str = "") -> RunFolder:
+    """A new run folder under ``root``, by default named like ``2026-11-23_fundus_1``.
+
+    Raises:
+        RunError: the name is taken, or has other characters than letters, digits, dot, dash and underscore.
+    """
+    root = Path(root or runs_root())
+    if name:
+        return RunFolder.create(root / checked_name(name), config)
+    stem = f"{time.strftime('%Y-%m-%d')}_{_slug(config.dataset.source)}"
+    number = 1
+    while (root / f"{stem}_{number}").exists():
+        number += 1
+    return RunFolder.create(root / f"{stem}_{number}", config)
+
+
+def checked_name(name: str) -> str:
+    """The name, when it is safe as a folder's name.
+
+    Raises:
+        RunError: it is not.
+    """
+    if not NAME.fullmatch(name):
+        raise RunError(
+            f"{name!r} cannot be a run's name: use up to 80 letters, digits, dots, dashes and underscores, "
+            "beginning with a letter or digit."
+        )
+    return name
+
+
+def _scan(root: str | Path | None) -> Iterator[RunFolder | tuple[str, str]]:
+    """Every run folder under ``root``, or its name and the reason why it cannot be opened."""
+    root = Path(root or runs_root())
+    for path in sorted(root.iterdir()) if root.is_dir() else []:
+        if path.name.startswith(".") or not path.is_dir() or not (path / "config.yaml").exists():
+            continue
+        if not (path / "state.json").exists() and is_locked(path / ".lock"):
+            continue  # being made at this moment
+        try:
+            yield RunFolder.open(path)
+        except RunError as error:
+            yield path.name, str(error)
+
+
+def _refuse_what_is_in_the_way(path: Path, overwrite: bool) -> None:
+    if path.exists() and not path.is_dir():
+        raise RunError(f"{path} is a file, and a run needs a folder. Choose another place.")
+    present = {entry.name for entry in path.iterdir()} - {".lock"} if path.exists() else set()
+    if not present:
+        return
+    if "config.yaml" not in present:
+        raise RunError(f"The folder {path} is not empty and holds no run: nothing was touched. Choose another place.")
+    if not overwrite:
+        raise RunError(f"{path} already holds a run. Choose another place, or overwrite it (--overwrite).")
+
+
+def _anchored(config: RunConfig) -> RunConfig:
+    """The configuration with local files and folders as absolute paths, so that it holds in any working directory."""
+
+    def anchor(place: str) -> str:
+        return str(Path(place).resolve()) if Path(place).exists() else place
+
+    weights, source = config.backbone.weights, config.dataset.source
+    if weights not in ("pretrained", "random"):
+        weights = anchor(weights)
+    return config.model_copy(
+        update={
+            "backbone": config.backbone.model_copy(update={"weights": weights}),
+            "dataset": config.dataset.model_copy(update={"source": anchor(source)}),
+        }
+    )
+
+
+def _slug(source: str) -> str:
+    """A dataset's name as a part of a folder's name: ``phantom:fundus?n=90`` -> ``fundus``."""
+    name = Path(re.split(r"[?@]", source.split(":", 1)[-1])[0]).name
+    return re.sub(r"[^a-z0-9]+", "-", name.lower()).strip("-")[:40] or "run"
+
+
+def _neighbours(path: Path) -> str:
+    """A hint at the runs beside a path that is none."""
+    if not path.parent.is_dir():
+        return ""
+    names = [entry.name for entry in path.parent.iterdir() if (entry / "config.yaml").exists()]
+    return did_you_mean(path.name, names) if names else ""

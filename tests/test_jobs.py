@@ -1,0 +1,219 @@
+import threading
+import time
+from pathlib import Path
+
+import pytest
+
+from shpeft.config import RunConfig
+from shpeft.errors import DatasetError, RunError
+from shpeft.jobs import Eta, JobManager, Snapshot
+from shpeft.runs import RunFolder
+
+CONFIG = RunConfig()
+
+
+class Recipe:
+    """A recipe that takes steps when it is told to, and remembers who ran."""
+
+    def __init__(self, steps=3, error=None, gate=None):
+        self.steps, self.error, self.gate = steps, error, gate
+        self.ran, self.together, self.most = [], 0, 0
+        self.started = threading.Event()
+
+    def __call__(self, config, folder, *, progress, on_epoch):
+        with folder.recording():
+            self.ran.append((folder.name, config.seed))
+            self.together += 1
+            self.most = max(self.most, self.together)
+            self.started.set()
+            try:
+                for step in range(self.steps):
+                    progress("Working", step, self.steps)
+                    if self.error:
+                        raise self.error
+                    while self.gate is not None and not self.gate.wait(0.01):
+                        progress("Waiting", step, self.steps)
+            finally:
+                self.together -= 1
+
+
+def until_ended(manager: JobManager, run: str, timeout=10.0) -> Snapshot:
+    deadline = time.monotonic() + timeout
+    while time.monotonic() < deadline:
+        snapshot = manager.snapshot(run)
+        if snapshot.status not in ("queued", "running"):
+            return snapshot
+        time.sleep(0.01)
+    raise AssertionError(f"still {manager.snapshot(run)}")
+
+
+@pytest.fixture
+def make(tmp_path: Path):
+    managers = []
+
+    def make(recipe, **options):
+        manager = JobManager(tmp_path, execute=recipe, device_of=options.pop("device_of", lambda device: device))
+        managers.append(manager)
+        return manager
+
+    yield make
+    for manager in managers:
+        manager.shutdown(5)
+        assert not any(thread.is_alive() for thread in manager._threads)
+
+
+def test_a_job_runs_and_finishes(make, tmp_path):
+    manager = make(Recipe())
+    run = manager.submit(CONFIG, "first")
+    snapshot = until_ended(manager, run)
+    assert (run, snapshot.status, snapshot.fraction) == ("first", "finished", 1.0)
+    assert RunFolder.open(tmp_path / "first").state.status == "finished"
+    assert manager.active() is None
+
+
+def test_two_submits_queue_and_run_in_order(make):
+    gate = threading.Event()
+    recipe = Recipe(gate=gate)
+    manager = make(recipe)
+    first, second = manager.submit(CONFIG), manager.submit(CONFIG.model_copy(update={"seed": 7}))
+    assert recipe.started.wait(5)
+    assert first != second
+    assert (manager.active(), manager.queue()) == (first, (second,))
+    assert manager.snapshot(second).status == "queued"
+    gate.set()
+    assert until_ended(manager, second).status == "finished"
+    assert recipe.ran == [(first, 0), (second, 7)]
+    assert recipe.most == 1
+
+
+def test_jobs_of_two_devices_run_together(make):
+    gate = threading.Event()
+    recipe = Recipe(gate=gate)
+    manager = make(recipe)
+    runs = [manager.submit(CONFIG.model_copy(update={"device": device})) for device in ("cpu", "cuda:0")]
+    deadline = time.monotonic() + 5
+    while recipe.together < 2 and time.monotonic() < deadline:
+        time.sleep(0.01)
+    assert recipe.most == 2
+    gate.set()
+    assert {until_ended(manager, run).status for run in runs} == {"finished"}
+
+
+def test_a_running_job_is_cancelled_at_its_next_step(make, tmp_path):
+    recipe = Recipe(gate=threading.Event())
+    manager = make(recipe)
+    run = manager.submit(CONFIG)
+    assert recipe.started.wait(5)
+    begin = time.monotonic()
+    manager.cancel(run)
+    assert until_ended(manager, run).status == "cancelled"
+    assert time.monotonic() - begin < 1
+    assert RunFolder.open(tmp_path / run).state.status == "cancelled"
+
+
+def test_a_queued_job_is_cancelled_at_once_and_never_runs(make, tmp_path):
+    gate = threading.Event()
+    recipe = Recipe(gate=gate)
+    manager = make(recipe)
+    first, second = manager.submit(CONFIG), manager.submit(CONFIG)
+    manager.cancel(second)
+    assert manager.snapshot(second).status == "cancelled"
+    assert RunFolder.open(tmp_path / second).state.status == "cancelled"
+    gate.set()
+    assert until_ended(manager, first).status == "finished"
+    assert [name for name, _ in recipe.ran] == [first]
+
+
+@pytest.mark.parametrize(
+    ("error", "said"), [(DatasetError("No images."), "No images."), (ZeroDivisionError("x"), "bug"), (SystemExit(), "")]
+)
+def test_an_exception_ends_the_run_but_not_the_worker(make, error, said):
+    recipe = Recipe(error=error)
+    manager = make(recipe)
+    failed = until_ended(manager, manager.submit(CONFIG))
+    assert failed.status in ("failed", "cancelled")
+    assert said in failed.message
+    recipe.error = None
+    assert until_ended(manager, manager.submit(CONFIG)).status == "finished"
+
+
+def test_a_recipe_that_says_nothing_has_failed(make):
+    def forgetful(config, folder, *, progress, on_epoch):
+        folder.set_state("running")
+
+    manager = make(forgetful)
+    snapshot = until_ended(manager, manager.submit(CONFIG))
+    assert (snapshot.status, snapshot.message) == ("failed", "The run ended without saying how.")
+
+
+def test_shutdown_joins_and_interrupts(make, tmp_path):
+    recipe = Recipe(gate=threading.Event())
+    manager = make(recipe)
+    running, waiting = manager.submit(CONFIG), manager.submit(CONFIG)
+    assert recipe.started.wait(5)
+    manager.shutdown(5)
+    assert not any(thread.is_alive() for thread in manager._threads)
+    assert RunFolder.open(tmp_path / running).state.status == "interrupted"
+    assert RunFolder.open(tmp_path / waiting).state.status == "interrupted"
+    with pytest.raises(RunError, match="closing"):
+        manager.submit(CONFIG)
+
+
+def test_progress_never_goes_back_and_epochs_arrive(make):
+    seen, release = threading.Event(), threading.Event()
+
+    def recipe(config, folder, *, progress, on_epoch):
+        with folder.recording():
+            progress("Far", 8, 10)
+            on_epoch("report 1")
+            progress("Near", 3, 10)
+            seen.set()
+            release.wait(5)
+
+    manager = make(recipe)
+    run = manager.submit(CONFIG)
+    assert seen.wait(5)
+    snapshot = manager.snapshot(run)
+    assert (snapshot.stage, snapshot.done, snapshot.fraction, snapshot.history) == ("Near", 3, 0.8, ("report 1",))
+    release.set()
+    until_ended(manager, run)
+
+
+def test_a_run_of_an_earlier_process_is_read_from_disk(make, tmp_path):
+    folder = RunFolder.create(tmp_path / "old", CONFIG)
+    with folder.recording():
+        pass
+    snapshot = make(Recipe()).snapshot("old")
+    assert (snapshot.status, snapshot.fraction) == ("finished", 1.0)
+
+
+@pytest.mark.parametrize("name", ["none", "../secret", "", "a/b"])
+def test_unknown_runs_are_sentences(make, name):
+    with pytest.raises(RunError):
+        make(Recipe()).snapshot(name)
+
+
+def test_cancelling_what_has_ended_does_nothing(make):
+    manager = make(Recipe())
+    run = manager.submit(CONFIG)
+    until_ended(manager, run)
+    manager.cancel(run)
+    manager.cancel("never")
+    assert manager.snapshot(run).status == "finished"
+
+
+def test_eta_needs_evidence_and_follows_the_speed():
+    now = [0.0]
+    eta = Eta(clock=lambda: now[0])
+    assert eta.update(0, 100) is None
+    now[0] = 1.0
+    assert eta.update(10, 100) is None  # one second is no evidence
+    now[0] = 4.0
+    assert eta.update(40, 100) == pytest.approx(6.0)
+    now[0] = 6.0
+    assert eta.update(40, 100) == pytest.approx(4.0)  # time passes between observations
+    for second in range(7, 80):
+        now[0] = second
+        left = eta.update(min(99, 40 + (second - 6) // 2), 100)
+    assert left == pytest.approx(2 * (100 - 76), rel=0.15)
+    assert eta.update(0, 50) is None
