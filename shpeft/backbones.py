@@ -60,6 +60,7 @@ class Backbone:
         self.weights = weights
         self.head_name, self.head = _classifier(name, module)
         self._infos = _weight_infos(module, self.head_name)
+        self.occupied = False  # by an applied delta; see shpeft.delta
 
     @property
     def image_size(self) -> int:
@@ -318,7 +319,9 @@ def _check_hub(name: str) -> None:
     from huggingface_hub import constants, get_session, try_to_load_from_cache
 
     config = timm.get_pretrained_cfg(name)
-    advice = "Give a local file of weights (--weights FILE.safetensors), use the backbone 'embedded', or ask for 'random'."
+    advice = (
+        "Give a local file of weights (--weights FILE.safetensors), use the backbone 'embedded', or ask for 'random'."
+    )
     if config is None or not config.has_weights:
         tagged = timm.list_pretrained(f"{name.split('.')[0]}*")
         hint = f" Models with weights: {', '.join(tagged[:3])}." if tagged else ""

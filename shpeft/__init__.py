@@ -1,0 +1,98 @@
+"""shpeft: adapt a large vision model to a medical diagnosis task by training about 0.01 % of its weights."""
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from shpeft.backbones import Backbone, create_backbone, list_backbones
+    from shpeft.config import RunConfig
+    from shpeft.datasets import Dataset, Split, load_dataset
+    from shpeft.delta import SparseDelta
+    from shpeft.deltafile import load_delta, save_delta
+    from shpeft.diagnosis import Diagnosis, diagnose
+    from shpeft.errors import ShpeftError
+    from shpeft.evaluation import Metrics, Predictions, difference, evaluate, predict
+    from shpeft.importance import Scores, estimate_importance
+    from shpeft.probe import Head, fit_head
+    from shpeft.saliency import Saliency, explain
+    from shpeft.selection import Overlap, Support, overlap, select
+    from shpeft.training import EpochReport, finetune
+
+__version__ = "0.1.0"
+
+_HOMES = {
+    "Backbone": "backbones",
+    "Dataset": "datasets",
+    "Diagnosis": "diagnosis",
+    "EpochReport": "training",
+    "Head": "probe",
+    "Metrics": "evaluation",
+    "Overlap": "selection",
+    "Predictions": "evaluation",
+    "RunConfig": "config",
+    "Saliency": "saliency",
+    "Scores": "importance",
+    "ShpeftError": "errors",
+    "SparseDelta": "delta",
+    "Split": "datasets",
+    "Support": "selection",
+    "create_backbone": "backbones",
+    "diagnose": "diagnosis",
+    "difference": "evaluation",
+    "estimate_importance": "importance",
+    "evaluate": "evaluation",
+    "explain": "saliency",
+    "finetune": "training",
+    "fit_head": "probe",
+    "list_backbones": "backbones",
+    "load_dataset": "datasets",
+    "load_delta": "deltafile",
+    "overlap": "selection",
+    "predict": "evaluation",
+    "save_delta": "deltafile",
+    "select": "selection",
+}
+
+__all__ = [
+    "Backbone",
+    "Dataset",
+    "Diagnosis",
+    "EpochReport",
+    "Head",
+    "Metrics",
+    "Overlap",
+    "Predictions",
+    "RunConfig",
+    "Saliency",
+    "Scores",
+    "ShpeftError",
+    "SparseDelta",
+    "Split",
+    "Support",
+    "create_backbone",
+    "diagnose",
+    "difference",
+    "estimate_importance",
+    "evaluate",
+    "explain",
+    "finetune",
+    "fit_head",
+    "list_backbones",
+    "load_dataset",
+    "load_delta",
+    "overlap",
+    "predict",
+    "save_delta",
+    "select",
+]
+
+
+def __getattr__(name: str) -> Any:
+    """Load a public name's module when the name is first used: ``import shpeft`` alone does not load torch."""
+    if name in _HOMES:
+        return getattr(import_module(f"shpeft.{_HOMES[name]}"), name)
+    raise AttributeError(f"module 'shpeft' has no attribute {name!r}")
+
+
+def __dir__() -> list[str]:
+    return sorted([*globals(), *__all__])

@@ -1,0 +1,161 @@
+"""Fine-tuning: one explicit loop over epochs, as a generator. Closing it cancels it."""
+
+import math
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+from torch.nn.functional import cross_entropy
+
+from shpeft.backbones import Backbone
+from shpeft.datasets import Dataset, batches
+from shpeft.delta import SparseDelta
+from shpeft.errors import NonFiniteLoss
+from shpeft.evaluation import evaluate, predict
+from shpeft.progress import Progress, silent
+
+WARMUP = 0.1
+"""Share of the steps in which the learning rates rise from 0."""
+
+
+@dataclass(frozen=True)
+class EpochReport:
+    """One epoch: mean training loss, and what the validation images say.
+
+    Attributes:
+        epoch: from 1.
+        seconds: since training began.
+        best: whether this is the best epoch so far, the one whose values are kept.
+    """
+
+    epoch: int
+    epochs: int
+    loss: float
+    val_loss: float
+    val_auroc: float
+    val_balanced_accuracy: float
+    seconds: float
+    best: bool
+
+    def __str__(self) -> str:
+        mark = "  best so far" if self.best else ""
+        return (
+            f"epoch {self.epoch}/{self.epochs}  loss {self.loss:.3f}  val loss {self.val_loss:.3f}  "
+            f"val AUROC {self.val_auroc:.3f}  val balanced accuracy {self.val_balanced_accuracy:.3f}{mark}"
+        )
+
+
+def finetune(
+    backbone: Backbone,
+    delta: SparseDelta,
+    data: Dataset,
+    *,
+    epochs: int = 10,
+    batch_size: int = 16,
+    lr: float = 5e-3,
+    head_lr: float = 1e-3,
+    weight_decay: float = 1e-4,
+    augment: str = "none",
+    seed: int = 0,
+    progress: Progress = silent,
+) -> Iterator[EpochReport]:
+    """Train the delta's values and head with AdamW; yields a report after each epoch.
+
+    The learning rates rise linearly over the first tenth of the steps and fall to zero on a cosine. After each epoch
+    that is the best on the validation images (highest macro AUROC, then lowest loss) the delta takes its values. When
+    the generator ends or is closed the backbone is as before, bit for bit; the delta keeps the best epoch's values.
+
+    Args:
+        lr: peak learning rate of the selected weights.
+        head_lr: peak learning rate of the head.
+        weight_decay: pulls the selected weights' change to 0, that is the weights to their pretrained values.
+        augment: ``none``, or ``flip`` for random horizontal flips.
+        seed: decides the order of the images and the flips.
+
+    Raises:
+        NonFiniteLoss: the loss became NaN or infinite; the delta keeps the best epoch so far.
+    """
+    generator = torch.Generator().manual_seed(seed)
+    steps = epochs * math.ceil(len(data.train) / batch_size)
+    start, done, best = time.monotonic(), 0, (-math.inf, -math.inf)
+    with delta.training(backbone) as trainable:
+        optimizer = torch.optim.AdamW(
+            [
+                {"params": [trainable.values], "lr": lr, "weight_decay": weight_decay},
+                {"params": trainable.head, "lr": head_lr, "weight_decay": 0.0},
+            ]
+        )
+        schedule = torch.optim.lr_scheduler.LambdaLR(optimizer, lambda step: _rate(step, steps))
+        for epoch in range(1, epochs + 1):
+            losses = []
+            order = torch.randperm(len(data.train), generator=generator).tolist()
+            for pixels, target in batches(data.train, backbone.transform, batch_size, order=order):
+                progress("training", done, steps)
+                if augment == "flip":
+                    pixels = _flip(pixels, generator)
+                images = backbone.transform.normalise(pixels.to(backbone.device))
+                with torch.enable_grad():
+                    loss = cross_entropy(backbone(images), target.to(backbone.device))
+                if not math.isfinite(loss.item()):
+                    raise NonFiniteLoss(
+                        f"The loss became {loss.item()} in epoch {epoch} of {epochs} at learning rate {lr:g}. "
+                        "Lower the learning rate, or choose the scope 'matrices'."
+                    )
+                trainable.zero_grad()
+                loss.backward()
+                optimizer.step()
+                schedule.step()
+                trainable.write()
+                losses.append(loss.item() * len(target))
+                done += 1
+            progress("validation", done, steps)
+            report, rank = _validate(backbone, data, epoch, epochs, sum(losses) / len(order), start, best)
+            if report.best:
+                best = rank
+                delta.values, delta.head = trainable.snapshot()
+            yield report
+        progress("training", steps, steps)
+
+
+def _rate(step: int, steps: int) -> float:
+    """Linear warm-up, then a cosine to zero; at most 1."""
+    warmup = max(1, round(WARMUP * steps))
+    if step < warmup:
+        return (step + 1) / warmup
+    return 0.5 * (1 + math.cos(math.pi * (step - warmup) / max(1, steps - warmup)))
+
+
+def _flip(pixels: Tensor, generator: torch.Generator) -> Tensor:
+    """Mirror each image with probability one half."""
+    mirrored = torch.rand(len(pixels), generator=generator) < 0.5
+    return torch.where(mirrored.view(-1, 1, 1, 1), pixels.flip(-1), pixels)
+
+
+def _validate(
+    backbone: Backbone,
+    data: Dataset,
+    epoch: int,
+    epochs: int,
+    loss: float,
+    start: float,
+    best: tuple[float, float],
+) -> tuple[EpochReport, tuple[float, float]]:
+    """The epoch's report, and what epochs are ranked by."""
+    predictions = predict(backbone, data.val)
+    metrics = evaluate(predictions, resamples=0)
+    chosen = torch.from_numpy(predictions.probabilities)[range(len(predictions.labels)), list(predictions.labels)]
+    val_loss = float(-chosen.clamp_min(1e-12).log().mean())
+    rank = (metrics.macro_auroc.value, -val_loss)
+    report = EpochReport(
+        epoch=epoch,
+        epochs=epochs,
+        loss=loss,
+        val_loss=val_loss,
+        val_auroc=metrics.macro_auroc.value,
+        val_balanced_accuracy=metrics.balanced_accuracy.value,
+        seconds=time.monotonic() - start,
+        best=rank > best,
+    )
+    return report, rank
