@@ -355,7 +355,8 @@ def _check_hub(name: str) -> None:
 
 def _classifier(name: str, module: nn.Module) -> tuple[str, nn.Linear]:
     """The name and the module of the head."""
-    head = module.get_classifier() if hasattr(module, "get_classifier") else None
+    find: Any = getattr(module, "get_classifier", lambda: None)
+    head = find()
     if not isinstance(head, nn.Linear):
         raise BackboneError(
             f"{name} has no single linear head (found {type(head).__name__}). Choose a timm image classifier with one."
@@ -392,7 +393,8 @@ def _weight_infos(module: nn.Module, head_name: str) -> tuple[WeightInfo, ...]:
 def _depths(module: nn.Module, names: list[str]) -> dict[str, int]:
     """timm's depth of each parameter, 0 for the stem; by leading name where a model does not tell."""
     try:
-        depths = group_with_matcher(module.named_parameters(), module.group_matcher(coarse=False), reverse=True)
+        matcher: Any = module.group_matcher
+        depths = group_with_matcher(module.named_parameters(), matcher(coarse=False), reverse=True)
         return {name: int(depths[name]) for name in names}
     except (AttributeError, NotImplementedError, KeyError):
         firsts = list(dict.fromkeys(name.split(".")[0] for name in names))

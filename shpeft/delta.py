@@ -82,8 +82,8 @@ class SparseDelta:
         """
         if backbone.fingerprint != self.base:
             raise BaseMismatch(
-                f"This delta belongs to {self.backbone} at {self.image_size} px with base weights {self.base[:12]}; "
-                f"the backbone at hand is {backbone.name} at {backbone.image_size} px with {backbone.fingerprint[:12]}. "
+                f"This delta belongs to {self.backbone} at {self.image_size} px with base {self.base[:12]}; "
+                f"the backbone at hand is {backbone.name} at {backbone.image_size} px, {backbone.fingerprint[:12]}. "
                 "Create the backbone with the name, weights and image size that the delta was trained with."
             )
         if backbone.classes != self.classes:
@@ -144,7 +144,7 @@ class _Placement:
             name: torch.unravel_index(index.to(device), support.shapes[name]) for name, index in support.indices.items()
         }
         self.saved = {name: parameters[name].detach()[at].clone() for name, at in self.coordinates.items()}
-        self.saved_head = Head.of(self.backbone)
+        self.saved_head: Head | None = Head.of(self.backbone)
         self.delta.head.write(self.backbone)
         return self
 
@@ -233,7 +233,7 @@ class Trainable:
         with torch.no_grad():
             self.backbone(torch.zeros(1, 3, size, size, device=weight.device, dtype=weight.dtype))
         missed = tuple(name for name, (seen, _) in taps.items() if not seen)
-        for name, (seen, remove) in taps.items():
+        for seen, remove in taps.values():
             if seen:
                 self._remove.append(remove)
             else:

@@ -110,7 +110,7 @@ class RunError(ShpeftError):
     """A run folder cannot be used."""
 
 
-class Cancelled(Exception):  # noqa: N818 (it is not an error)
+class Cancelled(Exception):
     """Raised by a progress callback to stop the work; whatever was changed is put back."""
 
 

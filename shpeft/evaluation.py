@@ -148,7 +148,7 @@ def _resamples(groups: tuple[str, ...], resamples: int, seed: int) -> Array:
 def _statistics(predictions: Predictions, weights: Array) -> dict[str, Array]:
     """Every metric for each row of case weights (R, N): arrays (R,), and ``recall`` and ``auroc`` (R, C)."""
     p, labels = predictions.probabilities, np.asarray(predictions.labels)
-    n, classes = p.shape
+    classes = p.shape[1]
     guess = p.argmax(1)
     cell = labels * classes + guess
     confusion = (weights @ np.eye(classes * classes)[cell]).reshape(-1, classes, classes)  # (R, true, predicted)

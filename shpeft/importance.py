@@ -1,6 +1,6 @@
 """Importance: the equations over a model and training images, one score a weight. The model is left as it was."""
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 
@@ -188,7 +188,7 @@ def _mean_gradient(
     return {name: (total / count).cpu().contiguous() for name, total in sums.items()}
 
 
-def _accumulate(total: Tensor, norm: equations.Norm):  # noqa: ANN202 (a hook)
+def _accumulate(total: Tensor, norm: equations.Norm) -> Callable[[Tensor], None]:
     def hook(p: Tensor) -> None:
         assert p.grad is not None
         total.add_(equations.task_specific(p.grad.float(), norm))
@@ -211,7 +211,7 @@ def _wanda(
     squares: Grads = {}
     handles = []
 
-    def hook(name: str):  # noqa: ANN202
+    def hook(name: str) -> Callable[[nn.Module, tuple[Tensor, ...]], None]:
         def see(module: nn.Module, args: tuple[Tensor, ...]) -> None:
             x = args[0].detach().float()
             features = x.flatten(0, -2) if isinstance(module, nn.Linear) else x.movedim(1, -1).flatten(0, -2)

@@ -54,7 +54,8 @@ def extract_features(
     backbone: Backbone, split: Split, *, batch_size: int = 32, progress: Progress = silent, stage: str = "features"
 ) -> tuple[np.ndarray, np.ndarray]:
     """The head's input for every image of a split: (N, D) float32, and the labels (N,)."""
-    rows, labels = [], []
+    rows: list[np.ndarray] = []
+    labels: list[int] = []
     for pixels, target in batches(split, backbone.transform, batch_size):
         progress(stage, len(labels), len(split))
         images = backbone.transform.normalise(pixels.to(backbone.device))

@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from shpeft import __version__
 from shpeft.errors import ShpeftError
 
 if TYPE_CHECKING:
@@ -38,7 +39,7 @@ DAMAGE = (
 )
 """What reading a damaged file may raise."""
 
-LIBRARIES = ("shpeft", "torch", "timm", "numpy", "scikit-learn", "safetensors", "captum", "pillow")
+LIBRARIES = ("torch", "timm", "numpy", "scikit-learn", "safetensors", "captum", "pillow")
 
 
 def plain(value: Any) -> Any:
@@ -58,7 +59,7 @@ def plain(value: Any) -> Any:
 
 def environment() -> dict[str, Any]:
     """Versions of Python, the system and the libraries; no name of a machine or a person."""
-    versions: dict[str, str | None] = {}
+    versions: dict[str, str | None] = {"shpeft": __version__}
     for library in LIBRARIES:
         try:
             versions[library] = metadata.version(library)
@@ -105,10 +106,11 @@ def support_bytes(supports: "Mapping[str, Support]", infos: "Sequence[WeightInfo
         for name, indices in support.indices.items()
     }
     described = {
+        "format": "shpeft.support/1",
         "totals": {which: support.total for which, support in supports.items()},
         "eligible": [plain(info) for info in infos],
     }
-    return save(tensors, metadata={"format": "shpeft.support/1", "supports": json.dumps(described, sort_keys=True)})
+    return save(tensors, metadata={"shpeft": json.dumps(described, sort_keys=True)})
 
 
 def parse_support(data: bytes, which: str) -> "Support":
@@ -142,7 +144,7 @@ def parse_infos(data: bytes) -> "tuple[WeightInfo, ...]":
 def _described(data: bytes) -> dict[str, Any]:
     """What the header of a file of supports says."""
     length = int.from_bytes(data[:8], "little")
-    described: dict[str, Any] = json.loads(json.loads(data[8 : 8 + length])["__metadata__"]["supports"])
+    described: dict[str, Any] = json.loads(json.loads(data[8 : 8 + length])["__metadata__"]["shpeft"])
     return described
 
 

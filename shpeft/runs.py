@@ -180,8 +180,12 @@ class RunFolder(StateFolder):
             return runfiles.parse_predictions((self.path / "predictions.csv").read_text(encoding="utf-8"), which)
 
     def write_environment(self) -> None:
-        """Write the versions of everything that the numbers depend on."""
+        """Write ``environment.json``: the versions of everything that the numbers depend on."""
         write_atomic(self.path / "environment.json", json.dumps(runfiles.environment(), indent=1) + "\n")
+
+    def write_card(self, text: str) -> None:
+        """Write ``README.md``, the model card."""
+        write_atomic(self.path / "README.md", text)
 
     def discard(self) -> None:
         """Delete the run's own files, and the folder when nothing else is in it."""

@@ -1,5 +1,6 @@
 """Selection: scores and a budget become a support, the sorted flat indices of the weights that may move."""
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 
 import numpy as np
@@ -115,9 +116,9 @@ def _top_k(flats: dict[str, Tensor], k: int) -> dict[str, Tensor]:
     those in the bucket that holds the k-th largest: that gives the k-th largest score exactly, and how many of the
     scores equal to it are still needed.
     """
-    high = sum(_histogram(keys >> 16) for keys in _keys(flats))
+    high = _histogram(keys >> 16 for keys in _keys(flats))
     bucket, above = _bucket(high, k)
-    low = sum(_histogram(keys[(keys >> 16) == bucket] & 0xFFFF) for keys in _keys(flats))
+    low = _histogram(keys[(keys >> 16) == bucket] & 0xFFFF for keys in _keys(flats))
     threshold_low, above_low = _bucket(low, k - above)
     threshold = (bucket << 16) | threshold_low
     ties = k - above - above_low
@@ -139,13 +140,13 @@ def _top_k(flats: dict[str, Tensor], k: int) -> dict[str, Tensor]:
     return chosen
 
 
-def _keys(flats: dict[str, Tensor]):  # noqa: ANN202 (a generator of chunks)
+def _keys(flats: dict[str, Tensor]) -> Iterator[Tensor]:
     for flat in flats.values():
         for _, keys in _chunks(flat):
             yield keys
 
 
-def _chunks(flat: Tensor):  # noqa: ANN202
+def _chunks(flat: Tensor) -> Iterator[tuple[int, Tensor]]:
     """(offset, keys) for each chunk; keys are int64 from 0 to 2³²−1 in the order of the float32 scores."""
     for start in range(0, flat.numel(), CHUNK):
         piece = flat[start : start + CHUNK].float() + 0.0  # −0 and +0 are one score
@@ -155,8 +156,12 @@ def _chunks(flat: Tensor):  # noqa: ANN202
         yield start, torch.where(bits < 0, -(bits & 0x7FFFFFFF), bits) + (1 << 31)
 
 
-def _histogram(values: Tensor) -> Tensor:
-    return torch.bincount(values, minlength=1 << 16)
+def _histogram(pieces: Iterator[Tensor]) -> Tensor:
+    """How often each 16-bit number occurs."""
+    counts = torch.zeros(1 << 16, dtype=torch.int64)
+    for piece in pieces:
+        counts += torch.bincount(piece, minlength=1 << 16)
+    return counts
 
 
 def _bucket(histogram: Tensor, k: int) -> tuple[int, int]:

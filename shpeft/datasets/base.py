@@ -60,6 +60,7 @@ class Split:
     source: ImageStore
 
     def __len__(self) -> int:
+        """The number of cases."""
         return len(self.labels)
 
     def image(self, index: int) -> Image.Image:

@@ -12,7 +12,7 @@ import numpy as np
 from PIL import Image
 
 from shpeft.datasets.base import Dataset, Split, make_dataset
-from shpeft.datasets.layout import Found, discover, read_groups
+from shpeft.datasets.layout import Found, Layout, discover, read_groups
 from shpeft.datasets.loading import THREADS
 from shpeft.datasets.splitting import split_off
 from shpeft.errors import EmptyDataset, Leakage, UnreadableImage
@@ -77,8 +77,8 @@ def load(
     ]
     if groups and (alone := sum(case.found.name not in groups for case in cases)):
         warnings.append(f"manifest.csv does not list {alone} of the images; each of them is a group of its own.")
-    _check_classes(root, layout.classes, cases, len(unreadable))
     cases = _without_copies(cases, warnings)
+    _check_classes(root, layout, cases, len(unreadable))
     given = {name: [case for case in cases if case.found.split == name] for name in layout.splits}
     _check_leakage(given)
     splits, rule = _split(given, layout.classes, seed, val_fraction, test_fraction)
@@ -139,20 +139,20 @@ def _as_split(name: str, cases: Sequence[Case], classes: tuple[str, ...]) -> Spl
     )
 
 
-def _check_classes(root: Path, classes: Sequence[str], cases: Sequence[Case], damaged: int) -> None:
+def _check_classes(root: Path, layout: Layout, cases: Sequence[Case], damaged: int) -> None:
     """Every class must still have an image in every split that the folder gives."""
-    left = Counter((case.found.split, case.found.label) for case in cases)
-    for split in dict.fromkeys(case.found.split for case in cases):
-        for name in classes:
-            if not left[split, name]:
-                raise EmptyDataset(
-                    f"The class '{name}' of '{root.name}' has no readable image in {split}"
-                    f" ({damaged} files of the dataset are damaged). Repair or replace them, or remove the class."
-                )
     if not cases:
         raise EmptyDataset(
             f"None of the {damaged} image files of '{root.name}' can be read. Check how they were copied."
         )
+    left = Counter((case.found.split, case.found.label) for case in cases)
+    for split in layout.splits:
+        for name in layout.classes:
+            if not left[split, name]:
+                raise EmptyDataset(
+                    f"The class '{name}' of '{root.name}' has no usable image in {split} ({damaged} files of the"
+                    " dataset are damaged). Repair or replace its files, or remove the class from every split."
+                )
 
 
 def _without_copies(cases: Sequence[Case], warnings: list[str]) -> list[Case]:

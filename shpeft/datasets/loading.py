@@ -21,6 +21,7 @@ class PixelCache:
     """Least recently used pixels leave first once ``limit`` bytes are held. Safe to share between threads."""
 
     def __init__(self, limit: int = 2**30) -> None:
+        """An empty cache; ``limit`` in bytes."""
         self.limit = limit
         self.size = 0
         self._held: OrderedDict[Key, torch.Tensor] = OrderedDict()
@@ -50,6 +51,7 @@ class PixelCache:
             self.size = 0
 
     def __len__(self) -> int:
+        """How many images are held."""
         return len(self._held)
 
 

@@ -4,8 +4,11 @@ import hashlib
 import importlib
 import os
 import socket
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
+from tempfile import TemporaryDirectory
+from threading import Thread
 from types import ModuleType
 from typing import Any
 
@@ -69,25 +72,25 @@ def load(spec: str, *, seed: int, progress: Progress) -> Dataset:
     name, size = _parse(spec)
     package = _package()
     info = package.INFO[name]
-    root = Path(os.environ.get("MEDMNIST_ROOT") or Path.home() / ".medmnist")
-    file = root / f"{name}{'' if size == 28 else f'_{size}'}.npz"
-    progress(f"Opening {file.name}", 0, 3)
-    if not file.exists():
-        _preflight(name, file)
-        root.mkdir(parents=True, exist_ok=True)
     constructor = getattr(package, info["python_class"])
+    file = Path.home() / ".medmnist" / f"{name}{'' if size == 28 else f'_{size}'}.npz"
     classes = tuple(str(info["label"][str(index)]) for index in range(len(info["label"])))
     splits = []
-    for done, split in enumerate(("train", "val", "test"), start=1):
-        try:
-            data = constructor(split=split, root=str(root), size=size, download=not file.exists())
-        except Exception as error:  # the package raises RuntimeError for all, numpy anything on a damaged file
-            raise DatasetError(
-                f"'medmnist:{spec}' cannot be opened from {file.name}: {str(error).strip() or type(error).__name__}."
-                " If the file was cut off while downloading, delete it and try again."
-            ) from None
-        splits.append(_as_split(split, data.imgs, data.labels, classes, f"{name}{size}"))
+    for done, split in enumerate(("train", "val", "test")):
         progress(f"Opening {file.name}", done, 3)
+        try:
+            if not file.exists():
+                _download(constructor, name, size, file)
+            data = constructor(split=split, root=str(file.parent), size=size, download=False)
+        except DatasetError:
+            raise
+        except Exception as error:  # the package raises RuntimeError for everything, numpy anything on a damaged file
+            raise DatasetError(
+                f"'medmnist:{spec}' cannot be opened from {file.name}: {_first_line(error)}. If the file is damaged,"
+                f" delete it from {file.parent} and try again."
+            ) from None
+        splits.append(_as_split(split, data.imgs, data.labels, classes, file.stem))
+    progress(f"Opening {file.name}", 3, 3)
     return make_dataset(
         f"medmnist:{name}@{size}",
         splits,
@@ -95,6 +98,20 @@ def load(spec: str, *, seed: int, progress: Progress) -> Dataset:
         modality=TITLES[name][1],
         notice=f"MedMNIST, {info['license']}. Research use only.",
     )
+
+
+def _download(constructor: Callable[..., Any], name: str, size: int, file: Path) -> None:
+    """Fetch the file beside its place, and move it there when it is whole."""
+    _preflight(name, file)
+    file.parent.mkdir(parents=True, exist_ok=True)
+    with TemporaryDirectory(dir=file.parent) as folder:
+        constructor(split="test", root=folder, size=size, download=True)
+        os.replace(Path(folder) / file.name, file)
+
+
+def _first_line(error: Exception) -> str:
+    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
+    return lines[0].rstrip(".!") if lines else type(error).__name__
 
 
 def _parse(spec: str) -> tuple[str, int]:
@@ -118,15 +135,25 @@ def _package() -> ModuleType:
         ) from None
 
 
-def _preflight(name: str, file: Path, timeout: float = 3.0) -> None:
+def _preflight(name: str, file: Path, timeout: float = 4.0) -> None:
     """Fail within seconds where there is no network, instead of hanging in a download."""
-    try:
-        socket.create_connection((HOST, 443), timeout=timeout).close()
-    except OSError as error:
+    failure: list[Exception | None] = [TimeoutError(f"no answer in {timeout:.0f} s")]
+
+    def knock() -> None:
+        try:
+            socket.create_connection((HOST, 443), timeout=timeout).close()
+            failure[0] = None
+        except OSError as error:
+            failure[0] = error
+
+    thread = Thread(target=knock, daemon=True)  # name resolution knows no timeout of its own
+    thread.start()
+    thread.join(timeout)
+    if failure[0] is not None:
         raise DatasetError(
-            f"'medmnist:{name}' is not on this machine yet, and {HOST} cannot be reached ({error}). Connect to the"
+            f"'medmnist:{name}' is not on this machine yet, and {HOST} cannot be reached ({failure[0]}). Connect to the"
             f" network, or copy {file.name} into {file.parent}, or use a folder or 'phantom:fundus'."
-        ) from None
+        )
 
 
 def _as_split(split: str, images: np.ndarray, labels: np.ndarray, classes: tuple[str, ...], stem: str) -> Split:

@@ -42,18 +42,25 @@ def load_dataset(
         return medmnist.load(name, seed=seed, progress=progress)
     if not str(source).strip():
         raise DatasetError(f"No dataset is named. Give a folder, or one of: {', '.join(_words())}.")
-    if not Path(source).expanduser().exists():
-        hint = did_you_mean(str(source), _words()) if colon or "/" not in str(source) else ""
+    try:
+        root = Path(source).expanduser()
+        if root.exists():
+            return folder.load(
+                root,
+                seed=seed,
+                val_fraction=val_fraction,
+                test_fraction=test_fraction,
+                on_unreadable=on_unreadable,
+                progress=progress,
+            )
+    except (OSError, RuntimeError) as error:  # no permission, a name that is too long, a home that does not exist
+        reason = getattr(error, "strerror", None) or error
         raise DatasetError(
-            f"There is no dataset '{source}': no such folder here, and no built-in source of that name. {hint}".strip()
-        )
-    return folder.load(
-        Path(source).expanduser(),
-        seed=seed,
-        val_fraction=val_fraction,
-        test_fraction=test_fraction,
-        on_unreadable=on_unreadable,
-        progress=progress,
+            f"The folder '{source}' cannot be read: {reason}. Give a folder that this user may read."
+        ) from None
+    hint = did_you_mean(str(source), _words()) if colon or "/" not in str(source) else ""
+    raise DatasetError(
+        f"There is no dataset '{source}': no such folder here, and no built-in source of that name. {hint}".strip()
     )
 
 

@@ -27,32 +27,28 @@ def split_off(
     need = {label: min(max(1, round(fraction * total)), total - 1) for label, total in totals.items()}
     names = sorted(members)
     order = [names[position] for position in np.random.default_rng([seed, 7]).permutation(len(names))]
+    taken: Counter[int] = Counter()
+
+    def leaves_some(group: str) -> bool:
+        return all(taken[label] + count < totals[label] for label, count in content[group].items())
 
     leaving: set[str] = set()
     for group in order:
-        if sum(abs(need[k] - n) for k, n in content[group].items()) < sum(abs(need[k]) for k in content[group]):
-            _move(group, content, need, leaving)
-    taken = Counter(labels[row] for group in leaving for row in members[group])
-    for label in sorted(totals):  # a class of few large groups: its smallest group that leaves some of every class
+        before = sum(abs(need[label] - taken[label]) for label in content[group])
+        after = sum(abs(need[label] - taken[label] - count) for label, count in content[group].items())
+        if after < before and leaves_some(group):
+            leaving.add(group)
+            taken += content[group]
+    for label in sorted(totals):  # a class of few large groups: its smallest one that leaves some of every class
         if taken[label] == 0:
-            fitting = [
-                group
-                for group in order
-                if content[group][label] and all(taken[k] + n < totals[k] for k, n in content[group].items())
-            ]
+            fitting = [group for group in order if content[group][label] and leaves_some(group)]
             if not fitting:
                 raise DatasetError(_too_few(classes[label], totals[label], content, label))
             smallest = min(fitting, key=lambda group: len(members[group]))
-            _move(smallest, content, need, leaving)
+            leaving.add(smallest)
             taken += content[smallest]
     rows = [row for group in leaving for row in members[group]]
     return sorted(set(range(len(labels))) - set(rows)), sorted(rows)
-
-
-def _move(group: str, content: dict[str, Counter], need: dict[int, int], leaving: set[str]) -> None:
-    leaving.add(group)
-    for label, count in content[group].items():
-        need[label] -= count
 
 
 def _too_few(name: str, total: int, content: dict[str, Counter], label: int) -> str:

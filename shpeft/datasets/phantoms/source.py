@@ -160,7 +160,7 @@ def _variant(options: Options) -> str:
 def _options(query: str) -> Options:
     """Read ``n=400&size=96``."""
     values: dict[str, Any] = {}
-    kinds = {field.name: type(field.default) for field in fields(Options)}
+    kinds: dict[str, Callable[[str], float]] = {field.name: type(field.default) for field in fields(Options)}
     for pair in filter(None, query.split("&")):
         key, _, text = pair.partition("=")
         if key not in kinds:

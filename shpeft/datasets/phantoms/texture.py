@@ -57,6 +57,7 @@ class Canvas:
     OVER = 3
 
     def __init__(self, size: int) -> None:
+        """An empty canvas that will cover ``size`` pixels square."""
         self.size = size
         self._image = Image.new("L", (size * self.OVER, size * self.OVER))
         self._draw = ImageDraw.Draw(self._image)
