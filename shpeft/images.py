@@ -14,7 +14,7 @@ from shpeft.errors import UnreadableImage
 
 ImageSource = str | Path | bytes | BinaryIO | Image.Image
 
-FORMATS = ("PNG", "JPEG", "MPO", "TIFF", "BMP", "GIF", "WEBP", "PPM", "JPEG2000")
+FORMATS = ("PNG", "JPEG", "TIFF", "BMP", "GIF", "WEBP", "PPM", "JPEG2000")
 """What is decoded. Pillow knows more, among them EPS, which would start an interpreter on an upload."""
 
 SUFFIXES = (".png", ".jpg", ".jpeg", ".jfif", ".tif", ".tiff", ".bmp", ".gif", ".webp", ".ppm", ".pgm", ".jp2")

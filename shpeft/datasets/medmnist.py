@@ -38,6 +38,9 @@ SIZES = (28, 64, 128, 224)
 
 HOST = "zenodo.org"
 
+TIMEOUT = 4.0
+"""Seconds after which the host counts as out of reach."""
+
 
 @dataclass(frozen=True)
 class Arrays:
@@ -135,20 +138,20 @@ def _package() -> ModuleType:
         ) from None
 
 
-def _preflight(name: str, file: Path, timeout: float = 4.0) -> None:
+def _preflight(name: str, file: Path) -> None:
     """Fail within seconds where there is no network, instead of hanging in a download."""
-    failure: list[Exception | None] = [TimeoutError(f"no answer in {timeout:.0f} s")]
+    failure: list[Exception | None] = [TimeoutError(f"no answer in {TIMEOUT:.0f} s")]
 
     def knock() -> None:
         try:
-            socket.create_connection((HOST, 443), timeout=timeout).close()
+            socket.create_connection((HOST, 443), timeout=TIMEOUT).close()
             failure[0] = None
         except OSError as error:
             failure[0] = error
 
     thread = Thread(target=knock, daemon=True)  # name resolution knows no timeout of its own
     thread.start()
-    thread.join(timeout)
+    thread.join(TIMEOUT)
     if failure[0] is not None:
         raise DatasetError(
             f"'medmnist:{name}' is not on this machine yet, and {HOST} cannot be reached ({failure[0]}). Connect to the"

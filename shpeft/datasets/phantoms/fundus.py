@@ -45,17 +45,21 @@ class Eye:
 
 
 def draw(rng: np.random.Generator, label: int, size: int, difficulty: float) -> tuple[np.ndarray, np.ndarray]:
-    """One photograph, uint8 (size, size, 3), and where its lesions are, bool (size, size)."""
-    eye = _anatomy(rng)
-    image = _background(rng, eye, size)
-    _vessels(rng, eye, image)
-    _lookalikes(rng, eye, image, difficulty)
+    """One photograph, uint8 (size, size, 3), and where its lesions are, bool (size, size).
+
+    The same generator draws the same eye and the same exposure for every label: only the lesions differ.
+    """
+    scene, lesions, camera = rng.spawn(3)
+    eye = _anatomy(scene)
+    image = _background(scene, eye, size)
+    _vessels(scene, eye, image)
+    _lookalikes(scene, eye, image, difficulty)
     mask = np.zeros((size, size), dtype=bool)
     if label == 1:
-        mask = _haemorrhages(rng, eye, image, difficulty)
+        mask = _haemorrhages(lesions, eye, image, difficulty)
     elif label == 2:
-        mask = _exudates(rng, eye, image, difficulty)
-    return _camera(rng, eye, image), mask
+        mask = _exudates(lesions, eye, image, difficulty)
+    return _camera(camera, eye, image), mask
 
 
 def _anatomy(rng: np.random.Generator) -> Eye:
@@ -192,5 +196,5 @@ def _camera(rng: np.random.Generator, eye: Eye, image: np.ndarray) -> np.ndarray
     image = np.clip(image, 0, None) ** rng.uniform(0.85, 1.25) * rng.uniform(0.75, 1.1)
     image += rng.uniform(0.004, 0.018) * rng.standard_normal(image.shape, dtype=np.float32)
     distance = np.hypot(x - eye.centre[0], y - eye.centre[1]) / eye.radius
-    seen = (1 - smoothstep(distance, 0.985, 1.0)) * (np.abs(y) < rng.uniform(0.9, 1.3))
+    seen = (1 - smoothstep(distance, 0.985, 1.0)) * (np.abs(y) < rng.uniform(0.92, 1.6))
     return np.round(255 * np.clip(image * seen[..., None], 0, 1)).astype(np.uint8)

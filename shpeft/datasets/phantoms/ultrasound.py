@@ -26,14 +26,18 @@ class Mass:
 
 
 def draw(rng: np.random.Generator, label: int, size: int, difficulty: float) -> tuple[np.ndarray, np.ndarray]:
-    """One scan, uint8 (size, size, 3) of equal channels, and where its mass is, bool (size, size)."""
-    echo, depth = _tissue(rng, size)
+    """One scan, uint8 (size, size, 3) of equal channels, and where its mass is, bool (size, size).
+
+    The same generator draws the same breast and the same speckle for every label: only the mass differs.
+    """
+    scene, lesion, scanner = rng.spawn(3)
+    echo, depth = _tissue(scene, size)
     mask = np.zeros((size, size), dtype=bool)
-    for _ in range(rng.poisson(0.8 * difficulty)):
-        _insert(rng, echo, _lobule(rng))
+    for _ in range(scene.poisson(0.8 * difficulty)):
+        _insert(scene, echo, _lobule(scene))
     if label:
-        mask = _insert(rng, echo, _mass(rng, label, difficulty))
-    return _scanner(rng, echo, depth), mask
+        mask = _insert(lesion, echo, _mass(lesion, label, difficulty))
+    return _scanner(scanner, echo, depth), mask
 
 
 def _tissue(rng: np.random.Generator, size: int) -> tuple[np.ndarray, np.ndarray]:
@@ -73,7 +77,7 @@ def _septa(rng: np.random.Generator, size: int) -> np.ndarray:
 def _mass(rng: np.random.Generator, label: int, difficulty: float) -> Mass:
     """Signs drawn from what is usual for the class; ``difficulty`` lets the two kinds overlap more."""
     bad = label == 2
-    unsure = min(0.45, 0.12 + 0.1 * difficulty)
+    unsure = min(0.45, 0.1 + 0.07 * difficulty)
     odd = rng.random(5) < unsure  # each sign may be that of the other kind
     wide = rng.uniform(0.16, 0.42)
     tall = wide * (rng.uniform(0.8, 1.2) if bad != odd[0] else rng.uniform(0.5, 0.8))
@@ -85,7 +89,7 @@ def _mass(rng: np.random.Generator, label: int, difficulty: float) -> Mass:
         tilt=rng.normal(0, 0.2),
         roughness=rng.uniform(0.14, 0.3) if irregular else rng.uniform(0.02, 0.1),
         spicules=int(rng.integers(3, 9)) if bad != odd[3] and irregular else 0,
-        echo=rng.uniform(0.1, 0.45) + 0.12 * difficulty,
+        echo=rng.uniform(0.1, 0.45) + 0.08 * difficulty,
         behind=-rng.uniform(0.15, 0.6) if shadow else rng.uniform(0.0, 0.5),
         rim=rng.uniform(0.0, 0.2) if bad != odd[4] else rng.uniform(0.05, 0.3),
         clumps=rng.uniform(0.05, 0.2) if bad != odd[4] else rng.uniform(0.0, 0.08),

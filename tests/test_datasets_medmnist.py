@@ -1,0 +1,140 @@
+"""The package itself is replaced by one with the same interface, so that nothing is downloaded."""
+
+import socket
+import sys
+import time
+from pathlib import Path
+from types import ModuleType
+
+import numpy as np
+import pytest
+
+from shpeft.datasets import load_dataset
+from shpeft.errors import DatasetError, MissingExtra
+
+INFO = {
+    "python_class": "BreastMNIST",
+    "label": {"0": "malignant", "1": "normal, benign"},
+    "license": "CC BY 4.0",
+    "n_channels": 1,
+}
+
+
+class BreastMNIST:
+    """What medmnist 3.0.2 does with a file, and a download that writes one."""
+
+    downloads = 0
+
+    def __init__(self, split, root, size, download):
+        path = Path(root) / ("breastmnist.npz" if size == 28 else f"breastmnist_{size}.npz")
+        if download:
+            type(self).downloads += 1
+            write(path, size)
+        if not path.exists():
+            raise RuntimeError("Dataset not found.  You can set `download=True` to download it")
+        held = np.load(path)
+        self.imgs, self.labels = held[f"{split}_images"], held[f"{split}_labels"]
+
+
+def write(path, size, labels=2, shape=()):
+    rng = np.random.default_rng(0)
+    arrays = {}
+    for split, count in (("train", 8), ("val", 4), ("test", 6)):
+        arrays[f"{split}_images"] = rng.integers(0, 255, (count, size, size, *shape), dtype=np.uint8)
+        arrays[f"{split}_labels"] = (np.arange(count) % labels)[:, None].astype(np.uint8)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    np.savez(path, **arrays)
+
+
+@pytest.fixture
+def home(tmp_path, monkeypatch):
+    package = ModuleType("medmnist")
+    package.INFO = {"breastmnist": INFO}
+    package.BreastMNIST = BreastMNIST
+    monkeypatch.setitem(sys.modules, "medmnist", package)
+    monkeypatch.setenv("HOME", str(tmp_path))
+    monkeypatch.setattr(BreastMNIST, "downloads", 0)
+    return tmp_path / ".medmnist"
+
+
+def unreachable(*_, **__):
+    raise socket.gaierror(-3, "Temporary failure in name resolution")
+
+
+@pytest.mark.parametrize(("spec", "file", "size"), [("@28", "breastmnist", 28), ("@64", "breastmnist_64", 64)])
+def test_a_file_that_is_there_needs_no_network(home, monkeypatch, spec, file, size):
+    monkeypatch.setattr(socket, "create_connection", unreachable)
+    write(home / f"{file}.npz", size)
+    data = load_dataset(f"medmnist:breastmnist{spec}")
+    assert data.classes == ("malignant", "normal, benign")
+    assert [len(split) for split in data.splits] == [8, 4, 6]
+    assert data.card["counts"]["test"] == {"malignant": 3, "normal, benign": 3}
+    assert data.card["modality"] == "ultrasound"
+    assert "CC BY 4.0" in data.card["notice"]
+    held = np.load(home / f"{file}.npz")["test_images"]
+    image = data.test.image(2)
+    assert (image.mode, image.size) == ("RGB", (size, size))
+    assert np.array_equal(np.asarray(image)[..., 1], held[2])
+    assert data.test.mask(2) is None
+    assert len({id for split in data.splits for id in split.ids}) == 18
+
+
+def test_the_largest_size_is_the_default_and_colour_is_kept(home):
+    write(home / "breastmnist_224.npz", 224, shape=(3,))
+    data = load_dataset("medmnist:breastmnist")
+    assert data.name == "medmnist:breastmnist@224"
+    assert np.asarray(data.train.image(0)).std(axis=2).max() > 0
+
+
+def test_without_a_network_it_is_a_sentence_within_seconds(home, monkeypatch):
+    monkeypatch.setattr(socket, "create_connection", unreachable)
+    with pytest.raises(DatasetError, match=r"cannot be reached.*copy breastmnist_64\.npz into"):
+        load_dataset("medmnist:breastmnist@64")
+    assert BreastMNIST.downloads == 0
+    assert not home.exists()
+
+
+def test_a_network_that_hangs_is_given_up(home, monkeypatch):
+    monkeypatch.setattr(socket, "create_connection", lambda *_, **__: time.sleep(30))
+    monkeypatch.setattr("shpeft.datasets.medmnist.TIMEOUT", 0.2)
+    start = time.monotonic()
+    with pytest.raises(DatasetError, match="no answer"):
+        load_dataset("medmnist:breastmnist")
+    assert time.monotonic() - start < 5
+
+
+def test_it_downloads_once_and_leaves_only_the_whole_file(home, monkeypatch):
+    monkeypatch.setattr(socket, "create_connection", lambda *_, **__: socket.socket())
+    load_dataset("medmnist:breastmnist@28")
+    load_dataset("medmnist:breastmnist@28")
+    assert BreastMNIST.downloads == 1
+    assert [path.name for path in home.iterdir()] == ["breastmnist.npz"]
+
+
+def test_a_download_that_breaks_off_leaves_nothing(home, monkeypatch):
+    monkeypatch.setattr(socket, "create_connection", lambda *_, **__: socket.socket())
+
+    def broken(path, size):
+        path.write_bytes(b"half")
+        raise RuntimeError("\n   Automatic download failed! Please download it manually.\n")
+
+    monkeypatch.setattr(sys.modules[__name__], "write", broken)
+    with pytest.raises(DatasetError, match="Automatic download failed"):
+        load_dataset("medmnist:breastmnist@28")
+    assert list(home.iterdir()) == []
+
+
+def test_damaged_files_are_sentences(home):
+    home.mkdir()
+    (home / "breastmnist.npz").write_bytes(b"half a file")
+    with pytest.raises(DatasetError, match=r"breastmnist\.npz.*delete it"):
+        load_dataset("medmnist:breastmnist@28")
+    write(home / "breastmnist_64.npz", 64, labels=3)
+    with pytest.raises(DatasetError, match=r"labels outside 0\.\.1"):
+        load_dataset("medmnist:breastmnist@64")
+
+
+def test_without_the_package_the_extra_is_named(home, monkeypatch):
+    monkeypatch.setitem(sys.modules, "medmnist", None)
+    with pytest.raises(MissingExtra, match=r"shpeft\[medmnist\]"):
+        load_dataset("medmnist:breastmnist")
