@@ -173,17 +173,16 @@ def parse_summaries(data: bytes, which: str) -> "list[LayerSummary]":
 def predictions_text(predictions: "Mapping[str, Predictions]") -> str:
     """CSV with a row a case: opaque id, numbered group, label, and ``<model>:<class>`` probabilities in full precision.
 
-    Groups are numbered, because a group may be a patient.
+    Groups are numbered (a group's name may be a patient's), in their order, so that the same seed resamples alike.
     """
     first = next(iter(predictions.values()))
-    numbers: dict[str, int] = {}
+    numbers = {group: f"{number:06d}" for number, group in enumerate(sorted(set(first.groups)), start=1)}
     out = io.StringIO()
     writer = csv.writer(out, lineterminator="\n")
     writer.writerow(["id", "group", "label", *(f"{m}:{c}" for m, p in predictions.items() for c in p.classes)])
     for row, (case, group, label) in enumerate(zip(first.ids, first.groups, first.labels, strict=True)):
         values = [repr(float(value)) for p in predictions.values() for value in p.probabilities[row]]
-        number = numbers.setdefault(group, len(numbers) + 1)
-        writer.writerow([case, number, first.classes[int(label)], *values])
+        writer.writerow([case, numbers[group], first.classes[int(label)], *values])
     return out.getvalue()
 
 

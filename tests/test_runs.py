@@ -235,7 +235,7 @@ def test_predictions_come_back_exactly_and_groups_are_numbered(folder):
         found = folder.predictions(which)
         assert np.array_equal(found.probabilities, expected.probabilities)
         assert (found.ids, found.labels, found.classes) == (expected.ids, expected.labels, expected.classes)
-        assert found.groups == ("1", "1", "2")
+        assert found.groups == ("000001", "000001", "000002")
 
 
 # -- listing and damage

@@ -1,0 +1,340 @@
+"""The recipe that the command line, the app and a notebook share: a configuration in, a run folder out.
+
+dataset ─▶ backbone ─▶ linear probe ─▶ importance ─▶ selection ─▶ finetune ─▶ test, beside the probe ─▶ files
+"""
+
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import closing
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from shpeft.backbones import Backbone, create_backbone, resolve_device
+from shpeft.card import model_card
+from shpeft.config import RunConfig
+from shpeft.datasets import Dataset, load_dataset
+from shpeft.delta import SparseDelta
+from shpeft.deltafile import load_delta, read_header, save_delta
+from shpeft.errors import RunError, SelectionError
+from shpeft.evaluation import Predictions, difference, evaluate, predict
+from shpeft.importance import LayerSummary, Scores, estimate_importance, head_written, summarise
+from shpeft.meter import SCORING_COST, TRAINING_COST, Meter
+from shpeft.preview import Preview, describe_selection
+from shpeft.probe import Head, fit_head
+from shpeft.progress import Progress, silent
+from shpeft.runfiles import environment, plain
+from shpeft.runs import RunFolder
+from shpeft.selection import Overlap, Support, overlap, select
+from shpeft.training import EpochReport, finetune
+
+__all__ = [
+    "Chosen",
+    "LoadedRun",
+    "Prepared",
+    "Preview",
+    "choose",
+    "describe_selection",
+    "evaluate_run",
+    "load_run",
+    "overlap_between",
+    "overlap_in",
+    "prepare",
+    "run",
+]
+
+
+@dataclass(frozen=True)
+class Prepared:
+    """What importance and fine-tuning start from."""
+
+    data: Dataset
+    backbone: Backbone
+    probe: Head
+
+
+@dataclass(frozen=True)
+class Chosen:
+    """The chosen weights ("hybrid", whatever the score) and, of a hybrid, what each half alone would choose."""
+
+    scores: Scores
+    supports: dict[str, Support]
+    summaries: dict[str, list[LayerSummary]]
+
+
+@dataclass(frozen=True)
+class LoadedRun:
+    """A finished run, ready to diagnose with: the backbone is a copy with the delta written into it."""
+
+    config: RunConfig
+    backbone: Backbone
+    delta: SparseDelta
+    header: dict[str, Any]
+
+
+def run(
+    config: RunConfig,
+    folder: RunFolder,
+    *,
+    progress: Progress = silent,
+    on_epoch: Callable[[EpochReport], None] | None = None,
+) -> dict[str, Any]:
+    """Carry out a run and leave it in its folder; returns its metrics.
+
+    The folder says how it ended. Delta, predictions, metrics and card are written at the very end, so a run that was
+    cancelled or that failed leaves none of them.
+
+    Raises:
+        ShpeftError: whatever the parts raise; the folder's state carries the sentence.
+        Cancelled: raised by ``progress``, and passed on.
+    """
+
+    def report(stage: str, done: int, total: int) -> None:
+        folder.note(stage, done, total)
+        progress(stage, done, total)
+
+    with folder.recording():
+        folder.write_environment()
+        meter = Meter(report)
+        start = prepare(config, meter)
+        probe = _predict_probe(start, meter)
+        chosen = choose(config, start, meter)
+        folder.write_supports(chosen.supports, chosen.scores.infos)
+        folder.write_summaries(chosen.summaries)
+        delta, history = _train(config, start, chosen.supports["hybrid"], folder, meter, on_epoch)
+        with delta.applied(start.backbone):
+            finetuned = predict(start.backbone, start.data.test, progress=meter.part("Testing", len(start.data.test)))
+        metrics = _metrics(finetuned, probe)
+        meter.lap("testing")
+        save_delta(delta, folder.delta_path, _delta_metadata(config, start, chosen))
+        metrics |= {
+            "weights": _weights(start.backbone, chosen) | {"delta_bytes": folder.delta_path.stat().st_size},
+            "training": _training(history),
+            "dataset": _public(start.data.card),
+            "seconds": meter.seconds,
+        }
+        folder.write_predictions({"finetuned": finetuned, "probe": probe})
+        folder.write_metrics(metrics)
+        folder.write_card(model_card(folder.config, plain(metrics), read_header(folder.delta_path)))
+    return metrics
+
+
+def prepare(config: RunConfig, meter: Meter | None = None) -> Prepared:
+    """Load the images, make the backbone and fit its linear probe."""
+    meter = meter or Meter(silent)
+    data = load_dataset(
+        config.dataset.source,
+        seed=config.seed,
+        val_fraction=config.dataset.val_fraction,
+        test_fraction=config.dataset.test_fraction,
+        on_unreadable=config.dataset.on_unreadable,
+        progress=meter.part("Reading the images"),
+    )
+    meter.plan(config, data)
+    meter.lap("dataset")
+    meter.part("Loading the backbone")
+    backbone = create_backbone(
+        config.backbone.name,
+        classes=data.classes,
+        weights=config.backbone.weights,
+        image_size=config.backbone.image_size,
+        seed=config.seed,
+        device=resolve_device(config.device),
+    )
+    meter.lap("backbone")
+    progress = meter.part("Fitting the linear probe", len(data.train), len(data.val), 0)
+    probe = fit_head(backbone, data.train, data.val, progress=progress)
+    meter.lap("probe")
+    return Prepared(data, backbone, probe)
+
+
+def choose(config: RunConfig, start: Prepared, meter: Meter | None = None) -> Chosen:
+    """Score the weights under the linear probe and choose as many as the budget allows."""
+    meter = meter or Meter(silent)
+    wanted = config.selection
+    passes = 0 if wanted.score in ("random", "magnitude") else min(wanted.images, len(start.data.train))
+    scores = estimate_importance(
+        start.backbone,
+        start.data.train,
+        wanted.score,
+        formula=wanted.formula,
+        norm=wanted.norm,
+        lam=wanted.lam,
+        normaliser=wanted.normaliser,
+        scope=wanted.scope,
+        images=wanted.images,
+        batch_size=config.training.batch_size,
+        seed=config.seed,
+        head=start.probe,
+        progress=meter.part("Scoring the weights", SCORING_COST * passes),
+    )
+    meter.part("Choosing the weights")
+    parts = {"hybrid": scores}
+    if scores.halves is not None:
+        parts |= {"task-specific": scores.halves[0], "task-agnostic": scores.halves[1]}
+    supports = {name: select(part, wanted.budget) for name, part in parts.items()}
+    summaries = {name: summarise(part, supports[name].counts()) for name, part in parts.items()}
+    meter.lap("importance")
+    return Chosen(scores, supports, summaries)
+
+
+def load_run(folder: RunFolder, device: str = "auto", weights: str | None = None) -> LoadedRun:
+    """Open a finished run for diagnosis.
+
+    Args:
+        weights: where the base weights are now, when they are no longer where the run found them.
+
+    Raises:
+        RunError: the run is not finished.
+        DeltaError, BackboneError: its delta or its base weights cannot be used.
+    """
+    state = folder.state
+    if state.status != "finished":
+        raise RunError(
+            f"The run {folder.name} is {state.status}, and only finished runs can be used. {state.message}".rstrip()
+        )
+    header = read_header(folder.delta_path)
+    backbone = create_backbone(
+        header["backbone"],
+        classes=header["classes"],
+        weights=weights or folder.config.backbone.weights,
+        image_size=header["image_size"],
+        seed=folder.config.seed,
+        device=resolve_device(device),
+    )
+    delta = load_delta(folder.delta_path, base=backbone)
+    return LoadedRun(folder.config, delta.merge(backbone), delta, header)
+
+
+def evaluate_run(
+    folder: RunFolder, source: str | None = None, *, device: str = "auto", progress: Progress = silent
+) -> tuple[Predictions, dict[str, Any]]:
+    """Test a finished run again, on its own test images or on those of another dataset of the same classes.
+
+    Returns:
+        the predictions, and ``{"dataset": name, "finetuned": metrics}``.
+    """
+    loaded = load_run(folder, device)
+    wanted = loaded.config.dataset
+    data = load_dataset(
+        source or wanted.source,
+        seed=loaded.config.seed,
+        val_fraction=wanted.val_fraction,
+        test_fraction=wanted.test_fraction,
+        on_unreadable=wanted.on_unreadable,
+        progress=progress,
+    )
+    predictions = predict(loaded.backbone, data.test, progress=progress)
+    return predictions, {"dataset": data.name, "finetuned": evaluate(predictions).to_dict()}
+
+
+def overlap_in(folder: RunFolder, a: str = "task-specific", b: str = "task-agnostic") -> Overlap:
+    """How far two choices of one run agree."""
+    return overlap(folder.support(a), folder.support(b), folder.weight_infos())
+
+
+def overlap_between(a: RunFolder, b: RunFolder) -> Overlap:
+    """How far the chosen weights of two runs of one backbone agree.
+
+    Raises:
+        SelectionError: their backbones or scopes differ.
+    """
+    infos = a.weight_infos()
+    if infos != b.weight_infos():
+        raise SelectionError(
+            f"The runs {a.name} and {b.name} cannot be compared weight by weight: different weights were eligible. "
+            "Compare runs of the same backbone, image size and scope."
+        )
+    return overlap(a.support(), b.support(), infos)
+
+
+def _predict_probe(start: Prepared, meter: Meter) -> Predictions:
+    """What the frozen backbone with its linear probe says about the test images."""
+    test = start.data.test
+    with head_written(start.backbone, start.probe):
+        predictions = predict(start.backbone, test, progress=meter.part("Testing the linear probe", len(test)))
+    meter.lap("testing the probe")
+    return predictions
+
+
+def _train(
+    config: RunConfig,
+    start: Prepared,
+    support: Support,
+    folder: RunFolder,
+    meter: Meter,
+    on_epoch: Callable[[EpochReport], None] | None,
+) -> tuple[SparseDelta, list[EpochReport]]:
+    """Fine-tune; the delta holds the best epoch's values and the backbone is as before."""
+    wanted, history = config.training, list[EpochReport]()
+    delta = SparseDelta.zeros(start.backbone, support, start.probe)
+    train, val = len(start.data.train), len(start.data.val)
+    progress = meter.part(
+        lambda: f"Fine-tuning, epoch {min(len(history) + 1, wanted.epochs)} of {wanted.epochs}",
+        wanted.epochs * (TRAINING_COST * train + val),
+    )
+    epochs = finetune(
+        start.backbone,
+        delta,
+        start.data,
+        epochs=wanted.epochs,
+        batch_size=wanted.batch_size,
+        lr=wanted.lr,
+        head_lr=wanted.head_lr,
+        weight_decay=wanted.weight_decay,
+        augment=wanted.augment,
+        seed=config.seed,
+        progress=progress,
+    )
+    with closing(epochs):  # type: ignore[type-var]
+        for report in epochs:
+            history.append(report)
+            folder.append_report(report)
+            if on_epoch is not None:
+                on_epoch(report)
+    meter.lap("fine-tuning")
+    return delta, history
+
+
+def _metrics(finetuned: Predictions, probe: Predictions) -> dict[str, Any]:
+    """Both models on the test images, and the paired difference fine-tuned − probe."""
+    return {
+        "finetuned": evaluate(finetuned).to_dict(),
+        "probe": evaluate(probe).to_dict(),
+        "difference": plain(difference(finetuned, probe)),
+    }
+
+
+def _weights(backbone: Backbone, chosen: Chosen) -> dict[str, Any]:
+    k, head = chosen.supports["hybrid"].k, backbone.head_count
+    return {
+        "score": chosen.scores.name,
+        "selected": k,
+        "eligible": chosen.scores.eligible,
+        "backbone": backbone.count,
+        "head": head,
+        "share": k / backbone.count,
+        "share_with_head": (k + head) / (backbone.count + head),
+    }
+
+
+def _training(history: Sequence[EpochReport]) -> dict[str, Any]:
+    best = [report for report in history if report.best]
+    return {"epochs": len(history), "best_epoch": best[-1].epoch if best else None}
+
+
+def _public(card: Mapping[str, Any]) -> dict[str, Any]:
+    """A dataset's card without the names of damaged files: they are for whoever owns the images."""
+    return {**card, "unreadable": len(card["unreadable"])}
+
+
+def _delta_metadata(config: RunConfig, start: Prepared, chosen: Chosen) -> dict[str, Any]:
+    """What a delta file says of its making: no time and no place, so that the same seed gives the same file."""
+    portable = config.model_dump(mode="json")
+    portable["dataset"]["source"] = start.data.name
+    portable["backbone"]["weights"] = Path(config.backbone.weights).name
+    return {
+        "config": portable,
+        "dataset": {"name": start.data.name, "fingerprint": start.data.fingerprint},
+        "score": chosen.scores.name,
+        "versions": environment()["libraries"],
+    }
