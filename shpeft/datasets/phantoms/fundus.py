@@ -76,7 +76,7 @@ def _background(rng: np.random.Generator, eye: Eye, size: int) -> np.ndarray:
     x, y = grid(size)
     tone = rng.dirichlet(np.full(len(TONES), 0.35)).astype(np.float32) @ TONES
     distance = np.hypot(x - eye.centre[0], y - eye.centre[1]) / eye.radius
-    slope = rng.normal(0, 0.1, 2)
+    slope = rng.normal(0, 0.1, 2).tolist()
     light = 1.05 - rng.uniform(0.15, 0.5) * distance**2.5 + slope[0] * x + slope[1] * y
     light += 0.04 * noise(rng, size, 5) + 0.02 * noise(rng, size, 22)
     image = tone * light[..., None]
@@ -192,7 +192,7 @@ def _camera(rng: np.random.Generator, eye: Eye, image: np.ndarray) -> np.ndarray
     """Field of view, exposure, focus and sensor noise."""
     size = len(image)
     x, y = grid(size)
-    image = gaussian_filter(image, (*(rng.uniform(0.25, 0.8) * size / 128,) * 2, 0))
+    image = gaussian_filter(image, (*(rng.uniform(0.25, 0.8) * size / 128,) * 2, 0), truncate=3)
     image = np.clip(image, 0, None) ** rng.uniform(0.85, 1.25) * rng.uniform(0.75, 1.1)
     image += rng.uniform(0.004, 0.018) * rng.standard_normal(image.shape, dtype=np.float32)
     distance = np.hypot(x - eye.centre[0], y - eye.centre[1]) / eye.radius

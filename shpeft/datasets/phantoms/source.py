@@ -10,7 +10,7 @@ import numpy as np
 from PIL import Image
 
 from shpeft.datasets.base import Dataset, Split, make_dataset
-from shpeft.datasets.phantoms import fundus, ultrasound
+from shpeft.datasets.phantoms import dermoscopy, fundus, ultrasound
 from shpeft.datasets.splitting import split_off
 from shpeft.errors import DatasetError, did_you_mean
 
@@ -31,6 +31,7 @@ class Kind:
 KINDS = {
     "fundus": Kind("Drawn colour photographs of the retina", "fundus", fundus.CLASSES, fundus.draw),
     "ultrasound": Kind("Drawn breast ultrasound", "ultrasound", ultrasound.CLASSES, ultrasound.draw),
+    "dermoscopy": Kind("Drawn dermoscopy of pigmented lesions", "dermoscopy", dermoscopy.CLASSES, dermoscopy.draw),
 }
 
 

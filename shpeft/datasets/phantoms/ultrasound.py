@@ -46,7 +46,9 @@ def _tissue(rng: np.random.Generator, size: int) -> tuple[np.ndarray, np.ndarray
     depth = (y + 1) / 2
     thick = (rng.uniform(0.02, 0.06), rng.uniform(0.05, 0.25), rng.uniform(0.25, 0.5), rng.uniform(0.08, 0.25))
     bend = np.cumsum([noise(rng, size, 3, 1)[0] * height for height in (0.004, 0.03, 0.02, 0.02)], axis=0)
-    below = [smoothstep(depth - edge - wave, -0.02, 0.02) for edge, wave in zip(np.cumsum(thick), bend, strict=True)]
+    below = [
+        smoothstep(depth - edge - wave, -0.02, 0.02) for edge, wave in zip(np.cumsum(thick).tolist(), bend, strict=True)
+    ]
     streaks = noise(rng, size, rng.uniform(4, 9), rng.uniform(14, 28))
     grains = noise(rng, size, rng.uniform(8, 16), rng.uniform(12, 24))
     patches = noise(rng, size, 3, 5)
