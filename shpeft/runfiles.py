@@ -14,8 +14,6 @@ from collections.abc import Mapping, Sequence
 from importlib import metadata
 from typing import TYPE_CHECKING, Any
 
-import numpy as np
-
 from shpeft import __version__
 from shpeft.errors import ShpeftError
 
@@ -50,7 +48,7 @@ def plain(value: Any) -> Any:
         return {str(key): plain(item) for key, item in value.items()}
     if isinstance(value, list | tuple):
         return [plain(item) for item in value]
-    if isinstance(value, np.generic):
+    if hasattr(value, "item"):
         value = value.item()
     if isinstance(value, float) and not math.isfinite(value):
         return None
@@ -98,6 +96,7 @@ def parse_reports(text: str) -> "list[EpochReport]":
 
 def support_bytes(supports: "Mapping[str, Support]", infos: "Sequence[WeightInfo]") -> bytes:
     """Supports as safetensors: ``<which>/<weight>`` holds ascending flat indices (int32)."""
+    import numpy as np
     from safetensors.numpy import save
 
     tensors = {
@@ -115,6 +114,7 @@ def support_bytes(supports: "Mapping[str, Support]", infos: "Sequence[WeightInfo
 
 def parse_support(data: bytes, which: str) -> "Support":
     """One of the supports that ``support_bytes`` wrote."""
+    import numpy as np
     import torch
     from safetensors import SafetensorError
     from safetensors.numpy import load
@@ -150,6 +150,8 @@ def _described(data: bytes) -> dict[str, Any]:
 
 def summaries_bytes(summaries: "Mapping[str, Sequence[LayerSummary]]") -> bytes:
     """Layer summaries as npz: ``<which>/<field>`` is one array with a row a layer."""
+    import numpy as np
+
     arrays = {}
     for which, layers in summaries.items():
         for field in dataclasses.fields(layers[0]):
@@ -161,6 +163,8 @@ def summaries_bytes(summaries: "Mapping[str, Sequence[LayerSummary]]") -> bytes:
 
 def parse_summaries(data: bytes, which: str) -> "list[LayerSummary]":
     """The layer summaries of one score."""
+    import numpy as np
+
     from shpeft.importance import LayerSummary
 
     with np.load(io.BytesIO(data), allow_pickle=False) as archive:
@@ -188,6 +192,8 @@ def predictions_text(predictions: "Mapping[str, Predictions]") -> str:
 
 def parse_predictions(text: str, which: str) -> "Predictions":
     """One model's predictions; groups carry their numbers."""
+    import numpy as np
+
     from shpeft.evaluation import Predictions
 
     header, *rows = csv.reader(io.StringIO(text))
@@ -213,5 +219,4 @@ def _one_of(found: Mapping[str, Any], which: str) -> Any:
 
 def _scalar_or_tuple(value: Any) -> Any:
     """A NumPy scalar as a Python one, an array as a tuple."""
-    array = np.asarray(value)
-    return tuple(array.tolist()) if array.ndim else array.item()
+    return tuple(value.tolist()) if getattr(value, "ndim", 0) else value.item()

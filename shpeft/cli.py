@@ -1,0 +1,317 @@
+"""The command line: ``shpeft finetune | importance | overlap | evaluate | diagnose | datasets | backbones | ui``.
+
+Commands import what they need when they run, so that help appears at once.
+"""
+
+import itertools
+import subprocess
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+from typer.core import TyperGroup
+
+from shpeft import console, exports, launch, options
+from shpeft.errors import Cancelled, ConfigError, RunError, ShpeftError, did_you_mean
+from shpeft.files import write_atomic
+from shpeft.runs import RunFolder, new_run
+
+if TYPE_CHECKING:
+    from shpeft.importance import LayerSummary
+
+
+class Sentences(TyperGroup):
+    """Commands whose expected errors are sentences on standard error, with exit code 2."""
+
+    def invoke(self, ctx: Any) -> Any:
+        """Carry out a command."""
+        try:
+            return super().invoke(ctx)
+        except ShpeftError as error:
+            typer.echo(str(error), err=True)
+            raise typer.Exit(2) from None
+        except (Cancelled, KeyboardInterrupt):
+            typer.echo("Cancelled.", err=True)
+            raise typer.Exit(130) from None
+
+
+app = typer.Typer(
+    cls=Sentences, no_args_is_help=True, pretty_exceptions_enable=False, rich_markup_mode=None, add_completion=False
+)
+
+
+@app.callback()
+def shpeft() -> None:
+    """Adapt a large vision model to a diagnosis task by training about 0.01 % of its weights.
+
+    Research use only, not a medical device.
+    """
+
+
+@app.command()
+def finetune(
+    config: options.Config = None,
+    backbone: options.BackboneName = None,
+    weights: options.Weights = None,
+    image_size: options.ImageSize = None,
+    data: options.Data = None,
+    val_fraction: options.ValFraction = None,
+    test_fraction: options.TestFraction = None,
+    on_unreadable: options.OnUnreadable = None,
+    budget: options.Budget = None,
+    score: options.Score = None,
+    formula: options.Formula = None,
+    norm: options.Norm = None,
+    lam: options.Lam = None,
+    normaliser: options.Normaliser = None,
+    scope: options.Scope = None,
+    score_images: options.ScoreImages = None,
+    epochs: options.Epochs = None,
+    batch_size: options.BatchSize = None,
+    lr: options.Lr = None,
+    head_lr: options.HeadLr = None,
+    weight_decay: options.WeightDecay = None,
+    augment: options.Augment = None,
+    seed: options.Seed = None,
+    device: options.Device = None,
+    out: Annotated[Path | None, typer.Option(help="The run folder; by default a new one in runs/.")] = None,
+    overwrite: Annotated[bool, typer.Option("--overwrite", help="Delete an older run in the same folder.")] = False,
+    json: options.Json = False,
+) -> None:
+    """Choose weights, train them, test them beside the linear probe, and leave a run folder."""
+    wanted = options.configuration(config, locals())
+    folder = RunFolder.create(out, wanted, overwrite=overwrite) if out else new_run(wanted)
+    try:
+        from shpeft import pipeline
+
+        with console.progress_bar() as (progress, line):
+            metrics = pipeline.run(folder.config, folder, progress=progress, on_epoch=line)
+    except ShpeftError:
+        if not folder.history():  # nothing was learned: leave nothing in the way of the next try
+            folder.discard()
+        raise
+    if json:
+        console.as_json({"run": str(folder.path), **metrics})
+        return
+    console.results(metrics)
+    typer.echo(f"Run folder: {folder.path}")
+    console.notice()
+
+
+@app.command()
+def importance(
+    run: Annotated[Path | None, typer.Argument(help="A run folder; without it, give a backbone and data.")] = None,
+    config: options.Config = None,
+    backbone: options.BackboneName = None,
+    weights: options.Weights = None,
+    image_size: options.ImageSize = None,
+    data: options.Data = None,
+    budget: options.Budget = None,
+    score: options.Score = None,
+    formula: options.Formula = None,
+    norm: options.Norm = None,
+    lam: options.Lam = None,
+    normaliser: options.Normaliser = None,
+    scope: options.Scope = None,
+    score_images: options.ScoreImages = None,
+    batch_size: options.BatchSize = None,
+    seed: options.Seed = None,
+    device: options.Device = None,
+    which: Annotated[str, typer.Option(help="hybrid, task-specific or task-agnostic.")] = "hybrid",
+    quantity: Annotated[str, typer.Option(help="selected, density, mean or maximum.")] = "selected",
+    csv: Annotated[Path | None, typer.Option(help="Write a row a matrix to this file.")] = None,
+    npz: Annotated[Path | None, typer.Option(help="Write the summaries, histograms included, to this file.")] = None,
+    json: options.Json = False,
+) -> None:
+    """Print which blocks and matrices the important weights are in."""
+    if quantity not in console.QUANTITIES:
+        raise ConfigError(f"There is no quantity {quantity!r}. {did_you_mean(quantity, console.QUANTITIES)}")
+    flags = locals()
+    given = [name for name in (*options.PLACES, "config") if flags.get(name) is not None]
+    if run is not None and given:
+        raise ConfigError(f"A run folder has its own configuration: leave out --{given[0].replace('_', '-')}.")
+    layers = _summaries(run, config, flags, which)
+    if csv is not None:
+        write_atomic(csv, exports.layers_csv(layers))
+    if npz is not None:
+        from shpeft.runfiles import summaries_bytes
+
+        write_atomic(npz, summaries_bytes({which: layers}))
+    if json:
+        console.as_json(layers)
+    else:
+        console.blocks(layers, quantity)
+
+
+@app.command()
+def overlap(
+    runs: Annotated[list[Path], typer.Argument(help="One or more run folders.")],
+    json: options.Json = False,
+) -> None:
+    """Compare the weights that each half of the score chooses, and the weights that different runs chose."""
+    from shpeft.pipeline import overlap_between, overlap_in
+
+    folders = [RunFolder.open(path) for path in runs]
+    found = {}
+    for folder in folders:
+        try:
+            found[f"{folder.name}: task-specific and task-agnostic"] = overlap_in(folder)
+        except RunError:
+            if len(folders) == 1:
+                raise
+            typer.echo(f"{folder.name} was scored without halves; only its choice is compared.", err=True)
+    for a, b in itertools.combinations(folders, 2):
+        found[f"{a.name} and {b.name}"] = overlap_between(a, b)
+    if json:
+        console.as_json(found)
+        return
+    for title, result in found.items():
+        console.overlaps(title, result)
+
+
+@app.command()
+def evaluate(
+    run: Annotated[Path, typer.Argument(help="A run folder.")],
+    data: Annotated[str | None, typer.Option(help="Other data of the same classes; by default the run's own.")] = None,
+    device: options.Device = None,
+    json: options.Json = False,
+) -> None:
+    """Test a finished run again, on its own test images or on those of other data."""
+    folder = RunFolder.open(run)
+    from shpeft.pipeline import evaluate_run
+
+    with console.progress_bar() as (progress, _):
+        _, found = evaluate_run(folder, data, device=device or "auto", progress=progress)
+    if json:
+        console.as_json({"run": folder.name, **found})
+        return
+    typer.echo(f"{folder.name} on {found['finetuned']['cases']} test images of {found['dataset']}")
+    console.one_model(found["finetuned"])
+    console.notice()
+
+
+@app.command()
+def diagnose(
+    run: Annotated[Path, typer.Argument(help="A finished run folder.")],
+    images: Annotated[list[Path], typer.Argument(help="One or more images.")],
+    saliency: Annotated[str | None, typer.Option(help="A saliency method, such as integrated_gradients.")] = None,
+    target: Annotated[str | None, typer.Option(help="The class to explain; by default the predicted one.")] = None,
+    out: Annotated[Path | None, typer.Option(help="A folder for a JSON and an overlay PNG an image.")] = None,
+    weights: Annotated[str | None, typer.Option(help="Where the base weights are now, if they were moved.")] = None,
+    seed: Annotated[int, typer.Option(help="For the saliency methods that draw samples.")] = 0,
+    device: options.Device = None,
+    json: options.Json = False,
+) -> None:
+    """Diagnose images with a run's model. Files are named by number and content, never by the image's name."""
+    folder = RunFolder.open(run)
+    from shpeft.pipeline import load_run
+
+    loaded = load_run(folder, device or "auto", weights)
+    if out is not None:
+        out.mkdir(parents=True, exist_ok=True)
+    found, failed = [], False
+    for number, path in enumerate(images, start=1):
+        try:
+            with console.progress_bar() as (progress, _):
+                entry = exports.diagnose_file(
+                    loaded, path, number, saliency=saliency, target=target, seed=seed, out=out, progress=progress
+                )
+        except ShpeftError as error:
+            if len(images) == 1:
+                raise
+            typer.echo(str(error), err=True)
+            failed = True
+            continue
+        found.append(entry)
+        if not json:
+            typer.echo(f"{entry['id']}: {entry['predicted']}")
+            console.table(["", ""], [[f"  {name}", f"{100 * value:.1f} %"] for name, value in entry["ranked"]])
+    if json:
+        console.as_json(found)
+    else:
+        console.notice()
+    if failed:
+        raise typer.Exit(2)
+
+
+@app.command()
+def datasets(
+    source: Annotated[str | None, typer.Argument(help="A dataset to describe; without it, the built-in ones.")] = None,
+    seed: Annotated[int, typer.Option(help="Decides the split.")] = 0,
+    json: options.Json = False,
+) -> None:
+    """List the built-in datasets, or describe one: its classes, splits, warnings and damaged images."""
+    from shpeft.datasets import known_sources, load_dataset
+
+    if source is None:
+        sources = known_sources()
+        if json:
+            console.as_json(sources)
+        else:
+            for entry in sources:
+                typer.echo(f"{entry['source']:28} {entry['title']}")
+            typer.echo(f"{'FOLDER':28} your own images: FOLDER/train/CLASS/*, FOLDER/test/CLASS/*, or FOLDER/CLASS/*")
+        return
+    with console.progress_bar() as (progress, _):
+        found = load_dataset(source, seed=seed, progress=progress).card
+    if json:
+        console.as_json(found)
+    else:
+        console.card(found)
+
+
+@app.command()
+def backbones(
+    pattern: Annotated[str, typer.Argument(help="A part of the name, or a pattern with *.")] = "",
+    json: options.Json = False,
+) -> None:
+    """List the backbones: the embedded one and timm's models."""
+    from shpeft.backbones import list_backbones
+
+    names = list_backbones(pattern)
+    if json:
+        console.as_json(names)
+        return
+    for name in names:
+        typer.echo(name)
+    if not names:
+        typer.echo(f"No backbone's name contains {pattern!r}.", err=True)
+
+
+@app.command()
+def ui(
+    port: Annotated[int, typer.Option(help="The port on this machine.", min=1, max=65535)] = 8501,
+    headless: Annotated[bool, typer.Option("--headless", help="Do not open a browser.")] = False,
+) -> None:
+    """Open the app in the browser. It listens on this machine only."""
+    flags = ["--server.port", str(port), *(["--server.headless", "true"] if headless else [])]
+    main = launch.app_file()
+    command = [sys.executable, "-m", "streamlit", "run", str(main), *launch.settings(main, flags), *flags]
+    try:
+        raise typer.Exit(subprocess.call(command))
+    except KeyboardInterrupt:
+        raise typer.Exit(0) from None
+
+
+def _summaries(run: Path | None, config: Path | None, flags: dict[str, Any], which: str) -> "list[LayerSummary]":
+    """A run's layer summaries, or those of a configuration that is scored now."""
+    if run is not None:
+        return RunFolder.open(run).summaries(which)
+    wanted = options.configuration(config, flags)
+    from shpeft import pipeline
+    from shpeft.meter import Meter
+
+    with console.progress_bar() as (progress, _):
+        meter = Meter(progress)
+        chosen = pipeline.choose(wanted, pipeline.prepare(wanted, meter), meter)
+    if which not in chosen.summaries:
+        raise ConfigError(
+            f"The score {chosen.scores.name} has no part {which!r}; it has {', '.join(chosen.summaries)}."
+        )
+    return chosen.summaries[which]
+
+
+def main() -> None:
+    """The ``shpeft`` command."""
+    app()

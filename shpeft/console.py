@@ -1,0 +1,150 @@
+"""What the command line prints: progress, numbers beside each other, and the table of blocks and matrices."""
+
+import json
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Any
+
+import typer
+
+from shpeft.card import METRICS, NOTICE, interval, percent
+from shpeft.jobs import Eta
+from shpeft.progress import Progress
+from shpeft.runfiles import plain
+
+if TYPE_CHECKING:
+    from shpeft.importance import LayerSummary
+    from shpeft.selection import Overlap
+
+QUANTITIES: dict[str, Callable[["LayerSummary"], str]] = {
+    "selected": lambda layer: f"{layer.selected:,}",
+    "density": lambda layer: percent(layer.selected / layer.numel),
+    "mean": lambda layer: f"{layer.mean:.2g}",
+    "maximum": lambda layer: f"{layer.maximum:.2g}",
+}
+
+
+@contextmanager
+def progress_bar() -> Iterator[tuple[Progress, Callable[[object], None]]]:
+    """A bar with the time that is left, on standard error; yields its progress and a way to print above it.
+
+    Where standard error is no terminal each stage is a line.
+    """
+    from rich import progress as rich
+    from rich.console import Console
+
+    console = Console(stderr=True, highlight=False, markup=False)
+    columns = (
+        rich.TextColumn("{task.description}"),
+        rich.BarColumn(),
+        rich.TaskProgressColumn(),
+        rich.TextColumn("{task.fields[left]}"),
+    )
+    eta, last = Eta(), [""]
+    with rich.Progress(*columns, console=console, transient=True, disable=not console.is_terminal) as bar:
+        task = bar.add_task("Starting", total=None, left="")
+
+        def progress(stage: str, done: int, total: int) -> None:
+            left = eta.update(done, total)
+            bar.update(task, description=stage, completed=done, total=total or None, left=duration(left))
+            if stage != last[0] and not console.is_terminal:
+                console.print(stage)
+            last[0] = stage
+
+        yield progress, lambda line: console.print(str(line))
+
+
+def duration(seconds: float | None) -> str:
+    """``1:05 left``, or nothing while nobody knows."""
+    if seconds is None:
+        return ""
+    minutes, rest = divmod(round(seconds), 60)
+    hours, minutes = divmod(minutes, 60)
+    return f"{hours}:{minutes:02}:{rest:02} left" if hours else f"{minutes}:{rest:02} left"
+
+
+def table(header: Sequence[str], rows: Sequence[Sequence[object]]) -> None:
+    """Print aligned columns, the first to the left and the others to the right."""
+    cells = [[str(cell) for cell in row] for row in [header, *rows]]
+    widths = [max(len(row[column]) for row in cells) for column in range(len(header))]
+    for row in cells:
+        parts = [cell.rjust(width) for cell, width in zip(row[1:], widths[1:], strict=True)]
+        typer.echo("  ".join([row[0].ljust(widths[0]), *parts]).rstrip())
+
+
+def as_json(value: Any) -> None:
+    """Print for a machine."""
+    typer.echo(json.dumps(plain(value), indent=1, ensure_ascii=False))
+
+
+def results(
+    metrics: Mapping[str, Any], names: Sequence[str] = ("accuracy", "balanced_accuracy", "macro_auroc")
+) -> None:
+    """Print a run's test metrics beside the linear probe's, with the paired difference."""
+    table(
+        ["", "fine-tuned", "linear probe", "difference"],
+        [
+            [
+                METRICS[name],
+                interval(metrics["finetuned"][name]),
+                interval(metrics["probe"][name]),
+                interval(metrics["difference"][name], sign=True),
+            ]
+            for name in names
+        ],
+    )
+    weights = metrics["weights"]
+    typer.echo(
+        f"{metrics['finetuned']['cases']} test images, 95 % bootstrap intervals, paired differences.\n"
+        f"Trained weights: {weights['selected']:,} of {weights['backbone']:,}: backbone {percent(weights['share'])}, "
+        f"with head {percent(weights['share_with_head'])}. Delta file: {weights['delta_bytes'] / 1024:.1f} KiB."
+    )
+
+
+def one_model(found: Mapping[str, Any]) -> None:
+    """Print the metrics of one model, and of each class."""
+    table(["", "fine-tuned"], [[title, interval(found[name])] for name, title in METRICS.items()])
+    typer.echo()
+    table(
+        ["class", "cases", "recall", "AUROC"],
+        [[row["name"], row["cases"], interval(row["recall"]), interval(row["auroc"])] for row in found["per_class"]],
+    )
+
+
+def blocks(summaries: "Sequence[LayerSummary]", quantity: str) -> None:
+    """Print a quantity for each block (a row) and matrix (a column); what has no value stays empty."""
+    rows: dict[str, dict[str, str]] = {}
+    for layer in summaries:
+        rows.setdefault(layer.block, {})[layer.matrix.removesuffix(".weight")] = QUANTITIES[quantity](layer)
+    columns = list(dict.fromkeys(matrix for row in rows.values() for matrix in row))
+    table([quantity, *columns], [[block, *(row.get(column, "") for column in columns)] for block, row in rows.items()])
+
+
+def overlaps(title: str, found: "Overlap") -> None:
+    """Print how far two choices agree, and what chance would give."""
+    typer.echo(
+        f"{title}: {found.intersection:,} shared of {found.a:,} and {found.b:,} (among {found.eligible:,} eligible)\n"
+        f"  Jaccard {found.jaccard:.4f}, by chance {found.chance_jaccard:.4f}\n"
+        f"  containment {found.containment:.4f}; chance shares {found.chance:.2f}, at most {found.chance_high} "
+        f"in 97.5 % of cases; p = {found.p_value:.2g}"
+    )
+
+
+def card(found: Mapping[str, Any]) -> None:
+    """Print a dataset's card; damaged files are named, for whoever owns them."""
+    classes = list(found["classes"])
+    typer.echo(f"{found['name']}" + (f" ({found['modality']})" if found.get("modality") else ""))
+    table(["", *classes], [[split, *(counts[c] for c in classes)] for split, counts in found["counts"].items()])
+    typer.echo(f"Split: {found['split_rule']}")
+    for name, reason in found["unreadable"]:
+        typer.echo(f"Left out: {name}: {reason}")
+    for warning in found["warnings"]:
+        typer.echo(f"Warning: {warning}")
+    if found.get("notice"):
+        typer.echo(found["notice"])
+    typer.echo(f"Fingerprint: {found['fingerprint']}")
+
+
+def notice() -> None:
+    """Print what every diagnosis must carry."""
+    typer.echo(NOTICE)

@@ -1,0 +1,54 @@
+"""Files for other programs. What is written of an image is named by its number and content, never by its name."""
+
+import hashlib
+import io
+import json
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from shpeft.files import write_atomic
+from shpeft.progress import Progress, silent
+from shpeft.runfiles import plain
+
+if TYPE_CHECKING:
+    from shpeft.importance import LayerSummary
+    from shpeft.pipeline import LoadedRun
+
+
+def layers_csv(layers: "list[LayerSummary]") -> str:
+    """A row a parameter: its place, its size, how many weights are chosen, and its scores."""
+    lines = ["name,block,matrix,weights,selected,density,mean,maximum,q01,q25,q50,q75,q99"]
+    for layer in layers:
+        numbers = (layer.numel, layer.selected, layer.selected / layer.numel, layer.mean, layer.maximum)
+        lines.append(",".join(map(str, (layer.name, layer.block, layer.matrix, *numbers, *layer.quantiles))))
+    return "\n".join(lines) + "\n"
+
+
+def diagnose_file(
+    loaded: "LoadedRun",
+    path: Path,
+    number: int,
+    *,
+    saliency: str | None = None,
+    target: str | None = None,
+    seed: int = 0,
+    out: Path | None = None,
+    progress: Progress = silent,
+) -> dict[str, Any]:
+    """Diagnose one image and write its files; the entry has no trace of the image's name."""
+    from shpeft.diagnosis import diagnose as diagnose_image
+    from shpeft.images import open_image
+    from shpeft.saliency import overlay
+
+    image = open_image(path)
+    found = diagnose_image(loaded.backbone, image, saliency=saliency, target=target, seed=seed, progress=progress)
+    name = f"{number:04d}_{hashlib.sha256(path.read_bytes()).hexdigest()[:12]}"
+    entry: dict[str, Any] = plain({"id": name, **found.to_dict(), "ranked": found.ranked()})
+    if out is not None:
+        if found.saliency is not None:
+            buffer = io.BytesIO()
+            overlay(image, found.saliency.map).save(buffer, "PNG")
+            write_atomic(out / f"{name}.png", buffer.getvalue())
+            entry["overlay"] = f"{name}.png"
+        write_atomic(out / f"{name}.json", json.dumps(entry, indent=1, ensure_ascii=False) + "\n")
+    return entry

@@ -1,0 +1,97 @@
+"""The command line's options that make up a configuration, and the configuration that they make up."""
+
+import re
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from shpeft.config import RunConfig
+from shpeft.errors import ConfigError
+
+Config = Annotated[Path | None, typer.Option("--config", help="A YAML configuration; flags override it.")]
+BackboneName = Annotated[str | None, typer.Option("--backbone", help="A timm model name, or 'embedded'.")]
+Weights = Annotated[str | None, typer.Option(help="'pretrained', 'random' or a local .safetensors file.")]
+ImageSize = Annotated[int | None, typer.Option(help="Side of the square input in pixels.")]
+Data = Annotated[str | None, typer.Option(help="A folder, 'medmnist:NAME' or 'phantom:NAME'.")]
+ValFraction = Annotated[float | None, typer.Option(help="Share of the training images kept for validation.")]
+TestFraction = Annotated[float | None, typer.Option(help="Share kept for testing where no split is given.")]
+OnUnreadable = Annotated[str | None, typer.Option(help="'skip' or 'refuse' damaged images.")]
+Budget = Annotated[str | None, typer.Option(help="A share (1e-4 or 0.01%) of the backbone's weights, or a count.")]
+Score = Annotated[str | None, typer.Option(help="hybrid, gradient, fisher, magnitude, wanda or random.")]
+Formula = Annotated[str | None, typer.Option(help="How the hybrid joins its halves: product, sum or quota.")]
+Norm = Annotated[str | None, typer.Option(help="l1 or l2.")]
+Lam = Annotated[float | None, typer.Option(help="Weight of the task-agnostic half in sum and quota, 0 to 1.")]
+Normaliser = Annotated[str | None, typer.Option(help="What the sum divides each half by: mean, max or rank.")]
+Scope = Annotated[str | None, typer.Option(help="Eligible weights: all, matrices, or last:N blocks.")]
+ScoreImages = Annotated[int | None, typer.Option(help="Training images that scores are estimated on.")]
+Epochs = Annotated[int | None, typer.Option(help="Passes over the training images.")]
+BatchSize = Annotated[int | None, typer.Option(help="Images a step.")]
+Lr = Annotated[float | None, typer.Option(help="Peak learning rate of the selected weights.")]
+HeadLr = Annotated[float | None, typer.Option(help="Peak learning rate of the head.")]
+WeightDecay = Annotated[float | None, typer.Option(help="Pulls the selected weights to their pretrained values.")]
+Augment = Annotated[str | None, typer.Option(help="none or flip.")]
+Seed = Annotated[int | None, typer.Option(help="Decides everything random.")]
+Device = Annotated[str | None, typer.Option(help="auto, cpu, cuda, cuda:N or mps.")]
+Json = Annotated[bool, typer.Option("--json", help="Print JSON for a machine.")]
+
+PLACES = {
+    "backbone": "backbone.name",
+    "weights": "backbone.weights",
+    "image_size": "backbone.image_size",
+    "data": "dataset.source",
+    "val_fraction": "dataset.val_fraction",
+    "test_fraction": "dataset.test_fraction",
+    "on_unreadable": "dataset.on_unreadable",
+    "budget": "selection.budget",
+    "score": "selection.score",
+    "formula": "selection.formula",
+    "norm": "selection.norm",
+    "lam": "selection.lam",
+    "normaliser": "selection.normaliser",
+    "scope": "selection.scope",
+    "score_images": "selection.images",
+    "epochs": "training.epochs",
+    "batch_size": "training.batch_size",
+    "lr": "training.lr",
+    "head_lr": "training.head_lr",
+    "weight_decay": "training.weight_decay",
+    "augment": "training.augment",
+    "seed": "seed",
+    "device": "device",
+}
+"""Where in the configuration each flag belongs."""
+
+
+def configuration(file: Path | None, flags: dict[str, Any]) -> RunConfig:
+    """The configuration of a YAML file and the flags that were given; the flags win.
+
+    Raises:
+        ConfigError: all problems at once.
+    """
+    raw: dict[str, Any] = RunConfig.from_yaml(file).model_dump() if file else {}
+    for flag, place in PLACES.items():
+        value = flags.get(flag)
+        if value is not None:
+            *section, key = place.split(".")
+            target = raw.setdefault(section[0], {}) if section else raw
+            target[key] = parse_budget(value) if flag == "budget" else value
+    return RunConfig.parse(raw)
+
+
+def parse_budget(text: str) -> int | float:
+    """``1e-4`` and ``0.01%`` are shares, ``2000`` is a count.
+
+    Raises:
+        ConfigError: the text is no number.
+    """
+    match = re.fullmatch(r"\s*([0-9.]+(?:[eE][+-]?[0-9]+)?)\s*(%?)\s*", text)
+    try:
+        number = float(match[1]) if match else None
+    except ValueError:
+        number = None
+    if match is None or number is None:
+        raise ConfigError(f"The budget {text!r} is no number. Give a share such as 1e-4 or 0.01%, or a count.")
+    if match[2]:
+        return number / 100
+    return int(match[1]) if match[1].isdigit() else number
