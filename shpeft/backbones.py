@@ -179,18 +179,19 @@ def create_backbone(
     arguments["num_classes"] = len(classes)
 
     if str(weights) == "random":
-        module, origin = _build(architecture, arguments, {}, seed, image_size), f"random, seed {seed}"
+        module, origin = _build(architecture, arguments, {}, seed), f"random, seed {seed}"
     elif name == EMBEDDED:
-        module, origin = _build(architecture, arguments, overlay, seed, image_size), "embedded in shpeft"
+        module, origin = _build(architecture, arguments, overlay, seed), "embedded in shpeft"
     elif str(weights) == "pretrained":
         _check_hub(name)
-        module, origin = _build(architecture, arguments, None, seed, image_size), "timm, from the model hub"
+        module, origin = _build(architecture, arguments, None, seed), "timm, from the model hub"
     else:
         overlay = {"file": str(_local_file(Path(weights)))}
-        module = _build(architecture, arguments, overlay, seed, image_size)
-        _check_nothing_random(module, _build(architecture, arguments, {}, seed, image_size), Path(weights))
+        module = _build(architecture, arguments, overlay, seed)
+        _check_nothing_random(module, _build(architecture, arguments, {}, seed), Path(weights))
         origin = f"local file {Path(weights).name}"
 
+    _check_image_size(name, module, image_size)
     config = timm.data.resolve_data_config({}, model=module)
     transform = InputTransform(
         size=image_size or config["input_size"][-1],
@@ -253,6 +254,10 @@ def _architecture(name: str) -> tuple[str, dict[str, Any], dict[str, Any]]:
         known = [EMBEDDED, *timm.list_models()]
         hint = did_you_mean(name, known) or "`shpeft backbones PATTERN` lists the names."
         raise UnknownBackbone(f"There is no backbone {name!r}; {len(known)} timm models are known. {hint}")
+    architecture, _, tag = name.partition(".")
+    tags = timm.list_pretrained(f"{architecture}.*")
+    if tag and name not in tags:
+        raise UnknownBackbone(f"There are no weights {tag!r} of {architecture}. {did_you_mean(name, tags)}".rstrip())
     return name, {}, {}
 
 
@@ -262,7 +267,7 @@ def _takes_image_size(architecture: str) -> bool:
 
 
 def _build(
-    architecture: str, arguments: dict[str, Any], overlay: dict[str, Any] | None, seed: int, image_size: int | None
+    architecture: str, arguments: dict[str, Any], overlay: dict[str, Any] | None, seed: int
 ) -> nn.Module:
     """Create the timm model with seeded initial weights, and load weights over them unless ``overlay`` is empty."""
     with torch.random.fork_rng(devices=[]):
@@ -271,14 +276,23 @@ def _build(
             return timm.create_model(
                 architecture, pretrained=overlay != {}, pretrained_cfg_overlay=overlay or None, **arguments
             ).eval()
-        except AssertionError as error:
-            raise BackboneError(
-                f"{architecture} cannot be made for {image_size} px images: {error}. "
-                "Vision transformers want a multiple of their patch size."
-            ) from None
-        except (RuntimeError, ValueError, OSError, safetensors.SafetensorError) as error:
+        except (RuntimeError, ValueError, OSError, KeyError, AssertionError, safetensors.SafetensorError) as error:
             reason = " ".join(str(error).split())[:300]
             raise WeightsUnavailable(f"The weights do not fit {architecture} or cannot be read: {reason}") from None
+
+
+def _check_image_size(name: str, module: nn.Module, image_size: int | None) -> None:
+    """Refuse a size that leaves part of a patch over: timm would drop those pixels without a word."""
+    patch = getattr(getattr(module, "patch_embed", None), "patch_size", None)
+    if image_size is None or patch is None:
+        return
+    side = patch[0] if isinstance(patch, tuple) else int(patch)
+    if image_size % side:
+        near = image_size - image_size % side
+        raise BackboneError(
+            f"{name} cuts images into patches of {side} px, so {image_size} px is no size for it: use a multiple of "
+            f"{side}, such as {near or side} or {near + side}."
+        )
 
 
 def _local_file(path: Path) -> Path:

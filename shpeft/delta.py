@@ -82,7 +82,7 @@ class SparseDelta:
         """
         if backbone.fingerprint != self.base:
             raise BaseMismatch(
-                f"This delta belongs to {self.backbone} at {self.image_size} px with base {self.base[:12]}; "
+                f"This delta belongs to {self.backbone} at {self.image_size} px with base weights {self.base[:12]}; "
                 f"the backbone at hand is {backbone.name} at {backbone.image_size} px, {backbone.fingerprint[:12]}. "
                 "Create the backbone with the name, weights and image size that the delta was trained with."
             )

@@ -1,0 +1,200 @@
+"""Backbones: names, weights from files, and where each weight stands."""
+
+import socket
+import time
+
+import numpy as np
+import pytest
+import safetensors.torch
+import timm
+import torch
+from PIL import Image
+
+from shpeft.backbones import create_backbone, list_backbones, resolve_device
+from shpeft.errors import BackboneError, ConfigError, UnknownBackbone, WeightsUnavailable
+
+from .conftest import CLASSES, shared, tiny
+
+
+def test_unknown_names_offer_the_nearest():
+    with pytest.raises(UnknownBackbone, match="vit_small_patch14_dinov2"):
+        create_backbone("vit_small_patch14_dino2", classes=CLASSES)
+    with pytest.raises(UnknownBackbone, match=r"Known: .*test_vit\.r160_in1k|Did you mean test_vit\.r160_in1k"):
+        create_backbone("test_vit.r160_in2k", classes=CLASSES)
+
+
+def test_pretrained_weights_without_a_network_are_refused_within_seconds(monkeypatch):
+    import huggingface_hub.constants
+
+    monkeypatch.setattr(huggingface_hub.constants, "HF_HUB_OFFLINE", False)
+
+    def hang(*_, **__):
+        time.sleep(30)
+        raise OSError
+
+    monkeypatch.setattr(socket, "getaddrinfo", hang)
+    monkeypatch.setattr("shpeft.backbones.HUB_TIMEOUT", 0.5)
+    start = time.monotonic()
+    with pytest.raises(WeightsUnavailable, match=r"could not be reached within .*--weights"):
+        create_backbone("vit_small_patch14_dinov2", classes=CLASSES, image_size=112)
+    assert time.monotonic() - start < 5
+
+
+def test_models_without_published_weights_say_so():
+    with pytest.raises(WeightsUnavailable, match="publishes no pretrained weights"):
+        create_backbone("coatnet_0_224", classes=CLASSES)
+
+
+def test_random_weights_are_seeded_and_leave_the_generator_alone():
+    torch.manual_seed(5)
+    expected = torch.rand(1)
+    torch.manual_seed(5)
+    one, two = tiny(), tiny()
+    assert torch.rand(1) == expected
+    assert one.fingerprint == two.fingerprint
+    assert create_backbone("test_vit", classes=CLASSES, weights="random", image_size=32, seed=1).fingerprint != (
+        one.fingerprint
+    )
+
+
+@pytest.fixture
+def weights(tmp_path):
+    """A file of test_vit's weights at its own size, without a head."""
+    module = timm.create_model("test_vit", num_classes=0)
+    path = tmp_path / "weights.safetensors"
+    safetensors.torch.save_file(module.state_dict(), path)
+    return module, path
+
+
+def test_local_weights_are_loaded_and_position_embeddings_resampled(weights):
+    module, path = weights
+    backbone = create_backbone("test_vit", classes=CLASSES, weights=path, image_size=64)
+    assert torch.equal(backbone.parameters["blocks.3.mlp.fc1.weight"], module.blocks[3].mlp.fc1.weight)
+    assert backbone.parameters["pos_embed"].shape[1] == 16 + (module.pos_embed.shape[1] - 100)
+    assert backbone.transform.size == backbone.image_size == 64
+    assert backbone(torch.zeros(2, 3, 64, 64)).shape == (2, 3)
+
+
+def test_files_that_do_not_fit_are_refused(weights, tmp_path):
+    _, path = weights
+    with pytest.raises(WeightsUnavailable, match="no file"):
+        create_backbone("test_vit", classes=CLASSES, weights=tmp_path / "nothing.safetensors")
+    with pytest.raises(WeightsUnavailable, match=r"random weights have to be asked for|do not fit"):
+        create_backbone("test_vit2", classes=CLASSES, weights=path)
+    with pytest.raises(WeightsUnavailable):
+        create_backbone("test_convnext", classes=CLASSES, weights=path)
+    torch.save({"a": torch.zeros(1)}, tmp_path / "pickle.pth")
+    with pytest.raises(WeightsUnavailable, match="Pickled checkpoints can run code"):
+        create_backbone("test_vit", classes=CLASSES, weights=tmp_path / "pickle.pth")
+
+
+def test_a_file_that_lacks_matrices_is_refused(weights):
+    module, path = weights
+    some = {name: t for name, t in module.state_dict().items() if "blocks.2.mlp" not in name}
+    safetensors.torch.save_file(some, path)
+    with pytest.raises(WeightsUnavailable, match=r"blocks\.2\.mlp|do not fit"):
+        create_backbone("test_vit", classes=CLASSES, weights=path)
+
+
+def test_image_sizes_that_the_model_cannot_take_are_refused():
+    with pytest.raises(BackboneError, match="multiple of"):
+        create_backbone("test_vit", classes=CLASSES, weights="random", image_size=50)
+
+
+def test_one_class_is_refused():
+    with pytest.raises(BackboneError, match="two classes"):
+        create_backbone("test_vit", classes=("only",), weights="random")
+
+
+def test_models_without_a_single_linear_head_are_refused():
+    with pytest.raises(BackboneError, match="linear head"):
+        create_backbone("deit_tiny_distilled_patch16_224", classes=CLASSES, weights="random")
+
+
+def test_scopes_of_a_vit():
+    backbone = tiny()
+    every = backbone.weight_infos("all")
+    names = {info.name for info in every}
+    assert "pos_embed" in names
+    assert not any(name.startswith("head") for name in names)
+    assert backbone.count == sum(info.numel for info in every)
+    assert backbone.count + backbone.head_count == sum(p.numel() for p in backbone.module.parameters())
+    matrices = backbone.weight_infos("matrices")
+    assert len(matrices) == 6 * 4
+    info = next(i for i in matrices if i.name == "blocks.3.attn.qkv.weight")
+    assert (info.depth, info.block, info.matrix) == (4, "blocks.3", "attn.qkv.weight")
+    assert {i.block for i in backbone.weight_infos("last:2")} == {"blocks.4", "blocks.5"}
+    assert {i.block for i in every if i.name.startswith("norm.")} == {"final"}
+    assert {i.block for i in every if i.name in ("pos_embed", "patch_embed.proj.weight")} == {"stem"}
+    with pytest.raises(ConfigError, match="last:n"):
+        backbone.weight_infos("last")
+
+
+@pytest.mark.parametrize(
+    ("name", "expected"),
+    [
+        ("test_convnext", ("stages.2.blocks.1.mlp.fc1.weight", 5, "stages.2.blocks.1", "mlp.fc1.weight")),
+        ("test_resnet", ("layer3.0.conv2.weight", 3, "layer3.0", "conv2.weight")),
+    ],
+)
+def test_places_in_convolutional_models(name, expected):
+    infos = {info.name: info for info in tiny(name).weight_infos("matrices")}
+    info = infos[expected[0]]
+    assert (info.name, info.depth, info.block, info.matrix) == expected
+    assert not any(key.startswith(("stem", "conv1.")) for key in infos)
+
+
+def test_features_are_what_the_head_sees():
+    for name in ("test_vit", "test_convnext", "test_resnet"):
+        backbone = tiny(name)
+        images = torch.randn(2, 3, 32, 32)
+        with torch.no_grad():
+            torch.testing.assert_close(backbone.head(backbone.features(images)), backbone(images))
+
+
+def test_fingerprints_ignore_the_head_and_see_one_bit():
+    one, two = tiny(), tiny()
+    with torch.no_grad():
+        one.head.weight.add_(1)
+        two.parameters["blocks.0.mlp.fc1.weight"].view(-1)[7] += 1e-7
+    assert one.fingerprint == tiny().fingerprint
+    assert two.fingerprint != one.fingerprint
+
+
+def test_copies_share_nothing():
+    backbone = tiny()
+    twin = backbone.copy()
+    with torch.no_grad():
+        twin.head.weight.add_(1)
+    assert not torch.equal(twin.head.weight, backbone.head.weight)
+    assert twin.classes == backbone.classes
+
+
+def test_the_embedded_backbone_comes_first_and_works():
+    assert list_backbones()[0] == "embedded"
+    assert "vit_small_patch14_dinov2.lvd142m" not in list_backbones("embed")
+    backbone = create_backbone(classes=CLASSES)
+    image = Image.fromarray(np.zeros((90, 120, 3), dtype=np.uint8))
+    assert backbone(backbone.transform(image)).shape == (1, 3)
+    assert backbone.weights == "embedded in shpeft"
+    larger = create_backbone(classes=CLASSES, image_size=2 * backbone.image_size)
+    assert larger.image_size == 2 * backbone.image_size
+    assert torch.equal(
+        larger.parameters["blocks.1.attn.qkv.weight"], backbone.parameters["blocks.1.attn.qkv.weight"]
+    )
+
+
+def test_devices():
+    assert resolve_device("auto").type in ("cpu", "cuda", "mps", "xpu")
+    with pytest.raises(BackboneError, match="cannot be used here"):
+        resolve_device("cuda:99")
+
+
+def test_real_weights_load_without_a_network():
+    path = shared("backbones", "dinov2_vits14_224_fp16.safetensors")
+    backbone = create_backbone("vit_small_patch14_dinov2", classes=CLASSES, weights=path, image_size=112)
+    assert backbone.count == 21_555_072
+    stored = safetensors.torch.load_file(path)["blocks.7.mlp.fc2.weight"].float()
+    assert torch.equal(backbone.parameters["blocks.7.mlp.fc2.weight"], stored)
+    with pytest.raises(WeightsUnavailable):
+        create_backbone("vit_base_patch14_dinov2", classes=CLASSES, weights=path, image_size=112)

@@ -1,0 +1,133 @@
+"""The exactness of sparse gradients, against dense autograd."""
+
+import pytest
+import torch
+from torch.nn.functional import cross_entropy
+
+from shpeft import gradients
+from shpeft.backbones import Backbone, create_backbone
+from shpeft.delta import SparseDelta
+from shpeft.importance import Scores
+from shpeft.selection import Support, select
+
+from .conftest import CLASSES, assert_unchanged, state, tiny
+
+MODELS = ("test_vit", "test_convnext", "test_resnet", "test_efficientnet")
+TOLERANCE = {torch.float64: 1e-10, torch.float32: 1e-5}
+
+
+def random_delta(backbone: Backbone, k: int, scope: str = "matrices", seed: int = 0) -> SparseDelta:
+    generator = torch.Generator().manual_seed(seed)
+    infos = backbone.weight_infos(scope)
+    values = {info.name: torch.rand(info.shape, generator=generator) for info in infos}
+    delta = SparseDelta.zeros(backbone, select(Scores("random", values, infos, backbone.count), k))
+    delta.values.normal_(std=0.01, generator=generator)
+    return delta
+
+
+def dense_gradient(backbone: Backbone, delta: SparseDelta, images, labels) -> tuple[torch.Tensor, torch.Tensor]:
+    """The slow twin: every parameter's dense gradient, then the support's entries."""
+    with delta.applied(backbone):
+        loss = cross_entropy(backbone(images), labels)
+        parameters = backbone.parameters
+        names = [*delta.support.indices, f"{backbone.head_name}.weight"]
+        grads = torch.autograd.grad(loss, [parameters[name] for name in names])
+    picked = [g.reshape(-1)[i] for g, i in zip(grads[:-1], delta.support.indices.values(), strict=True)]
+    return torch.cat(picked), grads[-1]
+
+
+def sparse_gradient(backbone: Backbone, delta: SparseDelta, images, labels) -> tuple[torch.Tensor, torch.Tensor]:
+    with delta.training(backbone) as trainable:
+        cross_entropy(backbone(images), labels).backward()
+        return trainable.values.grad.clone(), backbone.head.weight.grad.clone()
+
+
+def assert_close(found: torch.Tensor, expected: torch.Tensor, tolerance: float) -> None:
+    """Relative to the largest entry: single entries may cancel to nothing."""
+    assert (found - expected).abs().max() <= tolerance * expected.abs().max().clamp_min(1e-30)
+
+
+@pytest.mark.parametrize("dtype", [torch.float64, torch.float32])
+@pytest.mark.parametrize("scope", ["matrices", "all"])
+@pytest.mark.parametrize("name", MODELS)
+def test_gradients_equal_dense_autograd(name, scope, dtype):
+    backbone = tiny(name, dtype=dtype)
+    torch.manual_seed(1)
+    images, labels = torch.randn(3, 3, 32, 32, dtype=dtype), torch.tensor([0, 1, 2])
+    before = state(backbone)
+    for k in (1, 40, 3000, 20_000):
+        delta = random_delta(backbone, k, scope)
+        expected, expected_head = dense_gradient(backbone, delta, images, labels)
+        found, found_head = sparse_gradient(backbone, delta, images, labels)
+        assert found.shape == (k,)
+        assert_close(found, expected, TOLERANCE[dtype])
+        assert_close(found_head, expected_head, TOLERANCE[dtype])
+    assert_unchanged(backbone, before)
+
+
+def test_a_batch_of_one_and_all_weights_of_a_layer():
+    backbone = tiny(dtype=torch.float64)
+    info = next(i for i in backbone.weight_infos("matrices") if i.matrix == "attn.qkv.weight")
+    support = Support({info.name: torch.arange(info.numel)}, {info.name: info.shape}, backbone.count)
+    delta = SparseDelta.zeros(backbone, support)
+    images, labels = torch.randn(1, 3, 32, 32, dtype=torch.float64), torch.tensor([2])
+    expected, _ = dense_gradient(backbone, delta, images, labels)
+    found, _ = sparse_gradient(backbone, delta, images, labels)
+    assert_close(found, expected, 1e-10)
+
+
+@pytest.mark.parametrize("dense_density", [0.0, 1.0])
+def test_both_kernels_are_exact_in_chunks_and_on_non_contiguous_inputs(monkeypatch, dense_density):
+    monkeypatch.setattr(gradients, "DENSE_DENSITY", dense_density)
+    monkeypatch.setattr(gradients, "CHUNK_ELEMENTS", 50)
+    torch.manual_seed(0)
+    layer = torch.nn.Linear(6, 8).double()
+    x = torch.randn(6, 3, 5, dtype=torch.float64).permute(2, 1, 0)  # (5, 3, 6), not contiguous
+    index = torch.tensor([0, 7, 13, 14, 29, 47])
+    leaf = torch.zeros(6, dtype=torch.float64, requires_grad=True)
+    leaf.grad = torch.zeros(6, dtype=torch.float64)
+    remove = gradients.tap_linear(layer, index, leaf, [])
+    layer(x).square().sum().backward()
+    assert_close(leaf.grad, layer.weight.grad.reshape(-1)[index], 1e-10)
+    remove()
+    assert not layer._forward_hooks
+
+
+def test_a_layer_that_is_never_called_is_gathered_instead():
+    backbone = create_backbone("beit_base_patch16_224", classes=CLASSES, weights="random")
+    name = "blocks.11.attn.qkv.weight"
+    support = Support({name: torch.tensor([3, 77, 1_000_000])}, {name: (2304, 768)}, backbone.count)
+    delta = SparseDelta.zeros(backbone, support)
+    torch.manual_seed(0)
+    images, labels = torch.randn(1, 3, 224, 224), torch.tensor([1])
+    expected, _ = dense_gradient(backbone, delta, images, labels)
+    with delta.training(backbone) as trainable:
+        assert trainable.demoted == (name,)
+        cross_entropy(backbone(images), labels).backward()
+        assert_close(trainable.values.grad, expected, 1e-5)
+        assert backbone.parameters[name].grad is None
+
+
+def test_nothing_dense_is_kept():
+    backbone = tiny("test_convnext")
+    delta = random_delta(backbone, 30, "all")
+    with delta.training(backbone) as trainable:
+        cross_entropy(backbone(torch.randn(2, 3, 32, 32)), torch.tensor([0, 1])).backward()
+        kept = [name for name, p in backbone.parameters.items() if p.grad is not None]
+        assert kept == ["head.fc.weight", "head.fc.bias"]
+        assert [p.numel() for p in trainable.parameters()] == [30, 64 * 3, 3]
+
+
+def test_gradients_accumulate_until_they_are_cleared():
+    backbone = tiny(dtype=torch.float64)
+    delta = random_delta(backbone, 100)
+    images, labels = torch.randn(2, 3, 32, 32, dtype=torch.float64), torch.tensor([0, 1])
+    with delta.training(backbone) as trainable:
+        cross_entropy(backbone(images), labels).backward()
+        once = trainable.values.grad.clone()
+        cross_entropy(backbone(images), labels).backward()
+        assert_close(trainable.values.grad, 2 * once, 1e-12)
+        trainable.zero_grad()
+        assert not trainable.values.grad.any()
+        cross_entropy(backbone(images), labels).backward()
+        assert torch.equal(trainable.values.grad, once)

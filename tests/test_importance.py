@@ -1,0 +1,159 @@
+"""Scores against the equations applied batch by batch, and the model left alone."""
+
+import pytest
+import torch
+from torch.nn.functional import cross_entropy
+
+from shpeft import equations
+from shpeft.datasets import batches
+from shpeft.errors import SelectionError
+from shpeft.importance import estimate_importance, head_written, summarise
+from shpeft.probe import Head
+from shpeft.selection import overlap, select
+
+from .conftest import assert_unchanged, state, tiny
+
+
+def slow_mean(backbone, split, term, *, images=48, batch_size=16, seed=0, scope="matrices"):
+    """Ē term(w, g), with every dense gradient of every batch: the definition."""
+    order = torch.randperm(len(split), generator=torch.Generator().manual_seed(seed))[:images].tolist()
+    names = [info.name for info in backbone.weight_infos(scope)]
+    total, count = {}, 0
+    for pixels, target in batches(split, backbone.transform, batch_size, order=order):
+        loss = cross_entropy(backbone(backbone.transform.normalise(pixels)), target)
+        for name, g in zip(names, torch.autograd.grad(loss, [backbone.parameters[n] for n in names]), strict=True):
+            total[name] = total.get(name, 0) + term(backbone.parameters[name].detach(), g)
+        count += 1
+    return {name: value / count for name, value in total.items()}
+
+
+def assert_scores(found, expected):
+    assert found.keys() == expected.keys()
+    for name in expected:
+        torch.testing.assert_close(found[name], expected[name], rtol=1e-4, atol=1e-9)
+
+
+TERMS = {
+    ("gradient", "l1"): lambda w, g: equations.task_specific(g, "l1"),
+    ("fisher", "l1"): lambda w, g: equations.task_specific(g, "l2"),
+    ("hybrid", "l1"): lambda w, g: equations.hybrid_product(w, g, "l1"),
+    ("hybrid", "l2"): lambda w, g: equations.hybrid_product(w, g, "l2"),
+}
+
+
+@pytest.mark.parametrize("model", ["test_vit", "test_convnext", "test_resnet"])
+@pytest.mark.parametrize(("score", "norm"), TERMS)
+def test_scores_equal_their_definition(model, score, norm, data):
+    backbone = tiny(model)
+    before = state(backbone)
+    scores = estimate_importance(backbone, data.train, score, norm=norm, images=48)
+    assert_unchanged(backbone, before)
+    assert_scores(scores.values, slow_mean(backbone, data.train, TERMS[score, norm]))
+    assert_unchanged(backbone, before)
+
+
+@pytest.mark.parametrize("normaliser", ["mean", "max", "rank"])
+def test_the_sum_joins_normalised_halves(normaliser, data):
+    scores = estimate_importance(tiny(), data.train, formula="sum", lam=0.3, normaliser=normaliser, images=32)
+    specific, agnostic = (torch.cat([v.reshape(-1) for v in half.values.values()]) for half in scores.halves)
+
+    def n(s):
+        return equations.rank(s) if normaliser == "rank" else s / equations.scale(s, normaliser)
+
+    found = torch.cat([v.reshape(-1) for v in scores.values.values()])
+    torch.testing.assert_close(found, equations.hybrid_sum(n(specific), n(agnostic), 0.3))
+
+
+def test_the_quota_keeps_its_halves_and_selects_from_both(data):
+    backbone = tiny()
+    scores = estimate_importance(backbone, data.train, formula="quota", images=32)
+    assert scores.values == {}
+    support = select(scores, 100)
+    by_half = [select(half, 50) for half in scores.halves]
+    assert overlap(support, by_half[0], scores.infos).intersection == 50
+    assert overlap(support, by_half[1], scores.infos).intersection == 50
+
+
+def test_wanda_sees_the_inputs(data):
+    backbone = tiny()
+    order = torch.randperm(len(data.train), generator=torch.Generator().manual_seed(0))[:16].tolist()
+    pixels, _ = next(batches(data.train, backbone.transform, 16, order=order))
+    seen = []
+    handle = backbone.module.blocks[2].mlp.fc2.register_forward_pre_hook(lambda _, args: seen.append(args[0]))
+    with torch.no_grad():
+        backbone(backbone.transform.normalise(pixels))
+    handle.remove()
+    scores = estimate_importance(backbone, data.train, "wanda", images=16)
+    norm = seen[0].reshape(-1, seen[0].shape[-1]).norm(dim=0)
+    expected = backbone.parameters["blocks.2.mlp.fc2.weight"].abs() * norm
+    torch.testing.assert_close(scores.values["blocks.2.mlp.fc2.weight"], expected.detach())
+    for model in ("test_convnext", "test_resnet"):
+        assert estimate_importance(tiny(model), data.train, "wanda", images=8).values
+    with pytest.raises(SelectionError, match="scope 'matrices'"):
+        estimate_importance(backbone, data.train, "wanda", scope="all", images=8)
+
+
+def test_magnitude_needs_no_data_and_random_only_a_seed(data):
+    backbone = tiny()
+    magnitude = estimate_importance(backbone, data.train.subset([]), "magnitude")
+    name = "blocks.0.attn.qkv.weight"
+    assert torch.equal(magnitude.values[name], backbone.parameters[name].detach().abs())
+    one, two, three = (estimate_importance(backbone, data.train, "random", seed=s).values[name] for s in (1, 1, 2))
+    assert torch.equal(one, two)
+    assert not torch.equal(one, three)
+
+
+def test_the_head_given_is_the_head_used(data):
+    backbone = tiny()
+    before = state(backbone)
+    head = Head(torch.randn(3, 64), torch.randn(3))
+    scores = estimate_importance(backbone, data.train, "gradient", images=32, head=head)
+    assert_unchanged(backbone, before)
+    with head_written(backbone, head):
+        expected = slow_mean(backbone, data.train, TERMS["gradient", "l1"], images=32)
+    assert_scores(scores.values, expected)
+    without = estimate_importance(backbone, data.train, "gradient", images=32)
+    assert not torch.equal(without.values["blocks.5.mlp.fc2.weight"], scores.values["blocks.5.mlp.fc2.weight"])
+
+
+def test_images_are_a_seeded_shuffle(data):
+    backbone = tiny()
+    a, b, c = (estimate_importance(backbone, data.train, "fisher", images=16, seed=s).values for s in (0, 0, 1))
+    name = "blocks.0.mlp.fc1.weight"
+    assert torch.equal(a[name], b[name])
+    assert not torch.equal(a[name], c[name])
+
+
+def test_a_failing_pass_leaves_the_model_alone(data):
+    backbone = tiny()
+    before = state(backbone)
+
+    def stop(stage: str, done: int, total: int) -> None:
+        if done >= 16:
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        estimate_importance(backbone, data.train, progress=stop, head=Head(torch.randn(3, 64), torch.zeros(3)))
+    assert_unchanged(backbone, before)
+
+
+def test_unknown_names_are_refused(data):
+    with pytest.raises(SelectionError, match="Did you mean gradient"):
+        estimate_importance(tiny(), data.train, "gradeint")
+    with pytest.raises(SelectionError, match="Did you mean product"):
+        estimate_importance(tiny(), data.train, formula="produkt")
+
+
+def test_summaries_count_every_weight(data):
+    backbone = tiny()
+    scores = estimate_importance(backbone, data.train, images=16)
+    support = select(scores, 40)
+    summaries = summarise(scores, support.counts())
+    assert sum(s.selected for s in summaries) == 40
+    for summary in summaries:
+        values = scores.values[summary.name]
+        assert sum(summary.counts) == summary.numel == values.numel()
+        assert summary.mean == pytest.approx(float(values.mean()), rel=1e-5)
+        assert summary.maximum == float(values.max())
+        assert summary.quantiles[2] == pytest.approx(float(values.median()), rel=0.02)
+        assert len(summary.edges) == len(summary.counts) + 1

@@ -1,0 +1,122 @@
+"""Exact selection against a stable sort, and overlaps against sets."""
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from shpeft import equations, selection
+from shpeft.backbones import WeightInfo
+from shpeft.errors import EmptySupport, SelectionError
+from shpeft.importance import Scores
+from shpeft.selection import Support, budget_to_count, overlap, select
+
+
+def make_scores(layers: list[torch.Tensor], total: int | None = None, **kwargs) -> Scores:
+    infos = tuple(
+        WeightInfo(f"blocks.{i}.w", tuple(v.shape), v.numel(), i + 1, f"blocks.{i}", "w") for i, v in enumerate(layers)
+    )
+    values = {info.name: v for info, v in zip(infos, layers, strict=True)}
+    return Scores("test", values, infos, total or sum(v.numel() for v in layers), **kwargs)
+
+
+def flat(support: Support, scores: Scores) -> list[int]:
+    """The support as indices into the concatenation of all eligible weights."""
+    result, start = [], 0
+    for info in scores.infos:
+        result += (support.indices.get(info.name, torch.empty(0, dtype=torch.int64)) + start).tolist()
+        start += info.numel
+    return result
+
+
+FLOATS = st.floats(width=32, allow_nan=False, allow_infinity=True)
+FEW = st.sampled_from([0.0, -0.0, 1.0, 1.5, -2.0, 1e-38, 3e38])
+
+
+@settings(max_examples=200, deadline=None)
+@given(st.lists(st.lists(FLOATS | FEW, min_size=1, max_size=30), min_size=1, max_size=4), st.data())
+def test_select_equals_a_stable_sort(layers, data):
+    scores = make_scores([torch.tensor(values, dtype=torch.float32) for values in layers])
+    k = data.draw(st.integers(1, scores.total))
+    joined = torch.cat([v + 0.0 for v in scores.values.values()])
+    assert flat(select(scores, k), scores) == equations.top_k(joined, k).tolist()
+
+
+def test_ties_and_chunks_take_the_first_in_order(monkeypatch):
+    monkeypatch.setattr(selection, "CHUNK", 7)
+    scores = make_scores([torch.ones(4, 5), torch.full((10,), 2.0), torch.ones(30)])
+    assert flat(select(scores, 33), scores) == [*range(30), 30, 31, 32]
+    assert flat(select(scores, 12), scores) == [0, 1, *range(20, 30)]
+
+
+@settings(max_examples=50, deadline=None)
+@given(st.integers(1, 40), st.floats(0, 1), st.integers(0, 1000))
+def test_quota_over_parameters_equals_the_equation(k, lam, seed):
+    generator = torch.Generator().manual_seed(seed)
+    s = [torch.randint(0, 6, (n,), generator=generator).float() for n in (15, 25)]
+    a = [torch.randint(0, 6, (n,), generator=generator).float() for n in (15, 25)]
+    scores = make_scores(s)
+    hybrid = Scores("quota", {}, scores.infos, scores.total, (make_scores(s), make_scores(a)), lam)
+    expected = equations.hybrid_quota(torch.cat(s), torch.cat(a), k, lam).tolist()
+    assert flat(select(hybrid, k), scores) == expected
+
+
+def test_large_selection_is_exact():
+    generator = torch.Generator().manual_seed(0)
+    scores = make_scores([torch.rand(1 << 20, generator=generator), torch.rand(700_001, generator=generator)])
+    joined = torch.cat(list(scores.values.values()))
+    assert flat(select(scores, 0.013), scores) == equations.top_k(joined, round(0.013 * joined.numel())).tolist()
+
+
+def test_budgets():
+    assert budget_to_count(1e-4, 21_555_072) == 2156
+    assert budget_to_count(5, 100) == 5
+    assert budget_to_count(1, 100) == 1
+    with pytest.raises(EmptySupport, match="selects none"):
+        budget_to_count(1e-9, 1000)
+    with pytest.raises(SelectionError, match="more than the backbone's"):
+        budget_to_count(101, 100)
+
+
+def test_budget_beyond_the_scope_is_refused():
+    scores = make_scores([torch.rand(10)], total=1000)
+    with pytest.raises(SelectionError, match="10 eligible"):
+        select(scores, 11)
+
+
+def test_nan_scores_are_refused():
+    with pytest.raises(SelectionError, match="NaN"):
+        select(make_scores([torch.tensor([1.0, float("nan")])]), 1)
+
+
+@pytest.mark.parametrize("indices", [[1, 1], [2, 1], [-1, 0], [3, 6], []])
+def test_supports_refuse_duplicates_disorder_and_range(indices):
+    with pytest.raises(SelectionError, match="ascending"):
+        Support({"w": torch.tensor(indices, dtype=torch.int64)}, {"w": (2, 3)}, 6)
+
+
+def test_overlap_counts_and_chance():
+    infos = make_scores([torch.rand(50), torch.rand(50)]).infos
+    first, second = (info.name for info in infos)
+    shapes = {first: (50,), second: (50,)}
+    a = Support({first: torch.arange(10), second: torch.arange(10)}, shapes, 100)
+    b = Support({first: torch.arange(5, 15)}, {first: (50,)}, 100)
+    result = overlap(a, b, infos)
+    assert (result.intersection, result.a, result.b, result.eligible) == (5, 20, 10, 100)
+    assert result.jaccard == 5 / 25
+    assert result.containment == 0.5
+    assert result.chance == 2.0
+    rng = np.random.default_rng(0)
+    drawn = np.array([np.isin(rng.choice(100, 10, replace=False), np.arange(20)).sum() for _ in range(20_000)])
+    assert result.p_value == pytest.approx((drawn >= 5).mean(), abs=0.01)
+    assert result.chance_high == np.quantile(drawn, 0.975)
+    assert [layer.intersection for layer in result.layers] == [5, 0]
+    assert result.layers[0].chance == 2.0
+
+
+def test_overlap_of_other_models_is_refused():
+    infos = make_scores([torch.rand(50)]).infos
+    a = Support({"other": torch.arange(3)}, {"other": (50,)}, 50)
+    with pytest.raises(SelectionError, match="same backbone and scope"):
+        overlap(a, a, infos)
