@@ -33,7 +33,7 @@ def test_pretrained_weights_without_a_network_are_refused_within_seconds(monkeyp
         raise OSError
 
     monkeypatch.setattr(socket, "getaddrinfo", hang)
-    monkeypatch.setattr("shpeft.backbones.HUB_TIMEOUT", 0.5)
+    monkeypatch.setattr("shpeft.backbones.loading.HUB_TIMEOUT", 0.5)
     start = time.monotonic()
     with pytest.raises(WeightsUnavailable, match=r"could not be reached within .*--weights"):
         create_backbone("vit_small_patch14_dinov2", classes=CLASSES, image_size=112)
@@ -179,9 +179,7 @@ def test_the_embedded_backbone_comes_first_and_works():
     assert backbone.weights == "embedded in shpeft"
     larger = create_backbone(classes=CLASSES, image_size=2 * backbone.image_size)
     assert larger.image_size == 2 * backbone.image_size
-    assert torch.equal(
-        larger.parameters["blocks.1.attn.qkv.weight"], backbone.parameters["blocks.1.attn.qkv.weight"]
-    )
+    assert torch.equal(larger.parameters["blocks.1.attn.qkv.weight"], backbone.parameters["blocks.1.attn.qkv.weight"])
 
 
 def test_devices():

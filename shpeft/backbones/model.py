@@ -1,0 +1,116 @@
+"""A timm classifier with what is needed to feed it and to change it."""
+
+import copy
+import hashlib
+import re
+from collections.abc import Sequence
+from functools import cached_property
+
+import torch
+from torch import Tensor, nn
+
+from shpeft.backbones.places import WeightInfo, classifier, weight_infos
+from shpeft.errors import ConfigError
+from shpeft.images import InputTransform
+
+
+class Backbone:
+    """A timm classifier with what is needed to feed it and to change it.
+
+    Attributes:
+        module: the network, in evaluation mode; its parameters keep timm's names.
+        head: the classifier, the last linear layer.
+        weights: where the base weights come from, as words for people.
+    """
+
+    def __init__(self, name: str, module: nn.Module, classes: Sequence[str], transform: InputTransform, weights: str):
+        self.name = name
+        self.module = module.eval()
+        self.classes = tuple(classes)
+        self.transform = transform
+        self.weights = weights
+        self.head_name, self.head = classifier(name, module)
+        self._infos = weight_infos(module, self.head_name)
+        self.occupied = False  # by an applied delta; see shpeft.delta
+
+    @property
+    def image_size(self) -> int:
+        """Side of the square input in pixels."""
+        return self.transform.size
+
+    @property
+    def device(self) -> torch.device:
+        """Where the weights are."""
+        return self.head.weight.device
+
+    @property
+    def count(self) -> int:
+        """How many weights the backbone has, the head excluded: what a budget's share refers to."""
+        return sum(info.numel for info in self._infos)
+
+    @property
+    def head_count(self) -> int:
+        """How many weights the head has."""
+        return sum(p.numel() for p in self.head.parameters())
+
+    def __call__(self, images: Tensor) -> Tensor:
+        """Logits (B, C) of normalised images (B, 3, S, S)."""
+        return self.module(images)
+
+    def features(self, images: Tensor) -> Tensor:
+        """What the head sees: (B, D) for normalised images (B, 3, S, S)."""
+        seen: list[Tensor] = []
+        handle = self.head.register_forward_pre_hook(lambda _, args: seen.append(args[0]))
+        try:
+            self.module(images)
+        finally:
+            handle.remove()
+        return seen[0]
+
+    def weight_infos(self, scope: str = "all") -> tuple[WeightInfo, ...]:
+        """The weights that may be selected, in the model's order; the head is never among them.
+
+        Args:
+            scope: ``all``; ``matrices`` (linear and convolutional weights inside blocks); or ``last:n``, the matrices
+                of the last n blocks.
+
+        Raises:
+            ConfigError: an unknown scope.
+        """
+        if scope == "all":
+            return self._infos
+        matrices = tuple(info for info in self._infos if info.is_matrix)
+        if scope == "matrices":
+            return matrices
+        match = re.fullmatch(r"last:([1-9]\d*)", scope)
+        if not match:
+            raise ConfigError(f"Scope {scope!r} is unknown. Use 'all', 'matrices' or 'last:n' with n the blocks.")
+        deepest = max((info.depth for info in matrices), default=0)
+        return tuple(info for info in matrices if info.depth > deepest - int(match[1]))
+
+    @cached_property
+    def parameters(self) -> dict[str, nn.Parameter]:
+        """The parameters by name, the head's included."""
+        return dict(self.module.named_parameters())
+
+    @cached_property
+    def fingerprint(self) -> str:
+        """SHA-256 of the base weights and buffers (names, types, shapes, bytes), the head excluded.
+
+        Computed once: a delta that is applied does not change it.
+        """
+        digest = hashlib.sha256()
+        for name, tensor in sorted(self.module.state_dict().items()):
+            if not name.startswith(self.head_name + "."):
+                digest.update(f"{name} {tensor.dtype} {tuple(tensor.shape)}\n".encode())
+                digest.update(tensor.detach().cpu().contiguous().reshape(-1).view(torch.uint8).numpy().data)
+        return digest.hexdigest()
+
+    def to(self, device: torch.device | str) -> "Backbone":
+        """Move the weights; returns itself."""
+        self.module.to(device)
+        return self
+
+    def copy(self) -> "Backbone":
+        """An independent copy: threads and jobs never share a module."""
+        return Backbone(self.name, copy.deepcopy(self.module), self.classes, self.transform, self.weights)
