@@ -10,7 +10,6 @@ from pathlib import Path
 from typing import Any
 
 from shpeft.backbones import Backbone, create_backbone, resolve_device
-from shpeft.card import model_card
 from shpeft.config import RunConfig
 from shpeft.datasets import Dataset, load_dataset
 from shpeft.delta import SparseDelta
@@ -19,6 +18,7 @@ from shpeft.errors import RunError, SelectionError
 from shpeft.evaluation import Predictions, difference, evaluate, predict
 from shpeft.importance import LayerSummary, Scores, estimate_importance, head_written, summarise
 from shpeft.meter import SCORING_COST, TRAINING_COST, Meter
+from shpeft.modelcard import model_card
 from shpeft.preview import Preview, describe_selection
 from shpeft.probe import Head, fit_head
 from shpeft.progress import Progress, silent

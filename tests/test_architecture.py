@@ -13,18 +13,23 @@ ROOT = Path(__file__).resolve().parents[1]
 PACKAGE = ROOT / "shpeft"
 
 LAYERS = [
-    {"equations", "config", "errors", "progress", "images", "files"},
+    {"equations", "errors", "progress"},
+    {"config", "images", "files"},
     {"datasets", "backbones"},
     {"probe"},
     {"importance"},
     {"selection", "gradients"},
     {"delta"},
-    {"training", "evaluation", "saliency", "deltafile", "runstate", "runfiles", "runs", "modelcard"},
+    {"training", "evaluation", "saliency", "deltafile", "modelcard"},
+    {"runfiles", "meter", "preview"},
+    {"runstate"},
+    {"runs"},
     {"diagnosis", "figures", "pipeline"},
     {"jobs"},
-    {"cli", "__main__"},
+    {"cli"},
+    {"__main__"},
 ]
-WITHIN = {("training", "evaluation"), ("runs", "runstate"), ("runs", "runfiles"), ("selection", "gradients")}
+WITHIN = {("training", "evaluation"), ("selection", "gradients")}
 """Allowed arrows inside a layer."""
 
 HOMES = {

@@ -9,11 +9,10 @@ import pytest
 from PIL import Image
 from typer.testing import CliRunner
 
-from shpeft import launch
-from shpeft.cli import app
-from shpeft.console import duration
+from shpeft.cli import app, launch
+from shpeft.cli.console import duration
+from shpeft.cli.options import configuration, parse_budget
 from shpeft.errors import ConfigError
-from shpeft.options import configuration, parse_budget
 from shpeft.runs import RunFolder
 
 TINY = """\

@@ -1,4 +1,4 @@
-"""The command line: ``shpeft finetune | importance | overlap | evaluate | diagnose | datasets | backbones | ui``.
+"""The verbs of the command line.
 
 Commands import what they need when they run, so that help appears at once.
 """
@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 from typer.core import TyperGroup
 
-from shpeft import console, exports, launch, options
+from shpeft.cli import console, exports, launch, options
 from shpeft.errors import Cancelled, ConfigError, RunError, ShpeftError, did_you_mean
 from shpeft.files import write_atomic
 from shpeft.runs import RunFolder, new_run

@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING, Any
 
 import typer
 
-from shpeft.card import METRICS, NOTICE, interval, percent
 from shpeft.jobs import Eta
+from shpeft.modelcard import METRICS, NOTICE, interval, percent
 from shpeft.progress import Progress
 from shpeft.runfiles import plain
 

@@ -13,7 +13,7 @@ def app_file() -> Path:
     Raises:
         ConfigError: there is none.
     """
-    here = Path(__file__).resolve().parent
+    here = Path(__file__).resolve().parents[1]
     for folder in (here / "_app", here.parent / "app"):
         if (folder / "main.py").is_file():
             return folder / "main.py"
