@@ -110,8 +110,16 @@ def finetune(
                 trainable.write()
                 losses.append(loss.item() * len(target))
                 done += 1
-            progress("validation", done, steps)
-            report, rank = _validate(backbone, data, epoch, epochs, sum(losses) / len(order), start, best)
+            report, rank = _validate(
+                backbone,
+                data,
+                epoch,
+                epochs,
+                sum(losses) / len(order),
+                start,
+                best,
+                progress=lambda *_, at=done: progress("validation", at, steps),
+            )
             if report.best:
                 best = rank
                 delta.values, delta.head = trainable.snapshot()
@@ -141,9 +149,10 @@ def _validate(
     loss: float,
     start: float,
     best: tuple[float, float],
+    progress: Progress,
 ) -> tuple[EpochReport, tuple[float, float]]:
     """The epoch's report, and what epochs are ranked by."""
-    predictions = predict(backbone, data.val)
+    predictions = predict(backbone, data.val, progress=progress)
     metrics = evaluate(predictions, resamples=0)
     chosen = torch.from_numpy(predictions.probabilities)[range(len(predictions.labels)), list(predictions.labels)]
     val_loss = float(-chosen.clamp_min(1e-12).log().mean())
