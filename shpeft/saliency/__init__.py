@@ -1,0 +1,7 @@
+"""Saliency: which pixels a class's logit is sensitive to, by Captum's methods, and the map over its image."""
+
+from shpeft.saliency.explain import Saliency, explain
+from shpeft.saliency.methods import METHODS, Method, check_method
+from shpeft.saliency.overlay import HUE, Map, ceiling, normalised, overlay
+
+__all__ = ["HUE", "METHODS", "Map", "Method", "Saliency", "ceiling", "check_method", "explain", "normalised", "overlay"]

@@ -1,0 +1,110 @@
+"""Explain one image: run a method and leave the model, and the random numbers, as they were."""
+
+import threading
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from shpeft.backbones import Backbone
+from shpeft.errors import DiagnosisError
+from shpeft.progress import Progress, silent
+from shpeft.saliency.gradcam import Task
+from shpeft.saliency.methods import METHODS, check_method
+from shpeft.saliency.overlay import Map
+
+
+@dataclass(frozen=True, eq=False)
+class Saliency:
+    """How sensitive one class's logit is to each pixel of the model's input.
+
+    Attributes:
+        target: index of the class.
+        map: (S, S) float32, at least 0, not normalised: the sum over the channels of |attribution|. For occlusion
+            the change of the logit in absolute value; for Grad-CAM its positive part.
+        residual: |sum of the attributions - (logit of the image - logit of the baseline)|, relative to that
+            difference: how incomplete the explanation is. None for methods that promise no completeness.
+        seconds: how long it took.
+    """
+
+    method: str
+    target: int
+    map: Map
+    residual: float | None
+    seconds: float
+
+
+def explain(
+    backbone: Backbone, image: Tensor, target: int, method: str, *, seed: int = 0, progress: Progress = silent
+) -> Saliency:
+    """Attribute one class's logit to the pixels of one image.
+
+    The same seed gives the same map. Afterwards the model and the global random numbers (PyTorch's, NumPy's) are as
+    they were.
+
+    Args:
+        image: normalised (1, 3, S, S).
+        target: index into the backbone's classes.
+        method: a key of :data:`METHODS`.
+        seed: decides the noise of SmoothGrad and the baselines of Gradient SHAP.
+
+    Raises:
+        DiagnosisError: an unknown method, a target that is no class, another shape, or a method that this backbone's
+            layers do not allow.
+    """
+    check_method(method)
+    if not 0 <= target < len(backbone.classes):
+        raise DiagnosisError(f"Target {target} is no class: the backbone has {len(backbone.classes)}, from 0.")
+    if image.ndim != 4 or image.shape[:2] != (1, 3) or image.shape[2] != image.shape[3]:
+        raise DiagnosisError(f"An explanation takes one image of shape (1, 3, S, S); found {tuple(image.shape)}.")
+    start, passed, total = time.monotonic(), 0, METHODS[method].cost
+
+    def forward(images: Tensor) -> Tensor:
+        nonlocal passed
+        progress("explaining", min(passed, total), total)
+        passed += len(images)
+        return backbone(images)
+
+    with _frozen(backbone.module), torch.inference_mode(False), torch.enable_grad(), _seeded(seed, backbone.device):
+        inputs = image.detach().to(backbone.device, torch.float32).clone().requires_grad_()
+        attributions, residual = METHODS[method].attribute(Task(backbone, forward, inputs, target))
+    progress("explaining", total, total)
+    saliency = attributions.detach().abs().sum(1)[0].cpu().numpy().astype(np.float32)
+    if not np.isfinite(saliency).all():
+        raise DiagnosisError(f"{METHODS[method].title} gave values that are not numbers; the model's weights overflow.")
+    return Saliency(method, target, saliency, residual, time.monotonic() - start)
+
+
+@contextmanager
+def _frozen(module: nn.Module) -> Iterator[None]:
+    """Evaluation mode without gradients of weights, which saves their memory; flags and modes are put back."""
+    flags = [(p, p.requires_grad) for p in module.parameters()]
+    modes = [(child, child.training) for child in module.modules()]
+    try:
+        module.eval().requires_grad_(False)
+        yield
+    finally:
+        for p, flag in flags:
+            p.requires_grad_(flag)
+        for child, mode in modes:
+            child.training = mode
+
+
+_RNG = threading.Lock()
+
+
+@contextmanager
+def _seeded(seed: int, device: torch.device) -> Iterator[None]:
+    """Captum draws from the global generators, NumPy's too: seed them, one thread at a time, and put them back."""
+    with _RNG, torch.random.fork_rng([device] if device.type == "cuda" else []):
+        before = np.random.get_state()
+        torch.manual_seed(seed)
+        np.random.seed(seed % 2**32)
+        try:
+            yield
+        finally:
+            np.random.set_state(before)
