@@ -5,6 +5,7 @@ run folder, so a run of an earlier process can be looked at in the same way.
 """
 
 import atexit
+import concurrent.futures.thread  # noqa: F401 (see _at_exit)
 import math
 import threading
 import time
@@ -291,5 +292,14 @@ def manager(root: Path | None = None) -> JobManager:
     with _managers_lock:
         if place not in _managers:
             _managers[place] = JobManager(place)
-            atexit.register(_managers[place].shutdown)
+            _at_exit(_managers[place].shutdown)
         return _managers[place]
+
+
+def _at_exit(stop: Callable[[], None]) -> None:
+    """Call ``stop`` when the process ends, and before thread pools close, which decoding in a worker relies on.
+
+    ``atexit`` alone comes after the pools. ``threading._register_atexit`` is what the pools themselves use; it calls
+    back in reverse order, and ``concurrent.futures.thread`` has been imported, so registered, before.
+    """
+    getattr(threading, "_register_atexit", atexit.register)(stop)

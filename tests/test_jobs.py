@@ -1,3 +1,5 @@
+import subprocess
+import sys
 import threading
 import time
 from pathlib import Path
@@ -200,6 +202,33 @@ def test_cancelling_what_has_ended_does_nothing(make):
     manager.cancel(run)
     manager.cancel("never")
     assert manager.snapshot(run).status == "finished"
+
+
+def test_a_process_that_ends_interrupts_its_worker_before_its_pools_close(tmp_path):
+    code = """
+import sys, threading
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from shpeft import jobs
+from shpeft.config import RunConfig
+
+started = threading.Event()
+
+def recipe(config, folder, *, progress, on_epoch):
+    with folder.recording(), ThreadPoolExecutor(1) as pool:
+        while True:
+            progress("Working", 0, 1)
+            pool.submit(started.set).result()
+
+manager = jobs.manager(Path(sys.argv[1]))
+assert manager is jobs.manager(Path(sys.argv[1]))
+manager._execute, manager._device_of = recipe, str
+manager.submit(RunConfig(), "run")
+assert started.wait(10)
+"""
+    done = subprocess.run([sys.executable, "-c", code, tmp_path], capture_output=True, text=True, timeout=60)
+    assert (done.returncode, done.stderr) == (0, "")
+    assert RunFolder.open(tmp_path / "run").state.status == "interrupted"
 
 
 def test_eta_needs_evidence_and_follows_the_speed():

@@ -51,7 +51,7 @@ def progress_bar() -> Iterator[tuple[Progress, Callable[[object], None]]]:
                 console.print(stage)
             last[0] = stage
 
-        yield progress, lambda line: console.print(str(line))
+        yield progress, lambda line: console.print(str(line), soft_wrap=True)
 
 
 def duration(seconds: float | None) -> str:
