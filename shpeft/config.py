@@ -63,8 +63,8 @@ class TrainingConfig(Section):
 
     epochs: int = Field(10, ge=1, le=1000)
     batch_size: int = Field(16, ge=1, le=4096)
-    lr: float = Field(5e-3, gt=0, description="AdamW's peak learning rate for the selected weights")
-    head_lr: float = Field(1e-3, gt=0, description="AdamW's peak learning rate for the head")
+    lr: float = Field(3e-4, gt=0, description="AdamW's peak learning rate for the selected weights")
+    head_lr: float = Field(1e-4, gt=0, description="AdamW's peak learning rate for the head")
     weight_decay: float = Field(1e-4, ge=0, description="pulls the selected weights towards their pretrained values")
     augment: Literal["none", "flip"] = Field("none", description="random horizontal flips of training images")
 

@@ -167,7 +167,10 @@ def test_other_bases_and_classes_are_refused():
     delta = random_delta(tiny(), 5)
     with pytest.raises(BaseMismatch, match="base weights"), delta.applied(tiny("test_convnext")):
         pass
-    with pytest.raises(ClassMismatch, match="Create it with the delta's classes"), delta.applied(tiny(classes=("a", "b", "c"))):
+    with (
+        pytest.raises(ClassMismatch, match="Create it with the delta's classes"),
+        delta.applied(tiny(classes=("a", "b", "c"))),
+    ):
         pass
 
 

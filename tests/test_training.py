@@ -1,17 +1,19 @@
 """The training loop: it learns, repeats itself exactly, and leaves the backbone alone however it ends."""
 
 from dataclasses import asdict
+from inspect import signature
 
 import pytest
 import torch
 
+from shpeft.config import TrainingConfig
+from shpeft.delta import SparseDelta
 from shpeft.deltafile import save_delta
 from shpeft.errors import Cancelled, NonFiniteLoss
 from shpeft.evaluation import evaluate, predict
 from shpeft.importance import estimate_importance
 from shpeft.probe import fit_head
 from shpeft.selection import select
-from shpeft.delta import SparseDelta
 from shpeft.training import EpochReport, _rate, finetune
 
 from .conftest import assert_unchanged, state, tiny
@@ -122,3 +124,8 @@ def test_reports_are_plain_numbers(prepared, data):
     backbone, delta = prepared
     report = next(finetune(backbone, delta, data, epochs=1))
     assert EpochReport(**asdict(report)) == report
+
+
+def test_defaults_are_the_configuration_s():
+    defaults = {name: p.default for name, p in signature(finetune).parameters.items() if p.default is not p.empty}
+    assert {name: defaults[name] for name in TrainingConfig.model_fields} == TrainingConfig().model_dump()
