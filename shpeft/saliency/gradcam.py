@@ -7,6 +7,7 @@ networks that end in global average pooling it is Grad-CAM itself; with tokens i
 import math
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Any
 
 import captum.attr as attr
 import torch
@@ -40,30 +41,43 @@ def grad_cam(task: Task) -> Result:
 
 
 def _last_places(backbone: Backbone, image: Tensor) -> nn.Module:
-    """The layer that puts out the feature map or, of a vision transformer, the norm before the last attention.
+    """The layer that puts out the feature map or, of a vision transformer, the last tokens that still matter.
 
-    After that attention a class token has gathered all that the head sees: the gradient at the patches is zero there.
+    Where a class token is read, the last attention has gathered all that the head sees and the gradient at the
+    patches is zero after it: the norm before that attention is taken. Where patches are pooled, the last norm.
     """
-    module, shapes = backbone.module, {}
+    shapes = _output_shapes(backbone.module, image)
+    features = shapes.pop(backbone.module, torch.Size())
+    if len(features) == 4:
+        return [child for child, shape in shapes.items() if shape == features][-1]
+    pooled = getattr(backbone.module, "global_pool", "token") != "token"
+    last = backbone.module if pooled else list(getattr(backbone.module, "blocks", [None]))[-1]
+    norm = getattr(last, "norm" if pooled else "norm1", None)
+    grid = getattr(getattr(backbone.module, "patch_embed", None), "grid_size", None)
+    if norm in shapes and grid and grid[0] == grid[1] and shapes[norm][1] == grid[0] * grid[1] + _prefix(backbone):
+        return norm
+    raise DiagnosisError(f"Grad-CAM finds no layer of {backbone.name} that keeps places apart. Choose another method.")
+
+
+def _output_shapes(module: nn.Module, image: Tensor) -> dict[nn.Module, torch.Size]:
+    """The shape that each layer before the pooling puts out, in order; under the module itself the features'."""
+    shapes: dict[nn.Module, torch.Size] = {}
 
     def see(child: nn.Module, _: object, output: object) -> None:
         if isinstance(output, Tensor):
             shapes[child] = output.shape
 
     handles = [child.register_forward_hook(see) for child in module.modules()]
+    forward_features: Any = getattr(module, "forward_features", None)
     try:
         with torch.no_grad():
-            features = module.forward_features(image) if hasattr(module, "forward_features") else None
+            features = forward_features(image) if forward_features else None
     finally:
         for handle in handles:
             handle.remove()
-    if isinstance(features, Tensor) and features.ndim == 4:
-        return [child for child, shape in shapes.items() if shape == features.shape][-1]
-    norm = getattr(list(getattr(module, "blocks", [None]))[-1], "norm1", None)
-    grid = getattr(getattr(module, "patch_embed", None), "grid_size", None)
-    if norm in shapes and grid and grid[0] == grid[1] and shapes[norm][1] == grid[0] * grid[1] + _prefix(backbone):
-        return norm
-    raise DiagnosisError(f"Grad-CAM finds no layer of {backbone.name} that keeps places apart. Choose another method.")
+    if isinstance(features, Tensor):
+        shapes[module] = features.shape
+    return shapes
 
 
 def _prefix(backbone: Backbone) -> int:
