@@ -278,6 +278,11 @@ class LayerSummary:
     counts: tuple[int, ...]
     edges: tuple[float, ...]
 
+    @property
+    def density(self) -> float:
+        """The selected fraction of its weights."""
+        return self.selected / self.numel
+
 
 def summarise(scores: Scores, selected: dict[str, int] | None = None) -> list[LayerSummary]:
     """Summaries of each parameter's scores, in the model's order.

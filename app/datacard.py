@@ -1,0 +1,95 @@
+"""What a dataset holds, before anything is trained on it."""
+
+from typing import Any
+
+import pictures
+import streamlit as st
+
+from shpeft.config import RunConfig
+from shpeft.datasets import Dataset, Split, load_dataset
+
+SPLITS = {"train": "Training", "val": "Validation", "test": "Test"}
+
+
+def show(config: RunConfig) -> Dataset | None:
+    """Draw the card; phantoms at once, other images when asked, since reading them all can take a while."""
+    source = config.dataset.source
+    st.subheader("What the images are")
+    if not source:
+        st.info("Give the folder of your images on the left.")
+        return None
+    if not source.startswith("phantom:"):
+        key = _key(config)
+        if st.button("Look at the images", help="Reads every image once and says what was found."):
+            st.session_state["looked_at"] = key
+            load.clear(*key)
+        if st.session_state.get("looked_at") != key:
+            st.caption("Every image is read and checked when you ask for it here, or when the run starts.")
+            return None
+    data = load(*_key(config))
+    _card(data)
+    return data
+
+
+def load_of(config: RunConfig) -> Dataset:
+    """The dataset of a run, kept in memory for the next time."""
+    return load(*_key(config))
+
+
+def _key(config: RunConfig) -> tuple[Any, ...]:
+    wanted = config.dataset
+    return wanted.source, config.seed, wanted.val_fraction, wanted.test_fraction, wanted.on_unreadable
+
+
+@st.cache_resource(show_spinner=False, max_entries=4)
+def load(source: str, seed: int, val_fraction: float, test_fraction: float, on_unreadable: Any) -> Dataset:
+    """Read a dataset, with a bar."""
+    bar = st.progress(0.0, "Reading the images")
+
+    def progress(stage: str, done: int, total: int) -> None:
+        bar.progress(min(1.0, done / max(1, total)), f"{stage}: {done:,} of {total:,}")
+
+    try:
+        return load_dataset(
+            source,
+            seed=seed,
+            val_fraction=val_fraction,
+            test_fraction=test_fraction,
+            on_unreadable=on_unreadable,
+            progress=progress,
+        )
+    finally:
+        bar.empty()
+
+
+def _card(data: Dataset) -> None:
+    card = data.card
+    pictures.strip(examples(data.train))
+    st.caption("The first training image of each class.")
+    st.dataframe(
+        [
+            {"": SPLITS[split], **{name: counts.get(name, 0) for name in data.classes}}
+            for split, counts in card["counts"].items()
+        ],
+        hide_index=True,
+    )
+    for warning in card["warnings"]:
+        st.warning(warning, icon=":material/warning:")
+    if card["unreadable"]:
+        with st.expander(f"{len(card['unreadable'])} damaged images are left out"):
+            st.dataframe([{"file": file, "reason": reason} for file, reason in card["unreadable"]], hide_index=True)
+    lines = [f"**Split.** {card['split_rule']}"]
+    if card["modality"]:
+        lines.insert(0, f"**Modality.** {card['modality']}")
+    if card["notice"]:
+        lines.append(f"**Notice.** {card['notice']}")
+    st.markdown("  \n".join(lines))
+
+
+def examples(split: Split) -> dict[str, Any]:
+    """The first image of each class that the split holds, by the class's name."""
+    return {
+        name: split.image(split.labels.index(label))
+        for label, name in enumerate(split.classes)
+        if label in split.labels
+    }

@@ -1,0 +1,205 @@
+"""The parts of the Diagnose page. Nothing here keeps, shows or writes the name of a file."""
+
+import hashlib
+import json
+import threading
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import datacard
+import pictures
+import shared
+import streamlit as st
+from PIL import Image
+
+from shpeft.diagnosis import CAPTION, Diagnosis, diagnose
+from shpeft.errors import ShpeftError
+from shpeft.images import open_image
+from shpeft.pipeline import LoadedRun, load_run
+from shpeft.runfiles import plain
+from shpeft.runs import RunFolder, find_run
+from shpeft.saliency import METHODS, overlay
+
+UPLOAD, SAMPLE = "Upload an image", "A test image of this run"
+HIDE_NAMES = "<style>[data-testid='stFileUploaderFileName']{visibility:hidden}</style>"
+REMEMBERED = 8
+"""Diagnoses that a session keeps, so that moving a slider does not compute one again."""
+
+
+@dataclass(frozen=True)
+class Case:
+    """An image to diagnose; ``digest`` is made of its content and stands for it."""
+
+    image: Image.Image
+    digest: str
+    label: str | None = None
+
+
+def choose_image(run: RunFolder) -> Case | None:
+    """Let an image be uploaded or taken from the run's test images; None before there is one."""
+    origin = st.segmented_control(
+        "Image", [UPLOAD, SAMPLE], default=UPLOAD, required=True, key="set_origin", label_visibility="collapsed"
+    )
+    return _sample(run) if origin == SAMPLE else _upload()
+
+
+def _upload() -> Case | None:
+    st.html(HIDE_NAMES)
+    file = st.file_uploader(
+        "Image",
+        key="upload",
+        label_visibility="collapsed",
+        help="PNG, JPEG, TIFF, BMP, GIF, WebP, PPM or JPEG 2000. It stays in this computer's memory and is not saved.",
+    )
+    if file is None:
+        return None
+    data = file.getvalue()
+    digest = hashlib.sha256(data).hexdigest()[:12]
+    try:
+        return Case(_remember(("image", digest), lambda: open_image(data)), digest)
+    except ShpeftError as error:
+        st.error(str(error), icon=":material/error:")
+        return None
+
+
+def _sample(run: RunFolder) -> Case | None:
+    test = datacard.load_of(run.config).test
+    number = st.number_input(
+        f"Which of the {len(test):,} test images",
+        1,
+        len(test),
+        1,
+        key=f"sample-{run.name}",
+        help="The model has seen none of them in training.",
+    )
+    position = range(len(test))[number - 1]
+    return Case(test.image(position), test.ids[position], test.classes[test.labels[position]])
+
+
+@st.cache_resource(show_spinner="Loading the model", max_entries=2)
+def _model(name: str, written: float) -> tuple[LoadedRun, threading.Lock]:
+    """A run's model, with the lock that keeps two browsers from using it at once."""
+    return load_run(find_run(name)), threading.Lock()
+
+
+def _remember(key: tuple[Any, ...], make: Callable[[], Any]) -> Any:
+    """What was made under this key in this session, or what is made now."""
+    kept = st.session_state.setdefault("remembered", {})
+    if key not in kept:
+        kept[key] = make()
+        for old in list(kept)[:-REMEMBERED]:
+            del kept[old]
+    return kept[key]
+
+
+def _diagnose(run: RunFolder, case: Case, method: str | None = None, target: str | None = None) -> Diagnosis:
+    def work() -> Diagnosis:
+        loaded, lock = _model(run.name, run.delta_path.stat().st_mtime)
+        bar = st.progress(0.0, "Waiting for the model")
+
+        def progress(stage: str, done: int, total: int) -> None:
+            bar.progress(min(1.0, done / max(1, total)), stage.capitalize())
+
+        try:
+            with lock:
+                return diagnose(loaded.backbone, case.image, saliency=method, target=target, progress=progress)
+        finally:
+            bar.empty()
+
+    return _remember((run.name, case.digest, method, target), work)
+
+
+def probabilities(run: RunFolder, case: Case) -> Diagnosis:
+    """The model's probabilities for the image."""
+    return _diagnose(run, case)
+
+
+def explanation(run: RunFolder, case: Case, found: Diagnosis) -> tuple[Diagnosis | None, float]:
+    """Offer a saliency map; the diagnosis with it and the overlay's opacity, or None and 0 while it is off."""
+    st.divider()
+    shown = st.toggle(
+        "Show where the score is sensitive", key="set_overlay", help="Lays a saliency map over the image."
+    )
+    method = st.selectbox(
+        "Method",
+        list(METHODS),
+        list(METHODS).index("integrated_gradients"),
+        key="set_method",
+        format_func=lambda name: METHODS[name].title,
+        disabled=not shown,
+    )
+    if not shown:
+        return None, 0.0
+    st.caption(METHODS[method].sentence)
+    target = st.selectbox(
+        "For the score of",
+        [name for name, _ in found.ranked()],
+        key=f"target-{run.name}-{case.digest}",
+        help="Whose score is explained: first the most probable class.",
+    )
+    opacity = st.slider("Opacity", 0.0, 1.0, 0.5, 0.05, key="set_opacity", help="0 shows the image alone.")
+    with shared.boundary():
+        explained = _diagnose(run, case, method, target)
+        _residual(explained)
+        return explained, opacity
+    return None, 0.0
+
+
+def _residual(explained: Diagnosis) -> None:
+    saliency = explained.saliency
+    if saliency is not None and saliency.residual is not None:
+        st.caption(
+            f"Residual {saliency.residual:.1%}: that much of the score's change is missing from the map.",
+            help="This method promises that its map adds up to the change of the score between a plain image and this "
+            "one. The residual says how far from it this map is; below 5 % is good.",
+        )
+
+
+def view(case: Case, explained: Diagnosis | None, opacity: float) -> None:
+    """The image, large and unmarked, or with the overlay."""
+    size = st.segmented_control(
+        "Size",
+        ["Fit", "Actual pixels"],
+        default="Fit",
+        required=True,
+        key="set_size_of_view",
+        label_visibility="collapsed",
+    )
+    drawn = case.image
+    words = "the image under diagnosis"
+    if explained is not None and explained.saliency is not None:
+        drawn = overlay(case.image, explained.saliency.map, opacity)
+        words += " with its saliency map in blue"
+    pictures.scan(drawn, words, actual_size=size == "Actual pixels")
+    width, height = case.image.size
+    if explained is None:
+        st.caption(f"{width} × {height} pixels, shown as they are.")
+    else:
+        st.caption(
+            f"**{CAPTION}** The stronger the blue, the more the score for *{explained.target}* depends on the pixels "
+            "there."
+        )
+
+
+def downloads(case: Case, found: Diagnosis, opacity: float) -> None:
+    """The diagnosis as JSON and, where there is one, the overlay as PNG; named by content."""
+    entry = plain({"id": case.digest, **found.to_dict(), "ranked": found.ranked()})
+    with st.container(horizontal=True):
+        st.download_button(
+            "Diagnosis (JSON)",
+            json.dumps(entry, indent=1, ensure_ascii=False),
+            f"diagnosis_{case.digest}.json",
+            "application/json",
+            on_click="ignore",
+            icon=":material/download:",
+        )
+        if found.saliency is not None:
+            st.download_button(
+                "Overlay (PNG)",
+                pictures.png(overlay(case.image, found.saliency.map, opacity)),
+                f"overlay_{case.digest}.png",
+                "image/png",
+                on_click="ignore",
+                icon=":material/download:",
+            )

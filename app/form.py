@@ -1,0 +1,332 @@
+"""The settings of a new run: widgets in, a RunConfig out."""
+
+from pathlib import Path
+from typing import Any
+
+import datacard
+import shared
+import streamlit as st
+
+from shpeft.backbones import list_backbones, resolve_device
+from shpeft.config import EMBEDDED, RunConfig, SelectionConfig, TrainingConfig
+from shpeft.datasets import Dataset, known_sources
+from shpeft.modelcard import percent
+from shpeft.preview import describe_selection
+
+DEFAULT = RunConfig()
+SHARES = (1e-5, 2e-5, 5e-5, 1e-4, 2e-4, 5e-4, 1e-3, 2e-3, 5e-3, 1e-2, 2e-2, 5e-2)
+PHANTOM, MEDMNIST, FOLDER = "Phantom images", "MedMNIST", "My images"
+PRETRAINED, FILE, RANDOM = "Pretrained", "A file", "Random"
+FOLDER_HELP = (
+    "The path of a folder on this computer with one folder of images for each class, or with `train` and `test` "
+    "folders that hold those. A `manifest.csv` with the columns `file` and `group` keeps a patient's images together."
+)
+SCORES = {
+    "hybrid": "Hybrid: task-specific and task-agnostic together",
+    "gradient": "Gradient: task-specific, absolute",
+    "fisher": "Fisher: task-specific, squared",
+    "magnitude": "Magnitude: task-agnostic, needs no images",
+    "wanda": "Wanda: magnitude times how strongly the input speaks",
+    "random": "Random: a control",
+}
+FORMULAS = {
+    "product": "Product of both for every weight",
+    "sum": "Weighted sum of both",
+    "quota": "A quota for each",
+}
+SCOPES = {
+    "matrices": "Matrices inside the blocks",
+    "last:3": "Matrices of the last 3 blocks",
+    "all": "All weights of the backbone",
+}
+
+
+def settings() -> tuple[RunConfig, str] | None:
+    """Draw the form; the configuration and the run's name once "Start" is pressed, else None."""
+    left, right = st.columns([3, 2], gap="large")
+    with left:
+        st.subheader("Images")
+        dataset = _dataset()
+        st.subheader("Backbone")
+        backbone = _backbone()
+        st.subheader("Budget")
+        budget = _budget()
+        note = st.empty()
+        st.subheader("Training")
+        training, seed, device = _training()
+        with st.expander("Advanced"):
+            selection, more = _advanced()
+    raw = {
+        "backbone": backbone,
+        "dataset": dataset,
+        "selection": {"budget": budget, **selection},
+        "training": {**training, **more},
+        "seed": seed,
+        "device": device,
+    }
+    data = None
+    with right, shared.boundary():
+        data = datacard.show(RunConfig.parse(raw))
+    with left, shared.boundary():
+        config = RunConfig.parse(raw)
+        _preview(note, config, data)
+        with st.container(horizontal=True, vertical_alignment="bottom"):
+            start = st.button("Start fine-tuning", type="primary", icon=":material/play_arrow:")
+            name = st.text_input("Name of the run (optional)", key="set_name", placeholder="date, dataset and a number")
+        return (config, name.strip()) if start else None
+    return None
+
+
+def _dataset() -> dict[str, Any]:
+    kind = st.segmented_control(
+        "Kind of images",
+        [PHANTOM, MEDMNIST, FOLDER],
+        default=PHANTOM,
+        required=True,
+        key="set_kind",
+        label_visibility="collapsed",
+    )
+    if kind == FOLDER:
+        return _folder()
+    wanted = "phantom" if kind == PHANTOM else "medmnist"
+    titles = {entry["source"]: entry["title"] for entry in known_sources() if entry["kind"] == wanted}
+    source = st.selectbox(
+        "Dataset",
+        list(titles),
+        format_func=lambda source: f"{titles[source]} ({source})",
+        key=f"set_{wanted}",
+        help="Phantoms are drawn by this program: no download, no patient."
+        if kind == PHANTOM
+        else "Public sets of medical images. The first use downloads one; that needs a network and `shpeft[medmnist]`.",
+    )
+    return {"source": source}
+
+
+def _folder() -> dict[str, Any]:
+    source = st.text_input("Folder", key="set_folder", placeholder="/home/me/images", help=FOLDER_HELP)
+    left, middle, right = st.columns(3)
+    return {
+        "source": source,
+        "val_fraction": left.number_input(
+            "Share for validation",
+            0.05,
+            0.5,
+            DEFAULT.dataset.val_fraction,
+            0.05,
+            key="set_val",
+            help="Training images put aside to choose the best epoch; not used where the folder has `val`.",
+        ),
+        "test_fraction": middle.number_input(
+            "Share for the test",
+            0.05,
+            0.5,
+            DEFAULT.dataset.test_fraction,
+            0.05,
+            key="set_test",
+            help="Images that the model never sees before the end; not used where the folder has `test`.",
+        ),
+        "on_unreadable": right.selectbox(
+            "Damaged images",
+            ["skip", "refuse"],
+            key="set_damaged",
+            format_func={"skip": "Name and leave out", "refuse": "Refuse the dataset"}.get,
+        ),
+    }
+
+
+def _backbone() -> dict[str, Any]:
+    left, right = st.columns([3, 1])
+    name = left.selectbox(
+        "Backbone",
+        list_backbones(),
+        key="set_backbone",
+        format_func=lambda name: (
+            "embedded: a small vision transformer that ships with shpeft" if name == EMBEDDED else name
+        ),
+        accept_new_options=True,
+        help="The pretrained model that is adapted. Type a part of a name to search among timm's models.",
+    )
+    size = right.number_input(
+        "Image size",
+        16,
+        2048,
+        None,
+        1,
+        key="set_size",
+        placeholder="its own",
+        help="Side of the square that each image is resized to, in pixels. Smaller is faster.",
+    )
+    return {"name": name, "image_size": size, "weights": "pretrained" if name == EMBEDDED else _weights()}
+
+
+def _weights() -> str:
+    choice = st.segmented_control(
+        "Pretrained weights",
+        [PRETRAINED, FILE, RANDOM],
+        default=PRETRAINED,
+        required=True,
+        key="set_weights",
+        help="*Pretrained* takes timm's weights, from this computer's cache or from the model hub. *A file* is a "
+        "`.safetensors` file with timm's names. *Random* is for trying things out only: it has learned nothing.",
+    )
+    if choice == FILE:
+        path = st.text_input("File of weights", key="set_file", placeholder="/home/me/weights.safetensors")
+        if path and not Path(path).expanduser().is_file():
+            st.error("There is no such file on this computer. Give the path of a `.safetensors` file.")
+        return path or "file"
+    return {PRETRAINED: "pretrained", RANDOM: "random"}[choice]
+
+
+def _budget() -> int | float:
+    left, right = st.columns([3, 1])
+    count = right.number_input(
+        "or exactly",
+        1,
+        None,
+        None,
+        1,
+        key="set_count",
+        placeholder="how many",
+        help="An exact number of weights. It takes precedence over the slider; empty it to use the slider again.",
+    )
+    share = left.select_slider(
+        "How much of the backbone may change",
+        SHARES,
+        DEFAULT.selection.budget,
+        format_func=lambda share: f"{100 * share:g} %",
+        key="set_share",
+        disabled=count is not None,
+        help="The share of the backbone's weights that training may change. All others stay as they are, to the bit. "
+        "The classifier on top is always trained.",
+    )
+    return share if count is None else count
+
+
+def _training() -> tuple[dict[str, Any], int, str]:
+    left, middle, right = st.columns(3)
+    chosen = {
+        "epochs": left.number_input(
+            "Epochs",
+            1,
+            1000,
+            DEFAULT.training.epochs,
+            key="set_epochs",
+            help="How often the training images are gone through. The best epoch on the validation images is kept.",
+        )
+    }
+    seed = middle.number_input(
+        "Seed",
+        0,
+        2**31 - 1,
+        DEFAULT.seed,
+        key="set_seed",
+        help="Decides everything that is drawn at random. The same seed gives the same result.",
+    )
+    here = str(resolve_device())
+    device = right.selectbox(
+        "Device",
+        list(dict.fromkeys(["auto", here, "cpu"])),
+        key="set_device",
+        format_func=lambda name: f"automatic ({here})" if name == "auto" else name,
+        help="Where the work is done: a graphics card where there is one, else the processor.",
+    )
+    return chosen, seed, device
+
+
+def _advanced() -> tuple[dict[str, Any], dict[str, Any]]:
+    """The rest of the selection, and of the training."""
+    default, fields = DEFAULT.selection, SelectionConfig.model_fields
+    left, right = st.columns(2)
+    with left:
+        score = st.selectbox(
+            "Score",
+            list(SCORES),
+            key="set_score",
+            format_func=SCORES.get,
+            help="How a weight's importance is measured: what decides which ones are trained.",
+        )
+        selection: dict[str, Any] = {"score": score}
+        if score == "hybrid":
+            selection["formula"] = st.selectbox(
+                "Formula",
+                list(FORMULAS),
+                key="set_formula",
+                format_func=FORMULAS.get,
+                help=fields["formula"].description,
+            )
+        if score == "hybrid" and selection["formula"] != "product":
+            selection["lam"] = st.slider("Weight of the task-agnostic half", 0.0, 1.0, default.lam, key="set_lam")
+        if score == "hybrid" and selection["formula"] == "sum":
+            selection["normaliser"] = st.selectbox(
+                "Each half is divided by its", ["mean", "max", "rank"], key="set_norm"
+            )
+    with right:
+        selection["scope"] = st.selectbox(
+            "Which weights may be chosen", list(SCOPES), key="set_scope", format_func=SCOPES.get
+        )
+        if score in ("hybrid", "magnitude"):
+            selection["norm"] = st.selectbox(
+                "Norm",
+                ["l1", "l2"],
+                key="set_l",
+                help=fields["norm"].description,
+                format_func={"l1": "L1: absolute values", "l2": "L2: squares"}.get,
+            )
+        selection["images"] = st.number_input(
+            "Images for scoring", 1, None, default.images, key="set_images", help=fields["images"].description
+        )
+    st.divider()
+    return selection, _advanced_training()
+
+
+def _advanced_training() -> dict[str, Any]:
+    default, fields = DEFAULT.training, TrainingConfig.model_fields
+    left, right = st.columns(2)
+    return {
+        "lr": left.number_input(
+            "Learning rate of the weights",
+            1e-7,
+            10.0,
+            default.lr,
+            format="%g",
+            key="set_lr",
+            help=fields["lr"].description,
+        ),
+        "head_lr": right.number_input(
+            "Learning rate of the classifier",
+            1e-7,
+            10.0,
+            default.head_lr,
+            format="%g",
+            key="set_head_lr",
+            help=fields["head_lr"].description,
+        ),
+        "batch_size": left.number_input("Batch size", 1, 4096, default.batch_size, key="set_batch"),
+        "weight_decay": right.number_input(
+            "Weight decay",
+            0.0,
+            10.0,
+            default.weight_decay,
+            format="%g",
+            key="set_decay",
+            help=fields["weight_decay"].description,
+        ),
+        "augment": left.selectbox(
+            "Augmentation",
+            ["none", "flip"],
+            key="set_augment",
+            format_func={"none": "None", "flip": "Random left-right flips"}.get,
+            help="Flips double the variety, but hide which side a finding is on.",
+        ),
+    }
+
+
+def _preview(note: Any, config: RunConfig, data: Dataset | None) -> None:
+    """What the budget comes to, with the library's numbers."""
+    found = describe_selection(config, len(data.classes) if data else 2)
+    words = (
+        f"**{found.selected:,}** of {found.backbone:,} backbone weights: **{percent(found.share)}**"
+        + (f"; with head {percent(found.share_with_head)}" if data else "")
+        + f". Chosen among {found.eligible:,}."
+    )
+    note.markdown(words)

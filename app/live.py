@@ -1,0 +1,186 @@
+"""A run under way, and how it ended."""
+
+from datetime import timedelta
+from typing import Any
+
+import shared
+import streamlit as st
+
+from shpeft import figures
+from shpeft.jobs import Snapshot
+from shpeft.modelcard import interval, percent
+from shpeft.runs import RunFolder, find_run
+
+ENDED = {
+    "finished": ("Finished", "green"),
+    "cancelled": ("Cancelled", "gray"),
+    "failed": ("Failed", "red"),
+    "interrupted": ("Interrupted", "orange"),
+    "running": ("Running", "blue"),
+    "queued": ("Waiting", "gray"),
+}
+HEADLINE = {
+    "balanced_accuracy": (
+        "Balanced accuracy",
+        "The share of test images that were recognised, averaged over the classes, so that a rare class counts as much "
+        "as a common one. Guessing gives 1 divided by the number of classes.",
+    ),
+    "macro_auroc": (
+        "AUROC",
+        "How often an image of a class gets a higher score for it than an image of another class, averaged over the "
+        "classes. 0.5 is guessing, 1 is perfect.",
+    ),
+}
+MORE = {
+    "accuracy": "Accuracy",
+    "macro_f1": "Macro F1",
+    "mcc": "Matthews correlation",
+    "ece": "Calibration error (lower is better)",
+    "brier": "Brier score (lower is better)",
+}
+
+
+def show(name: str) -> None:
+    """A run at whatever stage it is."""
+    snapshot = shared.jobs().snapshot(name)
+    run = find_run(name)
+    heading(run, snapshot.status)
+    if snapshot.status in ("queued", "running"):
+        _follow(name)
+    elif snapshot.status == "finished":
+        result(run)
+        with st.expander("How the training went"):
+            curves(snapshot)
+    else:
+        _stopped(snapshot)
+
+
+def heading(run: RunFolder, status: str) -> None:
+    """The run's name with its state, and what it was asked."""
+    with st.container(horizontal=True, vertical_alignment="center"):
+        st.subheader(run.name, width="content")
+        st.badge(ENDED[status][0], color=ENDED[status][1])
+    wanted = run.config
+    st.caption(
+        f"{shared.source_name(wanted.dataset.source)} · {wanted.backbone.name} · "
+        f"{shared.budget_name(wanted.selection.budget)} · seed {wanted.seed}"
+    )
+
+
+@st.fragment(run_every=1)
+def _follow(name: str) -> None:
+    """Drawn anew every second while the run is under way; the page is drawn once more when it has ended."""
+    with shared.boundary():
+        jobs = shared.jobs()
+        snapshot = jobs.snapshot(name)
+        if snapshot.status not in ("queued", "running"):
+            st.rerun()
+        if snapshot.status == "queued":
+            st.progress(0.0, "Waiting for another run to end.")
+        else:
+            st.progress(snapshot.fraction, f"{snapshot.stage}. {left(snapshot.eta_seconds)}")
+        if name == jobs.active() or name in jobs.queue():
+            _cancel(name)
+        else:
+            st.caption("Another process carries out this run; it can be cancelled there.")
+        if snapshot.history:
+            curves(snapshot)
+
+
+def _cancel(name: str) -> None:
+    asked = st.session_state.get("cancelled") == name
+    if st.button("Stopping …" if asked else "Cancel", key="cancel", disabled=asked, icon=":material/stop:"):
+        st.session_state["cancelled"] = name
+        shared.jobs().cancel(name)
+        st.rerun(scope="fragment")
+
+
+def left(seconds: float | None) -> str:
+    """``About 0:01:20 left.``, or nothing before there is evidence."""
+    return "" if seconds is None else f"About {timedelta(seconds=round(seconds))} left."
+
+
+def curves(snapshot: Snapshot) -> None:
+    """The whole run's curves, with the same numbers in words for the last epoch."""
+    if not snapshot.history:
+        st.caption("It ended before the first epoch.")
+        return
+    last = snapshot.history[-1]
+    st.plotly_chart(figures.training_curves(snapshot.history), key="curves", config={"displayModeBar": False})
+    st.caption(
+        f"Epoch {last.epoch} of {last.epochs}: training loss {last.loss:.3f}, validation loss {last.val_loss:.3f}, "
+        f"validation AUROC {last.val_auroc:.3f}. The best epoch on the validation images is kept."
+    )
+
+
+def _stopped(snapshot: Snapshot) -> None:
+    if snapshot.status == "failed":
+        st.error(snapshot.message, icon=":material/error:")
+    else:
+        st.warning(snapshot.message or "It was stopped before it was finished.", icon=":material/warning:")
+    if snapshot.history:
+        curves(snapshot)
+
+
+def result(run: RunFolder) -> None:
+    """How good the model is on the test images, beside the linear probe."""
+    metrics = run.metrics()
+    if metrics is None:
+        st.warning("This run has no metrics.")
+        return
+    weights = metrics["weights"]
+    st.markdown(
+        f"{verdict(metrics)} Tested on {metrics['finetuned']['cases']:,} images that it had not seen; "
+        f"{weights['selected']:,} of {weights['backbone']:,} backbone weights were trained "
+        f"({percent(weights['share'])}; with head {percent(weights['share_with_head'])})."
+    )
+    columns = st.columns(len(HEADLINE))
+    for column, (key, (title, words)) in zip(columns, HEADLINE.items(), strict=True):
+        with column.container(border=True):
+            st.metric(title, interval(metrics["finetuned"][key]), help=words + " In brackets: the 95 % interval.")
+            st.caption(
+                f"Linear probe {interval(metrics['probe'][key])}  \n"
+                f"Difference {interval(metrics['difference'][key], sign=True)}",
+                help="The linear probe is the same backbone with no weight changed, only a classifier on top: what "
+                "fine-tuning has to beat. The difference is taken on the same images.",
+            )
+    shared.links(run.name)
+    with st.expander("All measures, and each class"):
+        st.dataframe(_rows(metrics), hide_index=True)
+        st.dataframe(
+            [
+                {
+                    "class": row["name"],
+                    "test images": row["cases"],
+                    "recall": interval(row["recall"]),
+                    "AUROC": interval(row["auroc"]),
+                }
+                for row in metrics["finetuned"]["per_class"]
+            ],
+            hide_index=True,
+        )
+
+
+def verdict(metrics: dict[str, Any]) -> str:
+    """Whether fine-tuning was worth it, in words."""
+    found = metrics["difference"]["macro_auroc"]
+    if found["low"] is None or found["high"] is None:
+        return "The test images do not allow a comparison with the linear probe."
+    if found["low"] > 0:
+        return "**Better than the linear probe.**"
+    if found["high"] < 0:
+        return "**Worse than the linear probe:** fine-tuning has not helped here."
+    return "**No clear difference from the linear probe:** the interval of the difference in AUROC holds 0."
+
+
+def _rows(metrics: dict[str, Any]) -> list[dict[str, str]]:
+    titles = {key: title for key, (title, _) in HEADLINE.items()} | MORE
+    return [
+        {
+            "measure": title,
+            "fine-tuned": interval(metrics["finetuned"][key]),
+            "linear probe": interval(metrics["probe"][key]),
+            "difference": interval(metrics["difference"][key], sign=True),
+        }
+        for key, title in titles.items()
+    ]

@@ -1,0 +1,24 @@
+"""The app: ``streamlit run app/main.py``. Page table, configuration guard, and what stands on every page."""
+
+from pathlib import Path
+
+import shared
+import streamlit as st
+
+st.set_page_config(page_title="shpeft", page_icon=str(Path(__file__).parent / "icon.png"), layout="wide")
+shared.guard()
+shared.keep_settings()
+page = st.navigation(
+    [
+        st.Page("views/train.py", title="Train", url_path="train", default=True),
+        st.Page("views/importance.py", title="Importance", url_path="importance"),
+        st.Page("views/overlap.py", title="Overlap", url_path="overlap"),
+        st.Page("views/diagnose.py", title="Diagnose", url_path="diagnose"),
+        st.Page("views/runs.py", title="Runs", url_path="runs"),
+    ],
+    position="top",
+)
+shared.banner()
+with shared.boundary():
+    shared.load_libraries()
+    page.run()
