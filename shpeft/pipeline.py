@@ -65,6 +65,7 @@ class Chosen:
 class LoadedRun:
     """A finished run, ready to diagnose with: the backbone is a copy with the delta written into it."""
 
+    name: str
     config: RunConfig
     backbone: Backbone
     delta: SparseDelta
@@ -202,7 +203,7 @@ def load_run(folder: RunFolder, device: str = "auto", weights: str | None = None
         device=resolve_device(device),
     )
     delta = load_delta(folder.delta_path, base=backbone)
-    return LoadedRun(folder.config, delta.merge(backbone), delta, header)
+    return LoadedRun(folder.name, folder.config, delta.merge(backbone), delta, header)
 
 
 def evaluate_run(

@@ -178,6 +178,11 @@ def test_flags_override_the_file_and_nothing_else(tiny):
     assert configuration(None, {}) == type(config)()
 
 
+@pytest.mark.parametrize("path", sorted((Path(__file__).parents[1] / "examples").glob("*.yaml")), ids=lambda p: p.name)
+def test_the_examples_are_valid(path):
+    assert configuration(path, {"epochs": 1}).training.epochs == 1
+
+
 # -- what reads a run
 
 
@@ -245,8 +250,9 @@ def test_diagnose_writes_files_without_the_images_name(run, scan, tmp_path):
         assert b"Doe" not in path.read_bytes()
     assert "Doe" not in result.stdout
     entry = json.loads((tmp_path / "found" / written[0]).read_text())
+    assert entry["run"] == "busi"
     assert entry["notice"] == "Research use only, not a medical device."
-    assert sum(entry["probabilities"]) == pytest.approx(1)
+    assert sum(entry["probabilities"].values()) == pytest.approx(1)
     assert Image.open(tmp_path / "found" / written[1]).size == (60, 40)
 
 
@@ -299,7 +305,7 @@ def test_ui_starts_the_app_with_its_settings(monkeypatch, tmp_path):
     (tmp_path / ".streamlit" / "config.toml").write_text('[server]\naddress = "127.0.0.1"\n')
     called = []
     monkeypatch.setattr(launch, "app_file", lambda: tmp_path / "main.py")
-    monkeypatch.setattr(subprocess, "call", lambda command: called.append(command) or 0)
+    monkeypatch.setattr(launch, "start", called.append)
     shpeft("ui", "--port", 8765)
     assert called[0][1:5] == ["-m", "streamlit", "run", str(tmp_path / "main.py")]
     assert called[0][5:] == ["--server.address", "127.0.0.1", "--server.port", "8765"]

@@ -4,7 +4,6 @@ Commands import what they need when they run, so that help appears at once.
 """
 
 import itertools
-import subprocess
 import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -226,7 +225,8 @@ def diagnose(
         found.append(entry)
         if not json:
             typer.echo(f"{entry['id']}: {entry['predicted']}")
-            console.table(["", ""], [[f"  {name}", f"{100 * value:.1f} %"] for name, value in entry["ranked"]])
+            ranked = sorted(entry["probabilities"].items(), key=lambda pair: pair[1], reverse=True)
+            console.table([], [[f"  {name}", f"{100 * value:.1f} %"] for name, value in ranked])
     if json:
         console.as_json(found)
     else:
@@ -287,11 +287,7 @@ def ui(
     """Open the app in the browser. It listens on this machine only."""
     flags = ["--server.port", str(port), *(["--server.headless", "true"] if headless else [])]
     main = launch.app_file()
-    command = [sys.executable, "-m", "streamlit", "run", str(main), *launch.settings(main, flags), *flags]
-    try:
-        raise typer.Exit(subprocess.call(command))
-    except KeyboardInterrupt:
-        raise typer.Exit(0) from None
+    launch.start([sys.executable, "-m", "streamlit", "run", str(main), *launch.settings(main, flags), *flags])
 
 
 def _summaries(run: Path | None, config: Path | None, flags: dict[str, Any], which: str) -> "list[LayerSummary]":

@@ -64,9 +64,9 @@ def duration(seconds: float | None) -> str:
 
 
 def table(header: Sequence[str], rows: Sequence[Sequence[object]]) -> None:
-    """Print aligned columns, the first to the left and the others to the right."""
-    cells = [[str(cell) for cell in row] for row in [header, *rows]]
-    widths = [max(len(row[column]) for row in cells) for column in range(len(header))]
+    """Print aligned columns, the first to the left and the others to the right; the header may be empty."""
+    cells = [[str(cell) for cell in row] for row in [header, *rows] if row]
+    widths = [max(map(len, column)) for column in zip(*cells, strict=True)]
     for row in cells:
         parts = [cell.rjust(width) for cell, width in zip(row[1:], widths[1:], strict=True)]
         typer.echo("  ".join([row[0].ljust(widths[0]), *parts]).rstrip())

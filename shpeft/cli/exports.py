@@ -43,7 +43,7 @@ def diagnose_file(
     image = open_image(path)
     found = diagnose_image(loaded.backbone, image, saliency=saliency, target=target, seed=seed, progress=progress)
     name = f"{number:04d}_{hashlib.sha256(path.read_bytes()).hexdigest()[:12]}"
-    entry: dict[str, Any] = plain({"id": name, **found.to_dict(), "ranked": found.ranked()})
+    entry: dict[str, Any] = plain({"id": name, "run": loaded.name, **found.to_dict()})
     if out is not None:
         if found.saliency is not None:
             buffer = io.BytesIO()

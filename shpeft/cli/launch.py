@@ -1,5 +1,8 @@
 """Where the app is and how it is started, with its own settings in force."""
 
+import os
+import subprocess
+import sys
 import tomllib
 from collections.abc import Sequence
 from pathlib import Path
@@ -38,3 +41,10 @@ def settings(main: Path, taken: Sequence[str] = ()) -> list[str]:
             if flag not in taken and not isinstance(value, dict | list):
                 flags += [flag, str(value).lower() if isinstance(value, bool) else str(value)]
     return flags
+
+
+def start(command: Sequence[str]) -> None:
+    """Become the command, so that whoever stops this process stops the app; where that cannot be, wait for it."""
+    if os.name == "posix":
+        os.execv(command[0], command)
+    sys.exit(subprocess.call(command))
