@@ -46,5 +46,5 @@ def settings(main: Path, taken: Sequence[str] = ()) -> list[str]:
 def start(command: Sequence[str]) -> None:
     """Become the command, so that whoever stops this process stops the app; where that cannot be, wait for it."""
     if os.name == "posix":
-        os.execv(command[0], command)
+        os.execv(command[0], list(command))
     sys.exit(subprocess.call(command))
