@@ -1,9 +1,9 @@
 """Make assets/embedded_vit.safetensors: a small vision transformer, pretrained on phantoms without their labels.
 
-The images are healthy phantoms. Shapes are painted on them at random (spots, smooth and ragged blobs, lines, each
-brighter or darker than what is below), some patches are blanked, and from the tokens of the last block a linear layer
-predicts for every patch: how much of each kind of shape it holds, and its colour, contrast and edge directions before
-blanking. Lesions and the phantoms' class labels are never seen.
+The images are healthy phantoms. Shapes are painted on them at random: spots, smooth and ragged blobs, lines, each
+brighter or darker than what is below. From each token of the last block a linear layer predicts what its patch holds:
+how much of each kind of shape, its colour, and its strongest spots at four scales. Lesions and the phantoms' class
+labels are never seen.
 
     python tools/pretrain_backbone.py --minutes 20 --threads 1
 """
@@ -14,6 +14,7 @@ import math
 import time
 from collections.abc import Iterator
 from concurrent.futures import ProcessPoolExecutor
+from itertools import pairwise
 from pathlib import Path
 
 import numpy as np
@@ -28,8 +29,9 @@ from shpeft.datasets.phantoms.texture import Canvas, outline
 
 SIZE, PATCH = 112, 14
 ARCHITECTURE = "vit_tiny_patch16_224"
-KWARGS = {"img_size": SIZE, "patch_size": PATCH, "depth": 8, "class_token": False, "global_pool": "avg"}
+KWARGS = {"img_size": SIZE, "patch_size": PATCH, "depth": 6, "class_token": False, "global_pool": "avg"}
 MEAN = STD = (0.5, 0.5, 0.5)
+HEALTHY = ("healthy", "normal")
 SHAPES = ("spots", "smooth", "ragged", "line")
 OUTPUT = Path(__file__).resolve().parents[1] / "assets" / "embedded_vit.safetensors"
 
@@ -45,20 +47,27 @@ def _healthy(job: tuple[str, int]) -> np.ndarray:
 
 
 def paint(rng: np.random.Generator, image: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Put up to three groups of shapes on an image: float32 (S, S, 3) in 0..1 and coverage (2 x shapes, S, S)."""
+    """Put up to six groups of shapes on an image, and change its brightness and white balance.
+
+    Returns the image, float32 (S, S, 3) in 0..1, and the share of each patch that each kind of shape covers,
+    (patches, 2 x shapes): darker and brighter ones apart.
+    """
+    tint = 1 if np.array_equal(image[..., 0], image[..., 2]) else 3  # grey modalities stay grey
     image = image.astype(np.float32) / 255
-    coverage = np.zeros((2 * len(SHAPES), SIZE, SIZE), np.float32)
-    for _ in range(rng.integers(0, 4)):
-        shape, bright = int(rng.integers(len(SHAPES))), int(rng.integers(2))
+    shares = np.zeros((2 * len(SHAPES), (SIZE // PATCH) ** 2), np.float32)
+    for _ in range(rng.integers(1, 7)):
+        shape, bright = int(rng.choice(len(SHAPES), p=(0.4, 0.2, 0.2, 0.2))), int(rng.integers(2))
         canvas = Canvas(SIZE)
         centre = rng.uniform(-0.7, 0.7, 2)
         for _ in range(rng.integers(2, 10) if SHAPES[shape] == "spots" else 1):
             _shape(rng, canvas, SHAPES[shape], centre)
         covered = canvas.coverage()
-        colour = rng.uniform(0.0, 0.25, 3) if not bright else rng.uniform(0.7, 1.0, 3)
+        colour = rng.uniform(0.7, 1.0, tint) if bright else rng.uniform(0.0, 0.25, tint)
         image += rng.uniform(0.2, 0.9) * covered[..., None] * (colour.astype(np.float32) - image)
-        coverage[2 * shape + bright] = np.maximum(coverage[2 * shape + bright], covered)
-    return image, coverage
+        share = covered.reshape(SIZE // PATCH, PATCH, SIZE // PATCH, PATCH).mean((1, 3)).ravel()
+        row = shares[2 * shape + bright]
+        np.maximum(row, share, out=row)
+    return image * rng.uniform(0.7, 1.3, tint).astype(np.float32), shares.T
 
 
 def _shape(rng: np.random.Generator, canvas: Canvas, shape: str, centre: np.ndarray) -> None:
@@ -75,66 +84,85 @@ def _shape(rng: np.random.Generator, canvas: Canvas, shape: str, centre: np.ndar
         canvas.polygon(outline(rng, tuple(centre), (radius, radius * rng.uniform(0.5, 1)), tilt, rough, 40))
 
 
+def blur(images: Tensor, sigma: float) -> Tensor:
+    """Gaussian blur of (B, C, H, W)."""
+    reach = round(3 * sigma)
+    line = torch.exp(-(torch.arange(-reach, reach + 1) ** 2) / (2 * sigma**2))
+    line = (line / line.sum()).expand(images.shape[1], 1, 1, -1)
+    images = functional.pad(images, (reach,) * 4, mode="replicate")
+    return functional.conv2d(functional.conv2d(images, line, groups=len(line)), line.transpose(2, 3), groups=len(line))
+
+
 def describe(images: Tensor) -> Tensor:
-    """Colour, contrast and edge directions of every patch: (B, 3, S, S) in 0..1 to (B, patches, 10)."""
-    grey = images.mean(1, keepdim=True)
-    dx = functional.pad(grey[..., :, 2:] - grey[..., :, :-2], (1, 1))
-    dy = functional.pad(grey[..., 2:, :] - grey[..., :-2, :], (0, 0, 1, 1))
-    strength = (dx**2 + dy**2).sqrt() + 1e-6
-    edges = [strength, dx**2 / strength, dy**2 / strength, dx.abs() * dy.abs() / strength, dx * dy / strength]
-    means = functional.avg_pool2d(torch.cat([images, grey**2, *edges], 1), PATCH)
-    contrast = (means[:, 3:4] - means[:, :3].mean(1, keepdim=True) ** 2).clamp(min=0).sqrt()
-    return torch.cat([means, contrast], 1).flatten(2).transpose(1, 2)
+    """Every patch's colour, and its strongest bright and dark spots at four scales: (B, 3, S, S) to (B, patches, 27).
+
+    Spots are differences of Gaussians in brightness, red against green, and green against blue; on a log scale.
+    """
+    red, green, blue = images.unbind(1)
+    opponents = torch.stack([images.mean(1), red - green, green - blue], 1)
+    levels = [opponents, *(blur(opponents, sigma) for sigma in (0.7, 1.4, 2.8, 5.6))]
+    spots = torch.cat([fine - coarse for fine, coarse in pairwise(levels)], 1)
+    strongest = functional.max_pool2d(torch.cat([spots, -spots], 1), PATCH).clamp(min=0)
+    values = torch.cat([functional.avg_pool2d(opponents, PATCH), (strongest + 2e-3).log()], 1)
+    return values.flatten(2).transpose(1, 2)
 
 
 def examples(pool: np.ndarray, batch: int, seed: int) -> Iterator[tuple[Tensor, Tensor, Tensor]]:
-    """Endless batches: blanked images, shape coverage of each patch, description of each patch."""
+    """Endless batches: painted images, shares of the shapes in each patch, description of each patch."""
     rng = np.random.default_rng([978, seed])
     while True:
-        images, coverage = [], []
+        images, shares = [], []
         for row in rng.integers(len(pool), size=batch):
-            image, covered = paint(rng, np.rot90(pool[row], rng.integers(4))[:, :: int(rng.choice((-1, 1)))])
-            image = np.clip(image * rng.uniform(0.7, 1.3, 3).astype(np.float32), 0, 1)
-            images.append(image.transpose(2, 0, 1))
-            coverage.append(covered)
-        clean = torch.from_numpy(np.stack(images))
-        shapes = functional.avg_pool2d(torch.from_numpy(np.stack(coverage)), PATCH).flatten(2).transpose(1, 2)
-        blank = torch.from_numpy(rng.random((batch, 1, SIZE // PATCH, SIZE // PATCH)) < 0.2).float()
-        blank = functional.interpolate(blank, scale_factor=PATCH)
-        yield ((clean - 0.5) / 0.5) * (1 - blank), shapes, describe(clean)
+            image, share = paint(rng, np.rot90(pool[row], rng.integers(4))[:, :: int(rng.choice((-1, 1)))])
+            images.append(image)
+            shares.append(share)
+        clean = torch.from_numpy(np.stack(images)).clamp(0, 1).permute(0, 3, 1, 2)
+        yield (clean - 0.5) / 0.5, torch.from_numpy(np.stack(shares)), describe(clean)
+
+
+def start_from_components(model: nn.Module, images: Tensor) -> None:
+    """Let the patch embedding begin as the principal components of patches, evened out, instead of at random."""
+    patches = functional.unfold(images, PATCH, stride=PATCH).transpose(1, 2).flatten(0, 1)
+    mean = patches.mean(0)
+    values, vectors = torch.linalg.eigh(torch.cov(patches.T))
+    values, vectors = values.flip(0)[: model.num_features], vectors.flip(1)[:, : model.num_features]
+    weight = (vectors / (values + 1e-3 * values[0]).sqrt()).T
+    with torch.no_grad():
+        model.patch_embed.proj.weight.copy_(weight.reshape_as(model.patch_embed.proj.weight))
+        model.patch_embed.proj.bias.copy_(-weight @ mean)
 
 
 def train(pool: np.ndarray, minutes: float, batch: int, seed: int, checkpoint: Path) -> tuple[nn.Module, int]:
-    """Pretrain for a time; returns the model without head, and the number of images it saw."""
+    """Pretrain for some minutes of processor time; returns the model without head, and how many images it saw."""
     torch.manual_seed(seed)
     model = timm.create_model(ARCHITECTURE, num_classes=0, **KWARGS)
-    decoder = nn.Linear(model.num_features, 2 * len(SHAPES) + 10)
+    decoder = nn.Linear(model.num_features, 2 * len(SHAPES) + 27)
     parameters = [*model.parameters(), *decoder.parameters()]
     optimizer = torch.optim.AdamW(parameters, lr=1e-3, weight_decay=0.02, betas=(0.9, 0.98))
-    start, seen, shown = time.monotonic(), 0, 0.0
-    first = next(examples(pool, 256, seed + 1))[2]
-    mean, std = first.mean((0, 1)), first.std((0, 1))
+    start, seen, shown = time.process_time(), 0, 0.0
+    sample, _, description = next(examples(pool, 256, seed + 1))
+    start_from_components(model, sample)
+    mean, std = description.mean((0, 1)), description.std((0, 1))
     losses: list[tuple[float, float]] = []
     for images, shapes, description in examples(pool, batch, seed):
-        spent = (time.monotonic() - start) / 60 / minutes
+        spent = (time.process_time() - start) / 60 / minutes
         if spent >= 1:
             break
         for group in optimizer.param_groups:
             group["lr"] = 1e-3 * min(1, spent / 0.04) * (0.5 + 0.5 * math.cos(math.pi * spent))
-        output = decoder(model.fc_norm(model.forward_features(images)))
-        painted = functional.binary_cross_entropy_with_logits(
-            output[..., : shapes.shape[-1]], (shapes * 4).clamp(max=1)
-        )
+        output = decoder(model.forward_features(images))
+        held, there = output[..., : shapes.shape[-1]], (shapes * 6).clamp(max=1)
+        painted = functional.binary_cross_entropy_with_logits(held, there, pos_weight=torch.tensor(4.0))
         described = functional.smooth_l1_loss(output[..., shapes.shape[-1] :], (description - mean) / std)
         optimizer.zero_grad()
-        (5 * painted + described).backward()
+        (painted + described).backward()
         nn.utils.clip_grad_norm_(parameters, 1.0)
         optimizer.step()
         seen += batch
         losses.append((painted.item(), described.item()))
         if spent - shown > 0.02:
             shown = spent
-            recent = np.mean(losses[-50:], axis=0)
+            recent = np.mean(losses[-100:], axis=0)
             print(f"{spent:4.0%} images {seen} shapes {recent[0]:.4f} description {recent[1]:.4f}", flush=True)
             save(model, checkpoint, seen, minutes, seed)
     return model, seen
@@ -160,15 +188,15 @@ def save(model: nn.Module, path: Path, seen: int, minutes: float, seed: int) -> 
 def main() -> None:
     """Read the options, pretrain, save."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--minutes", type=float, default=20)
+    parser.add_argument("--minutes", type=float, default=20, help="processor time for the training itself")
     parser.add_argument("--threads", type=int, default=1)
     parser.add_argument("--images", type=int, default=4000, help="healthy phantoms to paint on")
-    parser.add_argument("--batch", type=int, default=32)
+    parser.add_argument("--batch", type=int, default=8)
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--out", type=Path, default=OUTPUT)
     options = parser.parse_args()
     torch.set_num_threads(options.threads)
-    names = sorted(KINDS)
+    names = sorted(name for name, kind in KINDS.items() if kind.classes[0] in HEALTHY)
     jobs = [(names[index % len(names)], options.seed * 1_000_000 + index) for index in range(options.images)]
     with ProcessPoolExecutor(options.threads) as workers:
         pool = np.stack(list(workers.map(_healthy, jobs, chunksize=64)))
