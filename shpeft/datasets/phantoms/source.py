@@ -3,7 +3,7 @@
 import hashlib
 import zlib
 from collections.abc import Callable
-from dataclasses import dataclass, fields
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -161,7 +161,7 @@ def _variant(options: Options) -> str:
 def _options(query: str) -> Options:
     """Read ``n=400&size=96``."""
     values: dict[str, Any] = {}
-    kinds: dict[str, Callable[[str], float]] = {field.name: type(field.default) for field in fields(Options)}
+    kinds = {key: type(value) for key, value in vars(Options()).items()}
     for pair in filter(None, query.split("&")):
         key, _, text = pair.partition("=")
         if key not in kinds:
