@@ -6,7 +6,6 @@ run folder, so a run of an earlier process can be looked at in the same way.
 
 import atexit
 import concurrent.futures.thread  # noqa: F401 (see _at_exit)
-import math
 import threading
 import time
 from collections.abc import Callable
@@ -17,9 +16,9 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 from shpeft.config import RunConfig
 from shpeft.errors import Cancelled, RunError, ShpeftError
-from shpeft.progress import Progress
-from shpeft.runs import Interrupted, RunFolder, find_run, new_run, runs_root
-from shpeft.runstate import Status
+from shpeft.progress import Eta, Progress
+from shpeft.runs import RunFolder, find_run, new_run, runs_root
+from shpeft.runstate import Interrupted, Status
 
 if TYPE_CHECKING:
     from shpeft.training import EpochReport
@@ -63,36 +62,6 @@ class Snapshot:
     eta_seconds: float | None = None
     history: "tuple[EpochReport, ...]" = ()
     message: str = ""
-
-
-class Eta:
-    """Seconds left, from the smoothed pace."""
-
-    EVIDENCE = 3.0
-    """Seconds to watch before saying anything."""
-    MEMORY = 20.0
-    """Seconds after which an observation of the pace counts only 1/e."""
-
-    def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
-        """Start without evidence."""
-        self._clock = clock
-        self._begin = self._last = clock()
-        self._done = self._total = 0
-        self._pace: float | None = None
-
-    def update(self, done: int, total: int) -> float | None:
-        """Take an observation; the seconds left, or None. Another total is other work, and starts afresh."""
-        now = self._clock()
-        if total != self._total or done < self._done:
-            self._begin = self._last = now
-            self._done, self._total, self._pace = done, total, None
-        elif done > self._done and now > self._last:
-            pace, share = (now - self._last) / (done - self._done), 1 - math.exp((self._last - now) / self.MEMORY)
-            self._pace = pace if self._pace is None else share * pace + (1 - share) * self._pace
-            self._last, self._done = now, done
-        if self._pace is None or now - self._begin < self.EVIDENCE:
-            return None
-        return max(0.0, (total - self._done) * self._pace - (now - self._last))
 
 
 @dataclass

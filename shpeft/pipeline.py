@@ -13,9 +13,9 @@ from shpeft.backbones import Backbone, create_backbone, resolve_device
 from shpeft.config import RunConfig
 from shpeft.datasets import Dataset, load_dataset
 from shpeft.delta import SparseDelta
-from shpeft.deltafile import load_delta, read_header, save_delta
-from shpeft.errors import RunError, SelectionError
+from shpeft.deltafile import read_header, save_delta
 from shpeft.evaluation import Predictions, difference, evaluate, predict
+from shpeft.finished import LoadedRun, evaluate_run, load_run, overlap_between, overlap_in
 from shpeft.importance import LayerSummary, Scores, estimate_importance, head_written, summarise
 from shpeft.meter import SCORING_COST, TRAINING_COST, Meter
 from shpeft.modelcard import model_card
@@ -24,7 +24,7 @@ from shpeft.probe import Head, fit_head
 from shpeft.progress import Progress, silent
 from shpeft.runfiles import environment, plain
 from shpeft.runs import RunFolder
-from shpeft.selection import Overlap, Support, overlap, select
+from shpeft.selection import Support, select
 from shpeft.training import EpochReport, finetune
 
 __all__ = [
@@ -59,17 +59,6 @@ class Chosen:
     scores: Scores
     supports: dict[str, Support]
     summaries: dict[str, list[LayerSummary]]
-
-
-@dataclass(frozen=True)
-class LoadedRun:
-    """A finished run, ready to diagnose with: the backbone is a copy with the delta written into it."""
-
-    name: str
-    config: RunConfig
-    backbone: Backbone
-    delta: SparseDelta
-    header: dict[str, Any]
 
 
 def run(
@@ -176,76 +165,6 @@ def choose(config: RunConfig, start: Prepared, meter: Meter | None = None) -> Ch
     summaries = {name: summarise(part, supports[name].counts()) for name, part in parts.items()}
     meter.lap("importance")
     return Chosen(scores, supports, summaries)
-
-
-def load_run(folder: RunFolder, device: str = "auto", weights: str | None = None) -> LoadedRun:
-    """Open a finished run for diagnosis.
-
-    Args:
-        weights: where the base weights are now, when they are no longer where the run found them.
-
-    Raises:
-        RunError: the run is not finished.
-        DeltaError, BackboneError: its delta or its base weights cannot be used.
-    """
-    state = folder.state
-    if state.status != "finished":
-        raise RunError(
-            f"The run {folder.name} is {state.status}, and only finished runs can be used. {state.message}".rstrip()
-        )
-    header = read_header(folder.delta_path)
-    backbone = create_backbone(
-        header["backbone"],
-        classes=header["classes"],
-        weights=weights or folder.config.backbone.weights,
-        image_size=header["image_size"],
-        seed=folder.config.seed,
-        device=resolve_device(device),
-    )
-    delta = load_delta(folder.delta_path, base=backbone)
-    return LoadedRun(folder.name, folder.config, delta.merge(backbone), delta, header)
-
-
-def evaluate_run(
-    folder: RunFolder, source: str | None = None, *, device: str = "auto", progress: Progress = silent
-) -> tuple[Predictions, dict[str, Any]]:
-    """Test a finished run again, on its own test images or on those of another dataset of the same classes.
-
-    Returns:
-        the predictions, and ``{"dataset": name, "finetuned": metrics}``.
-    """
-    loaded = load_run(folder, device)
-    wanted = loaded.config.dataset
-    data = load_dataset(
-        source or wanted.source,
-        seed=loaded.config.seed,
-        val_fraction=wanted.val_fraction,
-        test_fraction=wanted.test_fraction,
-        on_unreadable=wanted.on_unreadable,
-        progress=progress,
-    )
-    predictions = predict(loaded.backbone, data.test, progress=progress)
-    return predictions, {"dataset": data.name, "finetuned": evaluate(predictions).to_dict()}
-
-
-def overlap_in(folder: RunFolder, a: str = "task-specific", b: str = "task-agnostic") -> Overlap:
-    """How far two choices of one run agree."""
-    return overlap(folder.support(a), folder.support(b), folder.weight_infos())
-
-
-def overlap_between(a: RunFolder, b: RunFolder) -> Overlap:
-    """How far the chosen weights of two runs of one backbone agree.
-
-    Raises:
-        SelectionError: their backbones or scopes differ.
-    """
-    infos = a.weight_infos()
-    if infos != b.weight_infos():
-        raise SelectionError(
-            f"The runs {a.name} and {b.name} cannot be compared weight by weight: different weights were eligible. "
-            "Compare runs of the same backbone, image size and scope."
-        )
-    return overlap(a.support(), b.support(), infos)
 
 
 def _predict_probe(start: Prepared, meter: Meter) -> Predictions:

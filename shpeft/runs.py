@@ -17,7 +17,7 @@ from shpeft import runfiles
 from shpeft.config import RunConfig
 from shpeft.errors import ConfigError, RunError, did_you_mean
 from shpeft.files import is_locked, write_atomic
-from shpeft.runstate import Interrupted, RunState, StateFolder
+from shpeft.runstate import RunState, StateFolder
 
 if TYPE_CHECKING:
     from shpeft.backbones import WeightInfo
@@ -25,18 +25,6 @@ if TYPE_CHECKING:
     from shpeft.importance import LayerSummary
     from shpeft.selection import Support
     from shpeft.training import EpochReport
-
-__all__ = [
-    "Interrupted",
-    "RunFolder",
-    "RunState",
-    "checked_name",
-    "damaged_runs",
-    "find_run",
-    "list_runs",
-    "new_run",
-    "runs_root",
-]
 
 OWN_FILES = (
     "config.yaml",

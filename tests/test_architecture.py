@@ -24,6 +24,7 @@ LAYERS = [
     {"runfiles", "meter", "preview"},
     {"runstate"},
     {"runs"},
+    {"finished"},
     {"diagnosis", "figures", "pipeline"},
     {"jobs"},
     {"cli"},

@@ -264,6 +264,12 @@ def test_diagnose_goes_on_after_a_damaged_image(run, scan, tmp_path):
     assert "bad.png" in shpeft("diagnose", run, tmp_path / "bad.png", code=2).stderr
 
 
+def test_diagnose_needs_images_and_a_folder_to_write_to(run, scan, tmp_path):
+    assert "cannot be made" in shpeft("diagnose", run, scan, "--out", scan, code=2).stderr
+    shpeft("diagnose", run, tmp_path, code=2)
+    shpeft("diagnose", run, tmp_path / "none.png", code=2)
+
+
 @pytest.mark.parametrize("flags", [["--saliency", "integrated_gradient"], ["--target", "no such class"]])
 def test_diagnose_asks_for_what_exists(run, scan, flags, tmp_path):
     shpeft("diagnose", run, scan, *flags, "--out", tmp_path / "found", code=2)

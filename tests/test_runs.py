@@ -15,7 +15,8 @@ from shpeft.config import RunConfig
 from shpeft.errors import Cancelled, DatasetError, RunError
 from shpeft.evaluation import Predictions
 from shpeft.importance import Scores, summarise
-from shpeft.runs import Interrupted, RunFolder, damaged_runs, find_run, list_runs, new_run, runs_root
+from shpeft.runs import RunFolder, damaged_runs, find_run, list_runs, new_run, runs_root
+from shpeft.runstate import Interrupted
 from shpeft.selection import Support
 from shpeft.training import EpochReport
 

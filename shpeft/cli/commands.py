@@ -208,7 +208,7 @@ def diagnose(
 
     loaded = load_run(folder, device or "auto", weights)
     if out is not None:
-        out.mkdir(parents=True, exist_ok=True)
+        exports.make_folder(out)
     found, failed = [], False
     for number, path in enumerate(images, start=1):
         try:

@@ -7,9 +7,8 @@ from typing import TYPE_CHECKING, Any
 
 import typer
 
-from shpeft.jobs import Eta
 from shpeft.modelcard import METRICS, NOTICE, interval, percent
-from shpeft.progress import Progress
+from shpeft.progress import Eta, Progress
 from shpeft.runfiles import plain
 
 if TYPE_CHECKING:

@@ -6,6 +6,7 @@ import json
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from shpeft.errors import ShpeftError
 from shpeft.files import write_atomic
 from shpeft.progress import Progress, silent
 from shpeft.runfiles import plain
@@ -13,6 +14,18 @@ from shpeft.runfiles import plain
 if TYPE_CHECKING:
     from shpeft.importance import LayerSummary
     from shpeft.pipeline import LoadedRun
+
+
+def make_folder(path: Path) -> None:
+    """Make a folder for exports, its parents included.
+
+    Raises:
+        ShpeftError: something is in the way, or the place cannot be written.
+    """
+    try:
+        path.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise ShpeftError(f"The folder {path} cannot be made: {error.strerror}. Choose another with --out.") from None
 
 
 def layers_csv(layers: "list[LayerSummary]") -> str:
