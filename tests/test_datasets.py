@@ -110,7 +110,7 @@ def test_known_sources_can_be_listed():
     [
         ("phantom:fundsu", "Did you mean phantom:fundus"),
         ("phantom:fundus?colour=1", "no option 'colour'"),
-        ("phantom:fundus?n=many", "n=many must be a number from 12"),
+        ("phantom:fundus?n=many", "n is a whole number from 12 to 100000; found 'many'"),
         ("phantom:fundus?shortcut=nan", "from 0 to 1"),
         ("phantoms:fundus", "Did you mean phantom:fundus"),
         ("/no/such/folder", "no such folder"),

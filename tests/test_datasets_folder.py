@@ -54,6 +54,8 @@ def test_without_a_split_it_is_seeded_and_stratified(tmp_path):
     first, again, other = (load_dataset(root, seed=seed) for seed in (0, 0, 1))
     assert first.card["counts"]["test"] == {"a": 4, "b": 2}
     assert first.card["counts"]["val"] == {"a": 3, "b": 2}
+    assert first.card["split_rule"].startswith("test is 20% of all images")
+    assert "val is 20% of the training images" in first.card["split_rule"]
     assert first.fingerprint == again.fingerprint != other.fingerprint
 
 

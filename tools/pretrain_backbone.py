@@ -139,10 +139,10 @@ def train(pool: np.ndarray, minutes: float, batch: int, seed: int, checkpoint: P
     decoder = nn.Linear(model.num_features, 2 * len(SHAPES) + 27)
     parameters = [*model.parameters(), *decoder.parameters()]
     optimizer = torch.optim.AdamW(parameters, lr=1e-3, weight_decay=0.02, betas=(0.9, 0.98))
-    start, seen, shown = time.process_time(), 0, 0.0
-    sample, _, description = next(examples(pool, 256, seed + 1))
+    sample, _, description = next(examples(pool, min(256, 4 * len(pool)), seed + 1))
     start_from_components(model, sample)
     mean, std = description.mean((0, 1)), description.std((0, 1))
+    start, seen, shown = time.process_time(), 0, 0.0
     losses: list[tuple[float, float]] = []
     for images, shapes, description in examples(pool, batch, seed):
         spent = (time.process_time() - start) / 60 / minutes

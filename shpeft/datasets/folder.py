@@ -124,7 +124,8 @@ def _split(
         labels = [classes.index(case.found.label) for case in train]
         stay, leave = split_off(labels, [case.group for case in train], fraction, seed, classes)
         parts["train"], parts[name] = [train[row] for row in stay], [train[row] for row in leave]
-        rules.append(f"{name} is {fraction:.0%} of train, stratified by class, whole groups, seed {seed}")
+        share = f"{fraction:.0%} of {'all' if len(parts) == 2 and name == 'test' else 'the training'} images"
+        rules.append(f"{name} is {share}, stratified by class, whole groups, seed {seed}")
     return [_as_split(name, parts[name], classes) for name in ("train", "val", "test")], "; ".join(rules) + "."
 
 

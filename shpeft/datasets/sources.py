@@ -54,7 +54,7 @@ def load_dataset(
                 progress=progress,
             )
     except (OSError, RuntimeError) as error:  # no permission, a name that is too long, a home that does not exist
-        reason = getattr(error, "strerror", None) or error
+        reason = str(getattr(error, "strerror", None) or error).rstrip(".")
         raise DatasetError(
             f"The folder '{source}' cannot be read: {reason}. Give a folder that this user may read."
         ) from None

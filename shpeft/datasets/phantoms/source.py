@@ -124,7 +124,8 @@ def load(spec: str, *, seed: int, val_fraction: float) -> Dataset:
     Raises:
         DatasetError: unknown name or option, or a value out of range.
     """
-    name, _, query = spec.strip().partition("?")
+    spec = spec.strip().removesuffix("?")
+    name, _, query = spec.partition("?")
     if name not in KINDS:
         known_names = [f"phantom:{kind}" for kind in KINDS]
         raise DatasetError(f"There is no phantom '{name}'. {did_you_mean(f'phantom:{name}', known_names)}")
@@ -134,7 +135,7 @@ def load(spec: str, *, seed: int, val_fraction: float) -> Dataset:
     stay, leave = split_off(pool.labels, pool.groups, val_fraction, seed, pool.classes)
     rule = f"test is a third of {options.n}; val is {val_fraction:.0%} of the rest, stratified by class, seed {seed}."
     return make_dataset(
-        f"phantom:{spec.strip()}",
+        f"phantom:{spec}",
         [pool.subset(stay, "train"), pool.subset(leave, "val"), test],
         rule,
         modality=KINDS[name].modality,
@@ -172,5 +173,6 @@ def _options(query: str) -> Options:
         except ValueError:
             values[key] = None
         if values[key] is None or not low <= values[key] <= high:
-            raise DatasetError(f"The phantom option {key}={text} must be a number from {low} to {high}.")
+            kind = "whole number" if kinds[key] is int else "number"
+            raise DatasetError(f"The phantom option {key} is a {kind} from {low} to {high}; found '{text}'.")
     return Options(**values)
