@@ -62,7 +62,7 @@ def create_backbone(
         check_hub(name)
         module, origin = build(architecture, arguments, None, seed), "timm, from the model hub"
     else:
-        overlay = {"file": str(local_file(Path(weights)))}
+        overlay = {"file": str(local_file(Path(weights))), "custom_load": False}
         module = build(architecture, arguments, overlay, seed)
         check_nothing_random(module, build(architecture, arguments, {}, seed), Path(weights))
         origin = f"local file {Path(weights).name}"

@@ -36,6 +36,7 @@ def architecture_of(name: str) -> tuple[str, dict[str, Any], dict[str, Any]]:
         size = int(meta["image_size"])
         overlay = {
             "file": str(path),
+            "custom_load": False,
             "input_size": (3, size, size),
             "mean": json.loads(meta["mean"]),
             "std": json.loads(meta["std"]),
