@@ -200,7 +200,7 @@ def test_a_manifest_without_the_columns_is_a_warning_and_a_broken_one_an_error(g
 def test_masks_beside_images_are_masks(given):
     for number, name in enumerate(("0_mask.png", "0_mask_1.png")):
         drawn = np.zeros((10, 12), np.uint8)
-        drawn[number, 3] = 255
+        drawn[number, 3] = (255, 1)[number]
         Image.fromarray(drawn).save(given / "test" / "sick" / name)
     data = load_dataset(given)
     assert len(data.test) == 7

@@ -36,8 +36,11 @@ class Files:
         if not self.masks[index]:
             return None
         size = self.image(index).size
-        drawn = [open_image(path).convert("L").resize(size, Image.Resampling.NEAREST) for path in self.masks[index]]
-        return np.any([np.asarray(mask) > 127 for mask in drawn], axis=0)
+        drawn = [
+            np.asarray(open_image(path).convert("L").resize(size, Image.Resampling.NEAREST))
+            for path in self.masks[index]
+        ]
+        return np.any([values > values.max() / 2 for values in drawn], axis=0)  # masks come as 0/255 and as 0/1
 
 
 @dataclass(frozen=True)

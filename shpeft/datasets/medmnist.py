@@ -65,7 +65,7 @@ def known() -> list[dict[str, Any]]:
     ]
 
 
-def load(spec: str, *, seed: int, progress: Progress) -> Dataset:
+def load(spec: str, *, progress: Progress) -> Dataset:
     """Open ``NAME`` or ``NAME@SIZE`` (224 when not given), downloading it when it is not there yet.
 
     Raises:

@@ -39,7 +39,7 @@ def load_dataset(
     if colon and kind == "phantom":
         return phantoms.load(name, seed=seed, val_fraction=val_fraction)
     if colon and kind == "medmnist":
-        return medmnist.load(name, seed=seed, progress=progress)
+        return medmnist.load(name, progress=progress)
     if not str(source).strip():
         raise DatasetError(f"No dataset is named. Give a folder, or one of: {', '.join(_words())}.")
     try:
