@@ -157,12 +157,16 @@ def choose(config: RunConfig, start: Prepared, meter: Meter | None = None) -> Ch
         head=start.probe,
         progress=meter.part("Scoring the weights", SCORING_COST * passes),
     )
-    meter.part("Choosing the weights")
+    progress = meter.part("Choosing the weights")
     parts = {"hybrid": scores}
     if scores.halves is not None:
         parts |= {"task-specific": scores.halves[0], "task-agnostic": scores.halves[1]}
-    supports = {name: select(part, wanted.budget) for name, part in parts.items()}
-    summaries = {name: summarise(part, supports[name].counts()) for name, part in parts.items()}
+    supports, summaries = {}, {}
+    for name, part in parts.items():
+        progress("selection", len(summaries), len(parts))
+        supports[name] = select(part, wanted.budget)
+        progress("summaries", len(summaries), len(parts))
+        summaries[name] = summarise(part, supports[name].counts())
     meter.lap("importance")
     return Chosen(scores, supports, summaries)
 
