@@ -161,7 +161,8 @@ def choose(config: RunConfig, start: Prepared, meter: Meter | None = None) -> Ch
     parts = {"hybrid": scores}
     if scores.halves is not None:
         parts |= {"task-specific": scores.halves[0], "task-agnostic": scores.halves[1]}
-    supports, summaries = {}, {}
+    supports: dict[str, Support] = {}
+    summaries: dict[str, list[LayerSummary]] = {}
     for name, part in parts.items():
         progress("selection", len(summaries), len(parts))
         supports[name] = select(part, wanted.budget)
