@@ -69,7 +69,9 @@ def test_locks_exclude_each_other_inside_a_process(tmp_path: Path):
 
 def test_a_killed_process_loses_its_lock(tmp_path: Path):
     path = tmp_path / "lock"
-    code = "import sys; from shpeft.files import FileLock as L; l = L(sys.argv[1]); print(l.acquire(), flush=True); input()"
+    code = (
+        "import sys; from shpeft.files import FileLock as L; l = L(sys.argv[1]); print(l.acquire(), flush=1); input()"
+    )
     process = subprocess.Popen(
         [sys.executable, "-c", code, path], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
     )
