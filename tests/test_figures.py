@@ -1,0 +1,227 @@
+"""Figures: the numbers in them are the ones that were given, and everybody can tell their colours apart."""
+
+import math
+from dataclasses import replace
+
+import plotly.graph_objects as go
+import pytest
+from plotly.colors import hex_to_rgb
+
+from shpeft import figures
+from shpeft.diagnosis import Diagnosis
+from shpeft.errors import ConfigError
+from shpeft.figures.theme import BLUE, GREY, ORANGE, number, percent
+from shpeft.importance import LayerSummary
+from shpeft.selection import LayerOverlap, Overlap
+from shpeft.training import EpochReport
+
+
+def summary(name: str, block: str, depth: int, mean: float, selected: int) -> LayerSummary:
+    edges = tuple(-8 + i / 2 for i in range(17))
+    counts = (5, 0, 0, 0, 0, 0, 0, 0, 10, 40, 30, 10, 5, 0, 0, 0)
+    matrix = name.removeprefix(block + ".")
+    quantiles = (1e-7, 1e-4, 2e-4, 4e-4, 1e-2)
+    return LayerSummary(name, block, matrix, depth, 1000, selected, mean, 100 * mean, quantiles, counts, edges)
+
+
+@pytest.fixture
+def summaries() -> list[LayerSummary]:
+    """Two blocks of which the second has no fc1; given deepest first."""
+    return [
+        summary("blocks.1.attn.qkv.weight", "blocks.1", 2, 1e-5, 0),
+        summary("blocks.0.attn.qkv.weight", "blocks.0", 1, 1e-3, 12),
+        summary("blocks.0.mlp.fc1.weight", "blocks.0", 1, 1e-4, 3),
+    ]
+
+
+@pytest.fixture
+def agreement() -> Overlap:
+    layers = (
+        LayerOverlap("blocks.0.attn.qkv.weight", "blocks.0", "attn.qkv.weight", 4, 10, 20, 1000, 0.2),
+        LayerOverlap("blocks.0.mlp.fc1.weight", "blocks.0", "mlp.fc1.weight", 0, 5, 8, 1000, 0.04),
+        LayerOverlap("blocks.1.attn.qkv.weight", "blocks.1", "attn.qkv.weight", 0, 0, 7, 1000, 0.0),
+    )
+    return Overlap(4, 15, 35, 3000, 4 / 46, 4 / 15, 0.175, 0.004, 1, 1e-5, layers)
+
+
+@pytest.fixture
+def history() -> list[EpochReport]:
+    bests = (True, True, False)
+    return [EpochReport(e, 8, 1 / e, 1.2 / e, 0.7 + 0.05 * e, 0.6, 2.0 * e, bests[e - 1]) for e in (1, 2, 3)]
+
+
+@pytest.fixture
+def found() -> Diagnosis:
+    return Diagnosis(("benign", "malignant", "normal"), (0.2, 0.7, 0.1), "malignant", "malignant", None, (9, 9))
+
+
+@pytest.fixture
+def drawn(summaries, agreement, history, found) -> dict[str, go.Figure]:
+    """Every figure that there is."""
+    return {
+        **{quantity: figures.importance_heatmap(summaries, quantity) for quantity in figures.QUANTITIES},
+        "layer_histogram": figures.layer_histogram(summaries[0]),
+        "density_by_depth": figures.density_by_depth(summaries),
+        "overlap_sets": figures.overlap_sets(agreement),
+        "overlap_bars": figures.overlap_bars(agreement),
+        "training_curves": figures.training_curves(history),
+        "probability_bars": figures.probability_bars(found),
+    }
+
+
+def test_every_figure_has_the_template_units_and_words_on_hover(drawn):
+    for name, figure in drawn.items():
+        assert figure.layout.template == figures.TEMPLATE, name
+        assert figure.layout.height, name
+        for trace in figure.data:
+            assert trace.hovertemplate or trace.hoverinfo == "skip", name
+        if name not in figures.QUANTITIES:  # where the colour bar has the title and both axes have names
+            values = [axis.title.text for axis in figure.select_xaxes()] + [a.title.text for a in figure.select_yaxes()]
+            assert any(values), name
+
+
+def test_figures_are_the_same_each_time_and_ready_for_json(summaries, agreement, history, found, drawn):
+    again = figures.importance_heatmap(summaries, "mean")
+    assert again.to_json() == drawn["mean"].to_json()
+    assert figures.training_curves(history).to_json() == drawn["training_curves"].to_json()
+    assert figures.overlap_bars(agreement).to_json() == drawn["overlap_bars"].to_json()
+    assert figures.probability_bars(found).to_json() == drawn["probability_bars"].to_json()
+
+
+def test_backgrounds_are_transparent_and_colour_scales_are_safe(drawn):
+    layout = figures.TEMPLATE.layout
+    assert layout.paper_bgcolor == layout.plot_bgcolor == "rgba(0, 0, 0, 0)"
+    for figure in drawn.values():
+        assert figure.layout.paper_bgcolor is None
+        assert figure.layout.font.color is None  # the page's own theme may set it
+    for quantity in figures.QUANTITIES:
+        assert drawn[quantity].data[0].colorscale == go.Figure(go.Heatmap(colorscale="Cividis")).data[0].colorscale
+
+
+def luminance(colour: str) -> float:
+    """Relative luminance as WCAG 2 defines it."""
+    parts = [c / 255 for c in hex_to_rgb(colour)]
+    linear = [c / 12.92 if c <= 0.04045 else ((c + 0.055) / 1.055) ** 2.4 for c in parts]
+    return 0.2126 * linear[0] + 0.7152 * linear[1] + 0.0722 * linear[2]
+
+
+@pytest.mark.parametrize("colour", [BLUE, ORANGE, GREY])
+@pytest.mark.parametrize("background", ["#ffffff", "#0e1117"])
+def test_colours_stand_out_on_light_and_dark(colour, background):
+    high, low = sorted((luminance(colour), luminance(background)), reverse=True)
+    assert (high + 0.05) / (low + 0.05) >= 3
+
+
+def test_the_heatmap_has_blocks_by_depth_and_gaps_for_what_a_block_has_not(summaries, drawn):
+    figure = drawn["mean"]
+    cells, _ = figure.data
+    assert list(figure.layout.yaxis.categoryarray) == ["blocks.0", "blocks.1"]
+    assert figure.layout.yaxis.range == (1.5, -0.5)  # the first block on top
+    assert list(figure.layout.xaxis.categoryarray) == ["attn.qkv", "mlp.fc1"]
+    shown = {(y, x): z for y, x, z in zip(cells.y, cells.x, cells.z, strict=True)}
+    assert set(shown) == {("blocks.0", "attn.qkv"), ("blocks.0", "mlp.fc1"), ("blocks.1", "attn.qkv")}
+    assert shown["blocks.0", "attn.qkv"] == pytest.approx(-3)
+    assert shown["blocks.1", "attn.qkv"] == pytest.approx(-5)
+
+
+def test_a_click_on_a_cell_names_its_parameter(drawn):
+    for quantity in figures.QUANTITIES:
+        cells, squares = drawn[quantity].data
+        assert cells.hoverinfo == "skip"  # or the heatmap would catch the click and tell nothing
+        assert squares.mode == "markers"
+        assert 0 < squares.marker.opacity <= 0.02
+        for x, y, (name,), text in zip(squares.x, squares.y, squares.customdata, squares.hovertext, strict=True):
+            assert name == f"{y}.{x}.weight"
+            assert name in text
+    assert "12 of 1,000 weights are selected: 1.2 %" in squares.hovertext[0]
+
+
+@pytest.mark.parametrize(("quantity", "expected"), [("selected", ["0", "1", "12"]), ("density", ["0 %", "1.2 %"])])
+def test_colour_bars_count_in_the_quantitys_own_unit(drawn, quantity, expected):
+    cells = drawn[quantity].data[0]
+    labels = dict(zip(cells.colorbar.ticktext, cells.colorbar.tickvals, strict=True))
+    assert set(expected) <= set(labels)
+    assert labels[expected[0]] == min(cells.z) == 0
+    assert labels[expected[-1]] == max(cells.z)
+
+
+def test_a_heatmap_of_nothing_and_of_zeros_can_be_drawn(summaries):
+    assert "No weights" in figures.importance_heatmap([]).layout.annotations[0].text
+    zeros = [replace(s, mean=0.0, maximum=0.0, selected=0) for s in summaries]
+    for quantity in figures.QUANTITIES:
+        assert all(math.isfinite(z) for z in figures.importance_heatmap(zeros, quantity).data[0].z)
+
+
+def test_an_unknown_quantity_is_a_sentence(summaries):
+    with pytest.raises(ConfigError, match=r"no quantity 'densty'.*density"):
+        figures.importance_heatmap(summaries, "densty")
+
+
+def test_the_histogram_shows_every_weight_and_the_median(summaries, drawn):
+    figure = drawn["layer_histogram"]
+    assert sum(figure.data[0].y) == sum(summaries[0].counts)
+    assert figure.layout.shapes[0].x0 == pytest.approx(math.log10(2e-4))
+    assert figure.layout.annotations[0].text == "median 0.0002"
+    assert figure.layout.xaxis.range == (-8, -1.5)  # empty bins at the end are cut off
+    assert figure.data[0].customdata[0].startswith("of at most")
+    blank = replace(summaries[0], counts=(0,) * 16)
+    assert "no scores" in figures.layer_histogram(blank).layout.annotations[0].text
+
+
+def test_density_by_depth_adds_up_blocks_and_shows_the_even_spread(drawn):
+    figure = drawn["density_by_depth"]
+    assert list(figure.data[0].x) == ["blocks.0", "blocks.1"]
+    assert list(figure.data[0].y) == pytest.approx([100 * 15 / 2000, 0])
+    assert figure.layout.shapes[0].y0 == pytest.approx(100 * 15 / 3000)
+
+
+def test_overlap_bars_stand_beside_chance_where_both_choose(agreement, drawn):
+    bars, chance = drawn["overlap_bars"].data
+    assert list(bars.y) == list(chance.y) == ["blocks.0.attn.qkv", "blocks.0.mlp.fc1"]
+    assert list(bars.x) == [4, 0]
+    assert list(chance.x) == [0.2, 0.04]
+    assert "4 shared of 10 task-specific and 20 task-agnostic<br>0.2 by chance" in bars.hovertext[0]
+    apart = replace(agreement, layers=agreement.layers[2:])
+    assert "share none" in figures.overlap_bars(apart).layout.annotations[0].text
+
+
+def test_overlap_sets_add_up_to_the_two_choices(agreement, drawn):
+    bars, chance = drawn["overlap_sets"].data
+    parts = dict(zip(bars.y, bars.x, strict=True))
+    assert parts == {"Task-specific only": 11, "Task-agnostic only": 31, "Both": 4}
+    assert list(chance.x) == [agreement.chance]
+    assert chance.name == "by chance 0.17"
+    named = figures.overlap_sets(agreement, ("breast", "skin"))
+    assert named.data[0].y[0] == "Breast only"
+
+
+def test_curves_span_the_whole_run_and_mark_the_kept_epoch(history, drawn):
+    figure = drawn["training_curves"]
+    lines = {trace.name: trace for trace in figure.data}
+    assert list(lines["training loss"].y) == [report.loss for report in history]
+    assert list(lines["validation AUROC"].y) == [report.val_auroc for report in history]
+    assert list(lines["kept epoch"].x) == [2]
+    assert all(axis.range == (0.5, 8.5) for axis in figure.select_xaxes())
+    assert "No epoch" in figures.training_curves([]).layout.annotations[0].text
+    assert len(figures.training_curves(history[:1]).data) == len(figure.data)
+
+
+def test_a_metric_that_is_not_defined_leaves_a_gap(history):
+    undefined = [replace(history[0], val_auroc=math.nan), *history[1:-1], replace(history[-1], val_auroc=0.3)]
+    figure = figures.training_curves(undefined)
+    assert [axis.range for axis in figure.select_yaxes(col=2)] == [pytest.approx((0.28, 1.02))]
+    assert "NaN" not in figure.to_json()
+
+
+def test_probabilities_are_ranked_and_written_out(drawn):
+    bars = drawn["probability_bars"].data[0]
+    assert list(bars.y) == ["malignant", "benign", "normal"]
+    assert list(bars.x) == [0.7, 0.2, 0.1]
+    assert list(bars.text) == ["70.0%", "20.0%", "10.0%"]
+    assert bars.marker.color[0] == BLUE
+    assert set(bars.marker.color[1:]) == {GREY}
+
+
+def test_numbers_are_short_and_never_in_powers_where_they_can_be_read():
+    assert [number(x) for x in (0.0417, 3.84, 384.2, 12840)] == ["0.042", "3.8", "384", "12,840"]
+    assert [percent(x) for x in (0.000081, 0.012, 1)] == ["0.0081 %", "1.2 %", "100 %"]
