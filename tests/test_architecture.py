@@ -14,7 +14,7 @@ PACKAGE = ROOT / "shpeft"
 
 LAYERS = [
     {"equations", "errors", "progress"},
-    {"config", "images", "files"},
+    {"config", "images", "files", "network"},
     {"datasets", "backbones"},
     {"probe"},
     {"importance"},

@@ -33,7 +33,7 @@ def test_pretrained_weights_without_a_network_are_refused_within_seconds(monkeyp
         raise OSError
 
     monkeypatch.setattr(socket, "getaddrinfo", hang)
-    monkeypatch.setattr("shpeft.backbones.loading.HUB_TIMEOUT", 0.5)
+    monkeypatch.setattr("shpeft.network.TIMEOUT", 0.5)
     start = time.monotonic()
     with pytest.raises(WeightsUnavailable, match=r"could not be reached within .*--weights"):
         create_backbone("vit_small_patch14_dinov2", classes=CLASSES, image_size=112)

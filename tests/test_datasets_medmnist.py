@@ -1,8 +1,11 @@
 """The package itself is replaced by one with the same interface, so that nothing is downloaded."""
 
+import io
 import socket
 import sys
 import time
+import urllib.error
+import urllib.request
 from pathlib import Path
 from types import ModuleType
 
@@ -57,13 +60,17 @@ def home(tmp_path, monkeypatch):
     return tmp_path / ".medmnist"
 
 
-def unreachable(*_, **__):
-    raise socket.gaierror(-3, "Temporary failure in name resolution")
+def offline(*_, **__):
+    raise urllib.error.URLError(socket.gaierror(-3, "Temporary failure in name resolution"))
+
+
+def online(*_, **__):
+    return io.BytesIO()
 
 
 @pytest.mark.parametrize(("spec", "file", "size"), [("@28", "breastmnist", 28), ("@64", "breastmnist_64", 64)])
 def test_a_file_that_is_there_needs_no_network(home, monkeypatch, spec, file, size):
-    monkeypatch.setattr(socket, "create_connection", unreachable)
+    monkeypatch.setattr(urllib.request, "urlopen", offline)
     write(home / f"{file}.npz", size)
     data = load_dataset(f"medmnist:breastmnist{spec}")
     assert data.classes == ("malignant", "normal, benign")
@@ -87,7 +94,7 @@ def test_the_largest_size_is_the_default_and_colour_is_kept(home):
 
 
 def test_without_a_network_it_is_a_sentence_within_seconds(home, monkeypatch):
-    monkeypatch.setattr(socket, "create_connection", unreachable)
+    monkeypatch.setattr(urllib.request, "urlopen", offline)
     with pytest.raises(DatasetError, match=r"cannot be reached.*copy breastmnist_64\.npz into"):
         load_dataset("medmnist:breastmnist@64")
     assert BreastMNIST.downloads == 0
@@ -95,8 +102,8 @@ def test_without_a_network_it_is_a_sentence_within_seconds(home, monkeypatch):
 
 
 def test_a_network_that_hangs_is_given_up(home, monkeypatch):
-    monkeypatch.setattr(socket, "create_connection", lambda *_, **__: time.sleep(2) or socket.socket())
-    monkeypatch.setattr("shpeft.datasets.medmnist.TIMEOUT", 0.2)
+    monkeypatch.setattr(urllib.request, "urlopen", lambda *_, **__: time.sleep(2) or online())
+    monkeypatch.setattr("shpeft.network.TIMEOUT", 0.2)
     start = time.monotonic()
     with pytest.raises(DatasetError, match="no answer"):
         load_dataset("medmnist:breastmnist")
@@ -104,7 +111,7 @@ def test_a_network_that_hangs_is_given_up(home, monkeypatch):
 
 
 def test_it_downloads_once_and_leaves_only_the_whole_file(home, monkeypatch):
-    monkeypatch.setattr(socket, "create_connection", lambda *_, **__: socket.socket())
+    monkeypatch.setattr(urllib.request, "urlopen", online)
     load_dataset("medmnist:breastmnist@28")
     load_dataset("medmnist:breastmnist@28")
     assert BreastMNIST.downloads == 1
@@ -112,7 +119,7 @@ def test_it_downloads_once_and_leaves_only_the_whole_file(home, monkeypatch):
 
 
 def test_a_download_that_breaks_off_leaves_nothing(home, monkeypatch):
-    monkeypatch.setattr(socket, "create_connection", lambda *_, **__: socket.socket())
+    monkeypatch.setattr(urllib.request, "urlopen", online)
 
     def broken(path, size):
         path.write_bytes(b"half")

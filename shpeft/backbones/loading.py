@@ -1,7 +1,6 @@
 """Weights for a backbone: from a local file, from the model hub, or embedded; never silently random."""
 
 import json
-import threading
 from pathlib import Path
 from typing import Any
 
@@ -13,9 +12,7 @@ from torch import nn
 from shpeft.backbones.places import classifier
 from shpeft.config import EMBEDDED
 from shpeft.errors import UnknownBackbone, WeightsUnavailable, did_you_mean
-
-HUB_TIMEOUT = 5.0
-"""Seconds after which the model hub counts as out of reach."""
+from shpeft.network import unreachable
 
 
 def embedded_file() -> Path:
@@ -108,7 +105,7 @@ def check_nothing_random(module: nn.Module, fresh: nn.Module, path: Path) -> Non
 
 def check_hub(name: str) -> None:
     """Say within seconds when pretrained weights cannot be had; timm alone would retry for minutes."""
-    from huggingface_hub import constants, get_session, try_to_load_from_cache
+    from huggingface_hub import constants, try_to_load_from_cache
 
     config = timm.get_pretrained_cfg(name)
     advice = (
@@ -126,20 +123,8 @@ def check_hub(name: str) -> None:
     if constants.HF_HUB_OFFLINE:
         raise WeightsUnavailable(f"HF_HUB_OFFLINE is set and the weights of {name} are not in the cache. {advice}")
 
-    failure: list[BaseException | None] = [TimeoutError()]
-
-    def knock() -> None:
-        try:
-            get_session().head(constants.ENDPOINT, timeout=HUB_TIMEOUT)
-            failure[0] = None
-        except Exception as error:  # whatever the HTTP library raises means the same: out of reach
-            failure[0] = error
-
-    thread = threading.Thread(target=knock, daemon=True)  # name resolution knows no timeout of its own
-    thread.start()
-    thread.join(HUB_TIMEOUT)
-    if failure[0] is not None:
+    reason = unreachable(constants.ENDPOINT)
+    if reason is not None:
         raise WeightsUnavailable(
-            f"The pretrained weights of {name} are on {host}, which could not be reached within {HUB_TIMEOUT:.0f} s "
-            f"({type(failure[0]).__name__}). {advice}"
+            f"The pretrained weights of {name} are on {host}, which could not be reached ({reason}). {advice}"
         )

@@ -3,12 +3,10 @@
 import hashlib
 import importlib
 import os
-import socket
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from threading import Thread
 from types import ModuleType
 from typing import Any
 
@@ -17,6 +15,7 @@ from PIL import Image
 
 from shpeft.datasets.base import Dataset, Split, make_dataset
 from shpeft.errors import DatasetError, MissingExtra, did_you_mean
+from shpeft.network import unreachable
 from shpeft.progress import Progress
 
 TITLES = {
@@ -37,9 +36,6 @@ TITLES = {
 SIZES = (28, 64, 128, 224)
 
 HOST = "zenodo.org"
-
-TIMEOUT = 4.0
-"""Seconds after which the host counts as out of reach."""
 
 
 @dataclass(frozen=True)
@@ -140,21 +136,10 @@ def _package() -> ModuleType:
 
 def _preflight(name: str, file: Path) -> None:
     """Fail within seconds where there is no network, instead of hanging in a download."""
-    failure: list[Exception | None] = [TimeoutError(f"no answer in {TIMEOUT:.0f} s")]
-
-    def knock() -> None:
-        try:
-            socket.create_connection((HOST, 443), timeout=TIMEOUT).close()
-            failure[0] = None
-        except OSError as error:
-            failure[0] = error
-
-    thread = Thread(target=knock, daemon=True)  # name resolution knows no timeout of its own
-    thread.start()
-    thread.join(TIMEOUT)
-    if failure[0] is not None:
+    reason = unreachable(f"https://{HOST}")
+    if reason is not None:
         raise DatasetError(
-            f"'medmnist:{name}' is not on this machine yet, and {HOST} cannot be reached ({failure[0]}). Connect to the"
+            f"'medmnist:{name}' is not on this machine yet, and {HOST} cannot be reached ({reason}). Connect to the"
             f" network, or copy {file.name} into {file.parent}, or use a folder or 'phantom:fundus'."
         )
 
