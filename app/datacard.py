@@ -14,7 +14,7 @@ SPLITS = {"train": "Training", "val": "Validation", "test": "Test"}
 def show(config: RunConfig) -> Dataset | None:
     """Draw the card; phantoms at once, other images when asked, since reading them all can take a while."""
     source = config.dataset.source
-    st.subheader("What the images are")
+    st.subheader("What they show", anchor=False)
     if not source:
         st.info("Give the folder of your images on the left.")
         return None

@@ -22,7 +22,6 @@ from shpeft.runs import RunFolder, find_run
 from shpeft.saliency import METHODS, overlay
 
 UPLOAD, SAMPLE = "Upload an image", "A test image of this run"
-HIDE_NAMES = "<style>[data-testid='stFileUploaderFileName']{visibility:hidden}</style>"
 REMEMBERED = 8
 """Diagnoses that a session keeps, so that moving a slider does not compute one again."""
 
@@ -45,22 +44,36 @@ def choose_image(run: RunFolder) -> Case | None:
 
 
 def _upload() -> Case | None:
-    st.html(HIDE_NAMES)
+    """The uploaded image. The widget is emptied at once: it would show the file's name for as long as it holds it."""
+    st.html("<style>[data-testid='stFileChip']{visibility:hidden}</style>")
+    number = st.session_state.setdefault("uploads", 0)
     file = st.file_uploader(
         "Image",
-        key="upload",
+        key=f"upload-{number}",
         label_visibility="collapsed",
-        help="PNG, JPEG, TIFF, BMP, GIF, WebP, PPM or JPEG 2000. It stays in this computer's memory and is not saved.",
+        help="PNG, JPEG, TIFF, BMP, GIF, WebP, PPM or JPEG 2000.",
     )
-    if file is None:
+    if file is not None:
+        st.session_state["uploads"] = number + 1
+        st.session_state["uploaded"] = _read(file.getvalue())
+        st.rerun()
+    found = st.session_state.get("uploaded")
+    if isinstance(found, ShpeftError):
+        shared.complain(found)
         return None
-    data = file.getvalue()
-    digest = hashlib.sha256(data).hexdigest()[:12]
+    if found is not None and st.button("Remove the image", icon=":material/close:"):
+        del st.session_state["uploaded"]
+        st.session_state.pop("remembered", None)
+        st.rerun()
+    return found
+
+
+def _read(data: bytes) -> Case | ShpeftError:
+    """The image, or what is wrong with it."""
     try:
-        return Case(_remember(("image", digest), lambda: open_image(data)), digest)
+        return Case(open_image(data), hashlib.sha256(data).hexdigest()[:12])
     except ShpeftError as error:
-        st.error(str(error), icon=":material/error:")
-        return None
+        return error
 
 
 def _sample(run: RunFolder) -> Case | None:
@@ -115,9 +128,19 @@ def probabilities(run: RunFolder, case: Case) -> Diagnosis:
     return _diagnose(run, case)
 
 
-def explanation(run: RunFolder, case: Case, found: Diagnosis) -> tuple[Diagnosis | None, float]:
-    """Offer a saliency map; the diagnosis with it and the overlay's opacity, or None and 0 while it is off."""
-    st.divider()
+def ranking(case: Case, found: Diagnosis) -> None:
+    """The prediction, and every class's probability."""
+    st.metric("Prediction", found.predicted)
+    for name, probability in found.ranked():
+        st.progress(probability, f"{name}: {probability:.1%}")
+    st.caption(
+        "The model's probabilities. They are not calibrated: 90 % does not mean right in 9 of 10 such cases."
+        + (f" The dataset's own label is **{case.label}**." if case.label else "")
+    )
+
+
+def explanation(run: RunFolder, case: Case, found: Diagnosis) -> Diagnosis | None:
+    """Offer a saliency map; the diagnosis with it, or None while it is off."""
     shown = st.toggle(
         "Show where the score is sensitive", key="set_overlay", help="Lays a saliency map over the image."
     )
@@ -130,7 +153,7 @@ def explanation(run: RunFolder, case: Case, found: Diagnosis) -> tuple[Diagnosis
         disabled=not shown,
     )
     if not shown:
-        return None, 0.0
+        return None
     st.caption(METHODS[method].sentence)
     target = st.selectbox(
         "For the score of",
@@ -138,12 +161,11 @@ def explanation(run: RunFolder, case: Case, found: Diagnosis) -> tuple[Diagnosis
         key=f"target-{run.name}-{case.digest}",
         help="Whose score is explained: first the most probable class.",
     )
-    opacity = st.slider("Opacity", 0.0, 1.0, 0.5, 0.05, key="set_opacity", help="0 shows the image alone.")
     with shared.boundary():
         explained = _diagnose(run, case, method, target)
         _residual(explained)
-        return explained, opacity
-    return None, 0.0
+        return explained
+    return None
 
 
 def _residual(explained: Diagnosis) -> None:
@@ -156,9 +178,10 @@ def _residual(explained: Diagnosis) -> None:
         )
 
 
-def view(case: Case, explained: Diagnosis | None, opacity: float) -> None:
-    """The image, large and unmarked, or with the overlay."""
-    size = st.segmented_control(
+def view(case: Case, explained: Diagnosis | None) -> float:
+    """The image, large and unmarked, or with the overlay at the opacity that is returned."""
+    left, right = st.columns(2, vertical_alignment="center")
+    size = left.segmented_control(
         "Size",
         ["Fit", "Actual pixels"],
         default="Fit",
@@ -166,6 +189,9 @@ def view(case: Case, explained: Diagnosis | None, opacity: float) -> None:
         key="set_size_of_view",
         label_visibility="collapsed",
     )
+    opacity = 0.5
+    if explained is not None:
+        opacity = right.slider("Opacity", 0.0, 1.0, opacity, 0.05, key="set_opacity", help="0 shows the image alone.")
     drawn = case.image
     words = "the image under diagnosis"
     if explained is not None and explained.saliency is not None:
@@ -180,6 +206,7 @@ def view(case: Case, explained: Diagnosis | None, opacity: float) -> None:
             f"**{CAPTION}** The stronger the blue, the more the score for *{explained.target}* depends on the pixels "
             "there."
         )
+    return opacity
 
 
 def downloads(case: Case, found: Diagnosis, opacity: float) -> None:

@@ -10,7 +10,6 @@ import streamlit as st
 from shpeft.backbones import list_backbones, resolve_device
 from shpeft.config import EMBEDDED, RunConfig, SelectionConfig, TrainingConfig
 from shpeft.datasets import Dataset, known_sources
-from shpeft.modelcard import percent
 from shpeft.preview import describe_selection
 
 DEFAULT = RunConfig()
@@ -45,14 +44,13 @@ def settings() -> tuple[RunConfig, str] | None:
     """Draw the form; the configuration and the run's name once "Start" is pressed, else None."""
     left, right = st.columns([3, 2], gap="large")
     with left:
-        st.subheader("Images")
+        st.subheader("Images", anchor=False)
         dataset = _dataset()
-        st.subheader("Backbone")
+        st.subheader("Model", anchor=False)
         backbone = _backbone()
-        st.subheader("Budget")
         budget = _budget()
         note = st.empty()
-        st.subheader("Training")
+        st.subheader("Training", anchor=False)
         training, seed, device = _training()
         with st.expander("Advanced"):
             selection, more = _advanced()
@@ -93,11 +91,13 @@ def _dataset() -> dict[str, Any]:
     source = st.selectbox(
         "Dataset",
         list(titles),
-        format_func=lambda source: f"{titles[source]} ({source})",
+        format_func=lambda source: f"{titles[source]} ({source})" if source in titles else source,
         key=f"set_{wanted}",
-        help="Phantoms are drawn by this program: no download, no patient."
+        accept_new_options=True,
+        help="Phantoms are drawn by this program: no patient. Type `phantom:fundus?n=90&size=64` for others."
         if kind == PHANTOM
-        else "Public sets of medical images. The first use downloads one; that needs a network and `shpeft[medmnist]`.",
+        else "Public sets of medical images. The first use downloads one: that needs a network and `shpeft[medmnist]`. "
+        "Type `medmnist:breastmnist@64` for another size.",
     )
     return {"source": source}
 
@@ -325,8 +325,8 @@ def _preview(note: Any, config: RunConfig, data: Dataset | None) -> None:
     """What the budget comes to, with the library's numbers."""
     found = describe_selection(config, len(data.classes) if data else 2)
     words = (
-        f"**{found.selected:,}** of {found.backbone:,} backbone weights: **{percent(found.share)}**"
-        + (f"; with head {percent(found.share_with_head)}" if data else "")
+        f"**{found.selected:,}** of {found.backbone:,} backbone weights: **{shared.share(found.share)}**"
+        + (f"; with head {shared.share(found.share_with_head)}" if data else "")
         + f". Chosen among {found.eligible:,}."
     )
     note.markdown(words)

@@ -1,5 +1,6 @@
 """A run under way, and how it ended."""
 
+from collections.abc import Sequence
 from datetime import timedelta
 from typing import Any
 
@@ -7,8 +8,9 @@ import shared
 import streamlit as st
 
 from shpeft import figures
+from shpeft.errors import RunError
 from shpeft.jobs import Snapshot
-from shpeft.modelcard import interval, percent
+from shpeft.modelcard import interval
 from shpeft.runs import RunFolder, find_run
 
 ENDED = {
@@ -40,8 +42,8 @@ MORE = {
 }
 
 
-def show(name: str) -> None:
-    """A run at whatever stage it is."""
+def show(name: str, links: Sequence[str]) -> None:
+    """A run at whatever stage it is; ``links`` are the pages to go on to."""
     snapshot = shared.jobs().snapshot(name)
     run = find_run(name)
     heading(run, snapshot.status)
@@ -49,8 +51,9 @@ def show(name: str) -> None:
         _follow(name)
     elif snapshot.status == "finished":
         result(run)
-        with st.expander("How the training went"):
-            curves(snapshot)
+        shared.links(run.name, links)
+        curves(snapshot)
+        details(run)
     else:
         _stopped(snapshot)
 
@@ -58,7 +61,7 @@ def show(name: str) -> None:
 def heading(run: RunFolder, status: str) -> None:
     """The run's name with its state, and what it was asked."""
     with st.container(horizontal=True, vertical_alignment="center"):
-        st.subheader(run.name, width="content")
+        st.subheader(run.name, anchor=False, width="content")
         st.badge(ENDED[status][0], color=ENDED[status][1])
     wanted = run.config
     st.caption(
@@ -115,7 +118,7 @@ def curves(snapshot: Snapshot) -> None:
 
 def _stopped(snapshot: Snapshot) -> None:
     if snapshot.status == "failed":
-        st.error(snapshot.message, icon=":material/error:")
+        shared.complain(RunError(snapshot.message))
     else:
         st.warning(snapshot.message or "It was stopped before it was finished.", icon=":material/warning:")
     if snapshot.history:
@@ -132,7 +135,7 @@ def result(run: RunFolder) -> None:
     st.markdown(
         f"{verdict(metrics)} Tested on {metrics['finetuned']['cases']:,} images that it had not seen; "
         f"{weights['selected']:,} of {weights['backbone']:,} backbone weights were trained "
-        f"({percent(weights['share'])}; with head {percent(weights['share_with_head'])})."
+        f"({shared.share(weights['share'])}; with head {shared.share(weights['share_with_head'])})."
     )
     columns = st.columns(len(HEADLINE))
     for column, (key, (title, words)) in zip(columns, HEADLINE.items(), strict=True):
@@ -144,7 +147,13 @@ def result(run: RunFolder) -> None:
                 help="The linear probe is the same backbone with no weight changed, only a classifier on top: what "
                 "fine-tuning has to beat. The difference is taken on the same images.",
             )
-    shared.links(run.name)
+
+
+def details(run: RunFolder) -> None:
+    """Every measure, and every class."""
+    metrics = run.metrics()
+    if metrics is None:
+        return
     with st.expander("All measures, and each class"):
         st.dataframe(_rows(metrics), hide_index=True)
         st.dataframe(

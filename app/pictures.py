@@ -6,15 +6,19 @@ import io
 
 import streamlit as st
 from PIL import Image
+from PIL.PngImagePlugin import PngInfo
+
+from shpeft.modelcard import NOTICE
 
 SMALL = 512
 """Pixels of width below which a magnified image shows its pixels as squares instead of inventing some in between."""
 
 
 def png(image: Image.Image) -> bytes:
-    """The image as a PNG file, without loss."""
-    buffer = io.BytesIO()
-    image.save(buffer, "PNG", compress_level=1)
+    """The image as a PNG file, without loss; the notice goes with it."""
+    buffer, info = io.BytesIO(), PngInfo()
+    info.add_text("Comment", NOTICE)
+    image.save(buffer, "PNG", compress_level=1, pnginfo=info)
     return buffer.getvalue()
 
 
@@ -34,8 +38,8 @@ def scan(image: Image.Image, words: str, actual_size: bool = False) -> None:
         style = "max-width:none;image-rendering:pixelated"
     else:
         rendering = "pixelated" if image.width < SMALL else "auto"
-        style = f"width:100%;max-height:72vh;object-fit:contain;object-position:left top;image-rendering:{rendering}"
-    st.html(f'<div style="overflow:auto;max-height:74vh">{tag(image, words, style)}</div>')
+        style = f"width:100%;max-height:60vh;object-fit:contain;object-position:left top;image-rendering:{rendering}"
+    st.html(f'<div style="overflow:auto;max-height:62vh">{tag(image, words, style)}</div>')
 
 
 def strip(images: dict[str, Image.Image]) -> None:

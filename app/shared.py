@@ -51,13 +51,19 @@ def banner() -> None:
     st.caption(f":material/info: **{NOTICE}** Nothing leaves this computer.")
 
 
+def complain(error: ShpeftError) -> None:
+    """An error that the reader can put right, as a sentence."""
+    words = str(error)
+    st.error(f"{words[:1].upper()}{words[1:]}", icon=":material/error:")
+
+
 @contextmanager
 def boundary() -> Iterator[None]:
     """Show a ShpeftError as the sentence that it is, and anything else as a bug."""
     try:
         yield
     except ShpeftError as error:
-        st.error(str(error), icon=":material/error:")
+        complain(error)
     except Exception as error:  # the page stays usable, whatever happened
         st.error(
             f"This is a bug in shpeft ({type(error).__name__}), not something you did.", icon=":material/bug_report:"
@@ -72,7 +78,6 @@ def _loading() -> threading.Thread:
 
     def load() -> None:
         import shpeft.figures
-
         import shpeft.pipeline
         import shpeft.saliency  # noqa: F401
 
@@ -156,9 +161,14 @@ def source_name(source: str) -> str:
     return source if source.startswith(("phantom:", "medmnist:")) else Path(source).name
 
 
+def share(fraction: float) -> str:
+    """``0.010 %``, in one piece at the end of a line."""
+    return percent(fraction).replace(" ", "\N{NO-BREAK SPACE}")
+
+
 def budget_name(budget: int | float) -> str:
     """``0.010 %`` or ``500 weights``."""
-    return percent(budget) if budget < 1 else f"{budget:,} weights"
+    return share(budget) if budget < 1 else f"{budget:,} weights"
 
 
 def title(run: RunFolder) -> str:
@@ -168,13 +178,18 @@ def title(run: RunFolder) -> str:
     return " · ".join(parts)
 
 
-def links(name: str) -> None:
+LINKS = {
+    "importance": "Which weights matter",
+    "overlap": "Where the scores agree",
+    "diagnose": "Diagnose an image",
+    "runs": "Configuration and files",
+}
+
+
+def links(name: str, pages: Sequence[str]) -> None:
     """Where to go on with a run."""
     with st.container(horizontal=True):
-        for file, label in (
-            ("importance", "Which weights matter"),
-            ("overlap", "Where the scores agree"),
-            ("diagnose", "Diagnose an image"),
-            ("runs", "Configuration and files"),
-        ):
-            st.page_link(f"views/{file}.py", label=label, icon=":material/arrow_forward:", query_params={"run": name})
+        for page in pages:
+            st.page_link(
+                f"views/{page}.py", label=LINKS[page], icon=":material/arrow_forward:", query_params={"run": name}
+            )

@@ -21,7 +21,7 @@ QUANTITIES = {
     "maximum": ("Highest score", "The largest score of each matrix's weights."),
 }
 
-st.title("Importance")
+st.title("Importance", anchor=False)
 st.write("Every weight of the backbone gets a score before training, and the highest ones are trained. Where are they?")
 run = shared.pick_run(
     shared.runs_with("importance.npz"),
@@ -57,7 +57,7 @@ clicked = [point["customdata"][0] for point in event.selection.points if point.g
 if clicked and clicked[0] != st.session_state.get("clicked"):
     st.session_state["clicked"] = st.session_state["layer"] = clicked[0]
 
-st.subheader("One matrix")
+st.subheader("One matrix", anchor=False)
 name = st.selectbox(
     "Matrix",
     list(by_name),
@@ -84,10 +84,10 @@ if name:
                 {"score": "1 % are below", "value": low},
             ],
             hide_index=True,
-            column_config={"value": st.column_config.NumberColumn(format="%.3g")},
+            column_config={"value": st.column_config.NumberColumn(format="scientific")},
         )
 
-st.subheader("The same numbers in a table")
+st.subheader("The same numbers in a table", anchor=False)
 st.dataframe(
     [
         {
@@ -104,10 +104,11 @@ st.dataframe(
     ],
     hide_index=True,
     column_config={
+        "weights": st.column_config.NumberColumn(format="localized"),
         "chosen share": st.column_config.NumberColumn(format="percent"),
-        "mean score": st.column_config.NumberColumn(format="%.3g"),
-        "median score": st.column_config.NumberColumn(format="%.3g"),
-        "highest score": st.column_config.NumberColumn(format="%.3g"),
+        "mean score": st.column_config.NumberColumn(format="scientific"),
+        "median score": st.column_config.NumberColumn(format="scientific"),
+        "highest score": st.column_config.NumberColumn(format="scientific"),
     },
 )
 st.download_button(

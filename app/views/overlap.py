@@ -7,7 +7,7 @@ import tables
 from shpeft import figures
 from shpeft.pipeline import overlap_in
 
-st.title("Overlap")
+st.title("Overlap", anchor=False)
 st.write(
     "The *task-specific* score asks what your images need; the *task-agnostic* score asks what pretraining made large. "
     "With the same budget, how many weights would both choose?"
@@ -57,7 +57,7 @@ left, right = st.columns([2, 3], gap="large")
 left.plotly_chart(figures.overlap_sets(found), key="sets", config={"displayModeBar": False})
 right.plotly_chart(figures.overlap_bars(found), key="bars", config={"displayModeBar": False})
 
-st.subheader("The same numbers for each matrix")
+st.subheader("The same numbers for each matrix", anchor=False)
 rows = [
     {
         "block": layer.block,
@@ -70,7 +70,14 @@ rows = [
     }
     for layer in found.layers
 ]
-st.dataframe(rows, hide_index=True, column_config={"by chance": st.column_config.NumberColumn(format="%.2g")})
+st.dataframe(
+    rows,
+    hide_index=True,
+    column_config={
+        "weights": st.column_config.NumberColumn(format="localized"),
+        "by chance": st.column_config.NumberColumn(format="%.2g"),
+    },
+)
 st.caption(
     "By chance: how many would be shared if each score spread its choices within the matrix at random.",
 )

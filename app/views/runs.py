@@ -50,7 +50,7 @@ def files(run: RunFolder) -> None:
         )
 
 
-st.title("Runs")
+st.title("Runs", anchor=False)
 found = list_runs()
 if not found:
     st.info("No run has been made yet.")
@@ -80,7 +80,7 @@ if current in by_name:
     shared.look_at(current)
     run = by_name[current]
     st.divider()
-    live.show(run.name)
+    live.show(run.name, ["importance", "overlap", "diagnose"])
     files(run)
     with st.expander("Configuration"):
         st.code(run.config.to_yaml(), language="yaml")

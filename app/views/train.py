@@ -10,7 +10,7 @@ from shpeft.errors import RunError
 run = shared.current_run()
 if run:
     try:
-        live.show(run)
+        live.show(run, list(shared.LINKS))
         shared.look_at(run)
     except RunError as error:
         st.warning(str(error), icon=":material/warning:")
@@ -21,10 +21,10 @@ if run:
     st.space("small")
     place = st.expander("Another run")
 else:
-    st.title("Train")
+    st.title("Train", anchor=False)
     st.write(
-        "Adapt a pretrained vision model to your diagnosis task by training very few of its weights. The settings "
-        "below work as they are: press **Start fine-tuning** for a first run on phantom images, in a minute or two."
+        "Adapt a pretrained vision model to a diagnosis task by training very few of its weights. "
+        "The settings below work as they are, for a first run of about a minute."
     )
     place = st.container()
 

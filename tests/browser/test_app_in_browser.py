@@ -1,0 +1,164 @@
+"""The main job in a real browser: train on a phantom, come back in the middle, look at the weights, diagnose."""
+
+import json
+import re
+
+import pytest
+from PIL import Image
+
+from shpeft.datasets import load_dataset
+
+expect = pytest.importorskip("playwright.sync_api").expect
+pytestmark = pytest.mark.browser
+
+PHANTOM = "phantom:fundus?n=90&size=64"
+NOTICE = "Research use only, not a medical device."
+RUN = "browser"
+A_WHILE = 30_000
+
+
+def ready(page):
+    """Wait until the page is drawn to its end."""
+    expect(page.get_by_text(NOTICE).first).to_be_visible(timeout=60_000)
+    expect(page.get_by_test_id("stStatusWidget")).to_have_count(0, timeout=60_000)
+
+
+@pytest.fixture(scope="module")
+def trained(chromium, address):
+    """A run that was started in the app, with the page reloaded in its middle and a second browser looking on."""
+    first, second = chromium.new_context(), chromium.new_context()
+    page = first.new_page()
+    page.goto(address)
+    expect(page.get_by_role("button", name="Start fine-tuning")).to_be_visible(timeout=60_000)
+    source = page.get_by_role("combobox", name=re.compile("Dataset"))
+    source.fill(PHANTOM)
+    source.press("Enter")
+    expect(page.get_by_text("test is a third of 90")).to_be_visible(timeout=A_WHILE)
+    page.get_by_label("Epochs", exact=True).fill("4")
+    page.get_by_label("Name of the run (optional)").fill(RUN)
+    page.get_by_label("Name of the run (optional)").press("Enter")
+    page.get_by_role("button", name="Start fine-tuning").click()
+    expect(page.get_by_role("button", name="Cancel")).to_be_visible(timeout=A_WHILE)
+    expect(page).to_have_url(re.compile(f"run={RUN}"))
+
+    page.reload()
+    expect(page.get_by_role("heading", name=RUN)).to_be_visible(timeout=A_WHILE)
+    expect(page.get_by_text("Running")).to_be_visible()
+    other = second.new_page()
+    other.goto(f"{address}/?run={RUN}")
+    expect(other.get_by_role("heading", name=RUN)).to_be_visible(timeout=A_WHILE)
+
+    for watched in (page, other):
+        expect(watched.get_by_text("Finished")).to_be_visible(timeout=180_000)
+        expect(watched.get_by_text(re.compile(r"Linear probe \d\.\d{3} \[")).first).to_be_visible()
+        expect(watched.get_by_role("button", name="Cancel")).to_have_count(0)
+    first.close()
+    second.close()
+    return RUN
+
+
+def test_the_result_says_what_was_trained_and_leads_on(trained, open_page):
+    page = open_page(f"/?run={trained}")
+    ready(page)
+    expect(
+        page.get_by_text(re.compile(r"Tested on 30 images .* of [\d,]+ backbone weights were trained"))
+    ).to_be_visible()
+    expect(page.locator(".js-plotly-plot")).to_be_visible()
+    page.get_by_role("link", name="Which weights matter").click()
+    expect(page).to_have_url(re.compile(f"/importance.*run={trained}"))
+
+
+def test_the_run_stays_chosen_from_page_to_page(trained, open_page):
+    page = open_page(f"/overlap?run={trained}")
+    ready(page)
+    expect(page.get_by_text("Random choices would share")).to_be_visible()
+    for name in ("Importance", "Runs", "Diagnose", "Train"):
+        page.get_by_role("link", name=name, exact=True).click()
+        expect(page).to_have_url(re.compile(f"run={trained}"))
+        ready(page)
+
+
+def test_a_click_on_the_heatmap_shows_that_matrix(trained, open_page):
+    page = open_page(f"/importance?run={trained}")
+    ready(page)
+    plot = page.locator(".js-plotly-plot").first
+    expect(plot.locator(".heatmaplayer image")).to_be_attached()
+    expect(page.get_by_text("Chosen weights", exact=True)).to_have_count(1)
+    cells = plot.locator(".heatmaplayer image").bounding_box()
+    columns = plot.evaluate("plot => new Set(plot.data[0].x).size")
+    page.mouse.click(cells["x"] + cells["width"] / columns / 2, cells["y"] + cells["height"] / 2)
+    expect(page.get_by_text(re.compile(r"^[\d,]+ of [\d,]+$"))).to_be_visible()
+    chosen = page.get_by_role("combobox", name=re.compile("Matrix")).input_value()
+    assert chosen in plot.evaluate("plot => plot.data.flatMap(trace => (trace.customdata || []).flat())")
+    expect(page.locator(".js-plotly-plot")).to_have_count(2)
+
+
+def test_an_upload_is_diagnosed_and_its_name_appears_nowhere(trained, open_page, tmp_path):
+    page = open_page(f"/diagnose?run={trained}")
+    ready(page)
+    image = load_dataset(PHANTOM).test.image(0)
+    path = tmp_path / "MUELLER_Anna_1961.png"
+    image.save(path)
+    page.locator("input[type=file]").set_input_files(path)
+    expect(page.get_by_text("Prediction")).to_be_visible()
+    expect(page.get_by_text(re.compile(r"exudates: \d+\.\d%"))).to_be_visible()
+
+    shown = page.locator("img[alt='the image under diagnosis']")
+    expect(shown).to_be_visible()
+    assert shown.evaluate("img => [img.naturalWidth, img.naturalHeight]") == list(image.size)
+    assert pixels(shown) == list(image.convert("RGBA").tobytes())
+
+    page.get_by_text("Show where the score is sensitive").click()
+    overlaid = page.locator("img[alt='the image under diagnosis with its saliency map in blue']")
+    expect(overlaid).to_be_visible(timeout=60_000)
+    expect(page.get_by_text("Where the score is sensitive, not where disease is.")).to_be_visible()
+    expect(page.get_by_text(re.compile(r"Residual \d"))).to_be_visible()
+    assert pixels(overlaid) != list(image.convert("RGBA").tobytes())
+    assert "MUELLER" not in page.content()
+
+    with page.expect_download() as download:
+        page.get_by_role("button", name="Diagnosis (JSON)").click()
+    assert "MUELLER" not in download.value.suggested_filename
+    found = json.loads(download.value.path().read_text())
+    assert found["notice"] == NOTICE
+    assert sum(found["probabilities"].values()) == pytest.approx(1)
+    with page.expect_download() as download:
+        page.get_by_role("button", name="Overlay (PNG)").click()
+    assert Image.open(download.value.path()).size == image.size
+
+
+def pixels(image) -> list[int]:
+    """The RGBA bytes that the browser decoded."""
+    return image.evaluate(
+        """img => {
+            const canvas = document.createElement("canvas");
+            [canvas.width, canvas.height] = [img.naturalWidth, img.naturalHeight];
+            const context = canvas.getContext("2d");
+            context.drawImage(img, 0, 0);
+            return Array.from(context.getImageData(0, 0, canvas.width, canvas.height).data);
+        }"""
+    )
+
+
+def test_a_file_that_is_no_image_gives_a_sentence(trained, open_page, tmp_path):
+    page = open_page(f"/diagnose?run={trained}")
+    ready(page)
+    path = tmp_path / "MUELLER.txt"
+    path.write_text("no image")
+    page.locator("input[type=file]").set_input_files(path)
+    expect(page.get_by_text("The uploaded file cannot be read as an image")).to_be_visible()
+    expect(page.get_by_text("bug")).to_have_count(0)
+    assert "MUELLER" not in page.content()
+
+
+def test_a_cancelled_run_stops_and_says_so(open_page):
+    page = open_page()
+    start = page.get_by_role("button", name="Start fine-tuning")
+    expect(start).to_be_visible(timeout=60_000)
+    ready(page)
+    page.get_by_label("Name of the run (optional)").fill("stopped")
+    page.get_by_label("Name of the run (optional)").press("Enter")
+    start.click()
+    page.get_by_role("button", name="Cancel").click()
+    expect(page.get_by_text("Cancelled", exact=True)).to_be_visible(timeout=A_WHILE)
+    expect(page.get_by_text("Cancelled before it was finished.")).to_be_visible()

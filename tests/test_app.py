@@ -1,0 +1,262 @@
+"""The app's pages without a browser, its settings, and the guard that insists on them."""
+
+import io
+import tomllib
+from pathlib import Path
+
+import pytest
+from PIL import Image
+from streamlit import config as settings
+from streamlit.testing.v1 import AppTest
+
+from shpeft import pipeline
+from shpeft.config import RunConfig
+from shpeft.jobs import manager
+from shpeft.preview import describe_selection
+from shpeft.runs import RunFolder, find_run
+
+ROOT = Path(__file__).resolve().parents[1]
+MAIN = ROOT / "app" / "main.py"
+PAGES = ("train", "importance", "overlap", "diagnose", "runs")
+TINY = {
+    "backbone": {"name": "test_vit", "weights": "random", "image_size": 32},
+    "dataset": {"source": "phantom:fundus?n=36&size=32"},
+    "selection": {"budget": 0.01, "images": 12},
+    "training": {"epochs": 1},
+}
+
+
+@pytest.fixture(autouse=True)
+def _own_settings():
+    """The app's settings, as Streamlit reads them beside main.py."""
+    before = {}
+    for section, values in tomllib.loads((ROOT / "streamlit_config.toml").read_text()).items():
+        for key, value in values.items():
+            if not isinstance(value, dict):
+                before[f"{section}.{key}"] = settings.get_option(f"{section}.{key}")
+                settings.set_option(f"{section}.{key}", value)
+    yield
+    for key, value in before.items():
+        settings.set_option(key, value)
+
+
+@pytest.fixture(autouse=True)
+def runs(tmp_path, monkeypatch) -> Path:
+    """A place for runs that is empty."""
+    monkeypatch.setenv("SHPEFT_RUNS", str(tmp_path / "runs"))
+    return tmp_path / "runs"
+
+
+@pytest.fixture(scope="module")
+def finished(tmp_path_factory) -> RunFolder:
+    """A run of a tiny model."""
+    folder = RunFolder.create(tmp_path_factory.mktemp("finished") / "tiny", RunConfig.parse(TINY))
+    pipeline.run(folder.config, folder)
+    return folder
+
+
+@pytest.fixture
+def with_run(finished, monkeypatch) -> str:
+    """The name of a finished run that the app sees."""
+    monkeypatch.setenv("SHPEFT_RUNS", str(finished.path.parent))
+    return finished.name
+
+
+def opened(page: str = "train", run: str | None = None, **chosen: object) -> AppTest:
+    """A page, with values that were typed into widgets before."""
+    app = AppTest.from_file(str(MAIN), default_timeout=60)
+    for key, value in chosen.items():
+        app.session_state[key] = value
+    if run:
+        app.query_params["run"] = run
+    app.run()
+    if page != "train":
+        app.switch_page(f"views/{page}.py")
+        if run:
+            app.query_params["run"] = run
+        app.run()
+    assert not app.exception
+    return app
+
+
+def words(app: AppTest) -> str:
+    """Everything that a page says in words."""
+    kinds = (app.title, app.subheader, app.markdown, app.caption, app.info, app.warning, app.error)
+    return "\n".join([str(part.value) for kind in kinds for part in kind] + [m.value for m in app.metric])
+
+
+def looked_at(app: AppTest) -> str:
+    """The run that the address names."""
+    found = app.query_params["run"]
+    return found if isinstance(found, str) else found[0]
+
+
+def test_the_copy_of_the_settings_beside_the_app_is_identical():
+    assert (ROOT / "streamlit_config.toml").read_bytes() == (ROOT / "app" / ".streamlit" / "config.toml").read_bytes()
+
+
+def test_the_settings_keep_the_app_on_this_machine_and_silent():
+    found = tomllib.loads((ROOT / "streamlit_config.toml").read_text())
+    assert found["server"]["address"] == "127.0.0.1"
+    assert found["server"]["headless"] is True
+    assert found["server"]["fileWatcherType"] == "none"
+    assert found["server"]["maxUploadSize"] > 0
+    assert found["browser"]["gatherUsageStats"] is False
+    assert found["runner"]["postScriptGC"] is False
+
+
+@pytest.mark.parametrize(
+    ("key", "unsafe"),
+    [
+        ("server.address", "0.0.0.0"),
+        ("server.address", None),
+        ("browser.gatherUsageStats", True),
+        ("runner.postScriptGC", True),
+        ("server.fileWatcherType", "auto"),
+        ("client.showErrorDetails", "full"),
+    ],
+)
+def test_the_app_does_not_start_with_unsafe_settings(key, unsafe):
+    settings.set_option(key, unsafe)
+    app = AppTest.from_file(str(MAIN), default_timeout=60).run()
+    assert key in app.error[0].value
+    assert "config.toml" in app.error[0].value
+    assert not app.title
+    assert not app.button
+
+
+@pytest.mark.parametrize("page", PAGES)
+def test_every_page_carries_the_notice_and_invites_when_there_is_no_run(page):
+    app = opened(page)
+    assert "Research use only, not a medical device." in words(app)
+    assert not app.error
+    if page != "train":
+        assert "yet" in app.info[0].value
+
+
+def test_the_budget_is_told_as_a_share_and_as_a_count():
+    app = opened()
+    found = describe_selection(RunConfig(), classes=3)
+    assert f"**{found.selected:,}** of {found.backbone:,} backbone weights" in words(app)
+    app.number_input(key="set_count").set_value(500).run()
+    assert "**500** of" in words(app)
+    assert app.select_slider(key="set_share").disabled
+
+
+def test_the_form_leads_to_the_configuration_that_is_carried_out(runs):
+    app = opened(set_phantom="phantom:fundus?n=36&size=32")
+    app.number_input(key="set_epochs").set_value(1).run()
+    app.number_input(key="set_seed").set_value(7).run()
+    app.selectbox(key="set_score").set_value("random").run()
+    app.text_input(key="set_name").set_value("asked").run()
+    app.button[0].click().run()
+    assert looked_at(app) == "asked"
+    made = find_run("asked").config
+    assert (made.training.epochs, made.seed, made.selection.score) == (1, 7, "random")
+    assert made.dataset.source == "phantom:fundus?n=36&size=32"
+    assert made.training.lr == RunConfig().training.lr
+    assert made.selection.budget == RunConfig().selection.budget
+    manager(runs).shutdown()
+
+
+def test_what_was_chosen_is_still_chosen_after_a_look_at_another_page():
+    app = opened()
+    app.number_input(key="set_epochs").set_value(3).run()
+    app.switch_page("views/runs.py").run()
+    app.switch_page("views/train.py").run()
+    assert app.number_input(key="set_epochs").value == 3
+
+
+def test_wrong_settings_are_sentences_and_start_nothing(runs):
+    app = opened(set_backbone="vit_smal_patch16_224")
+    assert "vit_small_patch16_224" in app.error[0].value
+    assert not [button for button in app.button if button.label == "Start fine-tuning"]
+    app = opened()
+    app.number_input(key="set_count").set_value(10**9).run()
+    assert "more than" in app.error[0].value
+    assert not runs.exists()
+
+
+def test_a_folder_that_does_not_exist_is_a_sentence():
+    app = opened()
+    app.segmented_control(key="set_kind").set_value("My images").run()
+    app.text_input(key="set_folder").set_value("/nowhere/images").run()
+    next(button for button in app.button if button.label == "Look at the images").click().run()
+    assert "no such folder" in app.error[0].value
+
+
+@pytest.mark.parametrize("page", PAGES)
+def test_every_page_shows_a_finished_run(page, with_run):
+    app = opened(page, with_run)
+    assert not app.error
+    assert looked_at(app) == with_run
+
+
+def test_the_result_stands_beside_the_linear_probe(with_run, finished):
+    metrics = finished.metrics()
+    text = words(opened("train", with_run))
+    for model in ("finetuned", "probe"):
+        assert f"{metrics[model]['macro_auroc']['value']:.3f} [" in text
+    assert f"{metrics['weights']['selected']:,} of {metrics['weights']['backbone']:,} backbone weights" in text
+
+
+def test_a_run_that_is_not_there_is_a_sentence():
+    assert "There is no run" in opened("train", "nothing").warning[0].value
+
+
+def test_an_address_cannot_lead_out_of_the_runs(with_run):
+    assert "cannot be a run's name" in opened("train", "../tiny").warning[0].value
+
+
+def test_an_uploaded_image_is_diagnosed_without_its_name(with_run, finished):
+    data = io.BytesIO()
+    Image.new("RGB", (40, 30), "red").save(data, "PNG")
+    app = opened("diagnose", with_run)
+    app.file_uploader[0].upload("MUELLER.png", data.getvalue(), "image/png").run()
+    assert not app.error
+    assert app.metric[0].value in finished.predictions().classes
+    assert "MUELLER" not in words(app) + str(app)
+
+
+def test_an_upload_that_is_no_image_is_a_sentence(with_run):
+    app = opened("diagnose", with_run)
+    app.file_uploader[0].upload("MUELLER.txt", b"no image", "text/plain").run()
+    assert app.error[0].value.startswith("The uploaded file cannot be read as an image")
+    assert not app.metric
+
+
+def test_the_overlay_is_off_until_it_is_asked_for(with_run):
+    app = opened("diagnose", with_run)
+    app.segmented_control(key="set_origin").set_value("A test image of this run").run()
+    assert app.toggle(key="set_overlay").value is False
+    assert "Where the score is sensitive" not in words(app)
+    app.toggle(key="set_overlay").set_value(True).run()
+    assert "Where the score is sensitive, not where disease is." in words(app)
+    assert not app.error
+
+
+def _with_errors(kind: str) -> None:
+    import shared
+
+    from shpeft.errors import DatasetError
+
+    with shared.boundary():
+        raise (
+            DatasetError("the folder is empty. Choose another.")
+            if kind == "expected"
+            else KeyError("/home/x/MUELLER.png")
+        )
+
+
+@pytest.mark.parametrize("kind", ["expected", "bug"])
+def test_an_expected_error_is_a_sentence_and_anything_else_is_a_bug(kind, monkeypatch):
+    monkeypatch.syspath_prepend(str(MAIN.parent))
+    app = AppTest.from_function(_with_errors, args=(kind,), default_timeout=60).run()
+    assert not app.exception
+    if kind == "expected":
+        assert app.error[0].value == "The folder is empty. Choose another."
+        assert not app.expander
+    else:
+        assert "bug in shpeft (KeyError)" in app.error[0].value
+        assert app.expander[0].label == "Details for a report"
+        assert "MUELLER" not in app.code[0].value
