@@ -144,12 +144,14 @@ def test_the_budget_is_told_as_a_share_and_as_a_count():
 
 
 def test_the_form_leads_to_the_configuration_that_is_carried_out(runs):
-    app = opened(set_phantom="phantom:fundus?n=36&size=32")
+    app = opened()
+    app.segmented_control(key="set_kind").set_value("My images").run()
+    app.text_input(key="set_folder").set_value("phantom:fundus?n=36&size=32").run()
     app.number_input(key="set_epochs").set_value(1).run()
     app.number_input(key="set_seed").set_value(7).run()
     app.selectbox(key="set_score").set_value("random").run()
     app.text_input(key="set_name").set_value("asked").run()
-    app.button[0].click().run()
+    next(button for button in app.button if button.label == "Start fine-tuning").click().run()
     assert looked_at(app) == "asked"
     made = find_run("asked").config
     assert (made.training.epochs, made.seed, made.selection.score) == (1, 7, "random")

@@ -159,7 +159,7 @@ def test_later_formats_are_named(tmp_path):
     path = save_delta(random_delta(tiny(), 3), tmp_path / "d.safetensors")
     header = {**read_header(path), "format": "shpeft.delta/9"}
     path.write_bytes(safetensors.torch.save(safetensors.torch.load_file(path), {"shpeft": json.dumps(header)}))
-    with pytest.raises(DeltaFormat, match="shpeft.delta/9"):
+    with pytest.raises(DeltaFormat, match=r"shpeft\.delta/9"):
         load_delta(path, tiny())
 
 
