@@ -17,8 +17,8 @@ from shpeft.diagnosis import CAPTION, Diagnosis, diagnose
 from shpeft.errors import ShpeftError
 from shpeft.images import open_image
 from shpeft.pipeline import LoadedRun, load_run
-from shpeft.runfiles import plain
 from shpeft.runs import RunFolder, find_run
+from shpeft.runs.formats import plain
 from shpeft.saliency import METHODS, overlay
 
 UPLOAD, SAMPLE = "Upload an image", "A test image of this run"

@@ -10,7 +10,7 @@ import streamlit as st
 from shpeft.backbones import list_backbones, resolve_device
 from shpeft.config import EMBEDDED, RunConfig, SelectionConfig, TrainingConfig
 from shpeft.datasets import Dataset, known_sources
-from shpeft.preview import describe_selection
+from shpeft.pipeline import describe_selection
 
 DEFAULT = RunConfig()
 SHARES = (1e-5, 2e-5, 5e-5, 1e-4, 2e-4, 5e-4, 1e-3, 2e-3, 5e-3, 1e-2, 2e-2, 5e-2)

@@ -10,8 +10,8 @@ import streamlit as st
 from shpeft import figures
 from shpeft.errors import RunError
 from shpeft.jobs import Snapshot
-from shpeft.modelcard import interval
 from shpeft.runs import RunFolder, find_run
+from shpeft.runs.card import interval
 
 ENDED = {
     "finished": ("Finished", "green"),

@@ -5,7 +5,10 @@ from pathlib import Path
 import shared
 import streamlit as st
 
-st.set_page_config(page_title="shpeft", page_icon=str(Path(__file__).parent / "icon.png"), layout="wide")
+ICON = str(Path(__file__).parent / "icon.png")
+
+st.set_page_config(page_title="shpeft", page_icon=ICON, layout="wide")
+st.logo(ICON, size="large")
 shared.guard()
 shared.keep_settings()
 page = st.navigation(

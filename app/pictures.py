@@ -8,7 +8,7 @@ import streamlit as st
 from PIL import Image
 from PIL.PngImagePlugin import PngInfo
 
-from shpeft.modelcard import NOTICE
+from shpeft import NOTICE
 
 SMALL = 512
 """Pixels of width below which a magnified image shows its pixels as squares instead of inventing some in between."""

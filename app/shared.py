@@ -7,11 +7,12 @@ from pathlib import Path
 
 import streamlit as st
 
+from shpeft import NOTICE
 from shpeft.errors import RunError, ShpeftError
 from shpeft.jobs import JobManager, manager
-from shpeft.modelcard import NOTICE, percent
-from shpeft.runfiles import traceback_text
 from shpeft.runs import RunFolder, find_run, list_runs
+from shpeft.runs.card import percent
+from shpeft.runs.formats import traceback_text
 
 SAFE = {
     "server.address": ("127.0.0.1", "localhost", "::1"),

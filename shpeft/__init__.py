@@ -20,6 +20,9 @@ if TYPE_CHECKING:
 
 __version__ = "0.1.0"
 
+NOTICE = "Research use only, not a medical device."
+"""Stands wherever a diagnosis is shown."""
+
 _HOMES = {
     "Backbone": "backbones",
     "Dataset": "datasets",

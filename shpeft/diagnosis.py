@@ -6,13 +6,13 @@ from typing import Any
 
 import torch
 
+from shpeft import NOTICE
 from shpeft.backbones import Backbone
 from shpeft.errors import DiagnosisError, did_you_mean
 from shpeft.images import ImageSource, open_image
 from shpeft.progress import Progress, silent
 from shpeft.saliency import Saliency, check_method, explain
 
-NOTICE = "Research use only, not a medical device."
 CAPTION = "Where the score is sensitive, not where disease is."
 
 

@@ -18,7 +18,7 @@ from shpeft.config import RunConfig
 from shpeft.errors import Cancelled, RunError, ShpeftError
 from shpeft.progress import Eta, Progress
 from shpeft.runs import RunFolder, find_run, new_run, runs_root
-from shpeft.runstate import Interrupted, Status
+from shpeft.runs.state import Interrupted, Status
 
 if TYPE_CHECKING:
     from shpeft.training import EpochReport

@@ -12,7 +12,7 @@ from streamlit.testing.v1 import AppTest
 from shpeft import pipeline
 from shpeft.config import RunConfig
 from shpeft.jobs import manager
-from shpeft.preview import describe_selection
+from shpeft.pipeline import describe_selection
 from shpeft.runs import RunFolder, find_run
 
 ROOT = Path(__file__).resolve().parents[1]

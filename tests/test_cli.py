@@ -149,7 +149,7 @@ def test_control_c_cancels(tiny, tmp_path, monkeypatch):
     def interrupt(*args, **options):
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(pipeline, "finetune", interrupt)
+    monkeypatch.setattr(pipeline.recipe, "finetune", interrupt)
     result = shpeft("finetune", "--config", tiny, "--out", tmp_path / "run", code=130)
     assert "Cancelled." in result.stderr
     assert RunFolder.open(tmp_path / "run").state.status == "cancelled"

@@ -10,7 +10,8 @@ import torch
 from PIL import Image
 from PIL.PngImagePlugin import PngInfo
 
-from shpeft.diagnosis import CAPTION, NOTICE, Diagnosis, diagnose
+from shpeft import NOTICE
+from shpeft.diagnosis import CAPTION, Diagnosis, diagnose
 from shpeft.errors import DiagnosisError, UnreadableImage
 from tests.conftest import assert_unchanged, state
 

@@ -14,8 +14,8 @@ from shpeft.config import RunConfig
 from shpeft.deltafile import load_delta
 from shpeft.errors import Cancelled, ClassMismatch, ShpeftError
 from shpeft.evaluation import difference, evaluate
-from shpeft.runfiles import plain
 from shpeft.runs import RunFolder
+from shpeft.runs.formats import plain
 
 TINY = {
     "backbone": {"name": "test_vit", "weights": "random", "image_size": 32},
@@ -211,7 +211,7 @@ def test_a_bug_leaves_a_log(tmp_path, monkeypatch):
     def broken(*args, **options):
         raise ZeroDivisionError(f"in {image}")
 
-    monkeypatch.setattr(pipeline, "finetune", broken)
+    monkeypatch.setattr(pipeline.recipe, "finetune", broken)
     with pytest.raises(ZeroDivisionError):
         carry_out(tmp_path / "run")
     folder = RunFolder.open(tmp_path / "run")

@@ -16,7 +16,7 @@ from shpeft.errors import Cancelled, DatasetError, RunError
 from shpeft.evaluation import Predictions
 from shpeft.importance import Scores, summarise
 from shpeft.runs import RunFolder, damaged_runs, find_run, list_runs, new_run, runs_root
-from shpeft.runstate import Interrupted
+from shpeft.runs.state import Interrupted
 from shpeft.selection import Support
 from shpeft.training import EpochReport
 

@@ -6,8 +6,8 @@ import live
 import shared
 import streamlit as st
 
-from shpeft.modelcard import interval
 from shpeft.runs import RunFolder, damaged_runs, list_runs, runs_root
+from shpeft.runs.card import interval
 
 
 def row(run: RunFolder) -> dict[str, object]:

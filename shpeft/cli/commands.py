@@ -134,7 +134,7 @@ def importance(
     if csv is not None:
         write_atomic(csv, exports.layers_csv(layers))
     if npz is not None:
-        from shpeft.runfiles import summaries_bytes
+        from shpeft.runs.formats import summaries_bytes
 
         write_atomic(npz, summaries_bytes({which: layers}))
     if json:
@@ -296,10 +296,9 @@ def _summaries(run: Path | None, config: Path | None, flags: dict[str, Any], whi
         return RunFolder.open(run).summaries(which)
     wanted = options.configuration(config, flags)
     from shpeft import pipeline
-    from shpeft.meter import Meter
 
     with console.progress_bar() as (progress, _):
-        meter = Meter(progress)
+        meter = pipeline.Meter(progress)
         chosen = pipeline.choose(wanted, pipeline.prepare(wanted, meter), meter)
     if which not in chosen.summaries:
         raise ConfigError(

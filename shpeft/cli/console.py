@@ -7,9 +7,10 @@ from typing import TYPE_CHECKING, Any
 
 import typer
 
-from shpeft.modelcard import METRICS, NOTICE, interval, percent
+from shpeft import NOTICE
 from shpeft.progress import Eta, Progress
-from shpeft.runfiles import plain
+from shpeft.runs.card import METRICS, interval, percent
+from shpeft.runs.formats import plain
 
 if TYPE_CHECKING:
     from shpeft.importance import LayerSummary

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 from shpeft.errors import ShpeftError
 from shpeft.files import write_atomic
 from shpeft.progress import Progress, silent
-from shpeft.runfiles import plain
+from shpeft.runs.formats import plain
 
 if TYPE_CHECKING:
     from shpeft.importance import LayerSummary

@@ -15,9 +15,9 @@ from typing import Any, Literal
 
 from pydantic import TypeAdapter, ValidationError
 
-from shpeft import runfiles
 from shpeft.errors import Cancelled, RunError, ShpeftError
 from shpeft.files import FileLock, is_locked, write_atomic
+from shpeft.runs import formats
 
 Status = Literal["queued", "running", "finished", "cancelled", "failed", "interrupted"]
 NEXT: dict[Status, tuple[Status, ...]] = {
@@ -146,7 +146,7 @@ class StateFolder:
         elif isinstance(error, ShpeftError):
             self.set_state("failed", message=str(error))
         elif isinstance(error, Exception) and not isinstance(error, Cancelled):
-            write_atomic(self.path / "error.log", runfiles.traceback_text(error))
+            write_atomic(self.path / "error.log", formats.traceback_text(error))
             message = f"This is a bug in shpeft ({type(error).__name__}); error.log in the run folder has the details."
             self.set_state("failed", message=message)
         else:
@@ -161,7 +161,7 @@ class StateFolder:
             reason = f"has no {file}: it may not have come that far"
         except ValidationError:
             reason = f"is damaged: {file} does not have the expected fields"
-        except runfiles.DAMAGE as error:
+        except formats.DAMAGE as error:
             reason = f"is damaged: {file} cannot be read ({error})"
         else:
             return

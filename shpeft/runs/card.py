@@ -4,9 +4,9 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from shpeft import NOTICE
 from shpeft.config import RunConfig
 
-NOTICE = "Research use only, not a medical device."
 METRICS = {
     "accuracy": "Accuracy",
     "balanced_accuracy": "Balanced accuracy",

@@ -13,11 +13,11 @@ from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from shpeft import runfiles
 from shpeft.config import RunConfig
 from shpeft.errors import ConfigError, RunError, did_you_mean
 from shpeft.files import is_locked, write_atomic
-from shpeft.runstate import RunState, StateFolder
+from shpeft.runs import formats
+from shpeft.runs.state import RunState, StateFolder
 
 if TYPE_CHECKING:
     from shpeft.backbones import WeightInfo
@@ -106,7 +106,7 @@ class RunFolder(StateFolder):
         """Add one epoch to ``metrics.jsonl``."""
         path = self.path / "metrics.jsonl"
         lines = path.read_bytes() if path.exists() else b""
-        write_atomic(path, lines + json.dumps(runfiles.plain(report)).encode() + b"\n")
+        write_atomic(path, lines + json.dumps(formats.plain(report)).encode() + b"\n")
 
     def history(self) -> "list[EpochReport]":
         """The epochs so far, in order."""
@@ -114,11 +114,11 @@ class RunFolder(StateFolder):
         if not path.exists():
             return []
         with self._reading(path.name):
-            return runfiles.parse_reports(path.read_text(encoding="utf-8"))
+            return formats.parse_reports(path.read_text(encoding="utf-8"))
 
     def write_metrics(self, metrics: Mapping[str, Any]) -> None:
         """Write ``metrics.json``; NaN becomes null."""
-        write_atomic(self.path / "metrics.json", json.dumps(runfiles.plain(metrics), indent=1) + "\n")
+        write_atomic(self.path / "metrics.json", json.dumps(formats.plain(metrics), indent=1) + "\n")
 
     def metrics(self) -> dict[str, Any] | None:
         """What ``metrics.json`` says, None while there is none."""
@@ -137,39 +137,39 @@ class RunFolder(StateFolder):
         Args:
             infos: the weights that were eligible.
         """
-        write_atomic(self.path / "support.safetensors", runfiles.support_bytes(supports, infos))
+        write_atomic(self.path / "support.safetensors", formats.support_bytes(supports, infos))
 
     def support(self, which: str = "hybrid") -> "Support":
         """The chosen weights ("hybrid", whatever the score is called), or those of one half of the score."""
         with self._reading("support.safetensors"):
-            return runfiles.parse_support((self.path / "support.safetensors").read_bytes(), which)
+            return formats.parse_support((self.path / "support.safetensors").read_bytes(), which)
 
     def weight_infos(self) -> "tuple[WeightInfo, ...]":
         """The weights that were eligible, in the model's order; no model is made."""
         with self._reading("support.safetensors"):
-            return runfiles.parse_infos((self.path / "support.safetensors").read_bytes())
+            return formats.parse_infos((self.path / "support.safetensors").read_bytes())
 
     def write_summaries(self, summaries: "Mapping[str, Sequence[LayerSummary]]") -> None:
         """Write the scores of each layer, keyed as the supports are."""
-        write_atomic(self.path / "importance.npz", runfiles.summaries_bytes(summaries))
+        write_atomic(self.path / "importance.npz", formats.summaries_bytes(summaries))
 
     def summaries(self, which: str = "hybrid") -> "list[LayerSummary]":
         """The scores of each layer."""
         with self._reading("importance.npz"):
-            return runfiles.parse_summaries((self.path / "importance.npz").read_bytes(), which)
+            return formats.parse_summaries((self.path / "importance.npz").read_bytes(), which)
 
     def write_predictions(self, predictions: "Mapping[str, Predictions]") -> None:
         """Write the test predictions of one or more models over the same cases: ``finetuned probe``."""
-        write_atomic(self.path / "predictions.csv", runfiles.predictions_text(predictions))
+        write_atomic(self.path / "predictions.csv", formats.predictions_text(predictions))
 
     def predictions(self, which: str = "finetuned") -> "Predictions":
         """The test predictions of the fine-tuned model or of the linear probe."""
         with self._reading("predictions.csv"):
-            return runfiles.parse_predictions((self.path / "predictions.csv").read_text(encoding="utf-8"), which)
+            return formats.parse_predictions((self.path / "predictions.csv").read_text(encoding="utf-8"), which)
 
     def write_environment(self) -> None:
         """Write ``environment.json``: the versions of everything that the numbers depend on."""
-        write_atomic(self.path / "environment.json", json.dumps(runfiles.environment(), indent=1) + "\n")
+        write_atomic(self.path / "environment.json", json.dumps(formats.environment(), indent=1) + "\n")
 
     def write_card(self, text: str) -> None:
         """Write ``README.md``, the model card."""

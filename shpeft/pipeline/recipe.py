@@ -15,32 +15,15 @@ from shpeft.datasets import Dataset, load_dataset
 from shpeft.delta import SparseDelta
 from shpeft.deltafile import read_header, save_delta
 from shpeft.evaluation import Predictions, difference, evaluate, predict
-from shpeft.finished import LoadedRun, evaluate_run, load_run, overlap_between, overlap_in
 from shpeft.importance import LayerSummary, Scores, estimate_importance, head_written, summarise
-from shpeft.meter import SCORING_COST, TRAINING_COST, Meter
-from shpeft.modelcard import model_card
-from shpeft.preview import Preview, describe_selection
+from shpeft.pipeline.meter import SCORING_COST, TRAINING_COST, Meter
 from shpeft.probe import Head, fit_head
 from shpeft.progress import Progress, silent
-from shpeft.runfiles import environment, plain
 from shpeft.runs import RunFolder
+from shpeft.runs.card import model_card
+from shpeft.runs.formats import environment, plain
 from shpeft.selection import Support, select
 from shpeft.training import EpochReport, finetune
-
-__all__ = [
-    "Chosen",
-    "LoadedRun",
-    "Prepared",
-    "Preview",
-    "choose",
-    "describe_selection",
-    "evaluate_run",
-    "load_run",
-    "overlap_between",
-    "overlap_in",
-    "prepare",
-    "run",
-]
 
 
 @dataclass(frozen=True)

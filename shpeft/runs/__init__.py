@@ -1,0 +1,23 @@
+"""Runs on disk: one folder a run, every write atomic, and a state that tells how it ended."""
+
+from shpeft.runs.folder import (
+    RunFolder,
+    damaged_runs,
+    find_run,
+    list_runs,
+    new_run,
+    runs_root,
+)
+from shpeft.runs.state import Interrupted, RunState, Status
+
+__all__ = [
+    "Interrupted",
+    "RunFolder",
+    "RunState",
+    "Status",
+    "damaged_runs",
+    "find_run",
+    "list_runs",
+    "new_run",
+    "runs_root",
+]
