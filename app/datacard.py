@@ -64,8 +64,7 @@ def load(source: str, seed: int, val_fraction: float, test_fraction: float, on_u
 
 def _card(data: Dataset) -> None:
     card = data.card
-    pictures.strip(examples(data.train))
-    st.caption("The first training image of each class.")
+    pictures.strip(examples(data.train), "the first training image of class")
     st.dataframe(
         [
             {"": SPLITS[split], **{name: counts.get(name, 0) for name in data.classes}}
@@ -78,12 +77,8 @@ def _card(data: Dataset) -> None:
     if card["unreadable"]:
         with st.expander(f"{len(card['unreadable'])} damaged images are left out"):
             st.dataframe([{"file": file, "reason": reason} for file, reason in card["unreadable"]], hide_index=True)
-    lines = [f"**Split.** {card['split_rule']}"]
-    if card["modality"]:
-        lines.insert(0, f"**Modality.** {card['modality']}")
-    if card["notice"]:
-        lines.append(f"**Notice.** {card['notice']}")
-    st.markdown("  \n".join(lines))
+    about = {"Modality": card["modality"], "Split": card["split_rule"], "Notice": card["notice"]}
+    st.caption("  \n".join(f"**{name}.** {words}" for name, words in about.items() if words))
 
 
 def examples(split: Split) -> dict[str, Any]:

@@ -8,6 +8,7 @@ import shared
 import streamlit as st
 
 from shpeft.backbones import list_backbones, resolve_device
+from shpeft.backbones.loading import local_file
 from shpeft.config import EMBEDDED, RunConfig, SelectionConfig, TrainingConfig
 from shpeft.datasets import Dataset, known_sources
 from shpeft.pipeline import describe_selection
@@ -62,17 +63,29 @@ def settings() -> tuple[RunConfig, str] | None:
         "seed": seed,
         "device": device,
     }
-    data = None
-    with right, shared.boundary():
-        data = datacard.show(RunConfig.parse(raw))
-    with left, shared.boundary():
-        config = RunConfig.parse(raw)
-        _preview(note, config, data)
-        with st.container(horizontal=True, vertical_alignment="bottom"):
-            start = st.button("Start fine-tuning", type="primary", icon=":material/play_arrow:")
-            name = st.text_input("Name of the run (optional)", key="set_name", placeholder="date, dataset and a number")
-        return (config, name.strip()) if start else None
+    with right:
+        data = None
+        with shared.boundary():
+            data = datacard.show(RunConfig.parse(raw))
+        with shared.boundary():
+            config = RunConfig.parse(raw)
+            _preview(note, config, data)
+            return _start(config)
     return None
+
+
+def _start(config: RunConfig) -> tuple[RunConfig, str] | None:
+    """The button, where nothing is missing; the configuration and the run's name once it is pressed."""
+    if not config.dataset.source:
+        return None
+    if not config.backbone.weights:
+        st.info("Give the file of weights on the left.")
+        return None
+    if config.backbone.weights not in ("pretrained", "random"):
+        local_file(Path(config.backbone.weights))
+    name = st.text_input("Name of the run (optional)", key="set_name", placeholder="date, dataset and a number")
+    pressed = st.button("Start fine-tuning", type="primary", icon=":material/play_arrow:", width="stretch")
+    return (config, name.strip()) if pressed else None
 
 
 def _dataset() -> dict[str, Any]:
@@ -103,7 +116,7 @@ def _dataset() -> dict[str, Any]:
 
 
 def _folder() -> dict[str, Any]:
-    source = st.text_input("Folder", key="set_folder", placeholder="/home/me/images", help=FOLDER_HELP)
+    source = st.text_input("Folder", key="set_folder", placeholder="/home/me/images", help=FOLDER_HELP).strip()
     left, middle, right = st.columns(3)
     return {
         "source": source,
@@ -170,10 +183,8 @@ def _weights() -> str:
         "`.safetensors` file with timm's names. *Random* is for trying things out only: it has learned nothing.",
     )
     if choice == FILE:
-        path = st.text_input("File of weights", key="set_file", placeholder="/home/me/weights.safetensors")
-        if path and not Path(path).expanduser().is_file():
-            st.error("There is no such file on this computer. Give the path of a `.safetensors` file.")
-        return path or "file"
+        path = st.text_input("File of weights", key="set_file", placeholder="/home/me/weights.safetensors").strip()
+        return path and str(Path(path).expanduser())
     return {PRETRAINED: "pretrained", RANDOM: "random"}[choice]
 
 
@@ -288,6 +299,7 @@ def _advanced_training() -> dict[str, Any]:
             1e-7,
             10.0,
             default.lr,
+            1e-4,
             format="%g",
             key="set_lr",
             help=fields["lr"].description,
@@ -297,6 +309,7 @@ def _advanced_training() -> dict[str, Any]:
             1e-7,
             10.0,
             default.head_lr,
+            1e-4,
             format="%g",
             key="set_head_lr",
             help=fields["head_lr"].description,
@@ -307,6 +320,7 @@ def _advanced_training() -> dict[str, Any]:
             0.0,
             10.0,
             default.weight_decay,
+            1e-4,
             format="%g",
             key="set_decay",
             help=fields["weight_decay"].description,

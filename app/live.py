@@ -42,11 +42,11 @@ MORE = {
 }
 
 
-def show(name: str, links: Sequence[str]) -> None:
-    """A run at whatever stage it is; ``links`` are the pages to go on to."""
+def show(name: str, links: Sequence[str], new: bool = False) -> None:
+    """A run at whatever stage it is; ``links`` are the pages to go on to, ``new`` offers another run."""
     snapshot = shared.jobs().snapshot(name)
     run = find_run(name)
-    heading(run, snapshot.status)
+    heading(run, snapshot.status, new)
     if snapshot.status in ("queued", "running"):
         _follow(name)
     elif snapshot.status == "finished":
@@ -58,11 +58,16 @@ def show(name: str, links: Sequence[str]) -> None:
         _stopped(snapshot)
 
 
-def heading(run: RunFolder, status: str) -> None:
-    """The run's name with its state, and what it was asked."""
+def heading(run: RunFolder, status: str, new: bool) -> None:
+    """The run's name with its state, and what it was asked; with ``new`` the way to another run."""
     with st.container(horizontal=True, vertical_alignment="center"):
         st.subheader(run.name, anchor=False, width="content")
         st.badge(ENDED[status][0], color=ENDED[status][1])
+        if new:
+            st.space("stretch")
+            if st.button("New run", icon=":material/add:"):
+                shared.look_at(None)
+                st.rerun()
     wanted = run.config
     st.caption(
         f"{shared.source_name(wanted.dataset.source)} · {wanted.backbone.name} · "

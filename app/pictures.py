@@ -42,11 +42,11 @@ def scan(image: Image.Image, words: str, actual_size: bool = False) -> None:
     st.html(f'<div style="overflow:auto;max-height:62vh">{tag(image, words, style)}</div>')
 
 
-def strip(images: dict[str, Image.Image]) -> None:
-    """Small images side by side, each with its name below."""
+def strip(images: dict[str, Image.Image], what: str) -> None:
+    """Small images side by side, each with its name below; ``what`` they are, for those who do not see them."""
     style = "width:112px;height:112px;object-fit:contain;border-radius:4px;display:block"
     cells = [
-        f'<figure style="margin:0">{tag(image, words, style)}'
+        f'<figure style="margin:0">{tag(image, f"{what} {words}", style)}'
         f'<figcaption style="font-size:.85rem;max-width:112px;overflow-wrap:anywhere">{html.escape(words)}</figcaption>'
         "</figure>"
         for words, image in images.items()

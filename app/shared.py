@@ -49,7 +49,7 @@ def keep_settings() -> None:
 
 def banner() -> None:
     """The notice that stands on every page."""
-    st.caption(f":material/info: **{NOTICE}** Nothing leaves this computer.")
+    st.caption(f":material/info: **{NOTICE}** Your images stay on this computer.")
 
 
 def complain(error: ShpeftError) -> None:

@@ -95,7 +95,7 @@ st.dataframe(
             "matrix": layer.matrix,
             "weights": layer.numel,
             "chosen": layer.selected,
-            "chosen share": layer.density,
+            "chosen share": 100 * layer.density,
             "mean score": layer.mean,
             "median score": layer.quantiles[2],
             "highest score": layer.maximum,
@@ -105,7 +105,7 @@ st.dataframe(
     hide_index=True,
     column_config={
         "weights": st.column_config.NumberColumn(format="localized"),
-        "chosen share": st.column_config.NumberColumn(format="percent"),
+        "chosen share": st.column_config.NumberColumn(format="%.4f %%"),
         "mean score": st.column_config.NumberColumn(format="scientific"),
         "median score": st.column_config.NumberColumn(format="scientific"),
         "highest score": st.column_config.NumberColumn(format="scientific"),

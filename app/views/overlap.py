@@ -5,7 +5,20 @@ import streamlit as st
 import tables
 
 from shpeft import figures
+from shpeft.figures.theme import number
 from shpeft.pipeline import overlap_in
+from shpeft.selection import Overlap
+
+
+def judged(found: Overlap) -> str:
+    """What the overlap means, in words."""
+    if found.intersection > found.chance_high:
+        return "That is more than chance gives: the two scores agree in part."
+    rare = found.p_value > 0.975 if found.intersection else found.chance > 4
+    if rare and found.intersection < found.chance:
+        return "That is less than chance gives: what one score chooses, the other avoids."
+    return "That is what chance gives: the two scores look for different things."
+
 
 st.title("Overlap", anchor=False)
 st.write(
@@ -20,23 +33,17 @@ run = shared.pick_run(
 )
 found = overlap_in(run)
 
-if found.intersection > found.chance_high:
-    judged = "That is more than chance gives: the two scores agree in part."
-elif found.intersection:
-    judged = "That is what chance gives: the two scores look for different things."
-else:
-    judged = "The two scores look for different things."
 st.markdown(
     f"Of the **{found.a:,}** weights that each score would choose, **{found.intersection:,}** are the same "
-    f"({found.containment:.2%}). Random choices would share {found.chance:.2g} on average and, in 97.5 % of draws, "
-    f"no more than {found.chance_high:,}. {judged}"
+    f"({found.containment:.2%}). Random choices would share {number(found.chance)} on average and, in 97.5 % of draws, "
+    f"no more than {found.chance_high:,}. {judged(found)}"
 )
 
 columns = st.columns(4)
 columns[0].metric("Shared weights", f"{found.intersection:,}", border=True)
 columns[1].metric(
     "By chance",
-    f"{found.chance:.2g}",
+    f"{number(found.chance)}",
     border=True,
     help=f"The average for random choices of the same size among the {found.eligible:,} weights that may be chosen.",
 )
@@ -48,7 +55,7 @@ columns[2].metric(
 )
 columns[3].metric(
     "Probability by chance",
-    f"{found.p_value:.2g}",
+    "below 0.001" if found.p_value < 0.001 else f"{found.p_value:.3f}",
     border=True,
     help="How probable it is that random choices share at least this many weights (hypergeometric).",
 )

@@ -10,28 +10,26 @@ from shpeft.errors import RunError
 run = shared.current_run()
 if run:
     try:
-        live.show(run, list(shared.LINKS))
+        live.show(run, list(shared.LINKS), new=True)
         shared.look_at(run)
     except RunError as error:
-        st.warning(str(error), icon=":material/warning:")
         shared.look_at(None)
+        st.warning(str(error), icon=":material/warning:")
         run = None
 
-if run:
-    st.space("small")
-    place = st.expander("Another run")
-else:
+if not run:
     st.title("Train", anchor=False)
     st.write(
         "Adapt a pretrained vision model to a diagnosis task by training very few of its weights. "
-        "The settings below work as they are, for a first run of about a minute."
+        "The settings below work as they are, for a first run of a minute or two."
     )
-    place = st.container()
-
-with place:
+    active = shared.jobs().active()
+    if active:
+        st.info(f"The run {active} is under way. A new one waits until it has ended.")
+        st.page_link(
+            "views/train.py", label="Look at it", icon=":material/arrow_forward:", query_params={"run": active}
+        )
     wanted = form.settings()
-if wanted:
-    with shared.boundary():
-        config, name = wanted
-        shared.look_at(shared.jobs().submit(config, name))
+    if wanted:
+        shared.look_at(shared.jobs().submit(*wanted))
         st.rerun()
