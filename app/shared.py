@@ -48,7 +48,8 @@ def keep_settings() -> None:
 
 
 def banner() -> None:
-    """The notice that stands on every page."""
+    """The notice that stands on every page, near its top."""
+    st.html("<style>.stMainBlockContainer{padding-top:4.5rem}</style>")
     st.caption(f":material/info: **{NOTICE}** Your images stay on this computer.")
 
 

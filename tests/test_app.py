@@ -44,6 +44,7 @@ def _own_settings():
 def runs(tmp_path, monkeypatch) -> Path:
     """A place for runs that is empty."""
     monkeypatch.setenv("SHPEFT_RUNS", str(tmp_path / "runs"))
+    monkeypatch.syspath_prepend(str(MAIN.parent))
     return tmp_path / "runs"
 
 
@@ -251,8 +252,7 @@ def _with_errors(kind: str) -> None:
 
 
 @pytest.mark.parametrize("kind", ["expected", "bug"])
-def test_an_expected_error_is_a_sentence_and_anything_else_is_a_bug(kind, monkeypatch):
-    monkeypatch.syspath_prepend(str(MAIN.parent))
+def test_an_expected_error_is_a_sentence_and_anything_else_is_a_bug(kind):
     app = AppTest.from_function(_with_errors, args=(kind,), default_timeout=60).run()
     assert not app.exception
     if kind == "expected":

@@ -1,6 +1,6 @@
 """Make the README's screenshots: drive the app through its default run and look at every page.
 
-python tools/screenshots.py [--out assets] [--dark]
+python tools/screenshots.py [--out assets] [--dark] [--all]
 """
 
 import argparse
@@ -17,6 +17,9 @@ sys.path.insert(0, str(ROOT))
 from tests.browser.driver import QUIET, executable, serving  # noqa: E402
 
 RUN = "fundus"
+KEPT = ("train", "importance", "overlap", "diagnose")
+"""What the documentation shows; the others are for looking at."""
+
 MINUTES = 10
 """How long the default run may take."""
 
@@ -60,8 +63,9 @@ def look(page: Page, address: str, shot) -> None:
     page.goto(f"{address}/diagnose?run={RUN}")
     settled(page)
     page.get_by_text("A test image of this run").click()
-    page.get_by_label(re.compile("Which of the")).fill("2")
-    page.get_by_label(re.compile("Which of the")).press("Enter")
+    number = page.get_by_role("spinbutton", name=re.compile("Which of the"))
+    number.fill("2")
+    number.press("Enter")
     settled(page)
     page.get_by_text("Show where the score is sensitive").click()
     page.get_by_text("not where disease is").wait_for()
@@ -77,6 +81,7 @@ def main() -> None:
     options = argparse.ArgumentParser(description=__doc__)
     options.add_argument("--out", type=Path, default=ROOT / "assets")
     options.add_argument("--dark", action="store_true")
+    options.add_argument("--all", action="store_true", help="every state of every page")
     chosen = options.parse_args()
     chosen.out.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory() as runs, serving(Path(runs)) as address, sync_playwright() as driver:
@@ -87,6 +92,8 @@ def main() -> None:
         page = context.new_page()
 
         def shot(name: str) -> None:
+            if name not in KEPT and not chosen.all:
+                return
             path = chosen.out / f"screenshot_{name}{'_dark' if chosen.dark else ''}.png"
             page.screenshot(path=path)
             print(path)

@@ -56,6 +56,8 @@ event = st.plotly_chart(
 clicked = [point["customdata"][0] for point in event.selection.points if point.get("customdata")]
 if clicked and clicked[0] != st.session_state.get("clicked"):
     st.session_state["clicked"] = st.session_state["layer"] = clicked[0]
+if st.session_state.get("layer") not in by_name:  # chosen in a run of another backbone
+    st.session_state["layer"] = None
 
 st.subheader("One matrix", anchor=False)
 name = st.selectbox(
