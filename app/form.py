@@ -6,10 +6,11 @@ from typing import Any
 import datacard
 import shared
 import streamlit as st
+from advanced import advanced
 
 from shpeft.backbones import list_backbones, resolve_device
 from shpeft.backbones.loading import local_file
-from shpeft.config import EMBEDDED, RunConfig, SelectionConfig, TrainingConfig
+from shpeft.config import EMBEDDED, RunConfig
 from shpeft.datasets import Dataset, known_sources
 from shpeft.pipeline import describe_selection
 
@@ -21,24 +22,6 @@ FOLDER_HELP = (
     "The path of a folder on this computer with one folder of images for each class, or with `train` and `test` "
     "folders that hold those. A `manifest.csv` with the columns `file` and `group` keeps a patient's images together."
 )
-SCORES = {
-    "hybrid": "Hybrid: task-specific and task-agnostic together",
-    "gradient": "Gradient: task-specific, absolute",
-    "fisher": "Fisher: task-specific, squared",
-    "magnitude": "Magnitude: task-agnostic, needs no images",
-    "wanda": "Wanda: magnitude times how strongly the input speaks",
-    "random": "Random: a control",
-}
-FORMULAS = {
-    "product": "Product of both for every weight",
-    "sum": "Weighted sum of both",
-    "quota": "A quota for each",
-}
-SCOPES = {
-    "matrices": "Matrices inside the blocks",
-    "last:3": "Matrices of the last 3 blocks",
-    "all": "All weights of the backbone",
-}
 
 
 def settings() -> tuple[RunConfig, str] | None:
@@ -54,7 +37,7 @@ def settings() -> tuple[RunConfig, str] | None:
         st.subheader("Training", anchor=False)
         training, seed, device = _training()
         with st.expander("Advanced"):
-            selection, more = _advanced()
+            selection, more = advanced()
     raw = {
         "backbone": backbone,
         "dataset": dataset,
@@ -242,97 +225,6 @@ def _training() -> tuple[dict[str, Any], int, str]:
         help="Where the work is done: a graphics card where there is one, else the processor.",
     )
     return chosen, seed, device
-
-
-def _advanced() -> tuple[dict[str, Any], dict[str, Any]]:
-    """The rest of the selection, and of the training."""
-    default, fields = DEFAULT.selection, SelectionConfig.model_fields
-    left, right = st.columns(2)
-    with left:
-        score = st.selectbox(
-            "Score",
-            list(SCORES),
-            key="set_score",
-            format_func=SCORES.get,
-            help="How a weight's importance is measured: what decides which ones are trained.",
-        )
-        selection: dict[str, Any] = {"score": score}
-        if score == "hybrid":
-            selection["formula"] = st.selectbox(
-                "Formula",
-                list(FORMULAS),
-                key="set_formula",
-                format_func=FORMULAS.get,
-                help=fields["formula"].description,
-            )
-        if score == "hybrid" and selection["formula"] != "product":
-            selection["lam"] = st.slider("Weight of the task-agnostic half", 0.0, 1.0, default.lam, key="set_lam")
-        if score == "hybrid" and selection["formula"] == "sum":
-            selection["normaliser"] = st.selectbox(
-                "Each half is divided by its", ["mean", "max", "rank"], key="set_norm"
-            )
-    with right:
-        selection["scope"] = st.selectbox(
-            "Which weights may be chosen", list(SCOPES), key="set_scope", format_func=SCOPES.get
-        )
-        if score in ("hybrid", "magnitude"):
-            selection["norm"] = st.selectbox(
-                "Norm",
-                ["l1", "l2"],
-                key="set_l",
-                help=fields["norm"].description,
-                format_func={"l1": "L1: absolute values", "l2": "L2: squares"}.get,
-            )
-        selection["images"] = st.number_input(
-            "Images for scoring", 1, None, default.images, key="set_images", help=fields["images"].description
-        )
-    st.divider()
-    return selection, _advanced_training()
-
-
-def _advanced_training() -> dict[str, Any]:
-    default, fields = DEFAULT.training, TrainingConfig.model_fields
-    left, right = st.columns(2)
-    return {
-        "lr": left.number_input(
-            "Learning rate of the weights",
-            1e-7,
-            10.0,
-            default.lr,
-            1e-4,
-            format="%g",
-            key="set_lr",
-            help=fields["lr"].description,
-        ),
-        "head_lr": right.number_input(
-            "Learning rate of the classifier",
-            1e-7,
-            10.0,
-            default.head_lr,
-            1e-4,
-            format="%g",
-            key="set_head_lr",
-            help=fields["head_lr"].description,
-        ),
-        "batch_size": left.number_input("Batch size", 1, 4096, default.batch_size, key="set_batch"),
-        "weight_decay": right.number_input(
-            "Weight decay",
-            0.0,
-            10.0,
-            default.weight_decay,
-            1e-4,
-            format="%g",
-            key="set_decay",
-            help=fields["weight_decay"].description,
-        ),
-        "augment": left.selectbox(
-            "Augmentation",
-            ["none", "flip"],
-            key="set_augment",
-            format_func={"none": "None", "flip": "Random left-right flips"}.get,
-            help="Flips double the variety, but hide which side a finding is on.",
-        ),
-    }
 
 
 def _preview(note: Any, config: RunConfig, data: Dataset | None) -> None:

@@ -162,6 +162,13 @@ def test_the_form_leads_to_the_configuration_that_is_carried_out(runs):
     manager(runs).shutdown()
 
 
+def test_a_form_that_is_left_alone_gives_the_default_run():
+    app = opened()
+    next(button for button in app.button if button.label == "Start fine-tuning").click().run()
+    assert find_run(looked_at(app)).config == RunConfig()
+    manager().shutdown()
+
+
 def test_what_was_chosen_is_still_chosen_after_a_look_at_another_page():
     app = opened()
     app.number_input(key="set_epochs").set_value(3).run()

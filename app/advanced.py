@@ -1,0 +1,128 @@
+"""The settings that a first run does not need: how weights are scored, and the rates of training."""
+
+from typing import Any
+
+import streamlit as st
+
+from shpeft.config import RunConfig, SelectionConfig, TrainingConfig
+
+SCORES = {
+    "hybrid": "Hybrid: task-specific and task-agnostic together",
+    "gradient": "Gradient: task-specific, absolute",
+    "fisher": "Fisher: task-specific, squared",
+    "magnitude": "Magnitude: task-agnostic, needs no images",
+    "wanda": "Wanda: magnitude times how strongly the input speaks",
+    "random": "Random: a control",
+}
+FORMULAS = {
+    "product": "Product of both for every weight",
+    "sum": "Weighted sum of both",
+    "quota": "A quota for each",
+}
+SCOPES = {
+    "matrices": "Matrices inside the blocks",
+    "last:3": "Matrices of the last 3 blocks",
+    "all": "All weights of the backbone",
+}
+NORMS = {"l1": "L1: absolute values", "l2": "L2: squares"}
+NORMALISERS = ["mean", "max", "rank"]
+AUGMENTS = {"none": "None", "flip": "Random left-right flips"}
+
+
+def advanced() -> tuple[dict[str, Any], dict[str, Any]]:
+    """The rest of the selection, and of the training."""
+    default, fields = RunConfig().selection, SelectionConfig.model_fields
+    left, right = st.columns(2)
+    with left:
+        score = st.selectbox(
+            "Score",
+            list(SCORES),
+            list(SCORES).index(default.score),
+            key="set_score",
+            format_func=SCORES.get,
+            help="How a weight's importance is measured: what decides which ones are trained.",
+        )
+        selection: dict[str, Any] = {"score": score}
+        if score == "hybrid":
+            selection["formula"] = st.selectbox(
+                "Formula",
+                list(FORMULAS),
+                list(FORMULAS).index(default.formula),
+                key="set_formula",
+                format_func=FORMULAS.get,
+                help=fields["formula"].description,
+            )
+        if score == "hybrid" and selection["formula"] != "product":
+            selection["lam"] = st.slider("Weight of the task-agnostic half", 0.0, 1.0, default.lam, key="set_lam")
+        if score == "hybrid" and selection["formula"] == "sum":
+            selection["normaliser"] = st.selectbox(
+                "Each half is divided by its", NORMALISERS, NORMALISERS.index(default.normaliser), key="set_norm"
+            )
+    with right:
+        selection["scope"] = st.selectbox(
+            "Which weights may be chosen",
+            list(SCOPES),
+            list(SCOPES).index(default.scope),
+            key="set_scope",
+            format_func=SCOPES.get,
+        )
+        if score in ("hybrid", "magnitude"):
+            selection["norm"] = st.selectbox(
+                "Norm",
+                list(NORMS),
+                list(NORMS).index(default.norm),
+                key="set_l",
+                help=fields["norm"].description,
+                format_func=NORMS.get,
+            )
+        selection["images"] = st.number_input(
+            "Images for scoring", 1, None, default.images, key="set_images", help=fields["images"].description
+        )
+    st.divider()
+    return selection, _training()
+
+
+def _training() -> dict[str, Any]:
+    default, fields = RunConfig().training, TrainingConfig.model_fields
+    left, right = st.columns(2)
+    return {
+        "lr": left.number_input(
+            "Learning rate of the weights",
+            1e-7,
+            10.0,
+            default.lr,
+            1e-4,
+            format="%g",
+            key="set_lr",
+            help=fields["lr"].description,
+        ),
+        "head_lr": right.number_input(
+            "Learning rate of the classifier",
+            1e-7,
+            10.0,
+            default.head_lr,
+            1e-4,
+            format="%g",
+            key="set_head_lr",
+            help=fields["head_lr"].description,
+        ),
+        "batch_size": left.number_input("Batch size", 1, 4096, default.batch_size, key="set_batch"),
+        "weight_decay": right.number_input(
+            "Weight decay",
+            0.0,
+            10.0,
+            default.weight_decay,
+            1e-4,
+            format="%g",
+            key="set_decay",
+            help=fields["weight_decay"].description,
+        ),
+        "augment": left.selectbox(
+            "Augmentation",
+            list(AUGMENTS),
+            list(AUGMENTS).index(default.augment),
+            key="set_augment",
+            format_func=AUGMENTS.get,
+            help="Flips double the variety, but hide which side a finding is on.",
+        ),
+    }
