@@ -117,7 +117,7 @@ def curves(snapshot: Snapshot) -> None:
     st.plotly_chart(figures.training_curves(snapshot.history), key="curves", config={"displayModeBar": False})
     st.caption(
         f"Epoch {last.epoch} of {last.epochs}: training loss {last.loss:.3f}, validation loss {last.val_loss:.3f}, "
-        f"validation AUROC {last.val_auroc:.3f}. The best epoch on the validation images is kept."
+        f"validation AUROC {last.val_auroc:.3f}. The epoch with the lowest validation loss is kept."
     )
 
 

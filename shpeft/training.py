@@ -64,8 +64,9 @@ def finetune(
     """Train the delta's values and head with AdamW; yields a report after each epoch.
 
     The learning rates rise linearly over the first tenth of the steps and fall to zero on a cosine. After each epoch
-    that is the best on the validation images (highest macro AUROC, then lowest loss) the delta takes its values. When
-    the generator ends or is closed the backbone is as before, bit for bit; the delta keeps the best epoch's values.
+    with the lowest loss on the validation images so far, the delta takes its values. (AUROC would also rank epochs, but
+    is blind to a collapse onto one class.) When the generator ends or is closed the backbone is as before, bit for bit,
+    and the delta keeps the best epoch's values.
 
     Args:
         lr: peak learning rate of the selected weights.
@@ -79,7 +80,7 @@ def finetune(
     """
     generator = torch.Generator().manual_seed(seed)
     steps = epochs * math.ceil(len(data.train) / batch_size)
-    start, done, best = time.monotonic(), 0, (-math.inf, -math.inf)
+    start, done, best = time.monotonic(), 0, math.inf
     with delta.training(backbone) as trainable:
         optimizer = torch.optim.AdamW(
             [
@@ -110,7 +111,7 @@ def finetune(
                 trainable.write()
                 losses.append(loss.item() * len(target))
                 done += 1
-            report, rank = _validate(
+            report = _validate(
                 backbone,
                 data,
                 epoch,
@@ -121,7 +122,7 @@ def finetune(
                 progress=lambda *_, at=done: progress("validation", at, steps),
             )
             if report.best:
-                best = rank
+                best = report.val_loss
                 delta.values, delta.head = trainable.snapshot()
             yield report
         progress("training", steps, steps)
@@ -148,16 +149,15 @@ def _validate(
     epochs: int,
     loss: float,
     start: float,
-    best: tuple[float, float],
+    best: float,
     progress: Progress,
-) -> tuple[EpochReport, tuple[float, float]]:
-    """The epoch's report, and what epochs are ranked by."""
+) -> EpochReport:
+    """The epoch's report; ``best`` is the lowest validation loss before it."""
     predictions = predict(backbone, data.val, progress=progress)
     metrics = evaluate(predictions, resamples=0)
     chosen = torch.from_numpy(predictions.probabilities)[range(len(predictions.labels)), list(predictions.labels)]
     val_loss = float(-chosen.clamp_min(1e-12).log().mean())
-    rank = (metrics.macro_auroc.value, -val_loss)
-    report = EpochReport(
+    return EpochReport(
         epoch=epoch,
         epochs=epochs,
         loss=loss,
@@ -165,6 +165,5 @@ def _validate(
         val_auroc=metrics.macro_auroc.value,
         val_balanced_accuracy=metrics.balanced_accuracy.value,
         seconds=time.monotonic() - start,
-        best=rank > best,
+        best=val_loss < best,
     )
-    return report, rank

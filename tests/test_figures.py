@@ -10,7 +10,7 @@ from plotly.colors import hex_to_rgb
 from shpeft import figures
 from shpeft.diagnosis import Diagnosis
 from shpeft.errors import ConfigError
-from shpeft.figures.theme import BLUE, GREY, ORANGE, number, percent
+from shpeft.figures.theme import BLUE, GREEN, GREY, ORANGE, number, percent
 from shpeft.importance import LayerSummary
 from shpeft.selection import LayerOverlap, Overlap
 from shpeft.training import EpochReport
@@ -105,7 +105,7 @@ def luminance(colour: str) -> float:
     return 0.2126 * linear[0] + 0.7152 * linear[1] + 0.0722 * linear[2]
 
 
-@pytest.mark.parametrize("colour", [BLUE, ORANGE, GREY])
+@pytest.mark.parametrize("colour", [BLUE, ORANGE, GREEN, GREY])
 @pytest.mark.parametrize("background", ["#ffffff", "#0e1117"])
 def test_colours_stand_out_on_light_and_dark(colour, background):
     high, low = sorted((luminance(colour), luminance(background)), reverse=True)
@@ -201,6 +201,7 @@ def test_curves_span_the_whole_run_and_mark_the_kept_epoch(history, drawn):
     assert list(lines["training loss"].y) == [report.loss for report in history]
     assert list(lines["validation AUROC"].y) == [report.val_auroc for report in history]
     assert list(lines["kept epoch"].x) == [2]
+    assert list(lines["kept epoch"].y) == [history[1].val_loss]
     assert all(axis.range == (0.5, 8.5) for axis in figure.select_xaxes())
     assert "No epoch" in figures.training_curves([]).layout.annotations[0].text
     assert len(figures.training_curves(history[:1]).data) == len(figure.data)

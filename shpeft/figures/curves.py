@@ -7,7 +7,7 @@ from typing import Protocol
 import plotly.graph_objects as go
 from plotly.subplots import make_subplots
 
-from shpeft.figures.theme import BLUE, GREY, ORANGE, TEMPLATE, empty, figure
+from shpeft.figures.theme import BLUE, GREEN, GREY, ORANGE, TEMPLATE, empty, figure
 from shpeft.training import EpochReport
 
 
@@ -34,18 +34,18 @@ def training_curves(history: Sequence[EpochReport]) -> go.Figure:
 
     line("training loss", [report.loss for report in history], 1, BLUE)
     line("validation loss", [report.val_loss for report in history], 1, ORANGE)
-    line("validation AUROC", [report.val_auroc for report in history], 2, ORANGE)
+    line("validation AUROC", [report.val_auroc for report in history], 2, GREEN)
     line("balanced accuracy", [report.val_balanced_accuracy for report in history], 2, GREY, "dot")
     kept = [report for report in history if report.best][-1:]
     drawn.add_scatter(
         x=[report.epoch for report in kept],
-        y=[report.val_auroc for report in kept],
+        y=[report.val_loss for report in kept],
         name="kept epoch",
         mode="markers",
         marker={"symbol": "star", "size": 14, "color": ORANGE},
         hoverinfo="skip",
         row=1,
-        col=2,
+        col=1,
     )
     last = history[-1].epochs
     drawn.update_xaxes(title_text="epoch", range=[0.5, last + 0.5], dtick=max(1, round(last / 10)), tick0=1)

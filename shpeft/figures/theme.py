@@ -2,7 +2,7 @@
 
 import plotly.graph_objects as go
 
-BLUE, ORANGE, GREY = "#0a84d6", "#d55e00", "#767f8c"
+BLUE, ORANGE, GREEN, GREY = "#0a84d6", "#d55e00", "#009e73", "#767f8c"
 SCALE = "Cividis"
 FONT = "system-ui, sans-serif"
 
@@ -21,7 +21,7 @@ TEMPLATE = go.layout.Template(
         "font": {"family": FONT, "size": 13, "color": GREY},
         "paper_bgcolor": "rgba(0, 0, 0, 0)",
         "plot_bgcolor": "rgba(0, 0, 0, 0)",
-        "colorway": [BLUE, ORANGE, GREY],
+        "colorway": [BLUE, ORANGE, GREEN, GREY],
         "margin": {"l": 8, "r": 8, "t": 32, "b": 8},
         "xaxis": _AXIS,
         "yaxis": _AXIS,
