@@ -1,5 +1,6 @@
 """What a dataset holds, before anything is trained on it."""
 
+import json
 from typing import Any
 
 import pictures
@@ -36,28 +37,21 @@ def load_of(config: RunConfig) -> Dataset:
     return load(*_key(config))
 
 
-def _key(config: RunConfig) -> tuple[Any, ...]:
-    wanted = config.dataset
-    return wanted.source, config.seed, wanted.val_fraction, wanted.test_fraction, wanted.on_unreadable
+def _key(config: RunConfig) -> tuple[str, int]:
+    """What decides which images there are and how they are split, as a cache can compare it."""
+    return config.dataset.model_dump_json(), config.seed
 
 
 @st.cache_resource(show_spinner=False, max_entries=4)
-def load(source: str, seed: int, val_fraction: float, test_fraction: float, on_unreadable: Any) -> Dataset:
-    """Read a dataset, with a bar."""
+def load(dataset: str, seed: int) -> Dataset:
+    """Read the dataset of this configuration (JSON), with a bar."""
     bar = st.progress(0.0, "Reading the images")
 
     def progress(stage: str, done: int, total: int) -> None:
         bar.progress(min(1.0, done / max(1, total)), f"{stage}: {done:,} of {total:,}")
 
     try:
-        return load_dataset(
-            source,
-            seed=seed,
-            val_fraction=val_fraction,
-            test_fraction=test_fraction,
-            on_unreadable=on_unreadable,
-            progress=progress,
-        )
+        return load_dataset(**json.loads(dataset), seed=seed, progress=progress)
     finally:
         bar.empty()
 

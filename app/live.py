@@ -11,7 +11,7 @@ from shpeft import figures
 from shpeft.errors import RunError
 from shpeft.jobs import Snapshot
 from shpeft.runs import RunFolder, find_run
-from shpeft.runs.card import interval
+from shpeft.runs.card import METRICS, interval
 
 ENDED = {
     "finished": ("Finished", "green"),
@@ -32,13 +32,6 @@ HEADLINE = {
         "How often an image of a class gets a higher score for it than an image of another class, averaged over the "
         "classes. 0.5 is guessing, 1 is perfect.",
     ),
-}
-MORE = {
-    "accuracy": "Accuracy",
-    "macro_f1": "Macro F1",
-    "mcc": "Matthews correlation",
-    "ece": "Calibration error (lower is better)",
-    "brier": "Brier score (lower is better)",
 }
 
 
@@ -188,7 +181,6 @@ def verdict(metrics: dict[str, Any]) -> str:
 
 
 def _rows(metrics: dict[str, Any]) -> list[dict[str, str]]:
-    titles = {key: title for key, (title, _) in HEADLINE.items()} | MORE
     return [
         {
             "measure": title,
@@ -196,5 +188,5 @@ def _rows(metrics: dict[str, Any]) -> list[dict[str, str]]:
             "linear probe": interval(metrics["probe"][key]),
             "difference": interval(metrics["difference"][key], sign=True),
         }
-        for key, title in titles.items()
+        for key, title in METRICS.items()
     ]

@@ -119,7 +119,7 @@ class SparseDelta:
         Nothing is written back to this delta: take what is worth keeping with ``Trainable.snapshot``. Normalisation
         statistics stay frozen (evaluation mode). Afterwards every bit of the backbone is as before.
         """
-        with _Placement(backbone, self) as placement, _frozen(backbone.module):
+        with _Placement(backbone, self) as placement, backbone.frozen():
             trainable = Trainable(backbone, self, placement)
             try:
                 yield trainable
@@ -168,27 +168,6 @@ class _Placement:
         if self.saved_head is not None:
             self.saved_head.write(self.backbone)
         self.backbone.occupied = False
-
-
-@contextmanager
-def _frozen(module: nn.Module) -> Iterator[None]:
-    """Evaluation mode and no gradients; flags, modes and gradients as before afterwards."""
-    modes = {child: child.training for child in module.modules()}
-    flags = {p: p.requires_grad for p in module.parameters()}
-    grads = {p: p.grad for p in module.parameters()}
-    module.eval()
-    for p in flags:
-        p.requires_grad_(False)
-        p.grad = None
-    try:
-        yield
-    finally:
-        for child, mode in modes.items():
-            child.training = mode
-        for p, flag in flags.items():
-            p.grad = None
-            p.requires_grad_(flag)
-            p.grad = grads[p]
 
 
 class Trainable:

@@ -4,7 +4,6 @@ from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 
-import numpy as np
 import torch
 from torch import Tensor, nn
 from torch.nn.functional import cross_entropy
@@ -163,28 +162,23 @@ def _mean_gradient(
     """Ē task_specific(g), accumulated as each gradient is made: only one dense gradient is alive at a time."""
     parameters = backbone.parameters
     sums = {name: torch.zeros_like(parameters[name], dtype=torch.float32) for name in (info.name for info in infos)}
-    flags = {name: p.requires_grad for name, p in parameters.items()}
     handles = []
     try:
-        for name, p in parameters.items():
-            p.requires_grad_(name in sums)
-            if name in sums:
-                handles.append(p.register_post_accumulate_grad_hook(_accumulate(sums[name], norm)))
-        done = count = 0
-        for pixels, target in batches(split, backbone.transform, batch_size, order=order):
+        with backbone.frozen():
+            for name, total in sums.items():
+                p = parameters[name].requires_grad_(True)
+                handles.append(p.register_post_accumulate_grad_hook(_accumulate(total, norm)))
+            done = count = 0
+            for pixels, target in batches(split, backbone.transform, batch_size, order=order):
+                progress("importance of the weights", done, len(order))
+                images = backbone.transform.normalise(pixels.to(backbone.device))
+                with torch.enable_grad():
+                    cross_entropy(backbone(images), target.to(backbone.device)).backward()
+                done, count = done + len(target), count + 1
             progress("importance of the weights", done, len(order))
-            images = backbone.transform.normalise(pixels.to(backbone.device))
-            with torch.enable_grad():
-                cross_entropy(backbone(images), target.to(backbone.device)).backward()
-            done, count = done + len(target), count + 1
-        progress("importance of the weights", done, len(order))
     finally:
         for handle in handles:
             handle.remove()
-        for name, p in parameters.items():
-            p.requires_grad_(flags[name])
-            if name in sums:
-                p.grad = None
     return {name: (total / count).cpu().contiguous() for name, total in sums.items()}
 
 
@@ -248,71 +242,3 @@ def _wanda(
 def _per_column(x_norm: Tensor, info: WeightInfo) -> Tensor:
     """A grouped convolution sees ``in / groups`` features per weight column: the mean norm over its groups."""
     return x_norm.reshape(-1, info.shape[1]).mean(0)
-
-
-QUANTILES = (0.01, 0.25, 0.5, 0.75, 0.99)
-DECADES = 8
-"""How many powers of ten below the largest score a summary's histogram reaches."""
-
-
-@dataclass(frozen=True)
-class LayerSummary:
-    """The scores of one parameter in a few numbers, enough for the heatmap and its details.
-
-    Attributes:
-        selected: how many of its weights the support holds.
-        quantiles: at 1, 25, 50, 75 and 99 %.
-        counts: weights in each bin of log10(score); scores below the lowest edge are counted in the first bin.
-        edges: the bins' edges, log10, one more than counts; the same for all layers of one score.
-    """
-
-    name: str
-    block: str
-    matrix: str
-    depth: int
-    numel: int
-    selected: int
-    mean: float
-    maximum: float
-    quantiles: tuple[float, ...]
-    counts: tuple[int, ...]
-    edges: tuple[float, ...]
-
-    @property
-    def density(self) -> float:
-        """The selected fraction of its weights."""
-        return self.selected / self.numel
-
-
-def summarise(scores: Scores, selected: dict[str, int] | None = None) -> list[LayerSummary]:
-    """Summaries of each parameter's scores, in the model's order.
-
-    Args:
-        scores: any scores; of the quota hybrid, which has no numbers, its task-specific half is summarised.
-        selected: how many weights of each parameter the support holds.
-    """
-    values = scores.values or (scores.halves[0].values if scores.halves else {})
-    top = max((float(v.max()) for v in values.values()), default=0.0)
-    high = float(np.log10(top)) if top > 0 else 0.0
-    edges = np.linspace(high - DECADES, high, 5 * DECADES + 1)
-    summaries = []
-    for info in scores.infos:
-        v = values[info.name].reshape(-1).numpy()
-        with np.errstate(divide="ignore"):
-            logs = np.clip(np.log10(v), edges[0], edges[-1])
-        summaries.append(
-            LayerSummary(
-                name=info.name,
-                block=info.block,
-                matrix=info.matrix,
-                depth=info.depth,
-                numel=info.numel,
-                selected=(selected or {}).get(info.name, 0),
-                mean=float(v.mean(dtype=np.float64)),
-                maximum=float(v.max()),
-                quantiles=tuple(float(q) for q in np.quantile(v, QUANTILES)),
-                counts=tuple(int(c) for c in np.histogram(logs, edges)[0]),
-                edges=tuple(float(e) for e in edges),
-            )
-        )
-    return summaries

@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator
 from dataclasses import dataclass
+from typing import Literal
 
 import numpy as np
 import torch
@@ -193,7 +194,7 @@ class Overlap:
     Attributes:
         containment: the intersection over the smaller of the two.
         chance: the expected intersection of random supports; ``chance_high`` its 97.5 % quantile.
-        p_value: the probability of at least this intersection by chance.
+        p_value: the probability of at least this intersection by chance; ``p_low`` that of at most this one.
     """
 
     intersection: int
@@ -206,7 +207,15 @@ class Overlap:
     chance_jaccard: float
     chance_high: int
     p_value: float
+    p_low: float
     layers: tuple[LayerOverlap, ...]
+
+    @property
+    def against_chance(self) -> Literal["more", "less", "as much"]:
+        """Whether the supports share more or less than random ones do, at 2.5 % on either side."""
+        if self.p_value < 0.025:
+            return "more"
+        return "less" if self.p_low < 0.025 else "as much"
 
 
 def overlap(a: Support, b: Support, infos: tuple[WeightInfo, ...]) -> Overlap:
@@ -250,5 +259,6 @@ def overlap(a: Support, b: Support, infos: tuple[WeightInfo, ...]) -> Overlap:
         chance_jaccard=chance / (a.k + b.k - chance),
         chance_high=int(law.ppf(0.975)),
         p_value=float(law.sf(both - 1)),
+        p_low=float(law.cdf(both)),
         layers=tuple(layers),
     )

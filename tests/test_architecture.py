@@ -18,7 +18,7 @@ LAYERS = [
     {"datasets", "backbones"},
     {"probe"},
     {"importance", "gradients"},
-    {"selection"},
+    {"selection", "summaries"},
     {"delta"},
     {"deltafile", "evaluation", "saliency"},
     {"training"},

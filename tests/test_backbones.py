@@ -171,12 +171,16 @@ def test_copies_share_nothing():
 
 
 def test_the_embedded_backbone_comes_first_and_works():
-    assert list_backbones()[0] == "embedded"
+    assert list_backbones()[0] == list_backbones("*")[0] == "embedded"
     assert "vit_small_patch14_dinov2.lvd142m" not in list_backbones("embed")
     backbone = create_backbone(classes=CLASSES)
     image = Image.fromarray(np.zeros((90, 120, 3), dtype=np.uint8))
     assert backbone(backbone.transform(image)).shape == (1, 3)
     assert backbone.weights == "embedded in shpeft"
+    random = create_backbone(classes=CLASSES, weights="random")
+    assert random.transform == backbone.transform
+    assert random(random.transform(image)).shape == (1, 3)
+    assert random.fingerprint != backbone.fingerprint
     larger = create_backbone(classes=CLASSES, image_size=2 * backbone.image_size)
     assert larger.image_size == 2 * backbone.image_size
     assert torch.equal(larger.parameters["blocks.1.attn.qkv.weight"], backbone.parameters["blocks.1.attn.qkv.weight"])

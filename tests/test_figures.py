@@ -11,8 +11,8 @@ from shpeft import figures
 from shpeft.diagnosis import Diagnosis
 from shpeft.errors import ConfigError
 from shpeft.figures.theme import BLUE, GREEN, GREY, ORANGE, number, percent
-from shpeft.importance import LayerSummary
 from shpeft.selection import LayerOverlap, Overlap
+from shpeft.summaries import LayerSummary
 from shpeft.training import EpochReport
 
 
@@ -41,7 +41,7 @@ def agreement() -> Overlap:
         LayerOverlap("blocks.0.mlp.fc1.weight", "blocks.0", "mlp.fc1.weight", 0, 5, 8, 1000, 0.04),
         LayerOverlap("blocks.1.attn.qkv.weight", "blocks.1", "attn.qkv.weight", 0, 0, 7, 1000, 0.0),
     )
-    return Overlap(4, 15, 35, 3000, 4 / 46, 4 / 15, 0.175, 0.004, 1, 1e-5, layers)
+    return Overlap(4, 15, 35, 3000, 4 / 46, 4 / 15, 0.175, 0.004, 1, 1e-5, 1.0, layers)
 
 
 @pytest.fixture

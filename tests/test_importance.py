@@ -7,7 +7,7 @@ from torch.nn.functional import cross_entropy
 from shpeft import equations
 from shpeft.datasets import batches
 from shpeft.errors import SelectionError
-from shpeft.importance import estimate_importance, head_written, summarise
+from shpeft.importance import estimate_importance, head_written
 from shpeft.probe import Head
 from shpeft.selection import overlap, select
 
@@ -142,18 +142,3 @@ def test_unknown_names_are_refused(data):
         estimate_importance(tiny(), data.train, "gradeint")
     with pytest.raises(SelectionError, match="Did you mean product"):
         estimate_importance(tiny(), data.train, formula="produkt")
-
-
-def test_summaries_count_every_weight(data):
-    backbone = tiny()
-    scores = estimate_importance(backbone, data.train, images=16)
-    support = select(scores, 40)
-    summaries = summarise(scores, support.counts())
-    assert sum(s.selected for s in summaries) == 40
-    for summary in summaries:
-        values = scores.values[summary.name]
-        assert sum(summary.counts) == summary.numel == values.numel()
-        assert summary.mean == pytest.approx(float(values.mean()), rel=1e-5)
-        assert summary.maximum == float(values.max())
-        assert summary.quantiles[2] == pytest.approx(float(values.median()), rel=0.02)
-        assert len(summary.edges) == len(summary.counts) + 1

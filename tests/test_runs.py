@@ -14,10 +14,11 @@ from shpeft.backbones import WeightInfo
 from shpeft.config import RunConfig
 from shpeft.errors import Cancelled, DatasetError, RunError
 from shpeft.evaluation import Predictions
-from shpeft.importance import Scores, summarise
+from shpeft.importance import Scores
 from shpeft.runs import RunFolder, damaged_runs, find_run, list_runs, new_run, runs_root
 from shpeft.runs.state import Interrupted
 from shpeft.selection import Support
+from shpeft.summaries import summarise
 from shpeft.training import EpochReport
 
 CONFIG = RunConfig()

@@ -110,9 +110,21 @@ def test_overlap_counts_and_chance():
     rng = np.random.default_rng(0)
     drawn = np.array([np.isin(rng.choice(100, 10, replace=False), np.arange(20)).sum() for _ in range(20_000)])
     assert result.p_value == pytest.approx((drawn >= 5).mean(), abs=0.01)
+    assert result.p_low == pytest.approx((drawn <= 5).mean(), abs=0.01)
+    assert result.against_chance == ("more" if (drawn >= 5).mean() < 0.025 else "as much")
+    assert overlap(a, a, infos).against_chance == "more"
     assert result.chance_high == np.quantile(drawn, 0.975)
     assert [layer.intersection for layer in result.layers] == [5, 0]
     assert result.layers[0].chance == 2.0
+
+
+def test_supports_that_avoid_each_other_share_less_than_chance_gives():
+    infos = make_scores([torch.rand(100)]).infos
+    name = infos[0].name
+    halves = [Support({name: torch.arange(start, start + 50)}, {name: (100,)}, 100) for start in (0, 50)]
+    assert overlap(*halves, infos).against_chance == "less"
+    few = [Support({name: torch.tensor([start])}, {name: (100,)}, 100) for start in (0, 50)]
+    assert overlap(*few, infos).against_chance == "as much"
 
 
 def test_overlap_of_other_models_is_refused():

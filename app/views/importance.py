@@ -4,7 +4,7 @@ import shared
 import streamlit as st
 
 from shpeft import figures
-from shpeft.cli.exports import layers_csv
+from shpeft.runs.formats import summaries_csv
 
 WHICH = {
     "hybrid": ("Hybrid", "Both halves together: the score that decided which weights were trained."),
@@ -115,7 +115,7 @@ st.dataframe(
 )
 st.download_button(
     "Download as CSV",
-    layers_csv(layers),
+    summaries_csv(layers),
     f"{run.name}_{which}.csv",
     "text/csv",
     on_click="ignore",

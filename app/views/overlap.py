@@ -7,18 +7,12 @@ import tables
 from shpeft import figures
 from shpeft.figures.theme import number
 from shpeft.pipeline import overlap_in
-from shpeft.selection import Overlap
 
-
-def judged(found: Overlap) -> str:
-    """What the overlap means, in words."""
-    if found.intersection > found.chance_high:
-        return "That is more than chance gives: the two scores agree in part."
-    rare = found.p_value > 0.975 if found.intersection else found.chance > 4
-    if rare and found.intersection < found.chance:
-        return "That is less than chance gives: what one score chooses, the other avoids."
-    return "That is what chance gives: the two scores look for different things."
-
+JUDGED = {
+    "more": "That is more than chance gives: the two scores agree in part.",
+    "less": "That is less than chance gives: what one score chooses, the other avoids.",
+    "as much": "That is what chance gives: the two scores look for different things.",
+}
 
 st.title("Overlap", anchor=False)
 st.write(
@@ -36,7 +30,7 @@ found = overlap_in(run)
 st.markdown(
     f"Of the **{found.a:,}** weights that each score would choose, **{found.intersection:,}** are the same "
     f"({found.containment:.2%}). Random choices would share {number(found.chance)} on average and, in 97.5 % of draws, "
-    f"no more than {found.chance_high:,}. {judged(found)}"
+    f"no more than {found.chance_high:,}. {JUDGED[found.against_chance]}"
 )
 
 columns = st.columns(4)

@@ -1,6 +1,7 @@
 """Backbones by name: timm's, and the one that ships with shpeft."""
 
 from collections.abc import Sequence
+from fnmatch import fnmatch
 from pathlib import Path
 
 import timm
@@ -55,16 +56,16 @@ def create_backbone(
     arguments["num_classes"] = len(classes)
 
     if str(weights) == "random":
-        module, origin = build(architecture, arguments, {}, seed), f"random, seed {seed}"
+        module, origin = build(architecture, arguments, overlay, seed, pretrained=False), f"random, seed {seed}"
     elif name == EMBEDDED:
-        module, origin = build(architecture, arguments, overlay, seed), "embedded in shpeft"
+        module, origin = build(architecture, arguments, overlay, seed, pretrained=True), "embedded in shpeft"
     elif str(weights) == "pretrained":
         check_hub(name)
-        module, origin = build(architecture, arguments, None, seed), "timm, from the model hub"
+        module, origin = build(architecture, arguments, overlay, seed, pretrained=True), "timm, from the model hub"
     else:
         overlay = {"file": str(local_file(Path(weights))), "custom_load": False}
-        module = build(architecture, arguments, overlay, seed)
-        check_nothing_random(module, build(architecture, arguments, {}, seed), Path(weights))
+        module = build(architecture, arguments, overlay, seed, pretrained=True)
+        check_nothing_random(module, build(architecture, arguments, {}, seed, pretrained=False), Path(weights))
         origin = f"local file {Path(weights).name}"
 
     _check_image_size(name, module, image_size)
@@ -81,7 +82,7 @@ def create_backbone(
 def list_backbones(pattern: str = "") -> list[str]:
     """Names that contain the pattern (or match it, where it has ``*``), the embedded one first."""
     glob = pattern if "*" in pattern else f"*{pattern}*"
-    own = [EMBEDDED] if pattern in EMBEDDED else []
+    own = [EMBEDDED] if fnmatch(EMBEDDED, glob) else []
     return own + timm.list_models(glob)
 
 

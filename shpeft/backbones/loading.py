@@ -57,13 +57,19 @@ def takes_image_size(architecture: str) -> bool:
     return bool(timm.get_pretrained_cfg_value(architecture, "fixed_input_size"))
 
 
-def build(architecture: str, arguments: dict[str, Any], overlay: dict[str, Any] | None, seed: int) -> nn.Module:
-    """Create the timm model with seeded initial weights, and load weights over them unless ``overlay`` is empty."""
+def build(
+    architecture: str, arguments: dict[str, Any], overlay: dict[str, Any], seed: int, *, pretrained: bool
+) -> nn.Module:
+    """Create the timm model with seeded initial weights, and load the pretrained ones over them when asked.
+
+    Args:
+        overlay: changes to the pretrained configuration, among them the ``file`` to load.
+    """
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
         try:
             return timm.create_model(
-                architecture, pretrained=overlay != {}, pretrained_cfg_overlay=overlay or None, **arguments
+                architecture, pretrained=pretrained, pretrained_cfg_overlay=overlay or None, **arguments
             ).eval()
         except (RuntimeError, ValueError, OSError, KeyError, AssertionError, safetensors.SafetensorError) as error:
             reason = " ".join(str(error).split())[:300]

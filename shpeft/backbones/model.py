@@ -3,7 +3,8 @@
 import copy
 import hashlib
 import re
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from functools import cached_property
 
 import torch
@@ -105,6 +106,23 @@ class Backbone:
                 digest.update(f"{name} {tensor.dtype} {tuple(tensor.shape)}\n".encode())
                 digest.update(tensor.detach().cpu().contiguous().reshape(-1).view(torch.uint8).numpy().data)
         return digest.hexdigest()
+
+    @contextmanager
+    def frozen(self) -> Iterator[None]:
+        """Evaluation mode, and no parameter wants or has a gradient; afterwards modes, flags and gradients are back."""
+        modes = [(child, child.training) for child in self.module.modules()]
+        wishes = [(p, p.requires_grad, p.grad) for p in self.module.parameters()]
+        self.module.eval().requires_grad_(False)
+        for p, _, _ in wishes:
+            p.grad = None
+        try:
+            yield
+        finally:
+            for child, mode in modes:
+                child.training = mode
+            for p, flag, grad in wishes:
+                p.requires_grad_(flag)
+                p.grad = grad
 
     def to(self, device: torch.device | str) -> "Backbone":
         """Move the weights; returns itself."""

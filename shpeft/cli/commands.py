@@ -9,30 +9,15 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
-from typer.core import TyperGroup
 
 from shpeft.cli import console, exports, launch, options
-from shpeft.errors import Cancelled, ConfigError, RunError, ShpeftError, did_you_mean
+from shpeft.cli.sentences import Sentences
+from shpeft.errors import ConfigError, RunError, ShpeftError, did_you_mean
 from shpeft.files import write_atomic
 from shpeft.runs import RunFolder, new_run
 
 if TYPE_CHECKING:
-    from shpeft.importance import LayerSummary
-
-
-class Sentences(TyperGroup):
-    """Commands whose expected errors are sentences on standard error, with exit code 2."""
-
-    def invoke(self, ctx: Any) -> Any:
-        """Carry out a command."""
-        try:
-            return super().invoke(ctx)
-        except ShpeftError as error:
-            typer.echo(str(error), err=True)
-            raise typer.Exit(2) from None
-        except (Cancelled, KeyboardInterrupt):
-            typer.echo("Cancelled.", err=True)
-            raise typer.Exit(130) from None
+    from shpeft.summaries import LayerSummary
 
 
 app = typer.Typer(
@@ -132,7 +117,9 @@ def importance(
         raise ConfigError(f"A run folder has its own configuration: leave out --{given[0].replace('_', '-')}.")
     layers = _summaries(run, config, flags, which)
     if csv is not None:
-        write_atomic(csv, exports.layers_csv(layers))
+        from shpeft.runs.formats import summaries_csv
+
+        write_atomic(csv, summaries_csv(layers))
     if npz is not None:
         from shpeft.runs.formats import summaries_bytes
 
@@ -282,10 +269,9 @@ def backbones(
 @app.command()
 def ui(
     port: Annotated[int, typer.Option(help="The port on this machine.", min=1, max=65535)] = 8501,
-    headless: Annotated[bool, typer.Option("--headless", help="Do not open a browser.")] = False,
 ) -> None:
-    """Open the app in the browser. It listens on this machine only."""
-    flags = ["--server.port", str(port), *(["--server.headless", "true"] if headless else [])]
+    """Start the app, on this machine only, and print its address."""
+    flags = ["--server.port", str(port)]
     main = launch.app_file()
     launch.start([sys.executable, "-m", "streamlit", "run", str(main), *launch.settings(main, flags), *flags])
 

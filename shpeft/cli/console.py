@@ -13,12 +13,12 @@ from shpeft.runs.card import METRICS, interval, percent
 from shpeft.runs.formats import plain
 
 if TYPE_CHECKING:
-    from shpeft.importance import LayerSummary
     from shpeft.selection import Overlap
+    from shpeft.summaries import LayerSummary
 
 QUANTITIES: dict[str, Callable[["LayerSummary"], str]] = {
     "selected": lambda layer: f"{layer.selected:,}",
-    "density": lambda layer: percent(layer.selected / layer.numel),
+    "density": lambda layer: percent(layer.density),
     "mean": lambda layer: f"{layer.mean:.2g}",
     "maximum": lambda layer: f"{layer.maximum:.2g}",
 }

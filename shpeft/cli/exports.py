@@ -12,7 +12,6 @@ from shpeft.progress import Progress, silent
 from shpeft.runs.formats import plain
 
 if TYPE_CHECKING:
-    from shpeft.importance import LayerSummary
     from shpeft.pipeline import LoadedRun
 
 
@@ -26,15 +25,6 @@ def make_folder(path: Path) -> None:
         path.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise ShpeftError(f"The folder {path} cannot be made: {error.strerror}. Choose another with --out.") from None
-
-
-def layers_csv(layers: "list[LayerSummary]") -> str:
-    """A row a parameter: its place, its size, how many weights are chosen, and its scores."""
-    lines = ["name,block,matrix,weights,selected,density,mean,maximum,q01,q25,q50,q75,q99"]
-    for layer in layers:
-        numbers = (layer.numel, layer.selected, layer.selected / layer.numel, layer.mean, layer.maximum)
-        lines.append(",".join(map(str, (layer.name, layer.block, layer.matrix, *numbers, *layer.quantiles))))
-    return "\n".join(lines) + "\n"
 
 
 def diagnose_file(

@@ -10,7 +10,7 @@ import plotly.graph_objects as go
 
 from shpeft.errors import ConfigError, did_you_mean
 from shpeft.figures.theme import BLUE, GREY, ORANGE, SCALE, empty, figure, percent, short
-from shpeft.importance import LayerSummary
+from shpeft.summaries import LayerSummary
 
 PPM = 1e6
 UPRIGHT = 8

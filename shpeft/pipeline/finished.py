@@ -63,15 +63,8 @@ def evaluate_run(
         the predictions, and ``{"dataset": name, "finetuned": metrics}``.
     """
     loaded = load_run(folder, device)
-    wanted = loaded.config.dataset
-    data = load_dataset(
-        source or wanted.source,
-        seed=loaded.config.seed,
-        val_fraction=wanted.val_fraction,
-        test_fraction=wanted.test_fraction,
-        on_unreadable=wanted.on_unreadable,
-        progress=progress,
-    )
+    wanted = loaded.config.dataset.model_dump() | ({"source": source} if source else {})
+    data = load_dataset(**wanted, seed=loaded.config.seed, progress=progress)
     predictions = predict(loaded.backbone, data.test, progress=progress)
     return predictions, {"dataset": data.name, "finetuned": evaluate(predictions).to_dict()}
 

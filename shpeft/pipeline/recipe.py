@@ -15,7 +15,7 @@ from shpeft.datasets import Dataset, load_dataset
 from shpeft.delta import SparseDelta
 from shpeft.deltafile import read_header, save_delta
 from shpeft.evaluation import Predictions, difference, evaluate, predict
-from shpeft.importance import LayerSummary, Scores, estimate_importance, head_written, summarise
+from shpeft.importance import Scores, estimate_importance, head_written
 from shpeft.pipeline.meter import SCORING_COST, TRAINING_COST, Meter
 from shpeft.probe import Head, fit_head
 from shpeft.progress import Progress, silent
@@ -23,6 +23,7 @@ from shpeft.runs import RunFolder
 from shpeft.runs.card import model_card
 from shpeft.runs.formats import environment, plain
 from shpeft.selection import Support, select
+from shpeft.summaries import LayerSummary, summarise
 from shpeft.training import EpochReport, finetune
 
 
@@ -94,14 +95,7 @@ def run(
 def prepare(config: RunConfig, meter: Meter | None = None) -> Prepared:
     """Load the images, make the backbone and fit its linear probe."""
     meter = meter or Meter(silent)
-    data = load_dataset(
-        config.dataset.source,
-        seed=config.seed,
-        val_fraction=config.dataset.val_fraction,
-        test_fraction=config.dataset.test_fraction,
-        on_unreadable=config.dataset.on_unreadable,
-        progress=meter.part("Reading the images"),
-    )
+    data = load_dataset(**config.dataset.model_dump(), seed=config.seed, progress=meter.part("Reading the images"))
     meter.plan(config, data)
     meter.lap("dataset")
     meter.part("Loading the backbone")

@@ -22,8 +22,8 @@ from shpeft.runs.state import RunState, StateFolder
 if TYPE_CHECKING:
     from shpeft.backbones import WeightInfo
     from shpeft.evaluation import Predictions
-    from shpeft.importance import LayerSummary
     from shpeft.selection import Support
+    from shpeft.summaries import LayerSummary
     from shpeft.training import EpochReport
 
 OWN_FILES = (

@@ -20,8 +20,8 @@ from shpeft.errors import ShpeftError
 if TYPE_CHECKING:
     from shpeft.backbones import WeightInfo
     from shpeft.evaluation import Predictions
-    from shpeft.importance import LayerSummary
     from shpeft.selection import Support
+    from shpeft.summaries import LayerSummary
     from shpeft.training import EpochReport
 
 DAMAGE = (
@@ -161,11 +161,20 @@ def summaries_bytes(summaries: "Mapping[str, Sequence[LayerSummary]]") -> bytes:
     return buffer.getvalue()
 
 
+def summaries_csv(layers: "Sequence[LayerSummary]") -> str:
+    """A row a parameter: its place, its size, how many weights are chosen, and its scores."""
+    lines = ["name,block,matrix,weights,selected,density,mean,maximum,q01,q25,q50,q75,q99"]
+    for layer in layers:
+        numbers = (layer.numel, layer.selected, layer.density, layer.mean, layer.maximum)
+        lines.append(",".join(map(str, (layer.name, layer.block, layer.matrix, *numbers, *layer.quantiles))))
+    return "\n".join(lines) + "\n"
+
+
 def parse_summaries(data: bytes, which: str) -> "list[LayerSummary]":
     """The layer summaries of one score."""
     import numpy as np
 
-    from shpeft.importance import LayerSummary
+    from shpeft.summaries import LayerSummary
 
     with np.load(io.BytesIO(data), allow_pickle=False) as archive:
         _one_of({name.split("/", 1)[0]: None for name in archive.files}, which)

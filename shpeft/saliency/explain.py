@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 import numpy as np
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from shpeft.backbones import Backbone
 from shpeft.errors import DiagnosisError
@@ -69,7 +69,7 @@ def explain(
         passed += len(images)
         return backbone(images)
 
-    with _frozen(backbone.module), torch.inference_mode(False), torch.enable_grad(), _seeded(seed, backbone.device):
+    with backbone.frozen(), torch.inference_mode(False), torch.enable_grad(), _seeded(seed, backbone.device):
         inputs = image.detach().to(backbone.device, torch.float32).clone().requires_grad_()
         attributions, residual = METHODS[method].attribute(Task(backbone, forward, inputs, target))
     progress("explaining", total, total)
@@ -77,21 +77,6 @@ def explain(
     if not np.isfinite(saliency).all():
         raise DiagnosisError(f"{METHODS[method].title} gave values that are not numbers; the model's weights overflow.")
     return Saliency(method, target, saliency, residual, time.monotonic() - start)
-
-
-@contextmanager
-def _frozen(module: nn.Module) -> Iterator[None]:
-    """Evaluation mode without gradients of weights, which saves their memory; flags and modes are put back."""
-    flags = [(p, p.requires_grad) for p in module.parameters()]
-    modes = [(child, child.training) for child in module.modules()]
-    try:
-        module.eval().requires_grad_(False)
-        yield
-    finally:
-        for p, flag in flags:
-            p.requires_grad_(flag)
-        for child, mode in modes:
-            child.training = mode
 
 
 _RNG = threading.Lock()
