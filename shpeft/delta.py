@@ -5,9 +5,8 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
-from shpeft import gradients
 from shpeft.backbones import Backbone
 from shpeft.equations import moved
 from shpeft.errors import BaseMismatch, ClassMismatch, DeltaError
@@ -93,158 +92,87 @@ class SparseDelta:
             )
 
     @contextmanager
-    def applied(self, backbone: Backbone) -> Iterator[Backbone]:
+    def applied(self, backbone: Backbone, strength: float = 1.0) -> Iterator[Backbone]:
         """The backbone with this delta; afterwards every bit is as before, after an error too.
+
+        Args:
+            strength: λ in θ0 + λ·Pᵀv: 0 is the pretrained backbone under the delta's head, 1 the fine-tuned model.
 
         Raises:
             BaseMismatch, ClassMismatch: see ``check``.
             DeltaError: another delta is applied at the moment.
         """
-        with _Placement(backbone, self) as placement:
-            placement.write(self.values)
+        with Placement(backbone, self) as placement:
+            placement.write(strength * self.values)
             yield backbone
 
     def merge(self, backbone: Backbone) -> Backbone:
         """A copy of the backbone with this delta written into it for good; the copy is a base of its own."""
         twin = backbone.copy()
-        with _Placement(twin, self) as placement:
+        with Placement(twin, self) as placement:
             placement.write(self.values)
             placement.keep()
         return twin
 
-    @contextmanager
-    def training(self, backbone: Backbone) -> Iterator["Trainable"]:
-        """The backbone with this delta applied and exact gradients for the k values and the head alone.
 
-        Nothing is written back to this delta: take what is worth keeping with ``Trainable.snapshot``. Normalisation
-        statistics stay frozen (evaluation mode). Afterwards every bit of the backbone is as before.
-        """
-        with _Placement(backbone, self) as placement, backbone.frozen():
-            trainable = Trainable(backbone, self, placement)
-            try:
-                yield trainable
-            finally:
-                trainable.close()
-
-
-class _Placement:
+class Placement:
     """The k entries of a backbone that a delta occupies: saved on entry, put back on exit."""
 
     def __init__(self, backbone: Backbone, delta: SparseDelta):
         delta.check(backbone)
         self.backbone, self.delta = backbone, delta
 
-    def __enter__(self) -> "_Placement":
+    def __enter__(self) -> "Placement":
         if self.backbone.occupied:
             raise DeltaError("Another delta is applied to this backbone. Leave its `with` block first, or use a copy.")
         self.backbone.occupied = True
-        parameters, device = self.backbone.parameters, self.backbone.device
-        support = self.delta.support
-        self.coordinates = {
-            name: torch.unravel_index(index.to(device), support.shapes[name]) for name, index in support.indices.items()
-        }
-        self.saved = {name: parameters[name].detach()[at].clone() for name, at in self.coordinates.items()}
-        self.saved_head: Head | None = Head.of(self.backbone)
+        self._entries = [
+            Entries(self.backbone.parameters[name], index) for name, index in self.delta.support.indices.items()
+        ]
+        self._saved = [entries.read() for entries in self._entries]
+        self._saved_head: Head | None = Head.of(self.backbone)
         self.delta.head.write(self.backbone)
         return self
 
     @torch.no_grad()
     def write(self, values: Tensor) -> None:
         """θ = θ0 + Pᵀv, in place."""
-        pieces = values.detach().split([base.numel() for base in self.saved.values()])
-        for (name, base), v in zip(self.saved.items(), pieces, strict=True):
-            self.backbone.parameters[name][self.coordinates[name]] = moved(base, v.to(base.device))
+        pieces = values.detach().split([base.numel() for base in self._saved])
+        for entries, base, v in zip(self._entries, self._saved, pieces, strict=True):
+            entries.write(moved(base, v.to(base.device)))
 
     def keep(self) -> None:
         """Leave the entries as written: on exit nothing is put back."""
-        self.saved = {}
-        self.saved_head = None
+        self._entries, self._saved = [], []
+        self._saved_head = None
         self.backbone.__dict__.pop("fingerprint", None)
 
-    @torch.no_grad()
     def __exit__(self, *_: object) -> None:
-        for name, base in self.saved.items():
-            self.backbone.parameters[name][self.coordinates[name]] = base
-        if self.saved_head is not None:
-            self.saved_head.write(self.backbone)
+        for entries, base in zip(self._entries, self._saved, strict=True):
+            entries.write(base)
+        if self._saved_head is not None:
+            self._saved_head.write(self.backbone)
         self.backbone.occupied = False
 
 
-class Trainable:
-    """The k values and the head as an optimizer sees them.
+class Entries:
+    """Some entries of one parameter, reached without a copy of the rest.
 
-    Attributes:
-        values: (k,) the one leaf vector; its gradient is exact and nothing larger is ever kept.
-        head: the head's parameters.
-        demoted: parameters whose tap was never reached in a dry run and which are gathered instead (some models use a
-            linear layer's weight without calling the layer).
+    Args:
+        parameter: dense, in any memory format (``channels_last`` too).
+        index: (k,) flat indices in the parameter's shape, whatever its memory format.
     """
 
-    def __init__(self, backbone: Backbone, delta: SparseDelta, placement: _Placement):
-        self.backbone, self._placement = backbone, placement
-        self.values = nn.Parameter(delta.values.detach().clone().to(backbone.device))
-        self.values.grad = torch.zeros_like(self.values)
-        self.head = list(backbone.head.parameters())
-        for p in self.head:
-            p.requires_grad_(True)
-        self._remove: list[gradients.Remove] = []
-        self._leaves: dict[str, Tensor] = {}
-        sizes = list(delta.support.counts().values())
-        for name, v, grad in zip(
-            delta.support.indices, self.values.detach().split(sizes), self.values.grad.split(sizes), strict=True
-        ):
-            leaf = v.requires_grad_(True)  # shares memory with values, and its gradient with values.grad
-            leaf.grad = grad
-            self._leaves[name] = leaf
-        self.write()
-        self.demoted = self._attach(delta.support)
+    def __init__(self, parameter: Tensor, index: Tensor):
+        parameter = parameter.detach()
+        coordinates = torch.unravel_index(index.to(parameter.device), parameter.shape)
+        self._memory = parameter.as_strided((parameter.numel(),), (1,))
+        self._places = sum(at * stride for at, stride in zip(coordinates, parameter.stride(), strict=True))
 
-    def _attach(self, support: Support) -> tuple[str, ...]:
-        """Tap what can be tapped, and gather the rest; taps that a dry run never reaches are gathered too."""
-        layers = gradients.tappable(self.backbone.module)
-        taps: dict[str, tuple[list[bool], gradients.Remove]] = {}
-        for name, index in support.indices.items():
-            if name in layers:
-                seen: list[bool] = []
-                remove = gradients.tap_linear(layers[name], index.to(self.backbone.device), self._leaves[name], seen)
-                taps[name] = seen, remove
-        size, weight = self.backbone.image_size, self.backbone.head.weight
-        with torch.no_grad():
-            self.backbone(torch.zeros(1, 3, size, size, device=weight.device, dtype=weight.dtype))
-        missed = tuple(name for name, (seen, _) in taps.items() if not seen)
-        for seen, remove in taps.values():
-            if seen:
-                self._remove.append(remove)
-            else:
-                remove()
-            seen.clear()
-        for name in support.indices:
-            if name not in taps or name in missed:
-                p = self.backbone.parameters[name]
-                self._remove.append(gradients.gather_and_free(p, self._placement.coordinates[name], self._leaves[name]))
-        return missed
+    def read(self) -> Tensor:
+        """A copy of the entries, (k,)."""
+        return self._memory[self._places]
 
-    def parameters(self) -> list[nn.Parameter]:
-        """All that the optimizer sees."""
-        return [self.values, *self.head]
-
-    def zero_grad(self) -> None:
-        """Clear the gradients, the values' in place: taps accumulate into it."""
-        assert self.values.grad is not None
-        self.values.grad.zero_()
-        for p in self.head:
-            p.grad = None
-
-    def write(self) -> None:
-        """Put the present values into the model; to be called after each optimizer step."""
-        self._placement.write(self.values)
-
-    def snapshot(self) -> tuple[Tensor, Head]:
-        """Copies of the present values and head, on the CPU."""
-        return self.values.detach().cpu().clone(), Head.of(self.backbone)
-
-    def close(self) -> None:
-        """Remove every hook."""
-        for remove in self._remove:
-            remove()
-        self._remove = []
+    def write(self, values: Tensor) -> None:
+        """Put (k,) values there, in the parameter's type."""
+        self._memory.index_copy_(0, self._places, values)

@@ -1,13 +1,16 @@
 """Exact gradients of a few weights, with nothing dense: taps for linear layers, gather-and-free for the rest.
 
 A tap leaves the layer as it is and passes its *output* through an identity whose backward hands the gradient on
-unchanged and, besides, computes ∂L/∂v_j = Σ_n gy[n, row_j] · x[n, col_j]. Only the needed columns of x are kept.
-Every other selected parameter (convolution, norm, bias, embedding) lets autograd form its gradient, takes the
-selected entries and drops the rest at once.
+unchanged and, besides, computes ∂L/∂v_j = Σ_n gy[n, row_j] · x[n, col_j]. What it needs of x it takes, in this order,
+from memory that autograd holds anyway, from a cheap activation computed once more, or from a copy of the needed
+columns: saved activations stay those of the frozen model. Every other selected parameter (convolution, norm, bias,
+embedding) lets autograd form its gradient, takes the selected entries and drops the rest at once.
 """
 
-from collections.abc import Callable
-from typing import Any
+import warnings
+from collections.abc import Callable, Iterable
+from contextlib import ExitStack
+from typing import Any, Literal
 
 import torch
 from torch import Tensor, nn
@@ -15,77 +18,261 @@ from torch.autograd.function import once_differentiable
 
 from shpeft.equations import sparse_gradient
 
-DENSE_DENSITY = 3e-3
-"""Share of a layer's weights above which the dense product, then a pick, is cheaper than gathering columns."""
+Kernel = Literal["gather", "sampled", "dense"]
+KERNELS: tuple[Kernel, ...] = ("gather", "sampled", "dense")
 
-CHUNK_ELEMENTS = 1 << 24
-"""Elements of the gathered columns that are alive at a time."""
+GATHER, SAMPLED, TRANSPOSE = 140.0, 5.5, 95.0
+"""What a weight costs the gathering and the sampled product, and a row or a column the latter's transposes, in
+multiply-adds of the dense product. Measured by ``benchmarks/kernels.py`` on two cores; a choice of kernel never changes
+a result beyond rounding."""
+
+CHUNK_ELEMENTS = 1 << 20
+"""Elements of the gathered columns that are alive at a time: they should stay in the processor's cache."""
+
+FEW_COLUMNS = 1 / 20
+"""Share of a layer's input features up to which a copy of the needed columns costs too little memory to be avoided."""
+
+RECOMPUTABLE = (nn.LayerNorm, nn.RMSNorm, nn.GELU, nn.SiLU)
+"""Activations that cost little beside a matrix product and whose input autograd holds."""
+
+ELEMENTWISE = (nn.GELU, nn.SiLU)
+"""Those of which single columns can be computed."""
+
+Remove = Callable[[], None]
+
+
+def cheapest_kernel(k: int, rows: int, columns: int, device: str = "cpu") -> Kernel:
+    """The kernel with the lowest expected time for k weights that lie in so many rows and columns.
+
+    ``gather`` multiplies gathered columns; ``sampled`` computes the product at the wanted places only (SDDMM);
+    ``dense`` multiplies the needed rows and columns and picks. All take time in proportion to the tokens.
+    """
+    cost: dict[Kernel, float] = {"gather": GATHER * k, "dense": float(rows * columns)}
+    if device in ("cpu", "cuda"):
+        cost["sampled"] = TRANSPOSE * (rows + columns) + SAMPLED * k
+    return min(cost, key=cost.__getitem__)
+
+
+class Product:
+    """Σ_n gy[n, row_j] · x[n, col_j] for the selected weights of one linear layer, by one of three exact kernels.
+
+    Attributes:
+        rows, columns: the output and input features that any weight needs, ascending.
+        kernel: how the products are computed.
+    """
+
+    def __init__(self, index: Tensor, in_features: int, kernel: Kernel | None = None):
+        """``index`` (k,): flat indices into the (out, in) weight, ascending."""
+        self.rows, self._row = torch.unique(index // in_features, return_inverse=True)
+        self.columns, self._col = torch.unique(index % in_features, return_inverse=True)
+        self.kernel = kernel or cheapest_kernel(index.numel(), len(self.rows), len(self.columns), index.device.type)
+
+    def __call__(self, gy: Tensor, x: Tensor, dtype: torch.dtype) -> Tensor:
+        """(k,) of ``dtype`` from gy (N, out) and the needed columns of x (N, columns)."""
+        kernel = self.kernel
+        if kernel == "sampled" and torch.compiler.is_compiling():  # sparse tensors cannot be traced
+            kernel = "dense"
+        if kernel == "gather":
+            return self._gather(gy, x, dtype)
+        gy, x = _columns(gy, self.rows).to(dtype), x.to(dtype)
+        return self._sampled(gy, x) if kernel == "sampled" else (gy.t() @ x)[self._row, self._col]
+
+    def _gather(self, gy: Tensor, x: Tensor, dtype: torch.dtype) -> Tensor:
+        """``equations.sparse_gradient``, some weights at a time, summed in the values' precision."""
+        step = max(1, CHUNK_ELEMENTS // max(1, gy.shape[0]))
+        rows, cols = self.rows[self._row].split(step), self._col.split(step)
+        gy, x = gy.to(dtype), x.to(dtype)
+        return torch.cat([sparse_gradient(gy, x, row, col) for row, col in zip(rows, cols, strict=True)])
+
+    def _sampled(self, gy: Tensor, x: Tensor) -> Tensor:
+        starts = torch.searchsorted(self._row, torch.arange(len(self.rows) + 1, device=self._row.device))
+        with warnings.catch_warnings():
+            warnings.filterwarnings("ignore", message="Sparse CSR tensor support is in beta")
+            wanted = torch.sparse_csr_tensor(
+                starts,
+                self._col,
+                gy.new_zeros(len(self._row)),
+                size=(len(self.rows), len(self.columns)),
+                check_invariants=False,  # ascending and unique: a support says so
+            )
+            return torch.sparse.sampled_addmm(wanted, gy.t(), x, beta=0.0).values()
+
+
+def _columns(x: Tensor, columns: Tensor) -> Tensor:
+    """Columns of (N, features): x itself where all are needed."""
+    return x if len(columns) == x.shape[1] else x.index_select(1, columns)
 
 
 class SparseTap(torch.autograd.Function):
     """Identity on a linear layer's output; in backward the exact gradient of the selected weights."""
 
     @staticmethod
-    def forward(ctx: Any, y: Tensor, x_columns: Tensor, v: Tensor, rows: Tensor, places: Tensor, dense: bool) -> Tensor:
-        """``x_columns`` (N, u) are the needed columns of x; ``places`` (k,) tells which of them each weight uses."""
-        ctx.save_for_backward(x_columns, rows, places)
-        ctx.dense, ctx.dtype = dense, v.dtype
+    def forward(ctx: Any, y: Tensor, kept: Tensor, v: Tensor, product: Product, restore: "Restore") -> Tensor:
+        """``restore(kept)`` are the columns of x that ``product`` needs, (N, columns)."""
+        ctx.save_for_backward(kept)
+        ctx.product, ctx.restore, ctx.dtype = product, restore, v.dtype
         return y.view_as(y)
 
     @staticmethod
     @once_differentiable
     def backward(ctx: Any, gy: Tensor) -> tuple[Tensor | None, ...]:
         """Hand gy on, and give v its gradient."""
-        x, rows, places = ctx.saved_tensors
-        flat = gy.reshape(-1, gy.shape[-1])
-        picked = _pick_from_dense(flat, x, rows, places) if ctx.dense else _gather(flat, x, rows, places, ctx.dtype)
-        return gy, None, picked.to(ctx.dtype), None, None, None
+        (kept,) = ctx.saved_tensors
+        grad = ctx.product(gy.reshape(-1, gy.shape[-1]), ctx.restore(kept), ctx.dtype)
+        return gy, None, grad, None, None
 
 
-def _gather(gy: Tensor, x: Tensor, rows: Tensor, cols: Tensor, dtype: torch.dtype) -> Tensor:
-    """``equations.sparse_gradient``, some weights at a time, summed in the values' precision."""
-    step = max(1, CHUNK_ELEMENTS // max(1, gy.shape[0]))
-    gy, x = gy.to(dtype), x.to(dtype)
-    parts = [sparse_gradient(gy, x, rows[i : i + step], cols[i : i + step]) for i in range(0, rows.numel(), step)]
-    return torch.cat(parts)
+Restore = Callable[[Tensor], Tensor]
 
 
-def _pick_from_dense(gy: Tensor, x: Tensor, rows: Tensor, cols: Tensor) -> Tensor:
-    return (gy.t() @ x.to(gy.dtype))[rows, cols]
+class Source:
+    """A cheap module whose output feeds taps: what it saw last, until every one of them has taken it."""
+
+    def __init__(self, module: nn.Module):
+        self.module, self.taps = module, 0
+        self._input: Tensor | None = None
+        self._output = self._left = 0
+
+    def see(self, _: nn.Module, args: tuple[Tensor, ...], output: Tensor) -> None:
+        """A forward hook."""
+        if torch.is_grad_enabled():
+            self._input, self._output, self._left = args[0].detach(), output.data_ptr(), self.taps
+
+    def take(self, x: Tensor) -> Tensor | None:
+        """The input from which x was computed; None when x comes from elsewhere."""
+        found = self._input if self._input is not None and x.data_ptr() == self._output else None
+        self._left -= 1
+        if self._left <= 0:
+            self._input = None
+        return found
+
+    def restore(self, columns: Tensor) -> Restore:
+        """Computes the columns of the output anew, under the present autocast."""
+        module, device = self.module, columns.device.type
+        autocast, dtype = torch.is_autocast_enabled(device), torch.get_autocast_dtype(device)
+
+        def compute(kept: Tensor) -> Tensor:
+            with torch.autocast(device, dtype, autocast, cache_enabled=False):
+                if isinstance(module, ELEMENTWISE):
+                    return module.forward(_columns(_rows(kept), columns))
+                return _columns(_rows(module.forward(kept)), columns)
+
+        return compute
 
 
-Remove = Callable[[], None]
+def _rows(x: Tensor) -> Tensor:
+    """(..., features) as (N, features)."""
+    return x.reshape(-1, x.shape[-1])
 
 
-def tap_linear(layer: nn.Linear, index: Tensor, leaf: Tensor, seen: list[bool]) -> Remove:
-    """Give ``leaf.grad`` the gradient of the selected entries of ``layer.weight``, whenever the layer runs.
+class Tap:
+    """Gives ``leaf.grad`` the gradient of selected entries of ``layer.weight``, whenever the layer runs.
 
-    Args:
-        index: (k,) flat indices into the weight, ascending.
-        leaf: (k,) what the gradient is accumulated on.
-        seen: gets an entry each time the layer's forward runs; a model may use the weight without it.
-
-    Returns:
-        A function that removes the tap.
+    Attributes:
+        held: autograd keeps the layer's input anyway, so it is kept as it is, at no cost.
+        source: the cheap module that makes the layer's input, when its columns are to be computed anew.
     """
-    rows, cols = index // layer.in_features, index % layer.in_features
-    needed, places = torch.unique(cols, return_inverse=True)
-    dense = index.numel() > DENSE_DENSITY * layer.weight.numel()
 
-    def hook(_: nn.Module, args: tuple[Tensor, ...], y: Tensor) -> Tensor:
-        seen.append(True)
+    def __init__(self, layer: nn.Linear, index: Tensor, leaf: Tensor, kernel: Kernel | None = None):
+        """``index`` (k,): flat indices into the weight, ascending; ``leaf`` (k,): what the gradient is added to."""
+        self.layer, self.leaf = layer, leaf
+        self.product = Product(index, layer.in_features, kernel)
+        self.held = False
+        self.source: Source | None = None
+
+    def attach(self) -> Remove:
+        """Returns a function that removes the tap."""
+        return self.layer.register_forward_hook(self._tap).remove
+
+    def _tap(self, _: nn.Module, args: tuple[Tensor, ...], y: Tensor) -> Tensor:
         if not torch.is_grad_enabled():
             return y
-        x = args[0].detach()
-        columns = x.reshape(-1, x.shape[-1]).index_select(1, needed)
-        return SparseTap.apply(y, columns, leaf, rows, places, dense)
+        x, columns = args[0].detach(), self.product.columns
+        if torch.compiler.is_compiling():  # the compiler decides what is kept and what is computed anew
+            return SparseTap.apply(y, _columns(_rows(x), columns), self.leaf, self.product, _as_it_is)
+        if self.source is not None and (origin := self.source.take(args[0])) is not None:
+            return SparseTap.apply(y, origin, self.leaf, self.product, self.source.restore(columns))
+        if self.held:
+            return SparseTap.apply(y, x, self.leaf, self.product, lambda kept: _columns(_rows(kept), columns))
+        return SparseTap.apply(y, _rows(x).index_select(1, columns), self.leaf, self.product, _as_it_is)
 
-    return layer.register_forward_hook(hook).remove
+
+def _as_it_is(kept: Tensor) -> Tensor:
+    return kept
 
 
-def gather_and_free(p: nn.Parameter, coordinates: tuple[Tensor, ...], leaf: Tensor) -> Remove:
+def attach(module: nn.Module, taps: Iterable[Tap], dry_run: Callable[[], object]) -> tuple[list[Remove], list[Tap]]:
+    """Attach taps to a model, each with the cheapest exact way to keep its input.
+
+    Args:
+        dry_run: runs the model once, on anything. It finds taps that are never reached (a model may use a layer's
+            weight without calling the layer) and the inputs that autograd holds anyway.
+
+    Returns:
+        functions that remove what was attached, and the taps that were never reached: they are not attached.
+    """
+    taps = list(taps)
+    seen = _observe(module, taps, dry_run)
+    sources: dict[nn.Module, Source] = {}
+    for tap, (held, maker) in seen.items():
+        few = len(tap.product.columns) <= FEW_COLUMNS * tap.layer.in_features
+        tap.held = held
+        if maker is not None and not held and not few:
+            tap.source = sources.setdefault(maker, Source(maker))
+            tap.source.taps += 1
+    remove = [source.module.register_forward_hook(source.see).remove for source in sources.values()]
+    return remove + [tap.attach() for tap in seen], [tap for tap in taps if tap not in seen]
+
+
+def _observe(
+    module: nn.Module, taps: list[Tap], dry_run: Callable[[], object]
+) -> dict[Tap, tuple[bool, nn.Module | None]]:
+    """For each tap that is reached: whether its input is held, else the cheap module that makes it from a held one."""
+    kept: list[Tensor] = []
+    alive: list[object] = []  # nothing is freed meanwhile, so that an address stands for one tensor
+    inputs: dict[Tap, list[Tensor]] = {}
+    made: dict[tuple[int, int], tuple[nn.Module, Tensor]] = {}
+
+    def keep(tensor: Tensor) -> Tensor:
+        kept.append(tensor)
+        return tensor
+
+    def reach(tap: Tap) -> Callable[..., Tensor]:
+        def hook(_: nn.Module, args: tuple[Tensor, ...], y: Tensor) -> Tensor:
+            inputs.setdefault(tap, []).append(args[0])
+            return y if y.requires_grad else y.detach().requires_grad_()
+
+        return hook
+
+    def make(maker: nn.Module, args: tuple[Tensor, ...], y: Tensor) -> None:
+        made[y.data_ptr(), y.numel()] = maker, args[0]
+        alive.append(y)
+
+    with ExitStack() as stack:
+        for child in module.modules():
+            if isinstance(child, RECOMPUTABLE):
+                stack.callback(child.register_forward_hook(make).remove)
+        for tap in taps:
+            stack.callback(tap.layer.register_forward_hook(reach(tap)).remove)
+        stack.enter_context(torch.enable_grad())
+        stack.enter_context(torch.autograd.graph.saved_tensors_hooks(keep, lambda tensor: tensor))
+        alive.append(dry_run())
+        held = {tensor.untyped_storage().data_ptr() for tensor in kept}
+    found: dict[Tap, tuple[bool, nn.Module | None]] = {}
+    for tap, seen in inputs.items():
+        maker, origin = made.get((seen[0].data_ptr(), seen[0].numel()), (None, None))
+        once = len(seen) == 1
+        found[tap] = (
+            once and seen[0].untyped_storage().data_ptr() in held,
+            maker if once and origin is not None and origin.untyped_storage().data_ptr() in held else None,
+        )
+    return found
+
+
+def gather_and_free(p: nn.Parameter, index: Tensor, leaf: Tensor) -> Remove:
     """Let autograd form the whole gradient of ``p``, add the selected entries to ``leaf.grad``, and drop the rest."""
     p.requires_grad_(True)
+    coordinates = torch.unravel_index(index, p.shape)
 
     def hook(parameter: Tensor) -> None:
         assert parameter.grad is not None

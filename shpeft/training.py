@@ -15,6 +15,7 @@ from shpeft.delta import SparseDelta
 from shpeft.errors import NonFiniteLoss
 from shpeft.evaluation import evaluate, predict
 from shpeft.progress import Progress, silent
+from shpeft.trainable import Trainable
 
 WARMUP = 0.1
 """Share of the steps in which the learning rates rise from 0."""
@@ -81,7 +82,7 @@ def finetune(
     generator = torch.Generator().manual_seed(seed)
     steps = epochs * math.ceil(len(data.train) / batch_size)
     start, done, best = time.monotonic(), 0, math.inf
-    with delta.training(backbone) as trainable:
+    with Trainable(backbone, delta) as trainable:
         optimizer = torch.optim.AdamW(
             [
                 {"params": [trainable.values], "lr": lr, "weight_decay": weight_decay},

@@ -20,7 +20,7 @@ LAYERS = [
     {"importance", "gradients"},
     {"selection", "summaries"},
     {"delta"},
-    {"deltafile", "evaluation", "saliency"},
+    {"deltafile", "evaluation", "saliency", "trainable"},
     {"training"},
     {"runs"},
     {"diagnosis", "figures", "pipeline"},

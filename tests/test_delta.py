@@ -6,6 +6,7 @@ from torch.nn.functional import cross_entropy
 
 from shpeft.delta import SparseDelta
 from shpeft.errors import BaseMismatch, ClassMismatch, DeltaError
+from shpeft.trainable import Trainable
 
 from .conftest import assert_unchanged, state, tiny
 from .test_gradients import MODELS, random_delta
@@ -65,7 +66,7 @@ def test_training_with_weight_decay_leaves_every_other_entry_alone(name):
         "adamw": lambda p: torch.optim.AdamW(p, lr=0.01, weight_decay=0.1),
     }
     for make in optimizers.values():
-        with delta.training(backbone) as trainable:
+        with Trainable(backbone, delta) as trainable:
             optimizer = make(trainable.parameters())
             for step in range(3):
                 trainable.zero_grad()
@@ -106,7 +107,7 @@ def test_ten_steps_follow_the_dense_masked_trajectory():
                 p.grad.view(-1)[~masks[name]] = 0
         dense.step()
 
-    with delta.training(backbone) as trainable:
+    with Trainable(backbone, delta) as trainable:
         optimizer = torch.optim.AdamW(trainable.parameters(), lr=1e-2, weight_decay=0)
         for _ in range(10):
             trainable.zero_grad()
@@ -124,7 +125,7 @@ def test_flags_modes_and_gradients_come_back():
     mark = torch.ones_like(backbone.parameters["fc.bias"])
     backbone.parameters["fc.bias"].grad = mark
     statistics = {k: v.clone() for k, v in backbone.module.state_dict().items() if "running" in k}
-    with random_delta(backbone, 10).training(backbone):
+    with Trainable(backbone, random_delta(backbone, 10)):
         assert not backbone.module.training
         cross_entropy(backbone(torch.randn(2, 3, 32, 32)), torch.tensor([0, 1])).backward()
     assert backbone.module.training
@@ -157,7 +158,7 @@ def test_two_deltas_at_once_are_refused():
     with delta.applied(backbone):
         with pytest.raises(DeltaError, match="Another delta"), delta.applied(backbone):
             pass
-        with pytest.raises(DeltaError, match="Another delta"), delta.training(backbone):
+        with pytest.raises(DeltaError, match="Another delta"), Trainable(backbone, delta):
             pass
     with delta.applied(backbone):
         pass

@@ -9,6 +9,7 @@ from shpeft.backbones import Backbone, create_backbone
 from shpeft.delta import SparseDelta
 from shpeft.importance import Scores
 from shpeft.selection import Support, select
+from shpeft.trainable import Trainable
 
 from .conftest import CLASSES, assert_unchanged, state, tiny
 
@@ -37,7 +38,7 @@ def dense_gradient(backbone: Backbone, delta: SparseDelta, images, labels) -> tu
 
 
 def sparse_gradient(backbone: Backbone, delta: SparseDelta, images, labels) -> tuple[torch.Tensor, torch.Tensor]:
-    with delta.training(backbone) as trainable:
+    with Trainable(backbone, delta) as trainable:
         cross_entropy(backbone(images), labels).backward()
         return trainable.values.grad.clone(), backbone.head.weight.grad.clone()
 
@@ -76,21 +77,43 @@ def test_a_batch_of_one_and_all_weights_of_a_layer():
     assert_close(found, expected, 1e-10)
 
 
-@pytest.mark.parametrize("dense_density", [0.0, 1.0])
-def test_both_kernels_are_exact_in_chunks_and_on_non_contiguous_inputs(monkeypatch, dense_density):
-    monkeypatch.setattr(gradients, "DENSE_DENSITY", dense_density)
+@pytest.mark.parametrize("kernel", gradients.KERNELS)
+@pytest.mark.parametrize("k", [1, 2, 7, 48])
+def test_every_kernel_is_exact_in_chunks_and_on_non_contiguous_inputs(monkeypatch, kernel, k):
     monkeypatch.setattr(gradients, "CHUNK_ELEMENTS", 50)
-    torch.manual_seed(0)
+    torch.manual_seed(k)
     layer = torch.nn.Linear(6, 8).double()
     x = torch.randn(6, 3, 5, dtype=torch.float64).permute(2, 1, 0)  # (5, 3, 6), not contiguous
-    index = torch.tensor([0, 7, 13, 14, 29, 47])
-    leaf = torch.zeros(6, dtype=torch.float64, requires_grad=True)
-    leaf.grad = torch.zeros(6, dtype=torch.float64)
-    remove = gradients.tap_linear(layer, index, leaf, [])
+    index = torch.randperm(48)[:k].sort().values
+    leaf = torch.zeros(k, dtype=torch.float64, requires_grad=True)
+    leaf.grad = torch.zeros(k, dtype=torch.float64)
+    remove = gradients.Tap(layer, index, leaf, kernel).attach()
     layer(x).square().sum().backward()
     assert_close(leaf.grad, layer.weight.grad.reshape(-1)[index], 1e-10)
     remove()
     assert not layer._forward_hooks
+
+
+@pytest.mark.parametrize("kernel", gradients.KERNELS)
+@pytest.mark.parametrize("name", MODELS)
+def test_every_kernel_is_exact_in_a_model(name, kernel):
+    backbone = tiny(name, dtype=torch.float64)
+    torch.manual_seed(1)
+    images, labels = torch.randn(2, 3, 32, 32, dtype=torch.float64), torch.tensor([0, 2])
+    for k in (30, 3000):
+        delta = random_delta(backbone, k, "all")
+        expected, _ = dense_gradient(backbone, delta, images, labels)
+        with Trainable(backbone, delta, kernel) as trainable:
+            cross_entropy(backbone(images), labels).backward()
+            assert_close(trainable.values.grad, expected, 1e-10)
+
+
+def test_the_cheapest_kernel_follows_the_density():
+    rows, columns = 2304, 768
+    found = [gradients.cheapest_kernel(round(d * rows * columns), rows, columns) for d in (1e-5, 1e-4, 1e-2, 0.5)]
+    assert found == ["gather", "gather", "sampled", "dense"]
+    assert gradients.cheapest_kernel(64, 8, 8) == "dense"  # a cluster is a small product of its own
+    assert gradients.cheapest_kernel(17_694, rows, columns, "mps") == "dense"
 
 
 def test_a_layer_that_is_never_called_is_gathered_instead():
@@ -101,7 +124,7 @@ def test_a_layer_that_is_never_called_is_gathered_instead():
     torch.manual_seed(0)
     images, labels = torch.randn(1, 3, 224, 224), torch.tensor([1])
     expected, _ = dense_gradient(backbone, delta, images, labels)
-    with delta.training(backbone) as trainable:
+    with Trainable(backbone, delta) as trainable:
         assert trainable.demoted == (name,)
         cross_entropy(backbone(images), labels).backward()
         assert_close(trainable.values.grad, expected, 1e-5)
@@ -111,7 +134,7 @@ def test_a_layer_that_is_never_called_is_gathered_instead():
 def test_nothing_dense_is_kept():
     backbone = tiny("test_convnext")
     delta = random_delta(backbone, 30, "all")
-    with delta.training(backbone) as trainable:
+    with Trainable(backbone, delta) as trainable:
         cross_entropy(backbone(torch.randn(2, 3, 32, 32)), torch.tensor([0, 1])).backward()
         kept = [name for name, p in backbone.parameters.items() if p.grad is not None]
         assert kept == ["head.fc.weight", "head.fc.bias"]
@@ -122,7 +145,7 @@ def test_gradients_accumulate_until_they_are_cleared():
     backbone = tiny(dtype=torch.float64)
     delta = random_delta(backbone, 100)
     images, labels = torch.randn(2, 3, 32, 32, dtype=torch.float64), torch.tensor([0, 1])
-    with delta.training(backbone) as trainable:
+    with Trainable(backbone, delta) as trainable:
         cross_entropy(backbone(images), labels).backward()
         once = trainable.values.grad.clone()
         cross_entropy(backbone(images), labels).backward()
