@@ -167,7 +167,8 @@ class Entries:
         parameter = parameter.detach()
         coordinates = torch.unravel_index(index.to(parameter.device), parameter.shape)
         self._memory = parameter.as_strided((parameter.numel(),), (1,))
-        self._places = sum(at * stride for at, stride in zip(coordinates, parameter.stride(), strict=True))
+        strides = parameter.stride()
+        self._places = torch.stack([at * step for at, step in zip(coordinates, strides, strict=True)]).sum(0)
 
     def read(self) -> Tensor:
         """A copy of the entries, (k,)."""

@@ -1,0 +1,82 @@
+"""What every benchmark shares: arms that take turns in one process, medians, ratios, and a section of RESULTS.md."""
+
+import argparse
+import gc
+import platform
+import re
+import statistics
+import sys
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+
+RESULTS = Path(__file__).parent / "RESULTS.md"
+
+
+@dataclass(frozen=True)
+class Timing:
+    """Seconds of one arm, a number a turn."""
+
+    seconds: tuple[float, ...]
+
+    @property
+    def median(self) -> float:
+        """The median, in seconds."""
+        return statistics.median(self.seconds)
+
+
+def interleaved(arms: Mapping[str, Callable[[], object]], repeats: int = 7, warmup: int = 1) -> dict[str, Timing]:
+    """Time every arm ``repeats`` times, one after another in turns: a slow minute of the machine hits all alike."""
+    seconds: dict[str, list[float]] = {name: [] for name in arms}
+    for turn in range(warmup + repeats):
+        for name, arm in arms.items():
+            gc.collect()
+            start = time.perf_counter()
+            arm()
+            if turn >= warmup:
+                seconds[name].append(time.perf_counter() - start)
+        print(f"turn {turn + 1} of {warmup + repeats}", file=sys.stderr)
+    return {name: Timing(tuple(values)) for name, values in seconds.items()}
+
+
+def machine() -> str:
+    """The processor, its threads and the versions that the numbers depend on."""
+    model = (
+        re.search(r"model name\s*:\s*(.+)", cpuinfo.read_text())
+        if (cpuinfo := Path("/proc/cpuinfo")).exists()
+        else None
+    )
+    name = model[1] if model else platform.processor() or platform.machine()
+    return f"{name}, {torch.get_num_threads()} threads, PyTorch {torch.__version__}, Python {platform.python_version()}"
+
+
+def table(header: Sequence[str], rows: Sequence[Sequence[object]]) -> str:
+    """A Markdown table; numbers to the right."""
+    lines = ["| " + " | ".join(header) + " |", "|---" + "|---:" * (len(header) - 1) + "|"]
+    return "\n".join(lines + ["| " + " | ".join(str(cell) for cell in row) + " |" for row in rows])
+
+
+def arguments(description: str) -> argparse.ArgumentParser:
+    """The options that every benchmark has."""
+    parser = argparse.ArgumentParser(description=description)
+    parser.add_argument("--repeats", type=int, default=7, help="turns of each arm (at least 7 for a published number)")
+    parser.add_argument("--write", action="store_true", help="put the table into RESULTS.md")
+    return parser
+
+
+def publish(section: str, body: str, write: bool) -> None:
+    """Print a section and, when asked to, put it into RESULTS.md in place of its predecessor."""
+    command = f"python benchmarks/{Path(sys.argv[0]).name} {' '.join(sys.argv[1:])}".strip()
+    text = f"## {section}\n\n{body}\n\n`{command}` on {machine()}, {time.strftime('%Y-%m-%d')}.\n"
+    print(text)
+    if write:
+        before = RESULTS.read_text() if RESULTS.exists() else "# Benchmarks\n"
+        pattern = re.compile(rf"^## {re.escape(section)}\n.*?(?=^## |\Z)", re.DOTALL | re.MULTILINE)
+        known = pattern.search(before)
+        after = (
+            before[: known.start()] + text + "\n" + before[known.end() :] if known else f"{before.rstrip()}\n\n{text}"
+        )
+        RESULTS.write_text(after.rstrip() + "\n")
