@@ -13,6 +13,7 @@ A message says what was asked, what was found, what is allowed and what to do ne
   * BackboneError
     · UnknownBackbone        offers the nearest names
     · WeightsUnavailable     a file or a hub that could not be reached
+    · CannotCut              a model that does not fall into two parts at a block
   * SelectionError
     · EmptySupport           a budget that selects nothing
   * DeltaError
@@ -72,6 +73,10 @@ class UnknownBackbone(BackboneError):
 
 class WeightsUnavailable(BackboneError):
     """Pretrained weights could not be read or reached."""
+
+
+class CannotCut(BackboneError):
+    """A backbone's data do not all pass through one block's input."""
 
 
 class SelectionError(ShpeftError):

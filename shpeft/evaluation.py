@@ -12,8 +12,9 @@ import torch
 from numpy.typing import NDArray
 
 from shpeft.backbones import Backbone
-from shpeft.datasets import Split, batches
+from shpeft.datasets import Split
 from shpeft.errors import ClassMismatch
+from shpeft.feed import Feed
 from shpeft.progress import Progress, silent
 
 Array = NDArray[np.float64]
@@ -74,9 +75,18 @@ class Metrics:
 
 @torch.no_grad()
 def predict(
-    backbone: Backbone, split: Split, *, batch_size: int = 32, progress: Progress = silent, stage: str = "predictions"
+    backbone: Backbone,
+    split: Split,
+    *,
+    batch_size: int = 32,
+    feed: Feed | None = None,
+    progress: Progress = silent,
+    stage: str = "predictions",
 ) -> Predictions:
     """Probabilities for every case of a split.
+
+    Args:
+        feed: how the backbone gets its images; None: each image through the whole backbone.
 
     Raises:
         ClassMismatch: the backbone was made for other classes.
@@ -87,10 +97,10 @@ def predict(
             "Use a dataset with the same classes."
         )
     rows, done = [], 0
-    for pixels, target in batches(split, backbone.transform, batch_size):
+    feed = feed or Feed(backbone)
+    for inputs, target in feed.batches(split, batch_size):
         progress(stage, done, len(split))
-        logits = backbone(backbone.transform.normalise(pixels.to(backbone.device)))
-        rows.append(logits.double().softmax(1).cpu().numpy())
+        rows.append(feed(inputs).double().softmax(1).cpu().numpy())
         done += len(target)
     progress(stage, done, len(split))
     return Predictions(split.ids, split.labels, split.groups, split.classes, np.concatenate(rows))

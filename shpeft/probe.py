@@ -15,7 +15,8 @@ from sklearn.metrics import log_loss
 from torch import Tensor
 
 from shpeft.backbones import Backbone
-from shpeft.datasets import Split, batches
+from shpeft.datasets import Split
+from shpeft.feed import Feed
 from shpeft.progress import Progress, silent
 
 STRENGTHS = tuple(10.0**e for e in (-4, -3, -2, -1, 0, 1))
@@ -51,28 +52,33 @@ class Head:
 
 @torch.no_grad()
 def extract_features(
-    backbone: Backbone, split: Split, *, batch_size: int = 32, progress: Progress = silent, stage: str = "features"
+    feed: Feed, split: Split, *, batch_size: int = 32, progress: Progress = silent, stage: str = "features"
 ) -> tuple[np.ndarray, np.ndarray]:
     """The head's input for every image of a split: (N, D) float32, and the labels (N,)."""
     rows: list[np.ndarray] = []
     labels: list[int] = []
-    for pixels, target in batches(split, backbone.transform, batch_size):
+    for inputs, target in feed.batches(split, batch_size):
         progress(stage, len(labels), len(split))
-        images = backbone.transform.normalise(pixels.to(backbone.device))
-        rows.append(backbone.features(images).float().cpu().numpy())
+        rows.append(feed.features(inputs).float().cpu().numpy())
         labels += target.tolist()
     progress(stage, len(split), len(split))
     return np.concatenate(rows), np.asarray(labels)
 
 
-def fit_head(backbone: Backbone, train: Split, val: Split, *, progress: Progress = silent) -> Head:
+def fit_head(
+    backbone: Backbone, train: Split, val: Split, *, feed: Feed | None = None, progress: Progress = silent
+) -> Head:
     """Fit the linear probe: multinomial logistic regression (L-BFGS) on standardised features of the frozen backbone.
 
     The L2 penalty is the one of ``STRENGTHS`` with the lowest loss on ``val``. The standardisation is folded into the
     returned head, which therefore works on raw features.
+
+    Args:
+        feed: how the backbone gets its images; None: each image through the whole backbone.
     """
-    x, y = extract_features(backbone, train, progress=progress, stage="features of the training images")
-    x_val, y_val = extract_features(backbone, val, progress=progress, stage="features of the validation images")
+    feed = feed or Feed(backbone)
+    x, y = extract_features(feed, train, progress=progress, stage="features of the training images")
+    x_val, y_val = extract_features(feed, val, progress=progress, stage="features of the validation images")
     mean, std = x.mean(0), x.std(0) + 1e-6
     best: tuple[float, LogisticRegression] | None = None
     for step, strength in enumerate(STRENGTHS):

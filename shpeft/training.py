@@ -2,7 +2,8 @@
 
 import math
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack
 from dataclasses import dataclass
 
 import torch
@@ -10,10 +11,11 @@ from torch import Tensor
 from torch.nn.functional import cross_entropy
 
 from shpeft.backbones import Backbone
-from shpeft.datasets import Dataset, batches
+from shpeft.datasets import Dataset
 from shpeft.delta import SparseDelta
 from shpeft.errors import NonFiniteLoss
 from shpeft.evaluation import evaluate, predict
+from shpeft.feed import Feed
 from shpeft.progress import Progress, silent
 from shpeft.trainable import Trainable
 
@@ -59,7 +61,10 @@ def finetune(
     head_lr: float = 1e-4,
     weight_decay: float = 1e-4,
     augment: str = "none",
+    checkpointing: bool = False,
+    compiled: bool = False,
     seed: int = 0,
+    feed: Feed | None = None,
     progress: Progress = silent,
 ) -> Iterator[EpochReport]:
     """Train the delta's values and head with AdamW; yields a report after each epoch.
@@ -74,15 +79,25 @@ def finetune(
         head_lr: peak learning rate of the head.
         weight_decay: pulls the selected weights' change to 0, that is the weights to their pretrained values.
         augment: ``none``, or ``flip`` for random horizontal flips.
+        checkpointing: compute activations anew in the backward pass instead of keeping them: less memory, more time.
+        compiled: let ``torch.compile`` fuse the step; needs a C++ compiler.
         seed: decides the order of the images and the flips.
+        feed: how the backbone gets its images; None: each image through the whole backbone.
 
     Raises:
         NonFiniteLoss: the loss became NaN or infinite; the delta keeps the best epoch so far.
+        SelectionError: the feed has cached what a selected weight would change.
     """
     generator = torch.Generator().manual_seed(seed)
     steps = epochs * math.ceil(len(data.train) / batch_size)
     start, done, best = time.monotonic(), 0, math.inf
-    with Trainable(backbone, delta) as trainable:
+    feed = feed or Feed(backbone)
+    feed.check(delta.support.indices)
+    with ExitStack() as stack:
+        if checkpointing:
+            stack.enter_context(backbone.checkpointing())
+        trainable = stack.enter_context(Trainable(backbone, delta))
+        forward = _compile(feed) if compiled else feed
         optimizer = torch.optim.AdamW(
             [
                 {"params": [trainable.values], "lr": lr, "weight_decay": weight_decay},
@@ -93,13 +108,11 @@ def finetune(
         for epoch in range(1, epochs + 1):
             losses = []
             order = torch.randperm(len(data.train), generator=generator).tolist()
-            for pixels, target in batches(data.train, backbone.transform, batch_size, order=order):
+            mirrored = (torch.rand(len(order), generator=generator) < 0.5).tolist() if augment == "flip" else None
+            for inputs, target in feed.batches(data.train, batch_size, order=order, mirrored=mirrored):
                 progress("training", done, steps)
-                if augment == "flip":
-                    pixels = _flip(pixels, generator)
-                images = backbone.transform.normalise(pixels.to(backbone.device))
                 with torch.enable_grad():
-                    loss = cross_entropy(backbone(images), target.to(backbone.device))
+                    loss = cross_entropy(forward(inputs), target)
                 if not math.isfinite(loss.item()):
                     raise NonFiniteLoss(
                         f"The loss became {loss.item()} in epoch {epoch} of {epochs} at learning rate {lr:g}. "
@@ -113,7 +126,7 @@ def finetune(
                 losses.append(loss.item() * len(target))
                 done += 1
             report = _validate(
-                backbone,
+                feed,
                 data,
                 epoch,
                 epochs,
@@ -129,6 +142,13 @@ def finetune(
         progress("training", steps, steps)
 
 
+def _compile(feed: Feed) -> Callable[[Tensor], Tensor]:
+    """The feed, compiled with the taps that are attached now: what was compiled before knows nothing of them."""
+    torch.compiler.reset()
+    compiled: Callable[[Tensor], Tensor] = torch.compile(feed.__call__)
+    return compiled
+
+
 def _rate(step: int, steps: int) -> float:
     """Linear warm-up, then a cosine to zero; at most 1."""
     warmup = max(1, round(WARMUP * steps))
@@ -137,14 +157,8 @@ def _rate(step: int, steps: int) -> float:
     return 0.5 * (1 + math.cos(math.pi * (step - warmup) / max(1, steps - warmup)))
 
 
-def _flip(pixels: Tensor, generator: torch.Generator) -> Tensor:
-    """Mirror each image with probability one half."""
-    mirrored = torch.rand(len(pixels), generator=generator) < 0.5
-    return torch.where(mirrored.view(-1, 1, 1, 1), pixels.flip(-1), pixels)
-
-
 def _validate(
-    backbone: Backbone,
+    feed: Feed,
     data: Dataset,
     epoch: int,
     epochs: int,
@@ -154,7 +168,7 @@ def _validate(
     progress: Progress,
 ) -> EpochReport:
     """The epoch's report; ``best`` is the lowest validation loss before it."""
-    predictions = predict(backbone, data.val, progress=progress)
+    predictions = predict(feed.backbone, data.val, feed=feed, progress=progress)
     metrics = evaluate(predictions, resamples=0)
     chosen = torch.from_numpy(predictions.probabilities)[range(len(predictions.labels)), list(predictions.labels)]
     val_loss = float(-chosen.clamp_min(1e-12).log().mean())

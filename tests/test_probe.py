@@ -6,6 +6,7 @@ from sklearn.linear_model import LogisticRegression
 from sklearn.preprocessing import StandardScaler
 
 from shpeft.evaluation import evaluate, predict
+from shpeft.feed import Feed
 from shpeft.importance import head_written
 from shpeft.probe import STRENGTHS, extract_features, fit_head
 
@@ -17,8 +18,8 @@ def test_the_folded_head_gives_the_probe_s_own_probabilities(data):
     before = state(backbone)
     head = fit_head(backbone, data.train, data.val)
     assert_unchanged(backbone, before)
-    x, y = extract_features(backbone, data.train)
-    x_test, _ = extract_features(backbone, data.test)
+    x, y = extract_features(Feed(backbone), data.train)
+    x_test, _ = extract_features(Feed(backbone), data.test)
     scaler = StandardScaler().fit(x)
     with head_written(backbone, head):
         found = predict(backbone, data.test).probabilities

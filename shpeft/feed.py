@@ -1,0 +1,77 @@
+"""Feeding a backbone: the cases of a split become model inputs on its device, and inputs become logits."""
+
+from collections.abc import Iterable, Iterator, Sequence
+from typing import Literal
+
+import torch
+from torch import Tensor
+
+from shpeft.backbones import Backbone
+from shpeft.datasets import Split, batches
+
+Precision = Literal["float32", "bfloat16"]
+
+
+class Feed:
+    """Normalised images, straight to the whole backbone.
+
+    Attributes:
+        backbone: what is fed; its weights are those of the moment.
+        precision: ``bfloat16`` runs the backbone under autocast; weights, gradients and values stay float32.
+    """
+
+    def __init__(self, backbone: Backbone, precision: Precision = "float32"):
+        self.backbone, self.precision = backbone, precision
+
+    def batches(
+        self,
+        split: Split,
+        batch_size: int,
+        *,
+        order: Sequence[int] | None = None,
+        mirrored: Sequence[bool] | None = None,
+    ) -> Iterator[tuple[Tensor, Tensor]]:
+        """Model inputs and labels (B,), in ``order`` or as the split stands; the last batch may be smaller.
+
+        Args:
+            mirrored: for each position of the order whether the image is shown left-right flipped.
+        """
+        flips = None if mirrored is None else torch.tensor(mirrored, dtype=torch.bool).split(batch_size)
+        for position, (pixels, target) in enumerate(batches(split, self.backbone.transform, batch_size, order=order)):
+            if flips is not None:
+                pixels = torch.where(flips[position].view(-1, 1, 1, 1), pixels.flip(-1), pixels)
+            yield self.normalise(pixels), self.send(target)
+
+    def normalise(self, pixels: Tensor) -> Tensor:
+        """uint8 pixels as the backbone's input, on its device and in its type."""
+        return self.backbone.transform.normalise(self.send(pixels)).to(self.backbone.head.weight.dtype)
+
+    def check(self, names: Iterable[str]) -> None:
+        """Whether these parameters can be trained on what is fed: here all can."""
+
+    def __call__(self, inputs: Tensor) -> Tensor:
+        """Logits (B, C), float32 or wider."""
+        with self.autocast():
+            return _at_least_float32(self.run(inputs))
+
+    def run(self, inputs: Tensor) -> Tensor:
+        """The model on inputs as ``batches`` gives them."""
+        return self.backbone(inputs)
+
+    def features(self, inputs: Tensor) -> Tensor:
+        """What the head sees, (B, D), float32 or wider."""
+        return _at_least_float32(self.backbone.features(inputs, self))
+
+    def autocast(self) -> torch.autocast:
+        """The context in which the backbone runs."""
+        return torch.autocast(self.backbone.device.type, torch.bfloat16, enabled=self.precision == "bfloat16")
+
+    def send(self, tensor: Tensor) -> Tensor:
+        """To the backbone's device; copies to a graphics card overlap with its work."""
+        if self.backbone.device.type == "cuda":
+            return tensor.pin_memory().to(self.backbone.device, non_blocking=True)
+        return tensor.to(self.backbone.device)
+
+
+def _at_least_float32(tensor: Tensor) -> Tensor:
+    return tensor.to(torch.promote_types(tensor.dtype, torch.float32))
