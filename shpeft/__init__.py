@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from shpeft.probe import Head, fit_head
     from shpeft.saliency import Saliency, explain
     from shpeft.selection import Overlap, Support, overlap, select
+    from shpeft.switching import Switchboard
     from shpeft.training import EpochReport, finetune
 
 __version__ = "0.1.0"
@@ -39,6 +40,7 @@ _HOMES = {
     "SparseDelta": "delta",
     "Split": "datasets",
     "Support": "selection",
+    "Switchboard": "switching",
     "create_backbone": "backbones",
     "diagnose": "diagnosis",
     "difference": "evaluation",
@@ -72,6 +74,7 @@ __all__ = [
     "SparseDelta",
     "Split",
     "Support",
+    "Switchboard",
     "create_backbone",
     "diagnose",
     "difference",

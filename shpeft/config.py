@@ -8,6 +8,13 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_valida
 
 from shpeft.errors import ConfigError, did_you_mean
 
+PRESETS: dict[str, dict[str, dict[str, Any]]] = {
+    "fast": {"selection": {"scope": "last:3"}},
+    "thorough": {"selection": {"scope": "matrices"}},
+}
+"""Settings that go together. ``fast`` chooses weights in the last three blocks only, so that all blocks below run once
+an image; ``thorough``, the default, chooses among the matrices of all blocks."""
+
 EMBEDDED = "embedded"
 """The name of the backbone that ships with shpeft."""
 
@@ -67,6 +74,9 @@ class TrainingConfig(Section):
     head_lr: float = Field(1e-4, gt=0, description="AdamW's peak learning rate for the head")
     weight_decay: float = Field(1e-4, ge=0, description="pulls the selected weights towards their pretrained values")
     augment: Literal["none", "flip"] = Field("none", description="random horizontal flips of training images")
+    cache: bool = Field(True, description="run blocks below the earliest weight that may change once an image only")
+    checkpointing: bool = Field(False, description="compute activations anew in the backward pass: less memory")
+    compiled: bool = Field(False, description="let torch.compile fuse the steps; needs a C++ compiler")
 
 
 class RunConfig(Section):
@@ -78,6 +88,9 @@ class RunConfig(Section):
     training: TrainingConfig = Field(default_factory=TrainingConfig)
     seed: int = Field(0, ge=0, le=2**31 - 1)
     device: str = Field("auto", pattern=r"^(auto|cpu|mps|cuda(:\d+)?)$")
+    precision: Literal["float32", "bfloat16"] = Field(
+        "float32", description="bfloat16 runs the backbone under autocast; weights and gradients stay float32"
+    )
 
     @classmethod
     def parse(cls, raw: dict[str, Any]) -> "RunConfig":

@@ -79,7 +79,7 @@ class SparseDelta:
             BaseMismatch: other base weights or another input size.
             ClassMismatch: other classes.
         """
-        if backbone.fingerprint != self.base:
+        if backbone.fingerprint != self.base or backbone.transform != self.transform:
             raise BaseMismatch(
                 f"This delta belongs to {self.backbone} at {self.image_size} px with base weights {self.base[:12]}; "
                 f"the backbone at hand is {backbone.name} at {backbone.image_size} px, {backbone.fingerprint[:12]}. "

@@ -1,11 +1,19 @@
-"""Delta files: a SparseDelta as ``shpeft.delta/1``, a safetensors file of kilobytes that is checked before it is used.
+"""Delta files: a SparseDelta as ``shpeft.delta/2``, a safetensors file of kilobytes that is checked before it is used.
 
-Tensors: ``<parameter>/indices`` (int32, ascending), ``<parameter>/values`` (float32, θ − θ0), ``head/weight`` and
-``head/bias``. Metadata: one JSON text under ``shpeft`` (one key, since safetensors does not keep the order of several,
-and the same seed must give the same file).
+The metadata lists the parameters that have selected weights, as [name, shape] in the support's order. Laid end to end
+they are one line, on which every selected weight has a position. Tensors:
+
+* ``values`` float32 (k,): θ − θ0;
+* ``low`` uint16 (k,): the positions' low 16 bits, the positions ascending;
+* ``pages`` int32 (⌈length of the line / 65,536⌉,): how many positions lie in each page of 65,536;
+* ``head/weight`` float32 (C, D) and ``head/bias`` float32 (C,).
+
+Metadata is one JSON text under ``shpeft`` (one key, since safetensors does not keep the order of several, and the same
+seed must give the same file).
 """
 
 import json
+import math
 from pathlib import Path
 from typing import Any
 
@@ -22,8 +30,23 @@ from shpeft.images import InputTransform
 from shpeft.probe import Head
 from shpeft.selection import Support
 
-FORMAT = "shpeft.delta/1"
-REQUIRED = ("format", "backbone", "weights", "image_size", "classes", "base", "total", "transform")
+FORMAT = "shpeft.delta/2"
+
+PAGE = 1 << 16
+"""Positions that share their high bits: a page's count says how many have them, so that 2 bytes are enough for each."""
+
+REQUIRED = {
+    "format": str,
+    "backbone": str,
+    "weights": str,
+    "image_size": int,
+    "classes": list,
+    "base": str,
+    "total": int,
+    "k": int,
+    "transform": dict,
+    "parameters": list,
+}
 
 
 def save_delta(delta: SparseDelta, path: str | Path, metadata: dict[str, Any] | None = None) -> Path:
@@ -33,10 +56,19 @@ def save_delta(delta: SparseDelta, path: str | Path, metadata: dict[str, Any] | 
         metadata: what else to record (run configuration, dataset fingerprint, versions); must be JSON-able.
 
     Raises:
-        DeltaError: values that are not finite, or a parameter too large for 32-bit indices.
+        DeltaError: values or a head that are not finite in float32.
     """
-    if not bool(delta.values.isfinite().all()):
+    tensors = {
+        name: tensor.detach().cpu().float().contiguous()
+        for name, tensor in {
+            "values": delta.values,
+            "head/weight": delta.head.weight,
+            "head/bias": delta.head.bias,
+        }.items()
+    }
+    if not all(bool(tensor.isfinite().all()) for tensor in tensors.values()):
         raise DeltaError("The delta holds values that are not finite numbers; it is not saved. Train it again.")
+    tensors["low"], tensors["pages"] = _pack(delta.support)
     header = {
         **(metadata or {}),
         "format": FORMAT,
@@ -48,14 +80,8 @@ def save_delta(delta: SparseDelta, path: str | Path, metadata: dict[str, Any] | 
         "total": delta.support.total,
         "k": delta.k,
         "transform": delta.transform.to_dict(),
+        "parameters": [[name, list(delta.support.shapes[name])] for name in delta.support.indices],
     }
-    tensors: dict[str, Tensor] = {"head/weight": delta.head.weight.float(), "head/bias": delta.head.bias.float()}
-    for name, values in delta.pieces().items():
-        index = delta.support.indices[name]
-        if int(index[-1]) > torch.iinfo(torch.int32).max:
-            raise DeltaError(f"{name} is too large for 32-bit indices.")
-        tensors[f"{name}/indices"] = index.to(torch.int32)
-        tensors[f"{name}/values"] = values.float().clone()
     data = safetensors.torch.save(tensors, {"shpeft": json.dumps(header, sort_keys=True, ensure_ascii=False)})
     return write_atomic(path, data)
 
@@ -72,48 +98,73 @@ def read_header(path: str | Path) -> dict[str, Any]:
 def load_delta(path: str | Path, base: Backbone) -> SparseDelta:
     """Read a delta for a backbone; everything is checked before anything is used.
 
+    The delta keeps its own classes: where the backbone has others, applying it is refused, and a ``Switchboard`` lets
+    the backbone follow.
+
     Raises:
         DeltaFormat: not a delta file, or a damaged one.
-        BaseMismatch: a delta for other base weights.
-        ClassMismatch: a delta for other classes.
+        BaseMismatch: a delta for other base weights or another input.
     """
     path = Path(path)
     header, tensors = _open(path)
-    if header["base"] != base.fingerprint or InputTransform.from_dict(header["transform"]) != base.transform:
+    if header["base"] != base.fingerprint or _transform(path, header) != base.transform:
         raise BaseMismatch(
             f"{path.name} is a delta for {header['backbone']} at {header['image_size']} px "
             f"({header['weights']}; base {header['base'][:12]}); the backbone at hand is {base.name} at "
             f"{base.image_size} px ({base.weights}; base {base.fingerprint[:12]}). "
             "Create the backbone with that name, those weights and that image size."
         )
-    indices, values = {}, []
-    for name in base.parameters:  # in the model's order, which a file does not keep
-        if f"{name}/indices" in tensors:
-            index = tensors.pop(f"{name}/indices")
-            value = tensors.pop(f"{name}/values", None)
-            indices[name] = _checked_index(path, name, index, base.parameters[name].numel())
-            values.append(_checked_values(path, f"{name}/values", value, (index.numel(),)))
-    head = Head(
-        _checked_values(path, "head/weight", tensors.pop("head/weight", None), tuple(base.head.weight.shape)),
-        _checked_values(path, "head/bias", tensors.pop("head/bias", None), (base.head.out_features,)),
-    )
-    if tensors:
-        raise _damaged(path, f"{sorted(tensors)[0]} belongs to no parameter of {base.name}")
-    if not indices:
-        raise _damaged(path, "it selects no weight")
-    shapes = {name: tuple(base.parameters[name].shape) for name in indices}
-    delta = SparseDelta(
-        support=Support(indices, shapes, int(header["total"])),
-        values=torch.cat(values),
-        head=head,
-        classes=tuple(header["classes"]),
+    if header["total"] != base.count:
+        raise _damaged(path, f"it counts {header['total']} weights in {base.name}, which has {base.count}")
+    shapes = _shapes(path, header["parameters"], base)
+    k, classes = header["k"], header["classes"]
+    pages = math.ceil(sum(map(math.prod, shapes.values())) / PAGE)
+    expected = {
+        "values": (torch.float32, (k,)),
+        "low": (torch.uint16, (k,)),
+        "pages": (torch.int32, (pages,)),
+        "head/weight": (torch.float32, (len(classes), base.head.in_features)),
+        "head/bias": (torch.float32, (len(classes),)),
+    }
+    _check_tensors(path, tensors, expected)
+    return SparseDelta(
+        support=Support(_unpack(path, tensors["low"], tensors["pages"], shapes), shapes, header["total"]),
+        values=tensors["values"],
+        head=Head(tensors["head/weight"], tensors["head/bias"]),
+        classes=tuple(classes),
         backbone=header["backbone"],
         weights=header["weights"],
         transform=base.transform,
         base=header["base"],
     )
-    delta.check(base)
-    return delta
+
+
+def _pack(support: Support) -> tuple[Tensor, Tensor]:
+    """``low`` and ``pages`` of a support."""
+    line, parts = 0, []
+    for name, index in support.indices.items():
+        parts.append(index.cpu() + line)
+        line += math.prod(support.shapes[name])
+    positions = torch.cat(parts)
+    pages = torch.bincount(positions // PAGE, minlength=math.ceil(line / PAGE))
+    return (positions % PAGE).to(torch.uint16), pages.to(torch.int32)
+
+
+def _unpack(path: Path, low: Tensor, pages: Tensor, shapes: dict[str, tuple[int, ...]]) -> dict[str, Tensor]:
+    """The inverse of ``_pack``: flat indices by parameter; ascending, unique, in range and at least one in each."""
+    pages = pages.long()
+    if bool((pages < 0).any()) or int(pages.sum()) != low.numel():
+        raise _damaged(path, f"its pages do not count its {low.numel()} weights")
+    positions = torch.repeat_interleave(pages) * PAGE + low.long()
+    sizes = torch.tensor([math.prod(shape) for shape in shapes.values()])
+    ends = sizes.cumsum(0)
+    if bool((positions.diff() <= 0).any()) or bool((positions >= ends[-1]).any()):
+        raise _damaged(path, f"its indices are not ascending, unique and below {int(ends[-1])}")
+    counts = torch.searchsorted(positions, ends).diff(prepend=torch.zeros(1, dtype=torch.int64))
+    if bool((counts == 0).any()):
+        raise _damaged(path, f"it selects no weight of {list(shapes)[int(counts.argmin())]}")
+    parts = positions.split(counts.tolist())
+    return {name: part - start for name, part, start in zip(shapes, parts, ends - sizes, strict=True)}
 
 
 def _open(path: Path) -> tuple[dict[str, Any], dict[str, Tensor]]:
@@ -129,36 +180,63 @@ def _open(path: Path) -> tuple[dict[str, Any], dict[str, Tensor]]:
                     "A backbone's weights are given as weights, not as a delta."
                 )
             header = json.loads(metadata["shpeft"])
-            tensors = {key: file.get_tensor(key) for key in file.keys()}  # noqa: SIM118 (not a dict)
-    except (safetensors.SafetensorError, OSError, json.JSONDecodeError) as error:
+            tensors = {key: file.get_tensor(key).clone() for key in file.keys()}  # noqa: SIM118 (not a dict)
+    except (safetensors.SafetensorError, OSError, ValueError, RecursionError) as error:
         raise DeltaFormat(
             f"{path.name} is not a delta file or is damaged ({error}). Delta files are safetensors; "
             "pickled files can run code and are never loaded."
         ) from None
-    missing = [key for key in REQUIRED if key not in header] if isinstance(header, dict) else list(REQUIRED)
+    if not isinstance(header, dict):
+        raise _damaged(path, "its metadata is no JSON object")
+    if header.get("format", FORMAT) != FORMAT:
+        raise DeltaFormat(
+            f"{path.name} has format {header['format']!r}; this version of shpeft reads {FORMAT!r}. "
+            "Use the version that wrote it, or train the delta again."
+        )
+    missing = [key for key, kind in REQUIRED.items() if not isinstance(header.get(key), kind)]
     if missing:
-        raise _damaged(path, f"its metadata lacks {', '.join(missing)}")
-    if header["format"] != FORMAT:
-        raise DeltaFormat(f"{path.name} has format {header['format']!r}; this version of shpeft reads {FORMAT!r}.")
+        raise _damaged(path, f"its metadata lacks a valid {', '.join(missing)}")
+    if not all(isinstance(name, str) for name in header["classes"]):
+        raise _damaged(path, "its classes are no names")
     return header, tensors
 
 
-def _checked_index(path: Path, name: str, index: Tensor, size: int) -> Tensor:
-    if index.dtype != torch.int32 or index.ndim != 1 or index.numel() == 0:
-        raise _damaged(path, f"the indices of {name} are not a list of 32-bit integers")
-    index = index.long()
-    if int(index[0]) < 0 or int(index[-1]) >= size or bool((index.diff() <= 0).any()):
-        raise _damaged(path, f"the indices of {name} are not ascending, unique and below {size}")
-    return index
+def _transform(path: Path, header: dict[str, Any]) -> InputTransform:
+    try:
+        return InputTransform.from_dict(header["transform"])
+    except (KeyError, TypeError, ValueError):
+        raise _damaged(path, "its input transform lacks a size, mean, std or interpolation") from None
 
 
-def _checked_values(path: Path, name: str, values: Tensor | None, shape: tuple[int, ...]) -> Tensor:
-    if values is None or values.dtype != torch.float32 or tuple(values.shape) != shape:
-        found = "nothing" if values is None else f"{values.dtype} {tuple(values.shape)}"
-        raise _damaged(path, f"{name} should be float32 of shape {shape}, found {found}")
-    if not bool(values.isfinite().all()):
-        raise _damaged(path, f"{name} holds values that are not finite numbers")
-    return values
+def _shapes(path: Path, listed: list[Any], base: Backbone) -> dict[str, tuple[int, ...]]:
+    """The listed parameters' shapes, each known to the backbone and listed once."""
+    known = {info.name: info.shape for info in base.weight_infos()}
+    shapes: dict[str, tuple[int, ...]] = {}
+    for entry in listed:
+        match entry:
+            case [str(name), [*shape]] if name not in shapes and known.get(name) == tuple(shape):
+                shapes[name] = known[name]
+            case _:
+                raise _damaged(path, f"its parameter {entry!r:.100} is listed twice or is none of {base.name}'s")
+    if not shapes:
+        raise _damaged(path, "it selects no weight")
+    return shapes
+
+
+def _check_tensors(
+    path: Path, tensors: dict[str, Tensor], expected: dict[str, tuple[torch.dtype, tuple[int, ...]]]
+) -> None:
+    """Exactly the expected tensors, of the expected types and shapes, finite."""
+    if tensors.keys() != expected.keys():
+        raise _damaged(path, f"it holds {', '.join(sorted(tensors))} instead of {', '.join(sorted(expected))}")
+    for name, (dtype, shape) in expected.items():
+        tensor = tensors[name]
+        if tensor.dtype != dtype or tensor.shape != shape:
+            raise _damaged(
+                path, f"{name} should be {dtype} of shape {shape}, found {tensor.dtype} {tuple(tensor.shape)}"
+            )
+        if dtype.is_floating_point and not bool(tensor.isfinite().all()):
+            raise _damaged(path, f"{name} holds values that are not finite numbers")
 
 
 def _damaged(path: Path, reason: str) -> DeltaFormat:

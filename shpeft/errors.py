@@ -92,7 +92,7 @@ class DeltaError(ShpeftError):
 
 
 class DeltaFormat(DeltaError):
-    """A file is not a valid ``shpeft.delta/1`` file."""
+    """A file is not a valid delta file."""
 
 
 class BaseMismatch(DeltaError):

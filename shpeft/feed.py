@@ -62,6 +62,9 @@ class Feed:
         """What the head sees, (B, D), float32 or wider."""
         return _at_least_float32(self.backbone.features(inputs, self))
 
+    def close(self) -> None:
+        """Let go of what is kept: here nothing is."""
+
     def autocast(self) -> torch.autocast:
         """The context in which the backbone runs."""
         return torch.autocast(self.backbone.device.type, torch.bfloat16, enabled=self.precision == "bfloat16")

@@ -10,8 +10,9 @@ from torch.nn.functional import cross_entropy
 
 from shpeft import equations
 from shpeft.backbones import Backbone, WeightInfo
-from shpeft.datasets import Split, batches
+from shpeft.datasets import Split
 from shpeft.errors import SelectionError, did_you_mean
+from shpeft.feed import Feed
 from shpeft.probe import Head
 from shpeft.progress import Progress, silent
 
@@ -62,6 +63,7 @@ def estimate_importance(
     batch_size: int = 16,
     seed: int = 0,
     head: Head | None = None,
+    feed: Feed | None = None,
     progress: Progress = silent,
 ) -> Scores:
     """Score every eligible weight; see :mod:`shpeft.equations` for the formulas.
@@ -73,6 +75,7 @@ def estimate_importance(
         norm: the L1 or L2 form of magnitude and of the hybrid's halves.
         head: the classifier under which gradients are taken; a linear probe makes the gradients mean something. None:
             the backbone's present head.
+        feed: how the backbone gets its images; None: each image through the whole backbone.
 
     Raises:
         SelectionError: an unknown score or formula.
@@ -82,6 +85,8 @@ def estimate_importance(
     if formula not in FORMULAS:
         raise SelectionError(f"There is no hybrid formula {formula!r}. {did_you_mean(formula, FORMULAS)}")
     infos = backbone.weight_infos(scope)
+    feed = feed or Feed(backbone)
+    feed.check(info.name for info in infos)
     order = torch.randperm(len(split), generator=torch.Generator().manual_seed(seed))[:images].tolist()
 
     def scores(name: str, values: Grads, halves: tuple[Scores, Scores] | None = None) -> Scores:
@@ -93,14 +98,14 @@ def estimate_importance(
     if score == "magnitude":
         return scores(f"magnitude ({norm})", _magnitude(backbone, infos, norm))
     if score == "wanda":
-        return scores("wanda", _wanda(backbone, infos, split, order, batch_size, progress))
+        return scores("wanda", _wanda(feed, infos, split, order, batch_size, progress))
 
     form: equations.Norm = {"gradient": "l1", "fisher": "l2"}.get(score, norm)  # type: ignore[assignment]
     with ExitStack() as stack:
         if head is not None:
             stack.enter_context(head_written(backbone, head))
         specific = scores(
-            f"task-specific ({form})", _mean_gradient(backbone, infos, split, order, form, batch_size, progress)
+            f"task-specific ({form})", _mean_gradient(feed, infos, split, order, form, batch_size, progress)
         )
     if score != "hybrid":
         return Scores(score, specific.values, infos, backbone.count)
@@ -151,7 +156,7 @@ def _magnitude(backbone: Backbone, infos: tuple[WeightInfo, ...], norm: equation
 
 
 def _mean_gradient(
-    backbone: Backbone,
+    feed: Feed,
     infos: tuple[WeightInfo, ...],
     split: Split,
     order: list[int],
@@ -160,8 +165,11 @@ def _mean_gradient(
     progress: Progress,
 ) -> Grads:
     """Ē task_specific(g), accumulated as each gradient is made: only one dense gradient is alive at a time."""
-    parameters = backbone.parameters
-    sums = {name: torch.zeros_like(parameters[name], dtype=torch.float32) for name in (info.name for info in infos)}
+    backbone, parameters = feed.backbone, feed.backbone.parameters
+    sums = {
+        name: torch.zeros_like(parameters[name], dtype=torch.promote_types(parameters[name].dtype, torch.float32))
+        for name in (info.name for info in infos)
+    }
     handles = []
     try:
         with backbone.frozen():
@@ -169,11 +177,10 @@ def _mean_gradient(
                 p = parameters[name].requires_grad_(True)
                 handles.append(p.register_post_accumulate_grad_hook(_accumulate(total, norm)))
             done = count = 0
-            for pixels, target in batches(split, backbone.transform, batch_size, order=order):
+            for inputs, target in feed.batches(split, batch_size, order=order):
                 progress("importance of the weights", done, len(order))
-                images = backbone.transform.normalise(pixels.to(backbone.device))
                 with torch.enable_grad():
-                    cross_entropy(backbone(images), target.to(backbone.device)).backward()
+                    cross_entropy(feed(inputs), target).backward()
                 done, count = done + len(target), count + 1
             progress("importance of the weights", done, len(order))
     finally:
@@ -193,7 +200,7 @@ def _accumulate(total: Tensor, norm: equations.Norm) -> Callable[[Tensor], None]
 
 @torch.no_grad()
 def _wanda(
-    backbone: Backbone,
+    feed: Feed,
     infos: tuple[WeightInfo, ...],
     split: Split,
     order: list[int],
@@ -201,7 +208,7 @@ def _wanda(
     progress: Progress,
 ) -> Grads:
     """|w|·‖x‖ with one norm an input feature; forward passes only."""
-    wanted = {info.name for info in infos}
+    backbone, wanted = feed.backbone, {info.name for info in infos}
     squares: Grads = {}
     handles = []
 
@@ -218,9 +225,9 @@ def _wanda(
             handles.append(module.register_forward_pre_hook(hook(f"{key}.weight")))
     try:
         done = 0
-        for pixels, target in batches(split, backbone.transform, batch_size, order=order):
+        for inputs, target in feed.batches(split, batch_size, order=order):
             progress("importance of the weights", done, len(order))
-            backbone(backbone.transform.normalise(pixels.to(backbone.device)))
+            feed(inputs)
             done += len(target)
     finally:
         for handle in handles:

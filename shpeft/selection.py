@@ -1,5 +1,7 @@
 """Selection: scores and a budget become a support, the sorted flat indices of the weights that may move."""
 
+import functools
+import math
 from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Literal
@@ -16,6 +18,9 @@ from shpeft.importance import Scores
 
 CHUNK = 1 << 20
 """Scores looked at together: what bounds the memory that selection needs."""
+
+SAMPLE = 1 << 18
+"""Scores from which the k-th largest is guessed."""
 
 
 @dataclass(frozen=True)
@@ -111,66 +116,85 @@ def _quota(scores: Scores, k: int) -> dict[str, Tensor]:
 
 
 def _top_k(flats: dict[str, Tensor], k: int) -> dict[str, Tensor]:
-    """``equations.top_k`` over the concatenation, by two radix passes that never copy more than a chunk.
+    """``equations.top_k`` over the concatenation, in a few passes that never copy more than a chunk.
 
-    The high 16 bits of the order-preserving integer form of each score are counted first, then the low 16 bits of
-    those in the bucket that holds the k-th largest: that gives the k-th largest score exactly, and how many of the
-    scores equal to it are still needed.
+    A sample gives a score that the k-th largest very likely reaches, so that few scores are looked at closely; where
+    it does not reach it, all of them are.
     """
-    high = _histogram(keys >> 16 for keys in _keys(flats))
-    bucket, above = _bucket(high, k)
-    low = _histogram(keys[(keys >> 16) == bucket] & 0xFFFF for keys in _keys(flats))
-    threshold_low, above_low = _bucket(low, k - above)
-    threshold = (bucket << 16) | threshold_low
-    ties = k - above - above_low
-
+    found = _kth_largest(flats, k, _likely_below(flats, k)) or _kth_largest(flats, k, -math.inf)
+    assert found is not None
+    value, ties = found
     chosen = {}
     for name, flat in flats.items():
-        parts = []
-        for start, keys in _chunks(flat):
-            hits = (keys >= threshold).nonzero().squeeze(1)
-            equal = keys[hits] == threshold
-            surplus = int(equal.sum()) - ties
-            if surplus > 0:
-                keep = ~equal
-                keep[equal.nonzero().squeeze(1)[:ties]] = True
-                hits = hits[keep]
-            ties = max(-surplus, 0)
-            parts.append(hits + start)
+        parts = [torch.empty(0, dtype=torch.int64)]
+        for at, scores in _reaching(flat, value):
+            equal = (scores == value).nonzero().squeeze(1)
+            if len(equal) > ties:
+                keep = torch.ones(len(at), dtype=torch.bool)
+                keep[equal[ties:]] = False
+                at = at[keep]
+            ties = max(ties - len(equal), 0)
+            parts.append(at)
         chosen[name] = torch.cat(parts)
     return chosen
 
 
-def _keys(flats: dict[str, Tensor]) -> Iterator[Tensor]:
+def _likely_below(flats: dict[str, Tensor], k: int) -> float:
+    """A score below the k-th largest, but not by far, as a seeded random sample has it. It may be wrong."""
+    total = sum(flat.numel() for flat in flats.values())
+    generator = torch.Generator().manual_seed(0)
+    sample = []
     for flat in flats.values():
-        for _, keys in _chunks(flat):
-            yield keys
+        size = round(SAMPLE * flat.numel() / total)
+        sample.append(flat[torch.randint(flat.numel(), (size,), generator=generator)])
+    drawn = torch.cat(sample)
+    expected = len(drawn) * k / total
+    rank = math.ceil(expected + 4 * math.sqrt(expected) + 8)
+    return float(drawn.topk(rank).values[-1]) if rank <= len(drawn) else -math.inf
 
 
-def _chunks(flat: Tensor) -> Iterator[tuple[int, Tensor]]:
-    """(offset, keys) for each chunk; keys are int64 from 0 to 2³²−1 in the order of the float32 scores."""
+def _kth_largest(flats: dict[str, Tensor], k: int, bound: float) -> tuple[float, int] | None:
+    """The k-th largest score, and how many of those equal to it are among the k; None if fewer reach the bound.
+
+    Radix counting of the scores' order-preserving integers: each pass counts the next 16 bits of those whose bits so
+    far are the wanted ones.
+    """
+    dtype = functools.reduce(torch.promote_types, (flat.dtype for flat in flats.values()), torch.float32)
+    base = digit = -(1 << 15)
+    for shift in range(8 * dtype.itemsize - 16, -1, -16):
+        counts = torch.zeros(1 << 16, dtype=torch.int64)
+        for flat in flats.values():
+            for _, scores in _reaching(flat, bound):
+                digits = (_ordered(scores.to(dtype) + 0.0).long() >> shift) - base  # −0 and +0 are one score
+                counts += torch.bincount(digits[digits >> 16 == 0], minlength=1 << 16)
+        from_top = counts.flip(0).cumsum(0)
+        if from_top[-1] < k:
+            return None
+        place = int(torch.searchsorted(from_top, k))
+        k -= int(from_top[place - 1]) if place else 0
+        digit = base + 0xFFFF - place
+        base = digit << 16
+    integer = torch.tensor(digit, dtype=torch.int32 if dtype == torch.float32 else torch.int64)
+    return float(_ordered(integer.view(dtype)).view(dtype)), k
+
+
+def _ordered(scores: Tensor) -> Tensor:
+    """Signed integers in the order of the floats, from their bits; applied to an integer's float, the way back."""
+    bits = scores.view(torch.int32 if scores.dtype == torch.float32 else torch.int64)
+    last = 8 * bits.dtype.itemsize - 1
+    return bits ^ ((bits >> last) & ((1 << last) - 1))
+
+
+def _reaching(flat: Tensor, bound: float) -> Iterator[tuple[Tensor, Tensor]]:
+    """Positions and values of the scores that are at least ``bound``, a chunk at a time."""
     for start in range(0, flat.numel(), CHUNK):
-        piece = flat[start : start + CHUNK].float() + 0.0  # −0 and +0 are one score
-        if bool(piece.isnan().any()):
+        piece = flat[start : start + CHUNK]
+        largest = float(piece.max())  # one fast pass that also finds NaN
+        if math.isnan(largest):
             raise SelectionError("Some scores are not numbers (NaN): the gradients overflowed. Score in float32.")
-        bits = piece.view(torch.int32).long()
-        yield start, torch.where(bits < 0, -(bits & 0x7FFFFFFF), bits) + (1 << 31)
-
-
-def _histogram(pieces: Iterator[Tensor]) -> Tensor:
-    """How often each 16-bit number occurs."""
-    counts = torch.zeros(1 << 16, dtype=torch.int64)
-    for piece in pieces:
-        counts += torch.bincount(piece, minlength=1 << 16)
-    return counts
-
-
-def _bucket(histogram: Tensor, k: int) -> tuple[int, int]:
-    """The bucket that holds the k-th largest, and how many lie in the buckets above it."""
-    from_top = histogram.flip(0).cumsum(0)
-    position = int(torch.searchsorted(from_top, k))
-    above = int(from_top[position - 1]) if position else 0
-    return len(histogram) - 1 - position, above
+        if largest >= bound:
+            at = (piece >= bound).nonzero().squeeze(1)
+            yield at + start, piece[at]
 
 
 @dataclass(frozen=True)

@@ -1,16 +1,28 @@
 """Delta files: what is written is read back to the bit, and whatever is wrong is refused before use."""
 
 import json
+import math
 import pickle
+import struct
 
+import numpy as np
 import pytest
 import safetensors.torch
+import timm
 import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
-from shpeft.deltafile import load_delta, read_header, save_delta
+from shpeft.backbones import Backbone
+from shpeft.config import RunConfig
+from shpeft.delta import SparseDelta
+from shpeft.deltafile import PAGE, load_delta, read_header, save_delta
 from shpeft.errors import BaseMismatch, ClassMismatch, DeltaError, DeltaFormat, ShpeftError
+from shpeft.probe import Head
+from shpeft.runs.formats import environment
+from shpeft.selection import Support
 
-from .conftest import assert_unchanged, state, tiny
+from .conftest import CLASSES, assert_unchanged, state, tiny
 from .test_gradients import MODELS, random_delta
 
 
@@ -31,6 +43,61 @@ def test_round_trip(name, tmp_path):
     assert (header["note"], header["k"], header["total"]) == ("é", 120, backbone.count)
 
 
+class Pages(torch.nn.Module):
+    """Parameters that end before, on and after a page's edge, and one that spans several pages."""
+
+    def __init__(self):
+        super().__init__()
+        for name, shape in {"a": (PAGE - 1,), "b": (1,), "c": (300, 701), "d": (2, PAGE), "e": (3, 1, 5)}.items():
+            setattr(self, name, torch.nn.Parameter(torch.zeros(shape)))
+        self.head = torch.nn.Linear(2, 3)
+
+    def get_classifier(self):
+        return self.head
+
+
+PAGED = Backbone("pages", Pages(), CLASSES, tiny().transform, "zeros")
+
+
+@st.composite
+def deltas(draw) -> SparseDelta:
+    """Any non-empty support of ``PAGED``, in the model's order, the edges of pages preferred; any finite float32."""
+    infos = PAGED.weight_infos()
+    chosen = sorted(draw(st.sets(st.sampled_from(range(len(infos))), min_size=1)))
+    indices = {}
+    for info in (infos[i] for i in chosen):
+        edges = [x for x in (0, PAGE - 2, PAGE - 1, PAGE, info.numel - 1) if x < info.numel]
+        index = st.integers(0, info.numel - 1) | st.sampled_from(edges)
+        indices[info.name] = torch.tensor(sorted(draw(st.sets(index, min_size=1, max_size=20))))
+    support = Support(indices, {info.name: info.shape for info in infos if info.name in indices}, PAGED.count)
+    finite = st.floats(width=32, allow_nan=False, allow_infinity=False)
+    values = torch.tensor(draw(st.lists(finite, min_size=support.k, max_size=support.k)))
+    head = Head(torch.tensor(draw(st.lists(finite, min_size=6, max_size=6))).view(3, 2), torch.zeros(3))
+    return SparseDelta(support, values, head, CLASSES, "pages", "zeros", PAGED.transform, PAGED.fingerprint)
+
+
+@settings(max_examples=150, deadline=None, derandomize=True)
+@given(delta=deltas())
+def test_any_delta_comes_back_to_the_bit(delta, tmp_path_factory):
+    path = save_delta(delta, tmp_path_factory.getbasetemp() / "any.safetensors")
+    found = load_delta(path, PAGED)
+    assert list(found.support.indices) == list(delta.support.indices)
+    for key, index in delta.support.indices.items():
+        assert torch.equal(found.support.indices[key], index)
+        assert found.support.indices[key].dtype == torch.int64
+    assert (found.support.shapes, found.support.total) == (delta.support.shapes, delta.support.total)
+    for ours, theirs in ((found.values, delta.values), (found.head.weight, delta.head.weight)):
+        assert torch.equal(ours.view(torch.int32), theirs.view(torch.int32))  # the sign of zero too
+    assert save_delta(found, path.with_name("again")).read_bytes() == path.read_bytes()
+
+
+def test_a_full_page_is_counted(tmp_path):
+    """65,536 weights in one page: one more than 16 bits can say."""
+    support = Support({"d": torch.arange(2 * PAGE)}, {"d": (2, PAGE)}, PAGED.count)
+    path = save_delta(SparseDelta.zeros(PAGED, support), tmp_path / "full")
+    assert torch.equal(load_delta(path, PAGED).support.indices["d"], torch.arange(2 * PAGE))
+
+
 def test_the_same_delta_gives_the_same_bytes(tmp_path):
     files = []
     for i in range(2):
@@ -39,12 +106,34 @@ def test_the_same_delta_gives_the_same_bytes(tmp_path):
     assert files[0] == files[1]
 
 
-def test_a_delta_is_small(tmp_path):
-    path = save_delta(random_delta(tiny(), 30), tmp_path / "d.safetensors")
-    assert path.stat().st_size < 8_000
+def test_vit_base_at_a_ten_thousandth_stays_below_70_kb(tmp_path):
+    with torch.device("meta"):
+        module = timm.create_model("vit_base_patch16_224", num_classes=3)
+    backbone = Backbone("vit_base_patch16_224", module, CLASSES, tiny().transform, "timm, from the model hub")
+    matrices, k, rng = backbone.weight_infos("matrices"), 8_580, np.random.default_rng(0)
+    assert (len(matrices), round(1e-4 * backbone.count)) == (48, k)
+    line = sum(info.numel for info in matrices)
+    chosen, start, indices = np.sort(rng.choice(line, k, replace=False)), 0, {}
+    for info in matrices:
+        within = chosen[(chosen >= start) & (chosen < start + info.numel)] - start
+        indices[info.name] = torch.from_numpy(within)
+        start += info.numel
+    head = Head(torch.randn(3, 768), torch.randn(3))
+    delta = SparseDelta(
+        Support(indices, {info.name: info.shape for info in matrices}, backbone.count),
+        torch.from_numpy(rng.normal(size=k).astype(np.float32)),
+        head,
+        *(CLASSES, backbone.name, backbone.weights, backbone.transform, "0" * 64),
+    )
+    metadata = {"config": RunConfig().model_dump(mode="json"), "versions": environment()["libraries"]}
+    metadata["dataset"] = {"name": "a folder", "fingerprint": "0" * 64, "note": "x" * 850}
+    path = save_delta(delta, tmp_path / "base.safetensors", metadata)
+    header = {key: value for key, value in read_header(path).items() if key != "parameters"}
+    assert len(json.dumps(header)) >= 2_000
+    assert path.stat().st_size - 4 * (head.weight.numel() + head.bias.numel()) <= 70_000
 
 
-def test_other_bases_and_classes_are_refused(tmp_path):
+def test_other_bases_are_refused(tmp_path):
     path = save_delta(random_delta(tiny(), 30), tmp_path / "d.safetensors")
     other = tiny()
     with torch.no_grad():
@@ -52,8 +141,20 @@ def test_other_bases_and_classes_are_refused(tmp_path):
     for backbone in (other, tiny("test_resnet")):
         with pytest.raises(BaseMismatch, match=r"d\.safetensors is a delta for test_vit at 32 px"):
             load_delta(path, backbone)
-    with pytest.raises(ClassMismatch):
-        load_delta(path, tiny(classes=("x", "y", "z")))
+
+
+@pytest.mark.parametrize("classes", [("x", "y", "z"), ("x", "y")])
+def test_a_delta_keeps_its_classes_and_is_not_applied_to_others(classes, tmp_path):
+    delta = random_delta(tiny(), 30)
+    backbone = tiny()
+    backbone.replace_head(torch.nn.Linear(64, len(classes)), classes)
+    before = state(backbone)
+    found = load_delta(save_delta(delta, tmp_path / "d.safetensors"), backbone)
+    assert found.classes == CLASSES
+    assert torch.equal(found.head.weight, delta.head.weight)
+    with pytest.raises(ClassMismatch), found.applied(backbone):
+        pass
+    assert_unchanged(backbone, before)
 
 
 def test_files_that_are_no_deltas_are_refused(tmp_path):
@@ -84,90 +185,101 @@ def test_files_that_are_no_deltas_are_refused(tmp_path):
     assert_unchanged(backbone, before)
 
 
-NAME = "blocks.0.mlp.fc1.weight"
+def write(path, tensors, header):
+    path.write_bytes(safetensors.torch.save(tensors, {"shpeft": json.dumps(header)}))
 
 
-def _nan(tensors):
-    tensors[f"{NAME}/values"][0] = float("nan")
+DAMAGES = {
+    "other k": lambda t, h: h.update(k=299),
+    "negative k": lambda t, h: h.update(k=-1),
+    "k as text": lambda t, h: h.update(k="300"),
+    "other total": lambda t, h: h.update(total=7),
+    "a class less": lambda t, h: h.update(classes=["a", "b"]),
+    "classes that are no names": lambda t, h: h.update(classes=[1, 2, 3]),
+    "no parameters": lambda t, h: h.pop("parameters"),
+    "empty parameters": lambda t, h: h.update(parameters=[]),
+    "odd parameters": lambda t, h: h.update(parameters=[3, "x", ["y"], [["z"], 1]]),
+    "unknown parameter": lambda t, h: h["parameters"][0].__setitem__(0, "blocks.99.attn.qkv.weight"),
+    "the head as parameter": lambda t, h: h["parameters"].__setitem__(0, ["head.weight", [3, 64]]),
+    "transposed": lambda t, h: h["parameters"][0][1].reverse(),
+    "parameter twice": lambda t, h: h["parameters"].append(h["parameters"][0]),
+    "parameter without weights": lambda t, h: h["parameters"].append(["norm.bias", [64]]),
+    "odd transform": lambda t, h: h.update(transform={"size": "x"}),
+    "no size": lambda t, h: h["transform"].pop("size"),
+    "nan": lambda t, h: t["values"][:1].fill_(torch.nan),
+    "half": lambda t, h: t.update(values=t["values"].half()),
+    "short values": lambda t, h: t.update(values=t["values"][:-1].clone()),
+    "values in two dimensions": lambda t, h: t.update(values=t["values"][None]),
+    "no values": lambda t, h: t.pop("values"),
+    "stranger": lambda t, h: t.update({"blocks.0.mlp.fc1.weight/values": torch.zeros(1)}),
+    "no head": lambda t, h: t.pop("head/bias"),
+    "infinite head": lambda t, h: t["head/bias"][:1].fill_(torch.inf),
+    "wide head": lambda t, h: t.update({"head/weight": torch.zeros(3, 65)}),
+    "duplicate": lambda t, h: t["low"].__setitem__(1, int(t["low"][0])),
+    "descending": lambda t, h: t.update(low=t["low"].long().flip(0).to(torch.uint16)),
+    "just past the end": lambda t, h: t["low"].__setitem__(-1, sum(math.prod(s) for _, s in h["parameters"]) % PAGE),
+    "far past the end": lambda t, h: t["low"].__setitem__(-1, PAGE - 1),
+    "wider low": lambda t, h: t.update(low=t["low"].to(torch.int32)),
+    "wider pages": lambda t, h: t.update(pages=t["pages"].long()),
+    "a page more": lambda t, h: t.update(pages=torch.cat([t["pages"], torch.zeros(1, dtype=torch.int32)])),
+    "uncounted": lambda t, h: t["pages"][:1].add_(1),
+    "huge counts": lambda t, h: t["pages"].fill_(2**31 - 1),
+    "negative count": lambda t, h: t["pages"][:2].copy_(torch.tensor([int(t["pages"][:2].sum()) + 1, -1])),
+    "in another page": lambda t, h: t["pages"][:2].add_(torch.tensor([-1, 1], dtype=torch.int32)),
+    "nothing selected": lambda t, h: (
+        t.update({name: t[name][:0].clone() for name in ("values", "low")}, pages=0 * t["pages"]),
+        h.update(k=0),
+    ),
+}
 
 
-def _duplicate(tensors):
-    tensors[f"{NAME}/indices"][1] = tensors[f"{NAME}/indices"][0]
-
-
-def _descending(tensors):
-    tensors[f"{NAME}/indices"] = tensors[f"{NAME}/indices"].flip(0).contiguous()
-
-
-def _beyond(tensors):
-    tensors[f"{NAME}/indices"][-1] = 10**6
-
-
-def _negative(tensors):
-    tensors[f"{NAME}/indices"][0] = -1
-
-
-def _int64(tensors):
-    tensors[f"{NAME}/indices"] = tensors[f"{NAME}/indices"].long()
-
-
-def _half(tensors):
-    tensors[f"{NAME}/values"] = tensors[f"{NAME}/values"].half()
-
-
-def _no_values(tensors):
-    del tensors[f"{NAME}/values"]
-
-
-def _no_indices(tensors):
-    del tensors[f"{NAME}/indices"]
-
-
-def _stranger(tensors):
-    tensors["blocks.99.x/indices"] = torch.zeros(1, dtype=torch.int32)
-
-
-def _no_head(tensors):
-    del tensors["head/bias"]
-
-
-def _wide_head(tensors):
-    tensors["head/weight"] = torch.zeros(3, 65)
-
-
-DAMAGES = [
-    _nan, _duplicate, _descending, _beyond, _negative, _int64, _half, _no_values, _no_indices, _stranger, _no_head,
-    _wide_head,
-]  # fmt: skip
-
-
-@pytest.mark.parametrize("damage", DAMAGES, ids=lambda f: f.__name__)
+@pytest.mark.parametrize("damage", DAMAGES.values(), ids=DAMAGES)
 def test_every_damage_is_found(damage, tmp_path):
     backbone = tiny()
     before = state(backbone)
     path = save_delta(random_delta(backbone, 300), tmp_path / "d.safetensors")
-    tensors = safetensors.torch.load_file(path)
-    assert tensors[f"{NAME}/indices"].numel() > 2
-    damage(tensors)
-    path.write_bytes(safetensors.torch.save(tensors, {"shpeft": json.dumps(read_header(path))}))
-    with pytest.raises(DeltaFormat, match=r"not a valid shpeft\.delta/1"):
+    tensors, header = safetensors.torch.load_file(path), read_header(path)
+    write(path, tensors, header)
+    load_delta(path, backbone)  # whole
+    damage(tensors, header)
+    write(path, tensors, header)
+    with pytest.raises(DeltaFormat, match=r"d\.safetensors is not a valid shpeft\.delta/2 file"):
         load_delta(path, backbone)
     assert_unchanged(backbone, before)
 
 
-def test_later_formats_are_named(tmp_path):
-    path = save_delta(random_delta(tiny(), 3), tmp_path / "d.safetensors")
-    header = {**read_header(path), "format": "shpeft.delta/9"}
-    path.write_bytes(safetensors.torch.save(safetensors.torch.load_file(path), {"shpeft": json.dumps(header)}))
-    with pytest.raises(DeltaFormat, match=r"shpeft\.delta/9"):
+def test_a_changed_byte_is_refused_or_read_but_never_crashes(tmp_path):
+    backbone = tiny()
+    path = save_delta(random_delta(backbone, 40), tmp_path / "d.safetensors")
+    whole = path.read_bytes()
+    header_size = 8 + struct.unpack("<Q", whole[:8])[0]
+    rng = np.random.default_rng(0)
+    for at in rng.integers(8, header_size, 300):
+        damaged = bytearray(whole)
+        damaged[at] ^= 1 << rng.integers(8)
+        path.write_bytes(damaged)
+        try:
+            load_delta(path, backbone)
+        except (DeltaFormat, BaseMismatch):
+            continue
+
+
+@pytest.mark.parametrize("found", ["shpeft.delta/1", "shpeft.delta/9"])
+def test_other_formats_are_named_with_the_one_that_is_read(found, tmp_path):
+    path = tmp_path / "d.safetensors"
+    write(path, {"blocks.0.attn.qkv.weight/values": torch.zeros(1)}, {"format": found})
+    with pytest.raises(DeltaFormat, match=rf"has format '{found}'; .* reads 'shpeft\.delta/2'"):
         load_delta(path, tiny())
 
 
 def test_values_that_are_not_finite_are_not_saved(tmp_path):
-    delta = random_delta(tiny(), 3)
-    delta.values[1] = float("inf")
-    with pytest.raises(DeltaError, match="not finite"):
-        save_delta(delta, tmp_path / "d.safetensors")
+    infinite, overflowing, head = (random_delta(tiny(), 3) for _ in range(3))
+    infinite.values[1] = float("inf")
+    overflowing.values = torch.full((3,), 1e300, dtype=torch.float64)
+    head.head.bias[0] = float("nan")
+    for delta in (infinite, overflowing, head):
+        with pytest.raises(DeltaError, match="not finite"):
+            save_delta(delta, tmp_path / "d.safetensors")
     assert list(tmp_path.iterdir()) == []
 
 

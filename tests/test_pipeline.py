@@ -252,3 +252,10 @@ def test_another_dataset_must_have_the_same_classes(finished):
     _, found = pipeline.evaluate_run(finished, "phantom:fundus?n=30&size=32", device="cpu")
     assert found["finetuned"]["cases"] == 10
     json.dumps(plain(found))
+
+
+@pytest.mark.parametrize(("cache", "block"), [(True, "blocks.4"), (False, None)])
+def test_frozen_blocks_are_cached_and_their_features_deleted(tmp_path, cache, block):
+    folder = carry_out(tmp_path / "run", tiny(selection={"scope": "last:2"}, training={"cache": cache}))
+    assert json.loads((folder.path / "metrics.json").read_text())["training"]["cached_below"] == block
+    assert not [entry for entry in folder.path.iterdir() if entry.is_dir() and entry.name.startswith("features")]

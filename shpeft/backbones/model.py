@@ -3,15 +3,16 @@
 import copy
 import hashlib
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from functools import cached_property
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 
 from shpeft.backbones.places import WeightInfo, classifier, weight_infos
-from shpeft.errors import ConfigError
+from shpeft.errors import BackboneError, ConfigError
 from shpeft.images import InputTransform
 
 
@@ -58,12 +59,12 @@ class Backbone:
         """Logits (B, C) of normalised images (B, 3, S, S)."""
         return self.module(images)
 
-    def features(self, images: Tensor) -> Tensor:
-        """What the head sees: (B, D) for normalised images (B, 3, S, S)."""
+    def features(self, inputs: Tensor, forward: Callable[[Tensor], Tensor] | None = None) -> Tensor:
+        """What the head sees, (B, D), when ``forward`` runs the model on ``inputs``; by itself on normalised images."""
         seen: list[Tensor] = []
         handle = self.head.register_forward_pre_hook(lambda _, args: seen.append(args[0]))
         try:
-            self.module(images)
+            (forward or self)(inputs)
         finally:
             handle.remove()
         return seen[0]
@@ -88,6 +89,25 @@ class Backbone:
             raise ConfigError(f"Scope {scope!r} is unknown. Use 'all', 'matrices' or 'last:n' with n the blocks.")
         deepest = max((info.depth for info in matrices), default=0)
         return tuple(info for info in matrices if info.depth > deepest - int(match[1]))
+
+    def replace_head(self, head: nn.Linear, classes: Sequence[str]) -> None:
+        """Put a classifier for other classes into the head's place: the very module, which keeps its own weights.
+
+        Args:
+            head: (len(classes), D) with D the present head's input features.
+
+        Raises:
+            BackboneError: a head of another shape; nothing is changed then.
+        """
+        wanted = (len(classes), self.head.in_features)
+        if head.weight.shape != wanted:
+            raise BackboneError(
+                f"A head of {self.name} for {', '.join(classes)} has weights of shape {wanted}; "
+                f"found {tuple(head.weight.shape)}. Give one output a class and one input a feature."
+            )
+        self.module.set_submodule(self.head_name, head)
+        self.head, self.classes = head, tuple(classes)
+        self.__dict__.pop("parameters", None)
 
     @cached_property
     def parameters(self) -> dict[str, nn.Parameter]:
@@ -123,6 +143,25 @@ class Backbone:
             for p, flag, grad in wishes:
                 p.requires_grad_(flag)
                 p.grad = grad
+
+    @contextmanager
+    def checkpointing(self) -> Iterator[None]:
+        """Blocks compute their activations anew in the backward pass instead of keeping them.
+
+        Raises:
+            BackboneError: timm does not offer it for this model.
+        """
+        switch: Any = getattr(self.module, "set_grad_checkpointing", None)
+        try:
+            switch(True)
+        except (TypeError, AssertionError):
+            raise BackboneError(
+                f"{self.name} knows no gradient checkpointing. Train without it, with a smaller batch or image size."
+            ) from None
+        try:
+            yield
+        finally:
+            switch(False)
 
     def to(self, device: torch.device | str) -> "Backbone":
         """Move the weights; returns itself."""

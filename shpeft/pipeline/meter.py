@@ -1,14 +1,60 @@
-"""One progress for a whole run, and the seconds that its parts took."""
+"""The work that a run consists of, one progress for all of it, and the seconds that its parts took."""
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 
+from shpeft.backbones import WeightInfo
 from shpeft.config import RunConfig
-from shpeft.datasets import Dataset
 from shpeft.progress import Progress
 
 SCORING_COST, TRAINING_COST = 3.0, 2.3
 """What an image costs with all gradients, and with those of the selected weights, relative to a forward pass."""
+
+
+@dataclass(frozen=True)
+class Work:
+    """A run's parts in image passes: 1 is one image through the whole backbone, forward."""
+
+    probe: float
+    probe_test: float
+    scoring: float
+    epoch: float
+    epochs: int
+    test: float
+
+    @classmethod
+    def plan(cls, config: RunConfig, cases: Sequence[int], share: float) -> "Work":
+        """Foresee the work.
+
+        Args:
+            cases: images to train, validate and test on.
+            share: of the backbone's depth that still runs once each image's prefix is cached (1: nothing is cached).
+        """
+        train, val, test = cases
+        scored = 0 if config.selection.score in ("random", "magnitude") else min(config.selection.images, train)
+        return cls(
+            probe=train + val,
+            probe_test=test,
+            scoring=SCORING_COST * share * scored,
+            epoch=share * (TRAINING_COST * train + val),
+            epochs=config.training.epochs,
+            test=share * test,
+        )
+
+    @property
+    def total(self) -> float:
+        """All of it."""
+        return self.probe + self.probe_test + self.scoring + self.epochs * self.epoch + self.test
+
+
+def trained_share(infos: Sequence[WeightInfo], eligible: Sequence[WeightInfo]) -> float:
+    """The share of the blocks from the first that holds an eligible weight; 1 when nothing below it can be cached."""
+    depths = sorted({info.depth for info in infos if info.is_matrix})
+    first = min(info.depth for info in eligible)
+    if first not in depths or first == depths[0]:
+        return 1.0
+    return sum(depth >= first for depth in depths) / len(depths)
 
 
 class Meter:
@@ -22,12 +68,9 @@ class Meter:
         self._begun = time.monotonic()
         self.seconds: dict[str, float] = {}
 
-    def plan(self, config: RunConfig, data: Dataset) -> None:
-        """Foresee the work: what each image costs is known before it begins."""
-        train, val, test = (len(split) for split in data.splits)
-        scored = 0 if config.selection.score in ("random", "magnitude") else min(config.selection.images, train)
-        epochs = config.training.epochs * (TRAINING_COST * train + val)
-        self._total = round(train + val + test + SCORING_COST * scored + epochs + test)
+    def plan(self, work: Work) -> None:
+        """What the parts will add up to."""
+        self._total = round(work.total)
 
     def part(self, stage: str | Callable[[], str], *units: float) -> Progress:
         """The progress of one part.

@@ -55,7 +55,7 @@ def describe_selection(config: RunConfig, classes: int = 2) -> Preview:
         )
     head = (counts["features"] + 1) * classes
     named = min(selected, counts["parameters"])
-    return Preview(selected, counts["eligible"], counts["backbone"], head, 8 * selected + 4 * head + 190 * named + 1500)
+    return Preview(selected, counts["eligible"], counts["backbone"], head, 6 * selected + 4 * head + 45 * named + 3000)
 
 
 @lru_cache(maxsize=64)

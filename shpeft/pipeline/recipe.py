@@ -3,8 +3,8 @@
 dataset ─▶ backbone ─▶ linear probe ─▶ importance ─▶ selection ─▶ finetune ─▶ test, beside the probe ─▶ files
 """
 
-from collections.abc import Callable, Mapping, Sequence
-from contextlib import closing
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from contextlib import ExitStack, closing
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -14,9 +14,12 @@ from shpeft.config import RunConfig
 from shpeft.datasets import Dataset, load_dataset
 from shpeft.delta import SparseDelta
 from shpeft.deltafile import read_header, save_delta
+from shpeft.errors import CannotCut
 from shpeft.evaluation import Predictions, difference, evaluate, predict
+from shpeft.feed import Feed
 from shpeft.importance import Scores, estimate_importance, head_written
-from shpeft.pipeline.meter import SCORING_COST, TRAINING_COST, Meter
+from shpeft.pipeline.meter import Meter, Work, trained_share
+from shpeft.prefix import CachedFeed, cut_below
 from shpeft.probe import Head, fit_head
 from shpeft.progress import Progress, silent
 from shpeft.runs import RunFolder
@@ -29,11 +32,13 @@ from shpeft.training import EpochReport, finetune
 
 @dataclass(frozen=True)
 class Prepared:
-    """What importance and fine-tuning start from."""
+    """What importance and fine-tuning start from; ``feed`` runs what lies below every eligible weight once an image."""
 
     data: Dataset
     backbone: Backbone
     probe: Head
+    feed: Feed
+    work: Work
 
 
 @dataclass(frozen=True)
@@ -66,23 +71,27 @@ def run(
         folder.note(stage, done, total)
         progress(stage, done, total)
 
-    with folder.recording():
+    with folder.recording(), ExitStack() as stack:
         folder.write_environment()
         meter = Meter(report)
-        start = prepare(config, meter)
+        start = prepare(config, meter, folder.path)
+        stack.callback(start.feed.close)
         probe = _predict_probe(start, meter)
         chosen = choose(config, start, meter)
         folder.write_supports(chosen.supports, chosen.scores.infos)
         folder.write_summaries(chosen.summaries)
-        delta, history = _train(config, start, chosen.supports["hybrid"], folder, meter, on_epoch)
+        feed = feed_for(config, start.backbone, chosen.supports["hybrid"].indices, folder.path, start.feed)
+        stack.callback(feed.close)
+        delta, history = _train(config, start, chosen.supports["hybrid"], feed, folder, meter, on_epoch)
         with delta.applied(start.backbone):
-            finetuned = predict(start.backbone, start.data.test, progress=meter.part("Testing", len(start.data.test)))
+            test = start.data.test
+            finetuned = predict(start.backbone, test, feed=feed, progress=meter.part("Testing", start.work.test))
         metrics = _metrics(finetuned, probe)
         meter.lap("testing")
         save_delta(delta, folder.delta_path, _delta_metadata(config, start, chosen))
         metrics |= {
             "weights": _weights(start.backbone, chosen) | {"delta_bytes": folder.delta_path.stat().st_size},
-            "training": _training(history),
+            "training": _training(history) | {"cached_below": feed.cut.block if isinstance(feed, CachedFeed) else None},
             "dataset": _public(start.data.card),
             "seconds": meter.seconds,
         }
@@ -92,11 +101,14 @@ def run(
     return metrics
 
 
-def prepare(config: RunConfig, meter: Meter | None = None) -> Prepared:
-    """Load the images, make the backbone and fit its linear probe."""
+def prepare(config: RunConfig, meter: Meter | None = None, folder: Path | None = None) -> Prepared:
+    """Load the images, make the backbone and fit its linear probe.
+
+    Args:
+        folder: where features of the frozen blocks may be kept when memory does not hold them.
+    """
     meter = meter or Meter(silent)
     data = load_dataset(**config.dataset.model_dump(), seed=config.seed, progress=meter.part("Reading the images"))
-    meter.plan(config, data)
     meter.lap("dataset")
     meter.part("Loading the backbone")
     backbone = create_backbone(
@@ -107,18 +119,40 @@ def prepare(config: RunConfig, meter: Meter | None = None) -> Prepared:
         seed=config.seed,
         device=resolve_device(config.device),
     )
+    eligible = backbone.weight_infos(config.selection.scope)
+    feed = feed_for(config, backbone, [info.name for info in eligible], folder)
+    share = trained_share(backbone.weight_infos(), eligible) if isinstance(feed, CachedFeed) else 1.0
+    work = Work.plan(config, [len(split) for split in data.splits], share)
+    meter.plan(work)
     meter.lap("backbone")
     progress = meter.part("Fitting the linear probe", len(data.train), len(data.val), 0)
-    probe = fit_head(backbone, data.train, data.val, progress=progress)
+    probe = fit_head(backbone, data.train, data.val, feed=feed, progress=progress)
     meter.lap("probe")
-    return Prepared(data, backbone, probe)
+    return Prepared(data, backbone, probe, feed, work)
+
+
+def feed_for(
+    config: RunConfig, backbone: Backbone, names: Iterable[str], folder: Path | None, present: Feed | None = None
+) -> Feed:
+    """How the backbone gets its images while only these parameters may change: what lies below them is cached.
+
+    Args:
+        present: the feed so far; it goes on when nothing more can be cached.
+    """
+    present = present or Feed(backbone, config.precision)
+    try:
+        cut = cut_below(backbone, names) if config.training.cache else None
+    except CannotCut:
+        return present
+    if cut is None or (isinstance(present, CachedFeed) and present.cut.block == cut.block):
+        return present
+    return CachedFeed(cut, folder and folder / f"features-{cut.block}", config.precision)
 
 
 def choose(config: RunConfig, start: Prepared, meter: Meter | None = None) -> Chosen:
     """Score the weights under the linear probe and choose as many as the budget allows."""
     meter = meter or Meter(silent)
     wanted = config.selection
-    passes = 0 if wanted.score in ("random", "magnitude") else min(wanted.images, len(start.data.train))
     scores = estimate_importance(
         start.backbone,
         start.data.train,
@@ -132,7 +166,8 @@ def choose(config: RunConfig, start: Prepared, meter: Meter | None = None) -> Ch
         batch_size=config.training.batch_size,
         seed=config.seed,
         head=start.probe,
-        progress=meter.part("Scoring the weights", SCORING_COST * passes),
+        feed=start.feed,
+        progress=meter.part("Scoring the weights", start.work.scoring),
     )
     progress = meter.part("Choosing the weights")
     parts = {"hybrid": scores}
@@ -153,7 +188,8 @@ def _predict_probe(start: Prepared, meter: Meter) -> Predictions:
     """What the frozen backbone with its linear probe says about the test images."""
     test = start.data.test
     with head_written(start.backbone, start.probe):
-        predictions = predict(start.backbone, test, progress=meter.part("Testing the linear probe", len(test)))
+        progress = meter.part("Testing the linear probe", start.work.probe_test)
+        predictions = predict(start.backbone, test, feed=start.feed, progress=progress)
     meter.lap("testing the probe")
     return predictions
 
@@ -162,6 +198,7 @@ def _train(
     config: RunConfig,
     start: Prepared,
     support: Support,
+    feed: Feed,
     folder: RunFolder,
     meter: Meter,
     on_epoch: Callable[[EpochReport], None] | None,
@@ -169,10 +206,9 @@ def _train(
     """Fine-tune; the delta holds the best epoch's values and the backbone is as before."""
     wanted, history = config.training, list[EpochReport]()
     delta = SparseDelta.zeros(start.backbone, support, start.probe)
-    train, val = len(start.data.train), len(start.data.val)
     progress = meter.part(
         lambda: f"Fine-tuning, epoch {min(len(history) + 1, wanted.epochs)} of {wanted.epochs}",
-        wanted.epochs * (TRAINING_COST * train + val),
+        start.work.epochs * start.work.epoch,
     )
     epochs = finetune(
         start.backbone,
@@ -184,7 +220,10 @@ def _train(
         head_lr=wanted.head_lr,
         weight_decay=wanted.weight_decay,
         augment=wanted.augment,
+        checkpointing=wanted.checkpointing,
+        compiled=wanted.compiled,
         seed=config.seed,
+        feed=feed,
         progress=progress,
     )
     with closing(epochs):  # type: ignore[type-var]
