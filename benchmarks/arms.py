@@ -1,0 +1,333 @@
+"""The arms of the step benchmark: one model trained in every usual way, each on its own copy, from the same start.
+
+Every arm trains the head (linear classifier) with AdamW, and besides it what its name says. An arm is a function from
+the shared ``Work`` to an ``Arm``; ``ARMS`` names them, and adding one there is all that a new row takes.
+"""
+
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import safetensors.torch
+import torch
+from torch import Tensor, nn
+from torch.nn.functional import cross_entropy
+
+from shpeft import create_backbone
+from shpeft.backbones import Backbone
+from shpeft.delta import SparseDelta
+from shpeft.deltafile import save_delta
+from shpeft.importance import Scores
+from shpeft.probe import Head
+from shpeft.selection import select
+from shpeft.trainable import Trainable
+
+try:
+    import peft
+except ImportError:  # its rows are left out, and the benchmark says so
+    peft = None
+
+LR, WEIGHT_DECAY = 1e-5, 1e-4
+"""Neither changes the time of a step. The rate is low so that every arm stays near its start while it is timed."""
+
+
+@dataclass(frozen=True)
+class Work:
+    """What every arm has in common.
+
+    Attributes:
+        backbone: the model to start from; no arm touches it.
+        images: (B, 3, S, S), normalised.
+        labels: (B,) class numbers.
+        fused: PyTorch's one-kernel AdamW for every arm, instead of its default.
+    """
+
+    backbone: Backbone
+    images: Tensor
+    labels: Tensor
+    fused: bool = False
+
+    @classmethod
+    def of(cls, model: str, batch: int, fused: bool = False) -> "Work":
+        """A timm model with random weights, and one batch of noise: values do not change the time of a step."""
+        backbone = create_backbone(model, classes=("normal", "benign", "malignant"), weights="random")
+        generator = torch.Generator().manual_seed(0)
+        images = torch.randn(batch, 3, backbone.image_size, backbone.image_size, generator=generator)
+        return cls(backbone, images, torch.arange(batch) % 3, fused)
+
+    def loss(self, model: Callable[[Tensor], Tensor]) -> Tensor:
+        """Cross-entropy on the batch."""
+        return cross_entropy(model(self.images), self.labels)
+
+    def optimizer(
+        self, body: Iterable[Tensor], head: Iterable[Tensor], weight_decay: float = WEIGHT_DECAY
+    ) -> torch.optim.AdamW:
+        """AdamW with the two groups of ``shpeft.training``."""
+        groups = [
+            {"params": list(body), "weight_decay": weight_decay},
+            {"params": list(head), "weight_decay": 0.0},
+        ]
+        return torch.optim.AdamW([group for group in groups if group["params"]], lr=LR, fused=self.fused or None)
+
+
+@dataclass
+class Arm:
+    """One way to train.
+
+    Attributes:
+        title: its row in the table.
+        module: what holds the parameters and buffers.
+        loss: forward and cross-entropy.
+        save: writes what one would keep after training, as ``.safetensors``, into a folder.
+        before, after: what has to happen just before and just after the optimizer's step.
+        clear: clears the gradients; None: the optimizer's own way.
+        delta: which weights move, where only chosen ones do; None: all that the optimizer sees.
+        values: of ours, the trained vector.
+    """
+
+    title: str
+    module: nn.Module
+    loss: Callable[[], Tensor]
+    optimizer: torch.optim.AdamW
+    save: Callable[[Path], object]
+    before: Callable[[], object] = lambda: None
+    after: Callable[[], object] = lambda: None
+    clear: Callable[[], object] | None = None
+    delta: SparseDelta | None = None
+    values: Tensor | None = None
+
+    def step(self) -> None:
+        """Forward, cross-entropy, backward, AdamW: what is timed."""
+        (self.clear or self.optimizer.zero_grad)()
+        self.loss().backward()
+        self.before()
+        self.optimizer.step()
+        self.after()
+
+    def trained(self) -> list[Tensor]:
+        """What the optimizer moves, the head included."""
+        return [p for group in self.optimizer.param_groups for p in group["params"]]
+
+    def moving(self, backbone: Backbone) -> int:
+        """How many numbers move besides the head's."""
+        return self.delta.k if self.delta else sum(p.numel() for p in self.trained()) - backbone.head_count
+
+
+Builder = Callable[[Work], Arm]
+
+
+def random_delta(backbone: Backbone, share: float, scope: str = "matrices") -> SparseDelta:
+    """A delta at zero whose support is spread at random over the scope: ``share`` of all backbone weights."""
+    generator = torch.Generator().manual_seed(0)
+    infos = backbone.weight_infos(scope)
+    values = {info.name: torch.rand(info.shape, generator=generator) for info in infos}
+    return SparseDelta.zeros(backbone, select(Scores("random", values, infos, backbone.count), share))
+
+
+def _plain(title: str, work: Work, backbone: Backbone, names: Iterable[str], **more: Any) -> Arm:
+    """Dense training of the named parameters and the head."""
+    chosen = {name: backbone.parameters[name] for name in names}
+    head = dict(backbone.head.named_parameters(prefix=backbone.head_name))
+    backbone.module.requires_grad_(False)
+    for p in (*chosen.values(), *head.values()):
+        p.requires_grad_(True)
+    arm = Arm(
+        title,
+        backbone.module,
+        lambda: work.loss(backbone),
+        work.optimizer(chosen.values(), head.values()),
+        lambda folder: safetensors.torch.save_file({**chosen, **head}, folder / "weights.safetensors"),
+    )
+    return replace(arm, **more)
+
+
+def full(work: Work) -> Arm:
+    """Full fine-tuning: every weight."""
+    backbone = work.backbone.copy()
+    return _plain("full fine-tuning", work, backbone, [info.name for info in backbone.weight_infos()])
+
+
+def bitfit(work: Work) -> Arm:
+    """All biases of the backbone, those of norms and of the patch embedding too."""
+    backbone = work.backbone.copy()
+    names = [info.name for info in backbone.weight_infos() if info.name.endswith("bias")]
+    return _plain("BitFit (all biases)", work, backbone, names)
+
+
+def probe(work: Work) -> Arm:
+    """Linear probe: the frozen backbone without a graph, the head alone with gradients. No features are cached."""
+    backbone = work.backbone.copy()
+
+    def loss() -> Tensor:
+        with torch.no_grad():
+            features = backbone.features(work.images)
+        return cross_entropy(backbone.head(features), work.labels)
+
+    return _plain("linear probe (head alone)", work, backbone, (), loss=loss)
+
+
+def floor(work: Work) -> Arm:
+    """The frozen model with gradients of activations alone: what no exact method of the same depth can go below.
+
+    Ours selects in every block, the first block's qkv included, and a weight's gradient needs the gradient of its
+    layer's *output*. So the floor's gradients begin at the output of that first selectable layer: nothing below it
+    (patch embedding, first norm, the product with that layer's weight) is in the graph, as nothing is in ours. Starting
+    at the block's input instead would add one norm and one matrix product to the floor, and flatter ours.
+    """
+    backbone = work.backbone.copy()
+    first = backbone.weight_infos("matrices")[0].name.removesuffix(".weight")
+    arm = _plain("floor (activation gradients)", work, backbone, ())
+    backbone.module.get_submodule(first).register_forward_hook(lambda _, args, y: y.requires_grad_())
+    return arm
+
+
+def dense_mask(share: float) -> Builder:
+    """The published way: every dense gradient, multiplied by a 0/1 mask, before a dense AdamW step.
+
+    Its weight decay is 0, or AdamW would move what the mask holds.
+    """
+
+    def build(work: Work) -> Arm:
+        backbone = work.backbone.copy()
+        delta = random_delta(backbone, share)
+        parameters = {info.name: backbone.parameters[info.name] for info in backbone.weight_infos()}
+        masks = {name: torch.zeros_like(p) for name, p in parameters.items()}
+        base = {}
+        for name, index in delta.support.indices.items():
+            masks[name].view(-1)[index] = 1
+            base[name] = parameters[name].detach().reshape(-1)[index]
+
+        @torch.no_grad()
+        def mask() -> None:
+            for name, p in parameters.items():
+                assert p.grad is not None
+                p.grad.mul_(masks[name])
+
+        def save(folder: Path) -> None:  # what moved is sparse, and can be kept so
+            moved = [parameters[n].detach().reshape(-1)[i] - base[n] for n, i in delta.support.indices.items()]
+            kept = replace(delta, values=torch.cat(moved), head=Head.of(backbone))
+            save_delta(kept, folder / "delta.safetensors")
+
+        optimizer = work.optimizer(parameters.values(), backbone.head.parameters(), weight_decay=0.0)
+        title = f"dense mask, {percent(share)}"
+        return _plain(title, work, backbone, parameters, optimizer=optimizer, before=mask, save=save, delta=delta)
+
+    return build
+
+
+def ours(share: float, scope: str = "matrices") -> Builder:
+    """shpeft: exact gradients of the selected weights and nothing dense."""
+
+    def build(work: Work) -> Arm:
+        backbone = work.backbone.copy()
+        delta = random_delta(backbone, share, scope)
+        trainable = Trainable(backbone, delta)
+        trainable.__enter__()  # never left: this copy of the backbone lives and dies with the arm
+
+        def save(folder: Path) -> None:
+            values, head = trainable.snapshot()
+            save_delta(replace(delta, values=values, head=head), folder / "delta.safetensors")
+
+        return Arm(
+            f"ours, {percent(share)}" + (f" in the {scope.replace(':', ' ')} blocks" if scope != "matrices" else ""),
+            backbone.module,
+            lambda: work.loss(backbone),
+            work.optimizer([trainable.values], trainable.head),
+            save,
+            after=trainable.write,
+            clear=trainable.zero_grad,
+            delta=delta,
+            values=trainable.values,
+        )
+
+    return build
+
+
+def percent(share: float) -> str:
+    """A share in words: 0.0001 is 0.01 %."""
+    return f"{100 * share:.3g} %"
+
+
+def linears(backbone: Backbone, ending: str = "") -> list[str]:
+    """The linear layers inside blocks whose name ends so."""
+    names = [info.name.removesuffix(".weight") for info in backbone.weight_infos("matrices")]
+    return [n for n in names if n.endswith(ending) and type(backbone.module.get_submodule(n)) is nn.Linear]
+
+
+def with_peft(title: str, config: Callable[[Backbone], Any]) -> Builder:
+    """A tuner of Hugging Face's peft, with the head as its ``modules_to_save``."""
+
+    def build(work: Work) -> Arm:
+        backbone = work.backbone.copy()
+        module = peft.get_peft_model(backbone.module, config(backbone)).eval()
+        trained = {name: p for name, p in module.named_parameters() if p.requires_grad}
+        head = {name: p for name, p in trained.items() if ".modules_to_save." in name}
+        body = [p for name, p in trained.items() if name not in head]
+        optimizer = work.optimizer(body, head.values())
+        return Arm(title, module, lambda: work.loss(module), optimizer, lambda folder: module.save_pretrained(folder))
+
+    return build
+
+
+def lora(ending: str, title: str) -> Builder:
+    """peft's LoRA of rank 8, without dropout."""
+    return with_peft(
+        f"LoRA r8 on {title} (peft)",
+        lambda b: peft.LoraConfig(
+            r=8, lora_alpha=16, lora_dropout=0.0, target_modules=linears(b, ending), modules_to_save=[b.head_name]
+        ),
+    )
+
+
+def shira(ending: str, title: str) -> Builder:
+    """peft's SHiRA, random mask, at the fewest weights that it allows: r = 1, which is in + out for each layer."""
+    return with_peft(
+        f"SHiRA r1 on {title} (peft)",
+        lambda b: peft.ShiraConfig(
+            r=1, random_seed=0, target_modules=linears(b, ending), modules_to_save=[b.head_name]
+        ),
+    )
+
+
+def supertuning(share: float) -> Builder:
+    """peft's Super-Tuning: the largest weights of each block matrix, ``share`` of all backbone weights together."""
+
+    def config(backbone: Backbone) -> Any:
+        targets = linears(backbone)
+        sizes = [backbone.parameters[f"{name}.weight"].numel() for name in targets]
+        density = max(share * backbone.count / sum(sizes), 1.001 / min(sizes))  # it wants a weight in every layer
+        return peft.SupertuningConfig(
+            sparsity=1 - density, target_modules=targets, modules_to_save=[backbone.head_name]
+        )
+
+    return with_peft(f"Super-Tuning, {percent(share)} (peft)", config)
+
+
+PEFT_ARMS: dict[str, Builder] = {
+    "lora-qkv": lora("qkv", "qkv"),
+    "lora-all": lora("", "all linears"),
+    "shira-qkv": shira("qkv", "qkv"),
+    "shira-all": shira("", "all linears"),
+    "supertuning": supertuning(1e-4),
+}
+"""Those that need peft. SHiRA and Super-Tuning are all of peft 0.21's tuners that train chosen entries of weights."""
+
+ARMS: dict[str, Builder] = {
+    "full": full,
+    "mask": dense_mask(1e-4),
+    **PEFT_ARMS,
+    "bitfit": bitfit,
+    "probe": probe,
+    "floor": floor,
+    "ours-0.01": ours(1e-4),
+    "ours-0.1": ours(1e-3),
+    "ours-1": ours(1e-2),
+    "ours-last3": ours(1e-4, "last:3"),
+}
+"""The rows, by the name that ``--arms`` takes."""
+
+
+def build(work: Work, builders: Mapping[str, Builder]) -> dict[str, Arm]:
+    """Each arm, built once on its own copy of the model; those that need an absent peft are left out."""
+    return {name: builder(work) for name, builder in builders.items() if peft is not None or name not in PEFT_ARMS}

@@ -1,0 +1,201 @@
+"""One training step, ours against the usual ways to fine-tune: time, memory kept for the backward, state, file.
+
+Every arm does the same work on the same batch (forward, cross-entropy, backward, AdamW) and trains the head; they take
+turns in one process. ``arms.py`` says what each one is, and README.md how to read the table.
+"""
+
+import statistics
+import tempfile
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from pathlib import Path
+
+import torch
+from arms import ARMS, Arm, Work, build
+from harness import Timing, arguments, interleaved, publish, table
+from torch import Tensor
+
+MODELS = ("vit_small_patch16_224", "vit_base_patch16_224")
+
+TOLERANCE = 1e-5
+"""The largest difference between our gradients and full autograd's that is taken for float32 rounding, relative to the
+largest entry."""
+
+HEADER = (
+    "arm",
+    "seconds",
+    "× full",
+    "× floor",
+    "saved for backward",
+    "× floor",
+    "gradients + AdamW",
+    "backbone weights trained",
+    "share",
+    "file",
+)
+
+
+def saved_bytes(forward: Callable[[], Tensor], excluded: Iterable[Tensor]) -> int:
+    """Bytes that autograd keeps from a forward for its backward.
+
+    Each storage counts once and whole, since a view keeps all of it alive. ``excluded`` are tensors that are there
+    anyway (parameters, buffers, images, labels).
+    """
+    known = {_address(tensor) for tensor in excluded}
+    kept: dict[int, Tensor] = {}
+
+    def pack(tensor: Tensor) -> Tensor:
+        for part in _parts(tensor.detach()):
+            kept.setdefault(_address(part), part)  # kept alive, so that an address stands for one storage
+        return tensor.detach()
+
+    with torch.autograd.graph.saved_tensors_hooks(pack, lambda tensor: tensor):
+        forward()
+    return sum(tensor.untyped_storage().nbytes() for address, tensor in kept.items() if address not in known)
+
+
+def _parts(tensor: Tensor) -> tuple[Tensor, ...]:
+    """The dense tensors that one is made of: SHiRA's sparse deltas have two."""
+    return (tensor._indices(), tensor._values()) if tensor.layout == torch.sparse_coo else (tensor,)
+
+
+def _address(tensor: Tensor) -> int:
+    return tensor.untyped_storage().data_ptr()
+
+
+def state_bytes(arm: Arm) -> int:
+    """Bytes of the gradients that are alive after a step and of the optimizer's state."""
+    parameters = {id(p): p for p in (*arm.module.parameters(), *arm.trained())}.values()
+    tensors = [p.grad for p in parameters if p.grad is not None]
+    tensors += [t for state in arm.optimizer.state.values() for t in state.values() if isinstance(t, Tensor)]
+    return sum(t.numel() * t.element_size() for t in tensors)
+
+
+def file_bytes(arm: Arm) -> int:
+    """Bytes of what one would keep after training."""
+    with tempfile.TemporaryDirectory() as folder:
+        arm.save(Path(folder))
+        return sum(path.stat().st_size for path in Path(folder).rglob("*.safetensors"))
+
+
+def deviations(arms: Iterable[Arm], work: Work) -> dict[str, float]:
+    """For each of ours, the largest difference between its gradient and full autograd's entries, over the largest.
+
+    Raises:
+        SystemExit: one is beyond rounding: a time would mean nothing.
+    """
+    ours = [arm for arm in arms if arm.values is not None]
+    names = list(dict.fromkeys(name for arm in ours for name in arm.delta.support.indices))
+    parameters = work.backbone.parameters
+    dense = dict(zip(names, torch.autograd.grad(work.loss(work.backbone), [parameters[n] for n in names]), strict=True))
+    found = {}
+    for arm in ours:
+        (arm.clear or arm.optimizer.zero_grad)()
+        arm.loss().backward()
+        expected = torch.cat([dense[n].reshape(-1)[i] for n, i in arm.delta.support.indices.items()])
+        found[arm.title] = float((arm.values.grad - expected).abs().max() / expected.abs().max())
+        if not found[arm.title] <= TOLERANCE:
+            raise SystemExit(f"{arm.title}: the gradient is {found[arm.title]:.2g} off; {TOLERANCE:g} is allowed.")
+    return found
+
+
+def checks(arms: Mapping[str, Arm], work: Work) -> str:
+    """What was verified before anything was timed, in sentences."""
+    with torch.no_grad():
+        losses = [float(arm.loss()) for arm in arms.values()]
+    spread = max(losses) - min(losses)
+    if not spread <= TOLERANCE * max(losses):
+        raise SystemExit(f"The arms start from different losses, from {min(losses)} to {max(losses)}.")
+    text = f"Checked before timing: every arm starts at loss {losses[0]:.4f} (largest difference {spread:.1g})"
+    if found := deviations(arms.values(), work):
+        listed = "; ".join(f"{title} {value:.1g}" for title, value in found.items())
+        text += (
+            f"; on this batch our gradients are full autograd's entries (largest difference, of the largest: {listed})"
+        )
+    return text + "."
+
+
+def measure(work: Work, names: Sequence[str], repeats: int) -> str:
+    """The section's text for one model."""
+    arms = build(work, {name: ARMS[name] for name in names})
+    checked = checks(arms, work)
+    sizes: dict[str, tuple[int, int, int]] = {}
+    for name, arm in arms.items():
+        saved = saved_bytes(arm.loss, (*arm.module.parameters(), *arm.module.buffers(), work.images, work.labels))
+        arm.step()
+        sizes[name] = saved, state_bytes(arm), file_bytes(arm)
+    timings = interleaved({name: arm.step for name, arm in arms.items()}, repeats)
+    rows = [_row(name, arms, timings, sizes, work) for name in arms]
+    size = work.backbone.image_size
+    lines = [
+        f"{len(work.labels)} images of {size} px, {repeats} turns, medians; evaluation mode; "
+        f"{'fused' if work.fused else 'default'} AdamW. {checked}",
+        table(HEADER, rows),
+        _noise(timings),
+    ]
+    if missing := [name for name in names if name not in arms]:
+        lines.append(f"Rows that need peft are missing ({', '.join(missing)}): pip install 'shpeft[compare]'")
+    return "\n\n".join(lines)
+
+
+def _row(
+    name: str,
+    arms: Mapping[str, Arm],
+    timings: Mapping[str, Timing],
+    sizes: Mapping[str, tuple[int, int, int]],
+    work: Work,
+) -> list[str]:
+    def ratio(value: float, other: float | None) -> str:
+        return f"{value / other:.2f}" if other else "–"
+
+    seconds = {key: timing.median for key, timing in timings.items()}
+    saved, state, file = sizes[name]
+    trained = arms[name].moving(work.backbone)
+    return [
+        arms[name].title,
+        f"{seconds[name]:.3f}",
+        ratio(seconds[name], seconds.get("full")),
+        ratio(seconds[name], seconds.get("floor")),
+        readable(saved),
+        ratio(saved, sizes["floor"][0] if "floor" in sizes else None),
+        readable(state),
+        f"{trained:,}",
+        f"{100 * trained / work.backbone.count:.3g} %",
+        readable(file),
+    ]
+
+
+def _noise(timings: Mapping[str, Timing]) -> str:
+    """How far apart the turns of one arm are."""
+    spreads = []
+    for timing in timings.values():
+        low, _, high = statistics.quantiles(timing.seconds, n=4) if len(timing.seconds) > 1 else (0.0, 0.0, 0.0)
+        spreads.append((high - low) / timing.median)
+    return (
+        f"Noise: the middle half of an arm's turns spans {100 * statistics.median(spreads):.1f} % of its median "
+        f"(median over arms; worst {100 * max(spreads):.1f} %)."
+    )
+
+
+def readable(size: int) -> str:
+    """Bytes in KiB or MiB."""
+    return f"{size / 2**10:,.1f} KiB" if size < 2**20 else f"{size / 2**20:,.1f} MiB"
+
+
+def main() -> None:
+    """Measure and print, one section a model."""
+    parser = arguments(__doc__.splitlines()[0])
+    parser.add_argument("--models", nargs="+", default=MODELS, help="timm names")
+    parser.add_argument("--batch", type=int, default=8, help="images a step")
+    parser.add_argument(
+        "--arms", nargs="+", default=list(ARMS), choices=list(ARMS), metavar="ARM", help=", ".join(ARMS)
+    )
+    parser.add_argument("--fused", action="store_true", help="PyTorch's fused AdamW for every arm")
+    options = parser.parse_args()
+    for model in options.models:
+        work = Work.of(model, options.batch, options.fused)
+        section = f"One training step, {model}, batch {options.batch}" + (", fused AdamW" if options.fused else "")
+        publish(section, measure(work, options.arms, options.repeats), options.write)
+
+
+if __name__ == "__main__":
+    main()
