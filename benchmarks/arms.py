@@ -117,9 +117,9 @@ class Arm:
 Builder = Callable[[Work], Arm]
 
 
-def random_delta(backbone: Backbone, share: float, scope: str = "matrices") -> SparseDelta:
+def random_delta(backbone: Backbone, share: float, scope: str = "matrices", seed: int = 0) -> SparseDelta:
     """A delta at zero whose support is spread at random over the scope: ``share`` of all backbone weights."""
-    generator = torch.Generator().manual_seed(0)
+    generator = torch.Generator().manual_seed(seed)
     infos = backbone.weight_infos(scope)
     values = {info.name: torch.rand(info.shape, generator=generator) for info in infos}
     return SparseDelta.zeros(backbone, select(Scores("random", values, infos, backbone.count), share))

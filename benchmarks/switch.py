@@ -10,19 +10,18 @@ import sys
 import time
 from collections.abc import Callable, Mapping
 from contextlib import ExitStack
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from importlib.util import find_spec
 from typing import Any
 
-import numpy as np
 import torch
+from arms import random_delta
 from harness import arguments, interleaved, publish, table
 from torch import Tensor, nn
 
 from shpeft.backbones import Backbone, create_backbone
 from shpeft.delta import SparseDelta
 from shpeft.probe import Head
-from shpeft.selection import Support
 from shpeft.switching import Switchboard
 
 SHARES = (1e-4, 1e-3, 1e-2)
@@ -51,15 +50,9 @@ def random_head(backbone: Backbone) -> Head:
     return Head(torch.randn_like(backbone.head.weight), torch.randn_like(backbone.head.bias))
 
 
-def random_delta(backbone: Backbone, share: float, seed: int) -> SparseDelta:
-    """Random weights of the blocks' matrices, each matrix having its share of them, moved by random values."""
-    rng, infos, indices = np.random.default_rng(seed), backbone.weight_infos("matrices"), {}
-    eligible = sum(info.numel for info in infos)
-    for info in infos:
-        k = max(1, round(share * backbone.count * info.numel / eligible))
-        indices[info.name] = torch.from_numpy(np.sort(rng.choice(info.numel, k, replace=False)))
-    support = Support(indices, {info.name: info.shape for info in infos}, backbone.count)
-    delta = SparseDelta.zeros(backbone, support, random_head(backbone))
+def task_delta(backbone: Backbone, share: float, seed: int) -> SparseDelta:
+    """Random weights of the blocks' matrices, moved by random values, and a random head."""
+    delta = replace(random_delta(backbone, share, seed=seed), head=random_head(backbone))
     delta.values.normal_(std=0.01)
     return delta
 
@@ -67,7 +60,7 @@ def random_delta(backbone: Backbone, share: float, seed: int) -> SparseDelta:
 def switchboard(pristine: Backbone, share: float, stack: ExitStack) -> Arm:
     """Our switch; first checked against deltas that are applied to the pristine backbone."""
     backbone = pristine.copy()
-    deltas = {task: random_delta(pristine, share, int(task)) for task in "01"}
+    deltas = {task: task_delta(pristine, share, int(task)) for task in "01"}
     board = stack.enter_context(Switchboard(backbone, deltas))
     for task in "010":
         board.switch(task)

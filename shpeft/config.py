@@ -8,13 +8,6 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_valida
 
 from shpeft.errors import ConfigError, did_you_mean
 
-PRESETS: dict[str, dict[str, dict[str, Any]]] = {
-    "fast": {"selection": {"scope": "last:3"}},
-    "thorough": {"selection": {"scope": "matrices"}},
-}
-"""Settings that go together. ``fast`` chooses weights in the last three blocks only, so that all blocks below run once
-an image; ``thorough``, the default, chooses among the matrices of all blocks."""
-
 EMBEDDED = "embedded"
 """The name of the backbone that ships with shpeft."""
 
@@ -75,7 +68,9 @@ class TrainingConfig(Section):
     weight_decay: float = Field(1e-4, ge=0, description="pulls the selected weights towards their pretrained values")
     augment: Literal["none", "flip"] = Field("none", description="random horizontal flips of training images")
     cache: bool = Field(True, description="run blocks below the earliest weight that may change once an image only")
-    checkpointing: bool = Field(False, description="compute activations anew in the backward pass: less memory")
+    checkpointing: bool = Field(
+        False, description="compute activations anew in the backward pass: less memory, and no cache"
+    )
     compiled: bool = Field(False, description="let torch.compile fuse the steps; needs a C++ compiler")
 
 

@@ -116,43 +116,64 @@ class SparseDelta:
 
 
 class Placement:
-    """The k entries of a backbone that a delta occupies: saved on entry, put back on exit."""
+    """The k entries of a backbone that a delta occupies, and the head: saved on entry, put back on exit."""
 
     def __init__(self, backbone: Backbone, delta: SparseDelta):
         delta.check(backbone)
         self.backbone, self.delta = backbone, delta
 
     def __enter__(self) -> "Placement":
-        if self.backbone.occupied:
-            raise DeltaError("Another delta is applied to this backbone. Leave its `with` block first, or use a copy.")
-        self.backbone.occupied = True
-        self._entries = [
-            Entries(self.backbone.parameters[name], index) for name, index in self.delta.support.indices.items()
-        ]
-        self._saved = [entries.read() for entries in self._entries]
-        self._saved_head: Head | None = Head.of(self.backbone)
+        occupy(self.backbone)
+        self._places: Places | None = Places(self.backbone, self.delta.support)
+        self._head = Head.of(self.backbone)
         self.delta.head.write(self.backbone)
         return self
 
-    @torch.no_grad()
     def write(self, values: Tensor) -> None:
         """θ = θ0 + Pᵀv, in place."""
-        pieces = values.detach().split([base.numel() for base in self._saved])
-        for entries, base, v in zip(self._entries, self._saved, pieces, strict=True):
-            entries.write(moved(base, v.to(base.device)))
+        assert self._places is not None
+        self._places.write(values)
 
     def keep(self) -> None:
-        """Leave the entries as written: on exit nothing is put back."""
-        self._entries, self._saved = [], []
-        self._saved_head = None
+        """Leave the entries and the head as written: on exit nothing is put back."""
+        self._places = None
         self.backbone.__dict__.pop("fingerprint", None)
 
     def __exit__(self, *_: object) -> None:
-        for entries, base in zip(self._entries, self._saved, strict=True):
-            entries.write(base)
-        if self._saved_head is not None:
-            self._saved_head.write(self.backbone)
+        if self._places is not None:
+            self._places.restore()
+            self._head.write(self.backbone)
         self.backbone.occupied = False
+
+
+def occupy(backbone: Backbone) -> None:
+    """Mark a backbone as changed by a delta.
+
+    Raises:
+        DeltaError: it is already.
+    """
+    if backbone.occupied:
+        raise DeltaError("Another delta is applied to this backbone. Leave its `with` block first, or use a copy.")
+    backbone.occupied = True
+
+
+class Places:
+    """The entries of a backbone that a support names, with θ0 there. The backbone has to stay on its device."""
+
+    def __init__(self, backbone: Backbone, support: Support):
+        self._entries = [Entries(backbone.parameters[name], index) for name, index in support.indices.items()]
+        self._base = [entries.read() for entries in self._entries]
+
+    def write(self, values: Tensor) -> None:
+        """θ = θ0 + Pᵀv, in place, for values (k,)."""
+        pieces = values.detach().split([base.numel() for base in self._base])
+        for entries, base, v in zip(self._entries, self._base, pieces, strict=True):
+            entries.write(moved(base, v.to(base.device)))
+
+    def restore(self) -> None:
+        """θ = θ0, in place."""
+        for entries, base in zip(self._entries, self._base, strict=True):
+            entries.write(base)
 
 
 class Entries:

@@ -19,7 +19,7 @@ import torch
 from torch import Tensor, nn
 
 from shpeft.backbones import Backbone
-from shpeft.datasets import Split, pixels
+from shpeft.datasets import Split, batches
 from shpeft.errors import CannotCut, SelectionError
 from shpeft.feed import Feed, Precision
 from shpeft.files import write_atomic
@@ -148,7 +148,8 @@ class CachedFeed(Feed):
     """Features of the frozen prefix, computed when an image is first asked for, and the rest of the backbone.
 
     Each way to see an image (as it is, mirrored) has features of its own. They are held in memory up to ``MEMORY``,
-    then in files of ``folder``; where neither has room, the prefix runs each time.
+    then in files of ``folder``; where neither has room, the prefix runs each time. Blocks must not be run again in the
+    backward pass (gradient checkpointing): they would not meet their features there.
     """
 
     def __init__(self, cut: Cut, folder: Path | None = None, precision: Precision = "float32"):
@@ -218,7 +219,7 @@ class CachedFeed(Feed):
         return out
 
     def _encode_rows(self, split: Split, rows: list[int], flip: bool) -> Tensor:
-        images = torch.stack([pixels(split, row, self.backbone.transform) for row in rows])
+        [(images, _)] = batches(split, self.backbone.transform, len(rows), order=rows)
         return self._encode(images.flip(-1) if flip else images)
 
     @torch.no_grad()

@@ -8,8 +8,7 @@ import torch
 from torch import nn
 
 from shpeft.backbones import Backbone
-from shpeft.delta import Entries, SparseDelta
-from shpeft.equations import moved
+from shpeft.delta import Places, SparseDelta, occupy
 from shpeft.errors import BaseMismatch, DeltaError, did_you_mean
 
 
@@ -51,11 +50,10 @@ class Switchboard:
             DeltaError: another delta is applied at the moment, or another board is open.
         """
         backbone = self.backbone
-        if backbone.occupied:
-            raise DeltaError("Another delta is applied to this backbone. Leave its `with` block first, or use a copy.")
+        prepared = {name: _Prepared(backbone, delta) for name, delta in self._deltas.items()}
+        occupy(backbone)
         self._head, self._classes = backbone.head, backbone.classes
-        self._prepared = {name: _Prepared(backbone, delta) for name, delta in self._deltas.items()}
-        backbone.occupied = True
+        self._prepared = prepared
         return self
 
     def __exit__(self, *_: object) -> None:
@@ -86,13 +84,13 @@ class Switchboard:
             wanted = self._prepared[name]
             self.backbone.replace_head(wanted.head, wanted.classes)
             self._present = wanted  # before the first weight is written: whatever happens then, it is put back
-            wanted.write(strength)
+            wanted.places.write(strength * wanted.values)
         return self.backbone
 
     def _restore(self) -> None:
         """The pretrained backbone, with its own head."""
         if self._present is not None:
-            self._present.restore()
+            self._present.places.restore()
             self._present = None
         self.backbone.replace_head(self._head, self._classes)
 
@@ -101,22 +99,9 @@ class _Prepared:
     """All that a switch to one delta needs, on the backbone's device: its entries, θ0 and v there, and its head."""
 
     def __init__(self, backbone: Backbone, delta: SparseDelta):
-        indices = delta.support.indices
-        self._entries = [Entries(backbone.parameters[name], index) for name, index in indices.items()]
-        self._base = [entries.read() for entries in self._entries]
-        self._values = delta.values.detach().to(backbone.device, copy=True)
+        self.places = Places(backbone, delta.support)
+        self.values = delta.values.detach().to(backbone.device, copy=True)
         self.head, self.classes = _head(backbone.head, delta), delta.classes
-
-    def write(self, strength: float) -> None:
-        """θ = θ0 + λ·Pᵀv, in place."""
-        pieces = (strength * self._values).split([base.numel() for base in self._base])
-        for entries, base, v in zip(self._entries, self._base, pieces, strict=True):
-            entries.write(moved(base, v))
-
-    def restore(self) -> None:
-        """θ = θ0, in place."""
-        for entries, base in zip(self._entries, self._base, strict=True):
-            entries.write(base)
 
 
 def _head(like: nn.Linear, delta: SparseDelta) -> nn.Linear:

@@ -13,9 +13,10 @@ from torch.nn.functional import cross_entropy
 from shpeft.backbones import Backbone
 from shpeft.datasets import Dataset
 from shpeft.delta import SparseDelta
-from shpeft.errors import NonFiniteLoss
+from shpeft.errors import NonFiniteLoss, TrainingError
 from shpeft.evaluation import evaluate, predict
 from shpeft.feed import Feed
+from shpeft.prefix import CachedFeed
 from shpeft.progress import Progress, silent
 from shpeft.trainable import Trainable
 
@@ -87,12 +88,18 @@ def finetune(
     Raises:
         NonFiniteLoss: the loss became NaN or infinite; the delta keeps the best epoch so far.
         SelectionError: the feed has cached what a selected weight would change.
+        TrainingError: checkpointing together with a feed that caches.
     """
     generator = torch.Generator().manual_seed(seed)
     steps = epochs * math.ceil(len(data.train) / batch_size)
     start, done, best = time.monotonic(), 0, math.inf
     feed = feed or Feed(backbone)
     feed.check(delta.support.indices)
+    if checkpointing and isinstance(feed, CachedFeed):
+        raise TrainingError(
+            "Gradient checkpointing runs the blocks again in the backward pass, where cached features do not reach "
+            "them. Train without checkpointing, which cached features make little use of, or without the cache."
+        )
     with ExitStack() as stack:
         if checkpointing:
             stack.enter_context(backbone.checkpointing())

@@ -10,7 +10,9 @@ from shpeft.backbones import Backbone, create_backbone
 from shpeft.delta import SparseDelta
 from shpeft.errors import BackboneError
 from shpeft.feed import Feed
+from shpeft.prefix import CachedFeed, Cut
 from shpeft.trainable import Trainable
+from shpeft.training import finetune
 
 from .conftest import CLASSES, assert_unchanged, state, tiny
 from .test_gradients import MODELS, assert_close, dense_gradient, random_delta, sparse_gradient
@@ -66,6 +68,19 @@ def test_compiled_in_one_graph(k, scope):
             compiled = torch.compile(backbone.module, fullgraph=True)
             cross_entropy(compiled(IMAGES), LABELS).backward()
             assert_close(trainable.values.grad, expected, 1e-5)
+
+
+@pytest.mark.skipif(not (shutil.which("c++") or shutil.which("g++")), reason="torch.compile needs a C++ compiler")
+@pytest.mark.parametrize("cached", [False, True])
+def test_compiled_finetuning_learns_the_same(data, cached):
+    found = []
+    for compiled in (False, True):
+        backbone = tiny()
+        feed = CachedFeed(Cut(backbone, "blocks.4")) if cached else Feed(backbone)
+        delta = random_delta(backbone, 300, "last:2")
+        list(finetune(backbone, delta, data, epochs=1, batch_size=25, compiled=compiled, feed=feed))
+        found.append(delta.values)
+    torch.testing.assert_close(*found, rtol=1e-2, atol=1e-5)  # Adam's first steps magnify rounding
 
 
 @pytest.mark.parametrize("name", ["test_convnext", "test_resnet", "test_efficientnet"])

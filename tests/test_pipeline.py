@@ -8,13 +8,13 @@ import pytest
 import torch
 from safetensors.torch import save_file
 
-from shpeft import pipeline
+from shpeft import pipeline, prefix
 from shpeft.backbones import create_backbone
 from shpeft.config import RunConfig
 from shpeft.deltafile import load_delta
 from shpeft.errors import Cancelled, ClassMismatch, ShpeftError
 from shpeft.evaluation import difference, evaluate
-from shpeft.runs import RunFolder
+from shpeft.runs import FEATURES, RunFolder
 from shpeft.runs.formats import plain
 
 TINY = {
@@ -254,8 +254,25 @@ def test_another_dataset_must_have_the_same_classes(finished):
     json.dumps(plain(found))
 
 
-@pytest.mark.parametrize(("cache", "block"), [(True, "blocks.4"), (False, None)])
-def test_frozen_blocks_are_cached_and_their_features_deleted(tmp_path, cache, block):
-    folder = carry_out(tmp_path / "run", tiny(selection={"scope": "last:2"}, training={"cache": cache}))
+@pytest.mark.parametrize(
+    ("training", "block"), [({}, "blocks.4"), ({"cache": False}, None), ({"checkpointing": True}, None)]
+)
+@pytest.mark.parametrize("memory", [2**30, 0])
+def test_frozen_blocks_are_cached_and_their_features_deleted(tmp_path, monkeypatch, training, block, memory):
+    monkeypatch.setattr(prefix, "MEMORY", memory)
+    config = tiny(selection={"scope": "last:2"}, training=training)
+    seen = []
+    folder = RunFolder.create(tmp_path / "run", config)
+    pipeline.run(folder.config, folder, on_epoch=lambda _: seen.append(FEATURES in names(folder)))
     assert json.loads((folder.path / "metrics.json").read_text())["training"]["cached_below"] == block
-    assert not [entry for entry in folder.path.iterdir() if entry.is_dir() and entry.name.startswith("features")]
+    assert seen == [block is not None and memory == 0] * 2
+    assert FEATURES not in names(folder)
+
+
+def test_features_of_a_crashed_run_leave_with_its_successor(tmp_path):
+    folder = carry_out(tmp_path / "run")
+    (folder.path / FEATURES).mkdir()
+    (folder.path / FEATURES / "left").write_bytes(b"0")
+    folder.release()
+    again = RunFolder.create(folder.path, tiny(), overwrite=True)
+    assert FEATURES not in names(again)

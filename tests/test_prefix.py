@@ -9,7 +9,7 @@ import torch
 from shpeft import prefix
 from shpeft.backbones import create_backbone
 from shpeft.delta import SparseDelta
-from shpeft.errors import CannotCut, SelectionError
+from shpeft.errors import CannotCut, SelectionError, TrainingError
 from shpeft.evaluation import predict
 from shpeft.feed import Feed
 from shpeft.importance import estimate_importance
@@ -174,3 +174,9 @@ def test_weights_below_the_cut_are_refused(vit, data):
     delta = SparseDelta.zeros(vit, select(estimate_importance(vit, data.train, "magnitude"), 500))
     with pytest.raises(SelectionError, match=r"lies below blocks\.3"):
         next(finetune(vit, delta, data, feed=feed))
+
+
+def test_checkpointing_on_cached_features_is_refused(vit, data):
+    delta = SparseDelta.zeros(vit, select(estimate_importance(vit, data.train, "magnitude", scope="last:2"), 30))
+    with pytest.raises(TrainingError, match="Gradient checkpointing"):
+        next(finetune(vit, delta, data, checkpointing=True, feed=CachedFeed(Cut(vit, "blocks.3"))))

@@ -43,6 +43,26 @@ def test_select_equals_a_stable_sort(layers, data):
     assert flat(select(scores, k), scores) == equations.top_k(joined, k).tolist()
 
 
+@pytest.mark.parametrize("k", [1, 7, 100, 399])
+@pytest.mark.parametrize("order", ["ascending", "descending", "constant", "few high"])
+def test_a_misleading_sample_changes_nothing(monkeypatch, order, k):
+    """A sample of 20 of 400 scores, and bounds that lie too high: whatever is guessed, the choice is exact."""
+    layers = {
+        "ascending": torch.arange(400.0),
+        "descending": torch.arange(400.0).flip(0),
+        "constant": torch.ones(400),
+        "few high": torch.cat([torch.full((30,), 9.0), torch.zeros(370)]),
+    }[order]
+    scores = make_scores([layers[:150].clone(), layers[150:].clone()])
+    expected = equations.top_k(layers, k).tolist()
+    monkeypatch.setattr(selection, "SAMPLE", 20)
+    monkeypatch.setattr(selection, "CHUNK", 64)
+    assert flat(select(scores, k), scores) == expected
+    for bound in (float("-inf"), 0.0, 8.0, 399.0, float("inf")):
+        monkeypatch.setattr(selection, "_likely_below", lambda flats, k, bound=bound: bound)
+        assert flat(select(scores, k), scores) == expected
+
+
 def test_ties_and_chunks_take_the_first_in_order(monkeypatch):
     monkeypatch.setattr(selection, "CHUNK", 7)
     scores = make_scores([torch.ones(4, 5), torch.full((10,), 2.0), torch.ones(30)])

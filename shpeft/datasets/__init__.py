@@ -1,7 +1,7 @@
 """Images of a diagnosis task, from a folder, from MedMNIST or generated: train, val, test and a card."""
 
 from shpeft.datasets.base import Dataset, Split
-from shpeft.datasets.loading import batches, pixels
+from shpeft.datasets.loading import batches
 from shpeft.datasets.sources import known_sources, load_dataset
 
-__all__ = ["Dataset", "Split", "batches", "known_sources", "load_dataset", "pixels"]
+__all__ = ["Dataset", "Split", "batches", "known_sources", "load_dataset"]

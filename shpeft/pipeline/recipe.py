@@ -22,7 +22,7 @@ from shpeft.pipeline.meter import Meter, Work, trained_share
 from shpeft.prefix import CachedFeed, cut_below
 from shpeft.probe import Head, fit_head
 from shpeft.progress import Progress, silent
-from shpeft.runs import RunFolder
+from shpeft.runs import FEATURES, RunFolder
 from shpeft.runs.card import model_card
 from shpeft.runs.formats import environment, plain
 from shpeft.selection import Support, select
@@ -81,7 +81,9 @@ def run(
         folder.write_supports(chosen.supports, chosen.scores.infos)
         folder.write_summaries(chosen.summaries)
         feed = feed_for(config, start.backbone, chosen.supports["hybrid"].indices, folder.path, start.feed)
-        stack.callback(feed.close)
+        if feed is not start.feed:
+            start.feed.close()
+            stack.callback(feed.close)
         delta, history = _train(config, start, chosen.supports["hybrid"], feed, folder, meter, on_epoch)
         with delta.applied(start.backbone):
             test = start.data.test
@@ -141,12 +143,12 @@ def feed_for(
     """
     present = present or Feed(backbone, config.precision)
     try:
-        cut = cut_below(backbone, names) if config.training.cache else None
+        cut = cut_below(backbone, names) if config.training.cache and not config.training.checkpointing else None
     except CannotCut:
         return present
     if cut is None or (isinstance(present, CachedFeed) and present.cut.block == cut.block):
         return present
-    return CachedFeed(cut, folder and folder / f"features-{cut.block}", config.precision)
+    return CachedFeed(cut, folder and folder / FEATURES, config.precision)
 
 
 def choose(config: RunConfig, start: Prepared, meter: Meter | None = None) -> Chosen:

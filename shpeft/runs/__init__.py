@@ -1,6 +1,7 @@
 """Runs on disk: one folder a run, every write atomic, and a state that tells how it ended."""
 
 from shpeft.runs.folder import (
+    FEATURES,
     RunFolder,
     damaged_runs,
     find_run,
@@ -11,6 +12,7 @@ from shpeft.runs.folder import (
 from shpeft.runs.state import Interrupted, RunState, Status
 
 __all__ = [
+    "FEATURES",
     "Interrupted",
     "RunFolder",
     "RunState",

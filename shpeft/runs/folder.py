@@ -7,6 +7,7 @@ importance.npz delta.safetensors README.md``, and ``error.log`` after a bug. Eve
 import json
 import os
 import re
+import shutil
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import suppress
@@ -39,6 +40,9 @@ OWN_FILES = (
     "README.md",
     "error.log",
 )
+FEATURES = "features"
+"""A folder of the run's own: what it derives from the images while it runs, deleted when it ends."""
+
 NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,79}")
 
 
@@ -74,6 +78,7 @@ class RunFolder(StateFolder):
             raise RunError(f"The run {path.name} is being worked on. Wait until it ends, cancel it, or choose a name.")
         for name in OWN_FILES:
             (path / name).unlink(missing_ok=True)
+        shutil.rmtree(path / FEATURES, ignore_errors=True)
         write_atomic(path / "config.yaml", folder.config.to_yaml())
         folder._write_state(RunState("queued", pid=os.getpid(), updated=time.time()))
         return folder
@@ -180,6 +185,7 @@ class RunFolder(StateFolder):
         self.release()
         for name in (*OWN_FILES, ".lock"):
             (self.path / name).unlink(missing_ok=True)
+        shutil.rmtree(self.path / FEATURES, ignore_errors=True)
         with suppress(OSError):
             self.path.rmdir()
 
