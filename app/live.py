@@ -41,7 +41,7 @@ def show(name: str, links: Sequence[str], new: bool = False) -> None:
     run = find_run(name)
     heading(run, snapshot.status, new)
     if snapshot.status in ("queued", "running"):
-        _follow(name)
+        _follow(name, snapshot.status)
     elif snapshot.status == "finished":
         result(run)
         shared.links(run.name, links)
@@ -69,12 +69,12 @@ def heading(run: RunFolder, status: str, new: bool) -> None:
 
 
 @st.fragment(run_every=1)
-def _follow(name: str) -> None:
-    """Drawn anew every second while the run is under way; the page is drawn once more when it has ended."""
+def _follow(name: str, status: str) -> None:
+    """Drawn anew every second while the run is under way; the whole page when the run is at another status."""
     with shared.boundary():
         jobs = shared.jobs()
         snapshot = jobs.snapshot(name)
-        if snapshot.status not in ("queued", "running"):
+        if snapshot.status != status:
             st.rerun()
         if snapshot.status == "queued":
             st.progress(0.0, "Waiting for another run to end.")
