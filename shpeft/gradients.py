@@ -32,6 +32,12 @@ CHUNK_ELEMENTS = 1 << 20
 FEW_COLUMNS = 1 / 20
 """Share of a layer's input features up to which a copy of the needed columns costs too little memory to be avoided."""
 
+MOST_FEATURES = 3 / 4
+"""Share of a layer's rows or columns from which all are taken: picking most of them costs more than it saves."""
+
+TRANSPOSED_ROWS = 64
+"""Rows of a matrix that are transposed at a time on a processor: their columns' parts fill whole cache lines."""
+
 RECOMPUTABLE = (nn.LayerNorm, nn.RMSNorm, nn.GELU, nn.SiLU)
 """Activations that cost little beside a matrix product and whose input autograd holds."""
 
@@ -57,14 +63,14 @@ class Product:
     """Σ_n gy[n, row_j] · x[n, col_j] for the selected weights of one linear layer, by one of three exact kernels.
 
     Attributes:
-        rows, columns: the output and input features that any weight needs, ascending.
+        rows, columns: the output and input features that any weight needs, ascending; all where most are needed.
         kernel: how the products are computed.
     """
 
-    def __init__(self, index: Tensor, in_features: int, kernel: Kernel | None = None):
-        """``index`` (k,): flat indices into the (out, in) weight, ascending."""
-        self.rows, self._row = torch.unique(index // in_features, return_inverse=True)
-        self.columns, self._col = torch.unique(index % in_features, return_inverse=True)
+    def __init__(self, index: Tensor, shape: tuple[int, int], kernel: Kernel | None = None):
+        """``index`` (k,): flat indices into the weight, ascending; ``shape``: the weight's, (out, in)."""
+        self.rows, self._row = _needed(index // shape[1], shape[0])
+        self.columns, self._col = _needed(index % shape[1], shape[1])
         self.kernel = kernel or cheapest_kernel(index.numel(), len(self.rows), len(self.columns), index.device.type)
 
     def __call__(self, gy: Tensor, x: Tensor, dtype: torch.dtype) -> Tensor:
@@ -95,7 +101,23 @@ class Product:
                 size=(len(self.rows), len(self.columns)),
                 check_invariants=False,  # ascending and unique: a support says so
             )
-            return torch.sparse.sampled_addmm(wanted, gy.t(), x, beta=0.0).values()
+            # It wants both with a feature's tokens side by side, and its own way there is slower.
+            return torch.sparse.sampled_addmm(wanted, _transposed(gy), _transposed(x).t(), beta=0.0).values()
+
+
+def _needed(features: Tensor, count: int) -> tuple[Tensor, Tensor]:
+    """The distinct ones of (k,) features among ``count``, or all when most are needed; and where in it each one is."""
+    distinct, place = torch.unique(features, return_inverse=True)
+    if len(distinct) >= MOST_FEATURES * count:
+        return torch.arange(count, device=features.device), features
+    return distinct, place
+
+
+def _transposed(x: Tensor) -> Tensor:
+    """The contiguous transpose of (N, features): some rows at a time, where PyTorch's own copy is not made for it."""
+    if x.device.type != "cpu":
+        return x.t().contiguous()
+    return torch.cat([part.t() for part in x.split(TRANSPOSED_ROWS)], 1)
 
 
 def _columns(x: Tensor, columns: Tensor) -> Tensor:
@@ -176,7 +198,7 @@ class Tap:
     def __init__(self, layer: nn.Linear, index: Tensor, leaf: Tensor, kernel: Kernel | None = None):
         """``index`` (k,): flat indices into the weight, ascending; ``leaf`` (k,): what the gradient is added to."""
         self.layer, self.leaf = layer, leaf
-        self.product = Product(index, layer.in_features, kernel)
+        self.product = Product(index, (layer.out_features, layer.in_features), kernel)
         self.held = False
         self.source: Source | None = None
 
