@@ -6,6 +6,7 @@ the shared ``Work`` to an ``Arm``; ``ARMS`` names them, and adding one there is 
 
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +20,7 @@ from shpeft.backbones import Backbone
 from shpeft.delta import SparseDelta
 from shpeft.deltafile import save_delta
 from shpeft.importance import Scores
+from shpeft.prefix import Cut, cut_below
 from shpeft.probe import Head
 from shpeft.selection import select
 from shpeft.trainable import Trainable
@@ -216,12 +218,22 @@ def dense_mask(share: float) -> Builder:
     return build
 
 
-def ours(share: float, scope: str = "matrices") -> Builder:
-    """shpeft: exact gradients of the selected weights and nothing dense."""
+def ours(share: float, scope: str = "matrices", cached: bool = False) -> Builder:
+    """shpeft: exact gradients of the selected weights and nothing dense.
+
+    ``cached``: the features below the earliest selected block are there already, as after the first epoch of a run.
+    """
 
     def build(work: Work) -> Arm:
         backbone = work.backbone.copy()
         delta = random_delta(backbone, share, scope)
+        loss = partial(work.loss, backbone)
+        if cached:
+            cut = cut_below(backbone, delta.support.indices)
+            assert cut is not None
+            with torch.no_grad():
+                features = cut.encode(work.images)
+            loss = partial(_resumed, cut, features, work.labels)
         trainable = Trainable(backbone, delta)
         trainable.__enter__()  # never left: this copy of the backbone lives and dies with the arm
 
@@ -230,9 +242,11 @@ def ours(share: float, scope: str = "matrices") -> Builder:
             save_delta(replace(delta, values=values, head=head), folder / "delta.safetensors")
 
         return Arm(
-            f"ours, {percent(share)}" + (f" in the {scope.replace(':', ' ')} blocks" if scope != "matrices" else ""),
+            f"ours, {percent(share)}"
+            + (f" in the {scope.replace(':', ' ')} blocks" if scope != "matrices" else "")
+            + (", prefix cached" if cached else ""),
             backbone.module,
-            lambda: work.loss(backbone),
+            loss,
             work.optimizer([trainable.values], trainable.head),
             save,
             after=trainable.write,
@@ -242,6 +256,10 @@ def ours(share: float, scope: str = "matrices") -> Builder:
         )
 
     return build
+
+
+def _resumed(cut: Cut, features: Tensor, labels: Tensor) -> Tensor:
+    return cross_entropy(cut.resume(features), labels)
 
 
 def percent(share: float) -> str:
@@ -324,6 +342,7 @@ ARMS: dict[str, Builder] = {
     "ours-0.1": ours(1e-3),
     "ours-1": ours(1e-2),
     "ours-last3": ours(1e-4, "last:3"),
+    "ours-fast": ours(1e-4, "last:3", cached=True),
 }
 """The rows, by the name that ``--arms`` takes."""
 

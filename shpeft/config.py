@@ -11,6 +11,12 @@ from shpeft.errors import ConfigError, did_you_mean
 EMBEDDED = "embedded"
 """The name of the backbone that ships with shpeft."""
 
+PRESETS: dict[str, dict[str, Any]] = {
+    "fast": {"selection": {"scope": "last:3"}, "training": {"cache": True, "checkpointing": False}},
+    "thorough": {"selection": {"scope": "matrices"}},
+}
+"""What a preset decides: whether only the last blocks may change, so that the blocks below run once an image."""
+
 
 class Section(BaseModel):
     """A part of the configuration: immutable, and unknown keys are errors."""

@@ -183,6 +183,15 @@ def test_the_examples_are_valid(path):
     assert configuration(path, {"epochs": 1}).training.epochs == 1
 
 
+def test_a_preset_overrides_the_file_and_flags_override_the_preset(tiny):
+    assert configuration(tiny, {"preset": "fast"}).selection.scope == "last:3"
+    assert configuration(tiny, {"preset": "fast", "scope": "last:1"}).selection.scope == "last:1"
+    assert configuration(None, {"preset": "thorough"}).selection.scope == "matrices"
+    assert configuration(tiny, {"preset": "fast"}).training.epochs == configuration(tiny, {}).training.epochs
+    with pytest.raises(ConfigError, match=r"no preset 'fats'.*fast"):
+        configuration(None, {"preset": "fats"})
+
+
 # -- what reads a run
 
 

@@ -36,6 +36,7 @@ def shpeft() -> None:
 @app.command()
 def finetune(
     config: options.Config = None,
+    preset: options.Preset = None,
     backbone: options.BackboneName = None,
     weights: options.Weights = None,
     image_size: options.ImageSize = None,
@@ -59,6 +60,7 @@ def finetune(
     augment: options.Augment = None,
     seed: options.Seed = None,
     device: options.Device = None,
+    precision: options.Precision = None,
     out: Annotated[Path | None, typer.Option(help="The run folder; by default a new one in runs/.")] = None,
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Delete an older run in the same folder.")] = False,
     json: options.Json = False,

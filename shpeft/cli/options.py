@@ -6,10 +6,14 @@ from typing import Annotated, Any
 
 import typer
 
-from shpeft.config import RunConfig
-from shpeft.errors import ConfigError
+from shpeft.config import PRESETS, RunConfig
+from shpeft.errors import ConfigError, did_you_mean
 
 Config = Annotated[Path | None, typer.Option("--config", help="A YAML configuration; flags override it.")]
+Preset = Annotated[
+    str | None,
+    typer.Option(help="fast (the last 3 blocks, those below run once an image) or thorough (all); flags override it."),
+]
 BackboneName = Annotated[str | None, typer.Option("--backbone", help="A timm model name, or 'embedded'.")]
 Weights = Annotated[str | None, typer.Option(help="'pretrained', 'random' or a local .safetensors file.")]
 ImageSize = Annotated[int | None, typer.Option(help="Side of the square input in pixels.")]
@@ -33,6 +37,7 @@ WeightDecay = Annotated[float | None, typer.Option(help="Pulls the selected weig
 Augment = Annotated[str | None, typer.Option(help="none or flip.")]
 Seed = Annotated[int | None, typer.Option(help="Decides everything random.")]
 Device = Annotated[str | None, typer.Option(help="auto, cpu, cuda, cuda:N or mps.")]
+Precision = Annotated[str | None, typer.Option(help="float32, or bfloat16 for autocast.")]
 Json = Annotated[bool, typer.Option("--json", help="Print JSON for a machine.")]
 
 PLACES = {
@@ -59,22 +64,28 @@ PLACES = {
     "augment": "training.augment",
     "seed": "seed",
     "device": "device",
+    "precision": "precision",
 }
 """Where in the configuration each flag belongs."""
 
 
 def configuration(file: Path | None, flags: dict[str, Any]) -> RunConfig:
-    """The configuration of a YAML file and the flags that were given; the flags win.
+    """The configuration of a YAML file, of a preset and of the flags that were given; the later one wins.
 
     Raises:
-        ConfigError: all problems at once.
+        ConfigError: an unknown preset; else all problems at once.
     """
     raw: dict[str, Any] = RunConfig.from_yaml(file).model_dump() if file else {}
+    if (preset := flags.get("preset")) is not None:
+        if preset not in PRESETS:
+            raise ConfigError(f"There is no preset {preset!r}. {did_you_mean(preset, PRESETS)}")
+        for section, settings in PRESETS[preset].items():
+            raw.setdefault(section, {}).update(settings)
     for flag, place in PLACES.items():
         value = flags.get(flag)
         if value is not None:
-            *section, key = place.split(".")
-            target = raw.setdefault(section[0], {}) if section else raw
+            *within, key = place.split(".")
+            target = raw.setdefault(within[0], {}) if within else raw
             target[key] = parse_budget(value) if flag == "budget" else value
     return RunConfig.parse(raw)
 
