@@ -51,7 +51,8 @@ def measure(count: int, repeats: int) -> str:
     flat, scores = random_scores(count)
     rows = []
     for share in SHARES:
-        k = select(scores, share).k
+        support = select(scores, share)
+        k, numel = support.k, MATRIX[0] * MATRIX[1]
 
         def ours(share: float = share) -> torch.Tensor:
             return torch.cat(list(select(scores, share).indices.values()))
@@ -59,7 +60,6 @@ def measure(count: int, repeats: int) -> str:
         def theirs(k: int = k) -> torch.Tensor:
             return torch.topk(flat, k, sorted=False).indices
 
-        numel, support = MATRIX[0] * MATRIX[1], select(scores, share)
         chosen = torch.cat(
             [info.depth * numel + support.indices[info.name] for info in scores.infos if info.name in support.indices]
         )
