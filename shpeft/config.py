@@ -52,6 +52,9 @@ class SelectionConfig(Section):
     normaliser: Literal["mean", "max", "rank"] = Field("mean", description="what the sum divides each half by")
     scope: str = Field("matrices", pattern=r"^(all|matrices|last:[1-9]\d*)$", description="which weights are eligible")
     images: int = Field(256, ge=1, description="training images that the scores are estimated on")
+    expectation: Literal["batch", "image"] = Field(
+        "batch", description="whether gradients are those of batches, or of single images (exact Fisher)"
+    )
 
     @field_validator("budget", mode="before")
     @classmethod

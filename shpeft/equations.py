@@ -3,7 +3,7 @@ r"""The equations of SH-PEFT, in our reading of the paper (arXiv 2405.17877): pu
 Letters, the same everywhere::
 
     w    a weight of the backbone, θ0 all of them        g    ∂L/∂w, the gradient of the mean loss of a batch
-    Ē    the mean over batches of the training set       s    a score (importance), one number a weight
+    Ē    the mean over batches (or single images)        s    a score (importance), one number a weight
     k    how many weights may move (the budget)          λ    the share of the task-agnostic half
     P    the k × n matrix that picks the support         v    the k trained values, θ − θ0 on the support
 
@@ -22,7 +22,7 @@ Normaliser = Literal["mean", "max", "rank"]
 
 
 def task_specific(g: Tensor, norm: Norm = "l1") -> Tensor:
-    """One batch's term of the task-specific score: s = Ē|g| (L1, ``gradient``) or s = Ē g² (L2, ``fisher``).
+    """A batch's (or an image's) term of the task-specific score: s = Ē|g| (L1, ``gradient``) or s = Ē g² (L2, ``fisher``).
 
     To first order, |g| is how fast the empirical risk changes when w changes; g² is the empirical Fisher information.
     """

@@ -1,12 +1,11 @@
 """Importance: the equations over a model and training images, one score a weight. The model is left as it was."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 
 import torch
-from torch import Tensor, nn
-from torch.nn.functional import cross_entropy
+from torch import Tensor
 
 from shpeft import equations
 from shpeft.backbones import Backbone, WeightInfo
@@ -15,11 +14,10 @@ from shpeft.errors import SelectionError, did_you_mean
 from shpeft.feed import Feed
 from shpeft.probe import Head
 from shpeft.progress import Progress, silent
+from shpeft.scoring import EXPECTATIONS, Expectation, Pass, Tensors, input_norms, mean_gradient
 
 SCORES = ("hybrid", "gradient", "fisher", "magnitude", "wanda", "random")
 FORMULAS = ("product", "sum", "quota")
-
-Grads = dict[str, Tensor]
 
 
 @dataclass(frozen=True)
@@ -61,6 +59,7 @@ def estimate_importance(
     scope: str = "matrices",
     images: int = 256,
     batch_size: int = 16,
+    expectation: Expectation = "batch",
     seed: int = 0,
     head: Head | None = None,
     feed: Feed | None = None,
@@ -73,23 +72,26 @@ def estimate_importance(
         score: ``hybrid``, ``gradient`` (Ē|g|), ``fisher`` (Ē g²), ``magnitude``, ``wanda`` or ``random``.
         formula: how the hybrid joins its halves: ``product``, ``sum`` or ``quota``.
         norm: the L1 or L2 form of magnitude and of the hybrid's halves.
+        expectation: whether Ē is the mean over batches, with g the gradient of a batch's mean loss, or over images,
+            with g the gradient of one image's: then Ē g² is the diagonal of the empirical Fisher information.
         head: the classifier under which gradients are taken; a linear probe makes the gradients mean something. None:
             the backbone's present head.
         feed: how the backbone gets its images; None: each image through the whole backbone.
 
     Raises:
-        SelectionError: an unknown score or formula.
+        SelectionError: an unknown score, formula or expectation.
     """
     if score not in SCORES:
         raise SelectionError(f"There is no score {score!r}. {did_you_mean(score, SCORES)}")
     if formula not in FORMULAS:
         raise SelectionError(f"There is no hybrid formula {formula!r}. {did_you_mean(formula, FORMULAS)}")
+    if expectation not in EXPECTATIONS:
+        raise SelectionError(f"There is no expectation {expectation!r}. {did_you_mean(expectation, EXPECTATIONS)}")
     infos = backbone.weight_infos(scope)
-    feed = feed or Feed(backbone)
-    feed.check(info.name for info in infos)
     order = torch.randperm(len(split), generator=torch.Generator().manual_seed(seed))[:images].tolist()
+    over = Pass(feed or Feed(backbone), split, order, batch_size, progress)
 
-    def scores(name: str, values: Grads, halves: tuple[Scores, Scores] | None = None) -> Scores:
+    def scores(name: str, values: Tensors, halves: tuple[Scores, Scores] | None = None) -> Scores:
         return Scores(name, values, infos, backbone.count, halves, lam)
 
     if score == "random":
@@ -98,21 +100,20 @@ def estimate_importance(
     if score == "magnitude":
         return scores(f"magnitude ({norm})", _magnitude(backbone, infos, norm))
     if score == "wanda":
-        return scores("wanda", _wanda(feed, infos, split, order, batch_size, progress))
+        return scores("wanda", _wanda(over, infos))
 
     form: equations.Norm = {"gradient": "l1", "fisher": "l2"}.get(score, norm)  # type: ignore[assignment]
     with ExitStack() as stack:
         if head is not None:
             stack.enter_context(head_written(backbone, head))
-        specific = scores(
-            f"task-specific ({form})", _mean_gradient(feed, infos, split, order, form, batch_size, progress)
-        )
+        gradients = mean_gradient(over, [info.name for info in infos], form, expectation)
+    kind = form if expectation == "batch" else f"{form}, by image"
+    specific = scores(f"task-specific ({kind})", gradients)
     if score != "hybrid":
         return Scores(score, specific.values, infos, backbone.count)
     agnostic = scores(f"task-agnostic ({form})", _magnitude(backbone, infos, form))
-    return scores(
-        f"hybrid {formula} ({form})", _join(specific, agnostic, formula, normaliser, lam), (specific, agnostic)
-    )
+    hybrid = _join(specific, agnostic, formula, normaliser, lam)
+    return scores(f"hybrid {formula} ({kind})", hybrid, (specific, agnostic))
 
 
 @contextmanager
@@ -126,7 +127,7 @@ def head_written(backbone: Backbone, head: Head) -> Iterator[None]:
         before.write(backbone)
 
 
-def _join(specific: Scores, agnostic: Scores, formula: str, normaliser: equations.Normaliser, lam: float) -> Grads:
+def _join(specific: Scores, agnostic: Scores, formula: str, normaliser: equations.Normaliser, lam: float) -> Tensors:
     """The hybrid of two halves; nothing for the quota, which ``select`` carries out."""
     s, a = specific.values, agnostic.values
     if formula == "quota":
@@ -137,7 +138,7 @@ def _join(specific: Scores, agnostic: Scores, formula: str, normaliser: equation
     return {name: equations.hybrid_sum(s[name], a[name], lam) for name in s}
 
 
-def _normalised(values: Grads, normaliser: equations.Normaliser) -> Grads:
+def _normalised(values: Tensors, normaliser: equations.Normaliser) -> Tensors:
     """n(s): divided by the mean or maximum over all eligible weights, or turned into ranks among them."""
     flat = torch.cat([v.reshape(-1) for v in values.values()])
     if normaliser == "rank":
@@ -147,7 +148,7 @@ def _normalised(values: Grads, normaliser: equations.Normaliser) -> Grads:
     return {name: v / divisor if divisor > 0 else v for name, v in values.items()}
 
 
-def _magnitude(backbone: Backbone, infos: tuple[WeightInfo, ...], norm: equations.Norm) -> Grads:
+def _magnitude(backbone: Backbone, infos: tuple[WeightInfo, ...], norm: equations.Norm) -> Tensors:
     parameters = backbone.parameters
     return {
         info.name: equations.task_agnostic(parameters[info.name].detach(), norm).float().cpu().contiguous()
@@ -155,95 +156,22 @@ def _magnitude(backbone: Backbone, infos: tuple[WeightInfo, ...], norm: equation
     }
 
 
-def _mean_gradient(
-    feed: Feed,
-    infos: tuple[WeightInfo, ...],
-    split: Split,
-    order: list[int],
-    norm: equations.Norm,
-    batch_size: int,
-    progress: Progress,
-) -> Grads:
-    """Ē task_specific(g), accumulated as each gradient is made: only one dense gradient is alive at a time."""
-    backbone, parameters = feed.backbone, feed.backbone.parameters
-    sums = {
-        name: torch.zeros_like(parameters[name], dtype=torch.promote_types(parameters[name].dtype, torch.float32))
-        for name in (info.name for info in infos)
-    }
-    handles = []
-    try:
-        with backbone.frozen():
-            for name, total in sums.items():
-                p = parameters[name].requires_grad_(True)
-                handles.append(p.register_post_accumulate_grad_hook(_accumulate(total, norm)))
-            done = count = 0
-            for inputs, target in feed.batches(split, batch_size, order=order):
-                progress("importance of the weights", done, len(order))
-                with torch.enable_grad():
-                    cross_entropy(feed(inputs), target).backward()
-                done, count = done + len(target), count + 1
-            progress("importance of the weights", done, len(order))
-    finally:
-        for handle in handles:
-            handle.remove()
-    return {name: (total / count).cpu().contiguous() for name, total in sums.items()}
-
-
-def _accumulate(total: Tensor, norm: equations.Norm) -> Callable[[Tensor], None]:
-    def hook(p: Tensor) -> None:
-        assert p.grad is not None
-        total.add_(equations.task_specific(p.grad.float(), norm))
-        p.grad = None
-
-    return hook
-
-
 @torch.no_grad()
-def _wanda(
-    feed: Feed,
-    infos: tuple[WeightInfo, ...],
-    split: Split,
-    order: list[int],
-    batch_size: int,
-    progress: Progress,
-) -> Grads:
+def _wanda(over: Pass, infos: tuple[WeightInfo, ...]) -> Tensors:
     """|w|·‖x‖ with one norm an input feature; forward passes only."""
-    backbone, wanted = feed.backbone, {info.name for info in infos}
-    squares: Grads = {}
-    handles = []
-
-    def hook(name: str) -> Callable[[nn.Module, tuple[Tensor, ...]], None]:
-        def see(module: nn.Module, args: tuple[Tensor, ...]) -> None:
-            x = args[0].detach().float()
-            features = x.flatten(0, -2) if isinstance(module, nn.Linear) else x.movedim(1, -1).flatten(0, -2)
-            squares[name] = squares.get(name, 0) + features.square().sum(0)
-
-        return see
-
-    for key, module in backbone.module.named_modules():
-        if isinstance(module, nn.Linear | nn.Conv2d) and f"{key}.weight" in wanted:
-            handles.append(module.register_forward_pre_hook(hook(f"{key}.weight")))
-    try:
-        done = 0
-        for inputs, target in feed.batches(split, batch_size, order=order):
-            progress("importance of the weights", done, len(order))
-            feed(inputs)
-            done += len(target)
-    finally:
-        for handle in handles:
-            handle.remove()
-    missing = sorted(wanted - squares.keys())
+    norms = input_norms(over, [info.name for info in infos])
+    parameters = over.feed.backbone.parameters
+    missing = sorted(info.name for info in infos if info.name not in norms)
     if missing:
         raise SelectionError(
             f"wanda needs the inputs of linear and convolutional layers; {missing[0]} has none that can be seen. "
             "Use scope 'matrices', or another score."
         )
-    return {
-        info.name: equations.wanda(backbone.parameters[info.name].float(), _per_column(squares[info.name].sqrt(), info))
-        .cpu()
-        .contiguous()
-        for info in infos
-    }
+    scores = {}
+    for info in infos:
+        norm = _per_column(norms[info.name], info)
+        scores[info.name] = equations.wanda(parameters[info.name].float(), norm).cpu().contiguous()
+    return scores
 
 
 def _per_column(x_norm: Tensor, info: WeightInfo) -> Tensor:

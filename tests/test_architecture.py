@@ -18,7 +18,7 @@ LAYERS = [
     {"datasets", "backbones"},
     {"feed"},
     {"prefix"},
-    {"probe"},
+    {"probe", "scoring"},
     {"importance", "gradients"},
     {"selection", "summaries"},
     {"delta"},

@@ -2,13 +2,16 @@
 
 import pytest
 import torch
+from torch.nn import functional
 from torch.nn.functional import cross_entropy
 
 from shpeft import equations
 from shpeft.datasets import batches
 from shpeft.errors import SelectionError
+from shpeft.feed import Feed
 from shpeft.importance import estimate_importance, head_written
 from shpeft.probe import Head
+from shpeft.scoring import Pass, ordinary
 from shpeft.selection import overlap, select
 
 from .conftest import assert_unchanged, state, tiny
@@ -50,6 +53,49 @@ def test_scores_equal_their_definition(model, score, norm, data):
     assert_unchanged(backbone, before)
     assert_scores(scores.values, slow_mean(backbone, data.train, TERMS[score, norm]))
     assert_unchanged(backbone, before)
+
+
+BY_IMAGE = [
+    ("test_vit", "matrices"),
+    ("test_vit", "last:2"),
+    ("test_vit", "all"),  # layer norms, biases and tokens among them: the images go one by one
+    ("test_convnext", "matrices"),  # depthwise convolutions
+    ("test_resnet", "matrices"),  # activations in place
+    ("test_efficientnet", "matrices"),
+]
+
+
+@pytest.mark.parametrize("norm", ["l1", "l2"])
+@pytest.mark.parametrize(("model", "scope"), BY_IMAGE)
+def test_scores_by_image_equal_batches_of_one(model, scope, norm, data):
+    backbone = tiny(model)
+    before = state(backbone)
+    scores = estimate_importance(
+        backbone, data.train, norm=norm, scope=scope, images=20, batch_size=8, expectation="image"
+    )
+    assert_unchanged(backbone, before)
+    expected = slow_mean(backbone, data.train, TERMS["hybrid", norm], images=20, batch_size=1, scope=scope)
+    assert_scores(scores.values, expected)
+    assert scores.name == f"hybrid product ({norm}, by image)"
+
+
+def test_only_plain_layers_called_once_have_their_images_told_apart(data):
+    backbone = tiny()
+    over = Pass(Feed(backbone), data.train, range(6))
+    attn, later = backbone.module.blocks[0].attn, backbone.module.blocks[3].mlp.fc1
+    qkv, forward = attn.qkv, attn.forward
+    weights = {"blocks.0.attn.qkv.weight": qkv.weight, "blocks.3.mlp.fc1.weight": later.weight}
+    assert ordinary(over, weights).keys() == {"blocks.0.attn.qkv", "blocks.3.mlp.fc1"}
+    assert ordinary(over, {"pos_embed": backbone.parameters["pos_embed"]}) is None
+
+    attn.forward = lambda x, **k: forward(x, **k) + 0 * qkv.weight.sum()
+    assert ordinary(over, weights) is None  # the weight is used besides
+    attn.forward = lambda x, **k: forward(x, **k) + 0 * qkv(x).sum()
+    assert ordinary(over, weights) is None  # called twice
+    attn.forward = lambda x, **k: attn.proj(functional.linear(x, qkv.weight, qkv.bias)[..., :64])
+    assert ordinary(over, weights) is None  # never called
+    scores = estimate_importance(backbone, data.train, "fisher", images=6, batch_size=4, expectation="image")
+    assert_scores(scores.values, slow_mean(backbone, data.train, TERMS["fisher", "l1"], images=6, batch_size=1))
 
 
 @pytest.mark.parametrize("normaliser", ["mean", "max", "rank"])
@@ -142,3 +188,5 @@ def test_unknown_names_are_refused(data):
         estimate_importance(tiny(), data.train, "gradeint")
     with pytest.raises(SelectionError, match="Did you mean product"):
         estimate_importance(tiny(), data.train, formula="produkt")
+    with pytest.raises(SelectionError, match="Did you mean image"):
+        estimate_importance(tiny(), data.train, expectation="images")

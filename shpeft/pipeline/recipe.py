@@ -166,6 +166,7 @@ def choose(config: RunConfig, start: Prepared, meter: Meter | None = None) -> Ch
         scope=wanted.scope,
         images=wanted.images,
         batch_size=config.training.batch_size,
+        expectation=wanted.expectation,
         seed=config.seed,
         head=start.probe,
         feed=start.feed,
