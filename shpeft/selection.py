@@ -1,8 +1,6 @@
 """Selection: scores and a budget become a support, the sorted flat indices of the weights that may move."""
 
-import functools
 import math
-from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Literal
 
@@ -16,7 +14,7 @@ from shpeft.equations import quota
 from shpeft.errors import EmptySupport, SelectionError
 from shpeft.importance import Scores
 
-CHUNK = 1 << 20
+CHUNK = 1 << 17
 """Scores looked at together: what bounds the memory that selection needs."""
 
 SAMPLE = 1 << 18
@@ -116,26 +114,19 @@ def _quota(scores: Scores, k: int) -> dict[str, Tensor]:
 
 
 def _top_k(flats: dict[str, Tensor], k: int) -> dict[str, Tensor]:
-    """``equations.top_k`` over the concatenation, in a few passes that never copy more than a chunk.
+    """``equations.top_k`` over the concatenation, in one pass that never holds much more than k scores and a chunk.
 
-    A sample gives a score that the k-th largest very likely reaches, so that few scores are looked at closely; where
-    it does not reach it, all of them are.
+    A sample gives a score that the k-th largest very likely reaches, so that few scores are kept on the way; where it
+    does not reach it, a second pass goes without.
     """
-    found = _kth_largest(flats, k, _likely_below(flats, k)) or _kth_largest(flats, k, -math.inf)
-    assert found is not None
-    value, ties = found
-    chosen = {}
+    found = _reaching(flats, k, _likely_below(flats, k))
+    if len(found) < k:
+        found = _reaching(flats, k, -math.inf)
+    chosen, start = {}, 0
     for name, flat in flats.items():
-        parts = [torch.empty(0, dtype=torch.int64)]
-        for at, scores in _reaching(flat, value):
-            equal = (scores == value).nonzero().squeeze(1)
-            if len(equal) > ties:
-                keep = torch.ones(len(at), dtype=torch.bool)
-                keep[equal[ties:]] = False
-                at = at[keep]
-            ties = max(ties - len(equal), 0)
-            parts.append(at)
-        chosen[name] = torch.cat(parts)
+        low, high = torch.searchsorted(found, torch.tensor([start, start + flat.numel()]))
+        chosen[name] = found[low:high] - start
+        start += flat.numel()
     return chosen
 
 
@@ -153,48 +144,40 @@ def _likely_below(flats: dict[str, Tensor], k: int) -> float:
     return float(drawn.topk(rank).values[-1]) if rank <= len(drawn) else -math.inf
 
 
-def _kth_largest(flats: dict[str, Tensor], k: int, bound: float) -> tuple[float, int] | None:
-    """The k-th largest score, and how many of those equal to it are among the k; None if fewer reach the bound.
+def _reaching(flats: dict[str, Tensor], k: int, bound: float) -> Tensor:
+    """Ascending positions, in the concatenation, of the k largest scores that reach ``bound``; fewer where fewer do.
 
-    Radix counting of the scores' order-preserving integers: each pass counts the next 16 bits of those whose bits so
-    far are the wanted ones.
+    What is kept is cut back to the k best whenever it has doubled; from then on only larger scores can be among them,
+    since of equal ones the first counts.
     """
-    dtype = functools.reduce(torch.promote_types, (flat.dtype for flat in flats.values()), torch.float32)
-    base = digit = -(1 << 15)
-    for shift in range(8 * dtype.itemsize - 16, -1, -16):
-        counts = torch.zeros(1 << 16, dtype=torch.int64)
-        for flat in flats.values():
-            for _, scores in _reaching(flat, bound):
-                digits = (_ordered(scores.to(dtype) + 0.0).long() >> shift) - base  # −0 and +0 are one score
-                counts += torch.bincount(digits[digits >> 16 == 0], minlength=1 << 16)
-        from_top = counts.flip(0).cumsum(0)
-        if from_top[-1] < k:
-            return None
-        place = int(torch.searchsorted(from_top, k))
-        k -= int(from_top[place - 1]) if place else 0
-        digit = base + 0xFFFF - place
-        base = digit << 16
-    integer = torch.tensor(digit, dtype=torch.int32 if dtype == torch.float32 else torch.int64)
-    return float(_ordered(integer.view(dtype)).view(dtype)), k
+    kept: list[tuple[Tensor, Tensor]] = []
+    held, start, cut = 0, 0, False
+    for flat in flats.values():
+        for piece in flat.split(CHUNK):
+            largest = float(piece.max())  # a fast pass that also finds NaN
+            if math.isnan(largest):
+                raise SelectionError("Some scores are not numbers (NaN): the gradients overflowed. Score in float32.")
+            if largest > bound or (largest == bound and not cut):
+                here = (piece > bound if cut else piece >= bound).nonzero().squeeze(1)
+                kept.append((here + start, piece[here]))
+                held += len(here)
+                if held > 2 * max(k, CHUNK):
+                    kept = [_largest(kept, k)]
+                    held, bound, cut = k, float(kept[0][1].min()), True
+            start += piece.numel()
+    return _largest(kept, k)[0] if kept else torch.empty(0, dtype=torch.int64)
 
 
-def _ordered(scores: Tensor) -> Tensor:
-    """Signed integers in the order of the floats, from their bits; applied to an integer's float, the way back."""
-    bits = scores.view(torch.int32 if scores.dtype == torch.float32 else torch.int64)
-    last = 8 * bits.dtype.itemsize - 1
-    return bits ^ ((bits >> last) & ((1 << last) - 1))
-
-
-def _reaching(flat: Tensor, bound: float) -> Iterator[tuple[Tensor, Tensor]]:
-    """Positions and values of the scores that are at least ``bound``, a chunk at a time."""
-    for start in range(0, flat.numel(), CHUNK):
-        piece = flat[start : start + CHUNK]
-        largest = float(piece.max())  # one fast pass that also finds NaN
-        if math.isnan(largest):
-            raise SelectionError("Some scores are not numbers (NaN): the gradients overflowed. Score in float32.")
-        if largest >= bound:
-            at = (piece >= bound).nonzero().squeeze(1)
-            yield at + start, piece[at]
+def _largest(parts: list[tuple[Tensor, Tensor]], k: int) -> tuple[Tensor, Tensor]:
+    """Positions and values of the k largest, in their order; of equal ones the first."""
+    at = torch.cat([positions for positions, _ in parts])
+    scores = torch.cat([values for _, values in parts])
+    if len(scores) <= k:
+        return at, scores
+    smallest = scores.kthvalue(len(scores) - k + 1).values
+    keep = scores > smallest
+    keep[(scores == smallest).nonzero().squeeze(1)[: k - int(keep.sum())]] = True
+    return at[keep], scores[keep]
 
 
 @dataclass(frozen=True)

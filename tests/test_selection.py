@@ -63,6 +63,19 @@ def test_a_misleading_sample_changes_nothing(monkeypatch, order, k):
         assert flat(select(scores, k), scores) == expected
 
 
+@settings(max_examples=100, deadline=None)
+@given(st.lists(FEW, min_size=60, max_size=200), st.data())
+def test_what_is_kept_is_cut_back_again_and_again(values, data):
+    """Chunks of 4 and no bound from a sample: many cuts, with ties across them."""
+    scores = make_scores([torch.tensor(values[:41]), torch.tensor(values[41:])])
+    k = data.draw(st.integers(1, scores.total))
+    joined = torch.tensor(values) + 0.0
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(selection, "CHUNK", 4)
+        patch.setattr(selection, "SAMPLE", 1)
+        assert flat(select(scores, k), scores) == equations.top_k(joined, k).tolist()
+
+
 def test_ties_and_chunks_take_the_first_in_order(monkeypatch):
     monkeypatch.setattr(selection, "CHUNK", 7)
     scores = make_scores([torch.ones(4, 5), torch.full((10,), 2.0), torch.ones(30)])
