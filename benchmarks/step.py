@@ -1,7 +1,7 @@
 """One training step, ours against the usual ways to fine-tune: time, memory kept for the backward, state, file.
 
 Every arm does the same work on the same batch (forward, cross-entropy, backward, AdamW) and trains the head; they take
-turns in one process. ``arms.py`` says what each one is, and README.md how to read the table.
+turns in one process. ``arms.py`` and ``peft_arms.py`` say what each one is, and README.md how to read the table.
 """
 
 import statistics
@@ -10,11 +10,27 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 
 import torch
-from arms import ARMS, Arm, Work, build
+from arms import Arm, Builder, Work, bitfit, dense_mask, floor, full, ours, probe
 from harness import Timing, arguments, interleaved, publish, table
+from peft_arms import PEFT_ARMS, peft
 from torch import Tensor
 
 MODELS = ("vit_small_patch16_224", "vit_base_patch16_224")
+
+ARMS: dict[str, Builder] = {
+    "full": full,
+    "mask": dense_mask(1e-4),
+    **PEFT_ARMS,
+    "bitfit": bitfit,
+    "probe": probe,
+    "floor": floor,
+    "ours-0.01": ours(1e-4),
+    "ours-0.1": ours(1e-3),
+    "ours-1": ours(1e-2),
+    "ours-last3": ours(1e-4, "last:3"),
+    "ours-fast": ours(1e-4, "last:3", cached=True),
+}
+"""The rows, by the name that ``--arms`` takes; adding one here is all that a new row takes."""
 
 TOLERANCE = 1e-5
 """The largest difference between our gradients and full autograd's that is taken for float32 rounding, relative to the
@@ -84,6 +100,8 @@ def deviations(arms: Iterable[Arm], work: Work) -> dict[str, float]:
         SystemExit: one is beyond rounding: a time would mean nothing.
     """
     ours = [arm for arm in arms if arm.values is not None]
+    if not ours:
+        return {}
     names = list(dict.fromkeys(name for arm in ours for name in arm.delta.support.indices))
     parameters = work.backbone.parameters
     dense = dict(zip(names, torch.autograd.grad(work.loss(work.backbone), [parameters[n] for n in names]), strict=True))
@@ -116,7 +134,7 @@ def checks(arms: Mapping[str, Arm], work: Work) -> str:
 
 def measure(work: Work, names: Sequence[str], repeats: int) -> str:
     """The section's text for one model."""
-    arms = build(work, {name: ARMS[name] for name in names})
+    arms = {name: ARMS[name](work) for name in names if peft is not None or name not in PEFT_ARMS}
     checked = checks(arms, work)
     sizes: dict[str, tuple[int, int, int]] = {}
     for name, arm in arms.items():

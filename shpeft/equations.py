@@ -22,7 +22,7 @@ Normaliser = Literal["mean", "max", "rank"]
 
 
 def task_specific(g: Tensor, norm: Norm = "l1") -> Tensor:
-    """A batch's (or an image's) term of the task-specific score: s = Ē|g| (L1, ``gradient``) or s = Ē g² (L2, ``fisher``).
+    """A batch's (or image's) term of the task-specific score, s = Ē|g| (L1, ``gradient``) or s = Ē g² (L2, ``fisher``).
 
     To first order, |g| is how fast the empirical risk changes when w changes; g² is the empirical Fisher information.
     """

@@ -7,36 +7,18 @@ columns: saved activations stay those of the frozen model. Every other selected 
 embedding) lets autograd form its gradient, takes the selected entries and drops the rest at once.
 """
 
-import warnings
 from collections.abc import Callable, Iterable
 from contextlib import ExitStack
-from typing import Any, Literal
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 from torch.autograd.function import once_differentiable
 
-from shpeft.equations import sparse_gradient
-
-Kernel = Literal["gather", "sampled", "dense"]
-KERNELS: tuple[Kernel, ...] = ("gather", "sampled", "dense")
-
-GATHER, SAMPLED, TRANSPOSE = 140.0, 5.5, 95.0
-"""What a weight costs the gathering and the sampled product, and a row or a column the latter's transposes, in
-multiply-adds of the dense product. Measured on two cores, ViT-S and ViT-B; a choice of kernel never changes
-a result beyond rounding."""
-
-CHUNK_ELEMENTS = 1 << 20
-"""Elements of the gathered columns that are alive at a time: they should stay in the processor's cache."""
+from shpeft.kernels import Kernel, Product, columns_of
 
 FEW_COLUMNS = 1 / 20
 """Share of a layer's input features up to which a copy of the needed columns costs too little memory to be avoided."""
-
-MOST_FEATURES = 3 / 4
-"""Share of a layer's rows or columns from which all are taken: picking most of them costs more than it saves."""
-
-TRANSPOSED_ROWS = 64
-"""Rows of a matrix that are transposed at a time on a processor: their columns' parts fill whole cache lines."""
 
 RECOMPUTABLE = (nn.LayerNorm, nn.RMSNorm, nn.GELU, nn.SiLU)
 """Activations that cost little beside a matrix product and whose input autograd holds."""
@@ -45,84 +27,6 @@ ELEMENTWISE = (nn.GELU, nn.SiLU)
 """Those of which single columns can be computed."""
 
 Remove = Callable[[], None]
-
-
-def cheapest_kernel(k: int, rows: int, columns: int, device: str = "cpu") -> Kernel:
-    """The kernel with the lowest expected time for k weights that lie in so many rows and columns.
-
-    ``gather`` multiplies gathered columns; ``sampled`` computes the product at the wanted places only (SDDMM);
-    ``dense`` multiplies the needed rows and columns and picks. All take time in proportion to the tokens.
-    """
-    cost: dict[Kernel, float] = {"gather": GATHER * k, "dense": float(rows * columns)}
-    if device in ("cpu", "cuda"):
-        cost["sampled"] = TRANSPOSE * (rows + columns) + SAMPLED * k
-    return min(cost, key=cost.__getitem__)
-
-
-class Product:
-    """Σ_n gy[n, row_j] · x[n, col_j] for the selected weights of one linear layer, by one of three exact kernels.
-
-    Attributes:
-        rows, columns: the output and input features that any weight needs, ascending; all where most are needed.
-        kernel: how the products are computed.
-    """
-
-    def __init__(self, index: Tensor, shape: tuple[int, int], kernel: Kernel | None = None):
-        """``index`` (k,): flat indices into the weight, ascending; ``shape``: the weight's, (out, in)."""
-        self.rows, self._row = _needed(index // shape[1], shape[0])
-        self.columns, self._col = _needed(index % shape[1], shape[1])
-        self.kernel = kernel or cheapest_kernel(index.numel(), len(self.rows), len(self.columns), index.device.type)
-
-    def __call__(self, gy: Tensor, x: Tensor, dtype: torch.dtype) -> Tensor:
-        """(k,) of ``dtype`` from gy (N, out) and the needed columns of x (N, columns)."""
-        kernel = self.kernel
-        if kernel == "sampled" and torch.compiler.is_compiling():  # sparse tensors cannot be traced
-            kernel = "dense"
-        if kernel == "gather":
-            return self._gather(gy, x, dtype)
-        gy, x = _columns(gy, self.rows).to(dtype), x.to(dtype)
-        return self._sampled(gy, x) if kernel == "sampled" else (gy.t() @ x)[self._row, self._col]
-
-    def _gather(self, gy: Tensor, x: Tensor, dtype: torch.dtype) -> Tensor:
-        """``equations.sparse_gradient``, some weights at a time, summed in the values' precision."""
-        step = max(1, CHUNK_ELEMENTS // max(1, gy.shape[0]))
-        rows, cols = self.rows[self._row].split(step), self._col.split(step)
-        gy, x = gy.to(dtype), x.to(dtype)
-        return torch.cat([sparse_gradient(gy, x, row, col) for row, col in zip(rows, cols, strict=True)])
-
-    def _sampled(self, gy: Tensor, x: Tensor) -> Tensor:
-        starts = torch.searchsorted(self._row, torch.arange(len(self.rows) + 1, device=self._row.device))
-        with warnings.catch_warnings():
-            warnings.filterwarnings("ignore", message="Sparse CSR tensor support is in beta")
-            wanted = torch.sparse_csr_tensor(
-                starts,
-                self._col,
-                gy.new_zeros(len(self._row)),
-                size=(len(self.rows), len(self.columns)),
-                check_invariants=False,  # ascending and unique: a support says so
-            )
-            # It wants both with a feature's tokens side by side, and its own way there is slower.
-            return torch.sparse.sampled_addmm(wanted, _transposed(gy), _transposed(x).t(), beta=0.0).values()
-
-
-def _needed(features: Tensor, count: int) -> tuple[Tensor, Tensor]:
-    """The distinct ones of (k,) features among ``count``, or all when most are needed; and where in it each one is."""
-    distinct, place = torch.unique(features, return_inverse=True)
-    if len(distinct) >= MOST_FEATURES * count:
-        return torch.arange(count, device=features.device), features
-    return distinct, place
-
-
-def _transposed(x: Tensor) -> Tensor:
-    """The contiguous transpose of (N, features): some rows at a time, where PyTorch's own copy is not made for it."""
-    if x.device.type != "cpu":
-        return x.t().contiguous()
-    return torch.cat([part.t() for part in x.split(TRANSPOSED_ROWS)], 1)
-
-
-def _columns(x: Tensor, columns: Tensor) -> Tensor:
-    """Columns of (N, features): x itself where all are needed."""
-    return x if len(columns) == x.shape[1] else x.index_select(1, columns)
 
 
 class SparseTap(torch.autograd.Function):
@@ -176,8 +80,8 @@ class Source:
         def compute(kept: Tensor) -> Tensor:
             with torch.autocast(device, dtype, autocast, cache_enabled=False):
                 if isinstance(module, ELEMENTWISE):
-                    return module.forward(_columns(_rows(kept), columns))
-                return _columns(_rows(module.forward(kept)), columns)
+                    return module.forward(columns_of(_rows(kept), columns))
+                return columns_of(_rows(module.forward(kept)), columns)
 
         return compute
 
@@ -211,11 +115,11 @@ class Tap:
             return y
         x, columns = args[0].detach(), self.product.columns
         if torch.compiler.is_compiling():  # the compiler decides what is kept and what is computed anew
-            return SparseTap.apply(y, _columns(_rows(x), columns), self.leaf, self.product, _as_it_is)
+            return SparseTap.apply(y, columns_of(_rows(x), columns), self.leaf, self.product, _as_it_is)
         if self.source is not None and (origin := self.source.take(args[0])) is not None:
             return SparseTap.apply(y, origin, self.leaf, self.product, self.source.restore(columns))
         if self.held:
-            return SparseTap.apply(y, x, self.leaf, self.product, lambda kept: _columns(_rows(kept), columns))
+            return SparseTap.apply(y, x, self.leaf, self.product, lambda kept: columns_of(_rows(kept), columns))
         return SparseTap.apply(y, _rows(x).index_select(1, columns), self.leaf, self.product, _as_it_is)
 
 

@@ -14,7 +14,7 @@ PACKAGE = ROOT / "shpeft"
 
 LAYERS = [
     {"equations", "errors", "progress"},
-    {"config", "images", "files", "network"},
+    {"config", "images", "files", "kernels", "network"},
     {"datasets", "backbones"},
     {"feed"},
     {"prefix"},

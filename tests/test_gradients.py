@@ -4,7 +4,7 @@ import pytest
 import torch
 from torch.nn.functional import cross_entropy
 
-from shpeft import gradients
+from shpeft import gradients, kernels
 from shpeft.backbones import Backbone, create_backbone
 from shpeft.delta import SparseDelta
 from shpeft.importance import Scores
@@ -77,10 +77,10 @@ def test_a_batch_of_one_and_all_weights_of_a_layer():
     assert_close(found, expected, 1e-10)
 
 
-@pytest.mark.parametrize("kernel", gradients.KERNELS)
+@pytest.mark.parametrize("kernel", kernels.KERNELS)
 @pytest.mark.parametrize("k", [1, 2, 7, 48])
 def test_every_kernel_is_exact_in_chunks_and_on_non_contiguous_inputs(monkeypatch, kernel, k):
-    monkeypatch.setattr(gradients, "CHUNK_ELEMENTS", 50)
+    monkeypatch.setattr(kernels, "CHUNK_ELEMENTS", 50)
     torch.manual_seed(k)
     layer = torch.nn.Linear(6, 8).double()
     x = torch.randn(6, 3, 5, dtype=torch.float64).permute(2, 1, 0)  # (5, 3, 6), not contiguous
@@ -94,7 +94,7 @@ def test_every_kernel_is_exact_in_chunks_and_on_non_contiguous_inputs(monkeypatc
     assert not layer._forward_hooks
 
 
-@pytest.mark.parametrize("kernel", gradients.KERNELS)
+@pytest.mark.parametrize("kernel", kernels.KERNELS)
 @pytest.mark.parametrize("name", MODELS)
 def test_every_kernel_is_exact_in_a_model(name, kernel):
     backbone = tiny(name, dtype=torch.float64)
@@ -110,10 +110,10 @@ def test_every_kernel_is_exact_in_a_model(name, kernel):
 
 def test_the_cheapest_kernel_follows_the_density():
     rows, columns = 2304, 768
-    found = [gradients.cheapest_kernel(round(d * rows * columns), rows, columns) for d in (1e-5, 1e-4, 1e-2, 0.5)]
+    found = [kernels.cheapest_kernel(round(d * rows * columns), rows, columns) for d in (1e-5, 1e-4, 1e-2, 0.5)]
     assert found == ["gather", "gather", "sampled", "dense"]
-    assert gradients.cheapest_kernel(64, 8, 8) == "dense"  # a cluster is a small product of its own
-    assert gradients.cheapest_kernel(17_694, rows, columns, "mps") == "dense"
+    assert kernels.cheapest_kernel(64, 8, 8) == "dense"  # a cluster is a small product of its own
+    assert kernels.cheapest_kernel(17_694, rows, columns, "mps") == "dense"
 
 
 def test_a_layer_that_is_never_called_is_gathered_instead():

@@ -1,0 +1,56 @@
+"""Every benchmark runs at its smallest, checks what it promises to check, and prints its table."""
+
+import subprocess
+import sys
+from importlib.util import find_spec
+from pathlib import Path
+
+import pytest
+
+FOLDER = Path(__file__).parents[1] / "benchmarks"
+
+SMALLEST = {
+    "step.py": ["--models", "test_vit", "--batch", "2"],
+    "score.py": ["--models", "test_vit", "--batch", "2"],
+    "selection.py": ["--count", "300000"],
+    "switch.py": ["--backbone", "test_vit", "--switches", "2"],
+    "calibrate.py": ["--tokens", "16", "--densities", "1e-3", "1e-2"],
+}
+
+ROWS = {
+    "step.py": ["full fine-tuning", "floor", "ours, 0.01 %", "prefix cached"],
+    "score.py": ["plain forward and backward", "exact Fisher"],
+    "selection.py": ["torch.topk", "ours, 1 %"],
+    "switch.py": ["delta, 0.01 %"],
+    "calibrate.py": ["ViT-B fc1, 1 %"],
+}
+
+
+def run(name: str, *options: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        [sys.executable, str(FOLDER / name), *options], capture_output=True, text=True, timeout=240, check=False
+    )
+
+
+@pytest.mark.parametrize("name", SMALLEST)
+def test_it_runs(name):
+    before = (FOLDER / "RESULTS.md").read_text()
+    result = run(name, *SMALLEST[name], "--repeats", "1")
+    assert result.returncode == 0, result.stderr
+    for row in ROWS[name]:
+        assert row in result.stdout
+    assert f"benchmarks/{name}" in result.stdout
+    assert (FOLDER / "RESULTS.md").read_text() == before  # nothing is written unless asked for
+
+
+def test_rows_that_need_peft_are_there_or_missed():
+    result = run("step.py", "--models", "test_vit", "--batch", "2", "--repeats", "1", "--arms", "floor", "lora-qkv")
+    assert result.returncode == 0, result.stderr
+    assert ("LoRA r8 on qkv (peft)" if find_spec("peft") else "pip install 'shpeft[compare]'") in result.stdout
+
+
+def test_every_benchmark_is_tried_and_described():
+    scripts = {path.name for path in FOLDER.glob("*.py") if "__main__" in path.read_text()}
+    assert scripts - {"loading.py"} == set(SMALLEST)
+    readme = (FOLDER / "README.md").read_text()
+    assert all(f"`{name}`" in readme for name in scripts)
