@@ -3,7 +3,7 @@
 The plain pass forms every gradient that is scored and drops it; an importance pass cannot do less.
 """
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from functools import partial
 
 import torch
@@ -12,7 +12,9 @@ from harness import arguments, interleaved, publish, table
 from torch import Tensor
 
 from shpeft.feed import Feed
-from shpeft.scoring import Pass, mean_gradient
+from shpeft.scoring import Pass, mean_gradient, ordinary
+
+Batch = tuple[Tensor, Tensor]
 
 BATCHES = 2
 """Batches of one pass."""
@@ -30,23 +32,23 @@ rounding, relative to a layer's largest score."""
 
 
 class Ready(Feed):
-    """Gives one batch again and again, so that no image is decoded while time is taken."""
+    """Gives rows of one batch again and again, so that no image is decoded while time is taken."""
 
     def __init__(self, work: Work):
         super().__init__(work.backbone)
         self.work = work
 
-    def batches(self, split: object, batch_size: int, **_: object) -> Iterator[tuple[Tensor, Tensor]]:
-        """``BATCHES`` times the images of the work, ``batch_size`` at a time."""
-        for _ in range(BATCHES):
-            yield from zip(self.work.images.split(batch_size), self.work.labels.split(batch_size), strict=True)
+    def batches(self, split: object, batch_size: int, *, order: Sequence[int], **_: object) -> Iterator[Batch]:
+        """As a feed's, the rows counted around the batch of the work."""
+        for rows in torch.tensor(order).remainder(len(self.work.labels)).split(batch_size):
+            yield self.work.images[rows], self.work.labels[rows]
 
 
 def plain(over: Pass, names: list[str]) -> None:
     """Forward and backward, gradients dropped after each batch."""
     parameters = [over.feed.backbone.parameters[name] for name in names]
     with over.feed.backbone.frozen():
-        for inputs, target in over.feed.batches(over.split, over.batch_size):
+        for inputs, target in over.feed.batches(over.split, over.batch_size, order=over.order):
             for p in parameters:
                 p.requires_grad_(True)
             with torch.enable_grad():
@@ -61,6 +63,9 @@ def measure(work: Work, repeats: int) -> str:
     over = Pass(Ready(work), work.backbone, range(BATCHES * batch), batch)  # type: ignore[arg-type]
     alone = Pass(over.feed, over.split, over.order, 1)
     names = [info.name for info in work.backbone.weight_infos("matrices")]
+    parameters = {name: work.backbone.parameters[name] for name in names}
+    if ordinary(over, parameters) is None:
+        raise SystemExit("The images cannot be told apart in this model: all passes over images go one by one.")
     fast, slow = mean_gradient(over, names, "l2", "image"), mean_gradient(alone, names, "l2", "batch")
     difference = max(float((fast[n] - slow[n]).abs().max() / slow[n].abs().max()) for n in names)
     if difference > TOLERANCE:
