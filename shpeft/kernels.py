@@ -11,9 +11,9 @@ from shpeft.equations import sparse_gradient
 Kernel = Literal["gather", "sampled", "dense"]
 KERNELS: tuple[Kernel, ...] = ("gather", "sampled", "dense")
 
-GATHER, SAMPLED, TRANSPOSE = 140.0, 5.5, 95.0
+GATHER, SAMPLED, TRANSPOSE = 140.0, 4.0, 90.0
 """What a weight costs the gathering and the sampled product, and a row or a column the latter's transposes, in
-multiply-adds of the dense product. Measured on two cores, ViT-S and ViT-B; a choice of kernel never changes
+multiply-adds of the dense product. From ``benchmarks/calibrate.py`` on two cores; a choice of kernel never changes
 a result beyond rounding."""
 
 CHUNK_ELEMENTS = 1 << 20
