@@ -3,6 +3,7 @@
 (It cannot be called ``select.py``: that would hide Python's own ``select`` from whatever runs beside it.)
 """
 
+import ctypes
 import re
 from collections.abc import Callable
 from pathlib import Path
@@ -32,7 +33,7 @@ def random_scores(count: int) -> tuple[torch.Tensor, Scores]:
 def extra_bytes(call: Callable[[], object]) -> int | None:
     """How far the resident memory of this process rises while it runs; None where the system does not tell."""
     status, refs = Path("/proc/self/status"), Path("/proc/self/clear_refs")
-    if not refs.exists():
+    if not refs.exists() or not hasattr(ctypes.CDLL(None), "malloc_trim"):
         return None
 
     def field(name: str) -> int:
@@ -40,6 +41,7 @@ def extra_bytes(call: Callable[[], object]) -> int | None:
         assert found is not None
         return 1024 * int(found[1])
 
+    ctypes.CDLL(None).malloc_trim(0)  # memory freed before would not show when it is used again
     refs.write_text("5")  # the peak so far is forgotten
     before = field("VmRSS")
     call()
