@@ -20,6 +20,9 @@ CHUNK = 1 << 17
 SAMPLE = 1 << 18
 """Scores from which the k-th largest is guessed."""
 
+Part = tuple[Tensor, Tensor]
+"""Ascending positions, and the scores there."""
+
 
 @dataclass(frozen=True)
 class Support:
@@ -150,7 +153,7 @@ def _reaching(flats: dict[str, Tensor], k: int, bound: float) -> Tensor:
     What is kept is cut back to the k best whenever it has doubled; from then on only larger scores can be among them,
     since of equal ones the first counts.
     """
-    kept: list[tuple[Tensor, Tensor]] = []
+    kept: list[Part] = []
     held, start, cut = 0, 0, False
     for flat in flats.values():
         for piece in flat.split(CHUNK):
@@ -162,22 +165,28 @@ def _reaching(flats: dict[str, Tensor], k: int, bound: float) -> Tensor:
                 kept.append((here + start, piece[here]))
                 held += len(here)
                 if held > 2 * max(k, CHUNK):
-                    kept = [_largest(kept, k)]
-                    held, bound, cut = k, float(kept[0][1].min()), True
+                    kept = _largest(kept, k)
+                    held, bound, cut = k, min(float(values.min()) for _, values in kept), True
             start += piece.numel()
-    return _largest(kept, k)[0] if kept else torch.empty(0, dtype=torch.int64)
+    return torch.cat([at for at, _ in _largest(kept, k)]) if kept else torch.empty(0, dtype=torch.int64)
 
 
-def _largest(parts: list[tuple[Tensor, Tensor]], k: int) -> tuple[Tensor, Tensor]:
-    """Positions and values of the k largest, in their order; of equal ones the first."""
-    at = torch.cat([positions for positions, _ in parts])
+def _largest(parts: list[Part], k: int) -> list[Part]:
+    """The k largest of the parts, in their order; of equal ones the first."""
     scores = torch.cat([values for _, values in parts])
-    if len(scores) <= k:
-        return at, scores
-    smallest = scores.kthvalue(len(scores) - k + 1).values
-    keep = scores > smallest
-    keep[(scores == smallest).nonzero().squeeze(1)[: k - int(keep.sum())]] = True
-    return at[keep], scores[keep]
+    surplus = len(scores) - k
+    if surplus <= 0:
+        return parts
+    smallest = float(np.partition(scores.numpy(), surplus)[surplus])
+    ties, largest = k - int((scores > smallest).sum()), []
+    for at, values in parts:
+        keep = values > smallest
+        equal = (values == smallest).nonzero().squeeze(1)[:ties]
+        keep[equal] = True
+        ties -= len(equal)
+        if keep.any():
+            largest.append((at[keep], values[keep]))
+    return largest
 
 
 @dataclass(frozen=True)
