@@ -79,6 +79,13 @@ def fit_head(
     feed = feed or Feed(backbone)
     x, y = extract_features(feed, train, progress=progress, stage="features of the training images")
     x_val, y_val = extract_features(feed, val, progress=progress, stage="features of the validation images")
+    return fit_on_features(x, y, x_val, y_val, len(train.classes), progress=progress)
+
+
+def fit_on_features(
+    x: np.ndarray, y: np.ndarray, x_val: np.ndarray, y_val: np.ndarray, classes: int, *, progress: Progress = silent
+) -> Head:
+    """The same from features (N, D) and labels (N,), of training and of validation images."""
     mean, std = x.mean(0), x.std(0) + 1e-6
     best: tuple[float, LogisticRegression] | None = None
     for step, strength in enumerate(STRENGTHS):
@@ -86,7 +93,7 @@ def fit_head(
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", ConvergenceWarning)
             model = LogisticRegression(C=strength, max_iter=500).fit((x - mean) / std, y)
-        loss = log_loss(y_val, model.predict_proba((x_val - mean) / std), labels=np.arange(len(train.classes)))
+        loss = log_loss(y_val, model.predict_proba((x_val - mean) / std), labels=np.arange(classes))
         if best is None or loss < best[0]:
             best = (loss, model)
     progress("linear probe", len(STRENGTHS), len(STRENGTHS))

@@ -37,7 +37,8 @@ def create_backbone(
         name: a timm model name (``timm.list_models()``) or ``embedded``, the small one that ships with shpeft.
         classes: one name for each output of the head.
         weights: ``pretrained`` (timm's, from the model hub or its cache), the path of a ``.safetensors`` file with
-            timm's parameter names, or ``random``, which has to be asked for.
+            timm's parameter names, or ``random``, which has to be asked for. With ``embedded`` the file says in its
+            metadata how its model is made, as one of ``tools/distill_backbone.py`` does.
         image_size: side of the square input in pixels; position embeddings are resampled to it. None: the model's own.
         seed: decides the random weights, where there are any, and the head's start.
 
@@ -48,9 +49,8 @@ def create_backbone(
     """
     if len(classes) < 2:
         raise BackboneError(f"A backbone needs at least two classes to tell apart; found {list(classes)}.")
-    architecture, arguments, overlay = architecture_of(name)
-    if name == EMBEDDED and str(weights) not in ("pretrained", "random"):
-        raise BackboneError(f"The embedded backbone has its own weights; for {weights} name the timm model it fits.")
+    own = name == EMBEDDED and str(weights) not in ("pretrained", "random")
+    architecture, arguments, overlay = architecture_of(name, local_file(Path(weights)) if own else None)
     if image_size is not None and takes_image_size(architecture):
         arguments = {**arguments, "img_size": image_size}
     arguments["num_classes"] = len(classes)
@@ -58,7 +58,8 @@ def create_backbone(
     if str(weights) == "random":
         module, origin = build(architecture, arguments, overlay, seed, pretrained=False), f"random, seed {seed}"
     elif name == EMBEDDED:
-        module, origin = build(architecture, arguments, overlay, seed, pretrained=True), "embedded in shpeft"
+        module = build(architecture, arguments, overlay, seed, pretrained=True)
+        origin = f"local file {Path(weights).name}" if own else "embedded in shpeft"
     elif str(weights) == "pretrained":
         check_hub(name)
         module, origin = build(architecture, arguments, overlay, seed, pretrained=True), "timm, from the model hub"

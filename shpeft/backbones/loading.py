@@ -14,6 +14,9 @@ from shpeft.config import EMBEDDED
 from shpeft.errors import UnknownBackbone, WeightsUnavailable, did_you_mean
 from shpeft.network import unreachable
 
+EMBEDDED_FORMAT = "shpeft.backbone/1"
+"""The format of a file that says in its metadata how its model is made."""
+
 
 def embedded_file() -> Path:
     """Where the embedded backbone's weights are: in the package, or in a checkout's ``assets``."""
@@ -24,12 +27,21 @@ def embedded_file() -> Path:
     raise WeightsUnavailable("The embedded backbone's file embedded_vit.safetensors is missing: reinstall shpeft.")
 
 
-def architecture_of(name: str) -> tuple[str, dict[str, Any], dict[str, Any]]:
-    """The timm model behind a name, its arguments, and changes to its pretrained configuration."""
+def architecture_of(name: str, own: Path | None = None) -> tuple[str, dict[str, Any], dict[str, Any]]:
+    """The timm model behind a name, its arguments, and changes to its pretrained configuration.
+
+    Args:
+        own: a file to take in place of the embedded one.
+    """
     if name == EMBEDDED:
-        path = embedded_file()
+        path = own or embedded_file()
         with safetensors.safe_open(path, "pt") as file:
-            meta = file.metadata()
+            meta = file.metadata() or {}
+        if meta.get("format") != EMBEDDED_FORMAT:
+            raise WeightsUnavailable(
+                f"{path.name} does not say how its model is made (its format is not {EMBEDDED_FORMAT}). Name the timm"
+                " model that its weights fit, instead of 'embedded'."
+            )
         size = int(meta["image_size"])
         overlay = {
             "file": str(path),
