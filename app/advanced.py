@@ -29,8 +29,11 @@ NORMALISERS = ["mean", "max", "rank"]
 AUGMENTS = {"none": "None", "flip": "Random left-right flips"}
 
 
-def advanced() -> tuple[dict[str, Any], dict[str, Any]]:
-    """The rest of the selection, and of the training."""
+PRECISIONS = {"float32": "32 bits", "bfloat16": "16 bits where that is enough (bfloat16)"}
+
+
+def advanced() -> tuple[dict[str, Any], dict[str, Any], str]:
+    """The rest of the selection and of the training, and the precision."""
     default, fields = RunConfig().selection, SelectionConfig.model_fields
     left, right = st.columns(2)
     with left:
@@ -79,7 +82,10 @@ def advanced() -> tuple[dict[str, Any], dict[str, Any]]:
             "Images for scoring", 1, None, default.images, key="set_images", help=fields["images"].description
         )
     st.divider()
-    return selection, _training()
+    training = _training()
+    st.divider()
+    engine, precision = _engine()
+    return selection, training | engine, precision
 
 
 def _training() -> dict[str, Any]:
@@ -126,3 +132,39 @@ def _training() -> dict[str, Any]:
             help="Flips double the variety, but hide which side a finding is on.",
         ),
     }
+
+
+def _engine() -> tuple[dict[str, Any], str]:
+    """How the same result is computed: time against memory."""
+    default = RunConfig()
+    left, right = st.columns(2)
+    checkpointing = right.toggle(
+        "Save memory, take longer",
+        default.training.checkpointing,
+        key="set_checkpointing",
+        help="Gradient checkpointing: each block's activations are computed anew in the backward pass. About a third "
+        "longer for a fraction of the memory; nothing can be cached with it.",
+    )
+    cache = left.toggle(
+        "Run unchanging blocks once",
+        default.training.cache,
+        key="set_cache",
+        disabled=checkpointing,
+        help="Blocks below the earliest weight that may change give the same for an image in every epoch: with this "
+        "they run once an image. It only helps where the weights are chosen in the last blocks.",
+    )
+    compiled = right.toggle(
+        "Compile",
+        default.training.compiled,
+        key="set_compiled",
+        help="Lets torch.compile fuse the steps. It takes a minute or more at the start and needs a C++ compiler.",
+    )
+    precision = left.selectbox(
+        "Precision",
+        list(PRECISIONS),
+        list(PRECISIONS).index(default.precision),
+        key="set_precision",
+        format_func=PRECISIONS.get,
+        help="bfloat16 halves the time on graphics cards and some processors. Weights and gradients stay at 32 bits.",
+    )
+    return {"cache": cache, "checkpointing": checkpointing, "compiled": compiled}, precision

@@ -4,6 +4,7 @@ from pathlib import Path
 from typing import Any
 
 import datacard
+import presets
 import shared
 import streamlit as st
 from advanced import advanced
@@ -35,9 +36,11 @@ def settings() -> tuple[RunConfig, str] | None:
         budget = _budget()
         note = st.empty()
         st.subheader("Training", anchor=False)
+        presets.choose()
+        times = st.container()
         training, seed, device = _training()
         with st.expander("Advanced"):
-            selection, more = advanced()
+            selection, more, precision = advanced()
     raw = {
         "backbone": backbone,
         "dataset": dataset,
@@ -45,6 +48,7 @@ def settings() -> tuple[RunConfig, str] | None:
         "training": {**training, **more},
         "seed": seed,
         "device": device,
+        "precision": precision,
     }
     with right:
         data = None
@@ -53,6 +57,8 @@ def settings() -> tuple[RunConfig, str] | None:
         with shared.boundary():
             config = RunConfig.parse(raw)
             _preview(note, config, data)
+            with times:
+                presets.times(config, data)
             return _start(config)
     return None
 

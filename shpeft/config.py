@@ -123,6 +123,18 @@ class RunConfig(Section):
             raise ConfigError(f"The configuration {path} is not a YAML mapping with keys such as 'backbone:'.")
         return cls.parse(raw)
 
+    def with_preset(self, name: str) -> "RunConfig":
+        """The same with what a preset of ``PRESETS`` decides."""
+        raw = self.model_dump()
+        for section, settings in PRESETS[name].items():
+            raw[section] |= settings
+        return self.parse(raw)
+
+    @property
+    def preset(self) -> str | None:
+        """The preset whose settings are all in force; None where none is."""
+        return next((name for name in PRESETS if self.with_preset(name) == self), None)
+
     def to_yaml(self) -> str:
         """The configuration as YAML, defaults included, in the schema's order."""
         return yaml.safe_dump(self.model_dump(mode="json"), sort_keys=False)

@@ -43,3 +43,14 @@ class Eta:
         if self._pace is None or now - self._begin < self.EVIDENCE:
             return None
         return max(0.0, (total - self._done) * self._pace - (now - self._last))
+
+
+def about(seconds: float) -> str:
+    """A duration as an estimate deserves it: ``20 s``, ``4 min``, ``1 h 20 min``."""
+    if seconds < 57.5:
+        return f"{max(5, 5 * round(seconds / 5))} s"
+    minutes = round(seconds / 60)
+    if minutes < 60:
+        return f"{minutes} min"
+    hours, rest = divmod(10 * round(minutes / 10), 60)
+    return f"{hours} h {rest} min" if rest else f"{hours} h"

@@ -1,18 +1,22 @@
 """The app's pages without a browser, its settings, and the guard that insists on them."""
 
 import io
+import time
 import tomllib
 from pathlib import Path
 
 import pytest
+import streamlit
 from PIL import Image
 from streamlit import config as settings
 from streamlit.testing.v1 import AppTest
 
 from shpeft import pipeline
 from shpeft.config import RunConfig
+from shpeft.datasets import load_dataset
 from shpeft.jobs import manager
-from shpeft.pipeline import describe_selection
+from shpeft.pipeline import describe_selection, expected_seconds
+from shpeft.progress import about
 from shpeft.runs import RunFolder, find_run
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -160,6 +164,32 @@ def test_the_form_leads_to_the_configuration_that_is_carried_out(runs):
     assert made.training.lr == RunConfig().training.lr
     assert made.selection.budget == RunConfig().selection.budget
     manager(runs).shutdown()
+
+
+def test_a_preset_sets_what_it_names_and_follows_the_settings():
+    app = opened()
+    assert app.segmented_control(key="preset").value == "Thorough"
+    app.toggle(key="set_checkpointing").set_value(True).run()
+    app.segmented_control(key="preset").set_value("Fast").run()
+    assert app.selectbox(key="set_scope").value == "last:3"
+    assert not app.toggle(key="set_checkpointing").value
+    app.toggle(key="set_cache").set_value(False).run()
+    assert app.segmented_control(key="preset").value == "Custom"
+
+
+def test_the_expected_time_of_each_preset_stands_before_the_start(monkeypatch):
+    monkeypatch.setattr("shpeft.pipeline.estimate.seconds_a_pass", lambda *_: 0.1)
+    streamlit.cache_resource.clear()  # what other tests measured
+    app = opened()
+    for _ in range(100):
+        if "Expected on this computer" in words(app):
+            break
+        time.sleep(0.05)
+        app.run()
+    cases = [len(split) for split in load_dataset(RunConfig().dataset.source).splits]
+    fast, thorough = (expected_seconds(RunConfig().with_preset(name), cases) for name in ("fast", "thorough"))
+    assert f"Fast: **{about(fast)}** · Thorough: **{about(thorough)}**" in words(app)
+    assert fast < thorough
 
 
 def test_a_form_that_is_left_alone_gives_the_default_run():

@@ -195,6 +195,24 @@ def test_a_preset_overrides_the_file_and_flags_override_the_preset(tiny):
 # -- what reads a run
 
 
+def test_flags_that_switch_on_and_off(tiny):
+    flags = {"cache": False, "checkpointing": True, "compiled": None, "expectation": "image"}
+    made = configuration(tiny, flags)
+    assert (made.training.cache, made.training.checkpointing, made.training.compiled) == (False, True, False)
+    assert made.selection.expectation == "image"
+
+
+def test_a_dry_run_prints_the_configuration_and_the_time_and_leaves_nothing(tiny, tmp_path):
+    before = sorted(tmp_path.iterdir())
+    result = shpeft("finetune", "--config", tiny, "--no-cache", "--dry-run", "--out", tmp_path / "none")
+    *yaml, last = result.stdout.strip().splitlines()
+    (tmp_path / "printed.yaml").write_text("\n".join(yaml))
+    assert configuration(tmp_path / "printed.yaml", {}) == configuration(tiny, {"cache": False})
+    assert last.startswith("# Expected on this machine: about ")
+    (tmp_path / "printed.yaml").unlink()
+    assert sorted(tmp_path.iterdir()) == before
+
+
 def test_importance_of_a_run(run, tmp_path):
     result = shpeft("importance", run, "--csv", tmp_path / "layers.csv", "--npz", tmp_path / "layers.npz")
     assert result.stdout.splitlines()[0].split()[:3] == ["selected", "attn.qkv", "attn.proj"]

@@ -11,10 +11,11 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from shpeft.cli import console, exports, launch, options
+from shpeft.cli.finetuning import finetune
 from shpeft.cli.sentences import Sentences
 from shpeft.errors import ConfigError, RunError, ShpeftError, did_you_mean
 from shpeft.files import write_atomic
-from shpeft.runs import RunFolder, new_run
+from shpeft.runs import RunFolder
 
 if TYPE_CHECKING:
     from shpeft.summaries import LayerSummary
@@ -33,56 +34,7 @@ def shpeft() -> None:
     """
 
 
-@app.command()
-def finetune(
-    config: options.Config = None,
-    preset: options.Preset = None,
-    backbone: options.BackboneName = None,
-    weights: options.Weights = None,
-    image_size: options.ImageSize = None,
-    data: options.Data = None,
-    val_fraction: options.ValFraction = None,
-    test_fraction: options.TestFraction = None,
-    on_unreadable: options.OnUnreadable = None,
-    budget: options.Budget = None,
-    score: options.Score = None,
-    formula: options.Formula = None,
-    norm: options.Norm = None,
-    lam: options.Lam = None,
-    normaliser: options.Normaliser = None,
-    scope: options.Scope = None,
-    score_images: options.ScoreImages = None,
-    epochs: options.Epochs = None,
-    batch_size: options.BatchSize = None,
-    lr: options.Lr = None,
-    head_lr: options.HeadLr = None,
-    weight_decay: options.WeightDecay = None,
-    augment: options.Augment = None,
-    seed: options.Seed = None,
-    device: options.Device = None,
-    precision: options.Precision = None,
-    out: Annotated[Path | None, typer.Option(help="The run folder; by default a new one in runs/.")] = None,
-    overwrite: Annotated[bool, typer.Option("--overwrite", help="Delete an older run in the same folder.")] = False,
-    json: options.Json = False,
-) -> None:
-    """Choose weights, train them, test them beside the linear probe, and leave a run folder."""
-    wanted = options.configuration(config, locals())
-    folder = RunFolder.create(out, wanted, overwrite=overwrite) if out else new_run(wanted)
-    try:
-        from shpeft import pipeline
-
-        with console.progress_bar() as (progress, line):
-            metrics = pipeline.run(folder.config, folder, progress=progress, on_epoch=line)
-    except ShpeftError:
-        if not folder.history():  # nothing was learned: leave nothing in the way of the next try
-            folder.discard()
-        raise
-    if json:
-        console.as_json({"run": str(folder.path), **metrics})
-        return
-    console.results(metrics)
-    typer.echo(f"Run folder: {folder.path}")
-    console.notice()
+app.command()(finetune)
 
 
 @app.command()

@@ -29,12 +29,23 @@ Lam = Annotated[float | None, typer.Option(help="Weight of the task-agnostic hal
 Normaliser = Annotated[str | None, typer.Option(help="What the sum divides each half by: mean, max or rank.")]
 Scope = Annotated[str | None, typer.Option(help="Eligible weights: all, matrices, or last:N blocks.")]
 ScoreImages = Annotated[int | None, typer.Option(help="Training images that scores are estimated on.")]
+Expectation = Annotated[str | None, typer.Option(help="Gradients of each 'batch', or of each 'image' (exact Fisher).")]
 Epochs = Annotated[int | None, typer.Option(help="Passes over the training images.")]
 BatchSize = Annotated[int | None, typer.Option(help="Images a step.")]
 Lr = Annotated[float | None, typer.Option(help="Peak learning rate of the selected weights.")]
 HeadLr = Annotated[float | None, typer.Option(help="Peak learning rate of the head.")]
 WeightDecay = Annotated[float | None, typer.Option(help="Pulls the selected weights to their pretrained values.")]
 Augment = Annotated[str | None, typer.Option(help="none or flip.")]
+Cache = Annotated[
+    bool | None, typer.Option("--cache/--no-cache", help="Run blocks below the earliest chosen weight once an image.")
+]
+Checkpointing = Annotated[
+    bool | None,
+    typer.Option("--checkpointing/--no-checkpointing", help="Compute activations anew: less memory, no cache."),
+]
+Compiled = Annotated[
+    bool | None, typer.Option("--compiled/--no-compiled", help="Let torch.compile fuse the steps (C++ compiler).")
+]
 Seed = Annotated[int | None, typer.Option(help="Decides everything random.")]
 Device = Annotated[str | None, typer.Option(help="auto, cpu, cuda, cuda:N or mps.")]
 Precision = Annotated[str | None, typer.Option(help="float32, or bfloat16 for autocast.")]
@@ -56,12 +67,16 @@ PLACES = {
     "normaliser": "selection.normaliser",
     "scope": "selection.scope",
     "score_images": "selection.images",
+    "expectation": "selection.expectation",
     "epochs": "training.epochs",
     "batch_size": "training.batch_size",
     "lr": "training.lr",
     "head_lr": "training.head_lr",
     "weight_decay": "training.weight_decay",
     "augment": "training.augment",
+    "cache": "training.cache",
+    "checkpointing": "training.checkpointing",
+    "compiled": "training.compiled",
     "seed": "seed",
     "device": "device",
     "precision": "precision",

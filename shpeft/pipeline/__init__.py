@@ -1,5 +1,6 @@
 """The recipe that the command line, the app and notebooks share, and what is done with a finished run."""
 
+from shpeft.pipeline.estimate import expected_seconds
 from shpeft.pipeline.finished import LoadedRun, evaluate_run, load_run, overlap_between, overlap_in
 from shpeft.pipeline.meter import Meter
 from shpeft.pipeline.preview import Preview, describe_selection
@@ -14,6 +15,7 @@ __all__ = [
     "choose",
     "describe_selection",
     "evaluate_run",
+    "expected_seconds",
     "load_run",
     "overlap_between",
     "overlap_in",

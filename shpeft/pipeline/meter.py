@@ -37,7 +37,7 @@ class Work:
             probe=train + val,
             probe_test=test,
             scoring=SCORING_COST * share * scored,
-            epoch=share * (TRAINING_COST * train + val),
+            epoch=share * ((TRAINING_COST + config.training.checkpointing) * train + val),
             epochs=config.training.epochs,
             test=share * test,
         )
