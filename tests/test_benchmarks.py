@@ -12,6 +12,7 @@ FOLDER = Path(__file__).parents[1] / "benchmarks"
 SMALLEST = {
     "step.py": ["--models", "test_vit", "--batch", "2"],
     "score.py": ["--models", "test_vit", "--batch", "2"],
+    "presets.py": ["--backbone", "test_vit", "--weights", "random", "--image-size", "32", "--epochs", "1"],
     "selection.py": ["--count", "300000"],
     "switch.py": ["--backbone", "test_vit", "--switches", "2"],
     "calibrate.py": ["--tokens", "16", "--densities", "1e-3", "1e-2"],
@@ -20,6 +21,7 @@ SMALLEST = {
 ROWS = {
     "step.py": ["full fine-tuning", "floor", "ours, 0.01 %", "prefix cached"],
     "score.py": ["plain forward and backward", "exact Fisher"],
+    "presets.py": ["phantom:fundus?n=36&size=32", "mean"],
     "selection.py": ["torch.topk", "ours, 1 %"],
     "switch.py": ["delta, 0.01 %"],
     "calibrate.py": ["ViT-B fc1, 1 %"],
@@ -33,9 +35,10 @@ def run(name: str, *options: str) -> subprocess.CompletedProcess[str]:
 
 
 @pytest.mark.parametrize("name", SMALLEST)
-def test_it_runs(name):
+def test_it_runs(name, tmp_path):
     before = (FOLDER / "RESULTS.md").read_text()
-    result = run(name, *SMALLEST[name], "--repeats", "1")
+    more = ["--data", "phantom:fundus?n=36&size=32", "--runs", str(tmp_path)] if name == "presets.py" else []
+    result = run(name, *SMALLEST[name], "--repeats", "1", *more)
     assert result.returncode == 0, result.stderr
     for row in ROWS[name]:
         assert row in result.stdout
