@@ -14,6 +14,8 @@ from shpeft.backbones import Backbone, create_backbone
 from shpeft.datasets import Dataset, load_dataset
 from shpeft.datasets.base import Split
 
+from .commands import TINY, shpeft
+
 SHARED = Path(__file__).resolve().parents[2] / "shared"
 CLASSES = ("left", "right", "both")
 
@@ -90,3 +92,17 @@ def shared(*parts: str) -> Path:
     if not path.exists():
         pytest.skip(f"the shared test material {'/'.join(parts)} is not on this machine")
     return path
+
+
+@pytest.fixture(scope="module")
+def tiny_run(tmp_path_factory) -> Path:
+    place = tmp_path_factory.mktemp("cli")
+    (place / "tiny.yaml").write_text(TINY)
+    shpeft("finetune", "--config", place / "tiny.yaml", "--out", place / "busi")
+    return place / "busi"
+
+
+@pytest.fixture
+def tiny_yaml(tmp_path) -> Path:
+    (tmp_path / "tiny.yaml").write_text(TINY)
+    return tmp_path / "tiny.yaml"
