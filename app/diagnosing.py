@@ -15,7 +15,7 @@ from PIL import Image
 
 from shpeft.diagnosis import CAPTION, Diagnosis, diagnose
 from shpeft.errors import ShpeftError
-from shpeft.images import open_image
+from shpeft.images import Decoding, open_image
 from shpeft.pipeline import LoadedRun, load_run
 from shpeft.runs import RunFolder, find_run
 from shpeft.runs.formats import plain
@@ -40,10 +40,10 @@ def choose_image(run: RunFolder) -> Case | None:
     origin = st.segmented_control(
         "Image", [UPLOAD, SAMPLE], default=UPLOAD, required=True, key="set_origin", label_visibility="collapsed"
     )
-    return _sample(run) if origin == SAMPLE else _upload()
+    return _sample(run) if origin == SAMPLE else _upload(run)
 
 
-def _upload() -> Case | None:
+def _upload(run: RunFolder) -> Case | None:
     """The uploaded image. The widget is emptied at once: it would show the file's name for as long as it holds it."""
     st.html("<style>[data-testid='stFileChip']{visibility:hidden}</style>")
     number = st.session_state.setdefault("uploads", 0)
@@ -51,13 +51,14 @@ def _upload() -> Case | None:
         "Image",
         key=f"upload-{number}",
         label_visibility="collapsed",
-        help="PNG, JPEG, TIFF, BMP, GIF, WebP, PPM or JPEG 2000.",
+        help="PNG, JPEG, TIFF, BMP, GIF, WebP, PPM, JPEG 2000 or DICOM.",
     )
     if file is not None:
         st.session_state["uploads"] = number + 1
-        st.session_state["uploaded"] = _read(file.getvalue())
+        st.session_state["uploaded"] = file.getvalue()
         st.rerun()
-    found = st.session_state.get("uploaded")
+    data = st.session_state.get("uploaded")
+    found = None if data is None else _read(data, run.config.dataset.window, run.config.dataset.frame)
     if isinstance(found, ShpeftError):
         shared.complain(found)
         return None
@@ -68,10 +69,11 @@ def _upload() -> Case | None:
     return found
 
 
-def _read(data: bytes) -> Case | ShpeftError:
-    """The image, or what is wrong with it."""
+@st.cache_data(show_spinner=False, max_entries=2)
+def _read(data: bytes, window: str, frame: int | None) -> Case | ShpeftError:
+    """The image as the run's images were shown, or what is wrong with it."""
     try:
-        return Case(open_image(data), hashlib.sha256(data).hexdigest()[:12])
+        return Case(open_image(data, Decoding(window, frame)), hashlib.sha256(data).hexdigest()[:12])
     except ShpeftError as error:
         return error
 

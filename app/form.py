@@ -13,6 +13,7 @@ from shpeft.backbones import list_backbones, resolve_device
 from shpeft.backbones.loading import local_file
 from shpeft.config import EMBEDDED, RunConfig
 from shpeft.datasets import Dataset, known_sources
+from shpeft.images import CT_WINDOWS
 from shpeft.pipeline import describe_selection
 
 DEFAULT = RunConfig()
@@ -109,6 +110,15 @@ def _folder() -> dict[str, Any]:
     left, middle, right = st.columns(3)
     return {
         "source": source,
+        "window": st.selectbox(
+            "Window of 16-bit and DICOM images",
+            ["auto", "full", *CT_WINDOWS],
+            key="set_window",
+            accept_new_options=True,
+            help="Which values are told apart. *auto* is what a DICOM file itself asks for, *full* its whole range; "
+            "the others are windows of computed tomography. Type `-160:240` for your own, in the file's units. Images "
+            "of 8 bits are shown as they are.",
+        ),
         "val_fraction": left.number_input(
             "Share for validation",
             0.05,

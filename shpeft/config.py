@@ -38,6 +38,11 @@ class DatasetConfig(Section):
     source: str = Field("phantom:fundus", description="a folder, 'medmnist:NAME' or 'phantom:NAME'")
     val_fraction: float = Field(0.2, gt=0, lt=1, description="share of the training images kept for validation")
     test_fraction: float = Field(0.2, gt=0, lt=1, description="share kept for testing where no split is given")
+    window: str = Field(
+        "auto",
+        description="values of 16-bit and DICOM images that are told apart: auto, full, LOW:HIGH, a CT window",
+    )
+    frame: int | None = Field(None, ge=0, description="of several, counted from 0; none: a DICOM's middle one")
     on_unreadable: Literal["skip", "refuse"] = Field("skip", description="what to do with damaged images")
 
 

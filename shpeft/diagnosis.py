@@ -9,7 +9,7 @@ import torch
 from shpeft import NOTICE
 from shpeft.backbones import Backbone
 from shpeft.errors import DiagnosisError, did_you_mean
-from shpeft.images import ImageSource, open_image
+from shpeft.images import AS_FILED, Decoding, ImageSource, open_image
 from shpeft.progress import Progress, silent
 from shpeft.saliency import Saliency, check_method, explain
 
@@ -23,6 +23,7 @@ class Diagnosis:
     Attributes:
         probabilities: the softmax of the logits, one for each class; not calibrated.
         predicted: the class of the highest probability.
+        decoding: what to show of an image with more than 8 bits or one frame: as in training.
         target: the class that the saliency explains.
         image_size: (width, height) of the image in pixels, before it was resized for the model.
     """
@@ -64,6 +65,7 @@ def diagnose(
     *,
     saliency: str | None = None,
     target: str | None = None,
+    decoding: Decoding = AS_FILED,
     seed: int = 0,
     progress: Progress = silent,
 ) -> Diagnosis:
@@ -72,6 +74,7 @@ def diagnose(
     Args:
         image: a path, bytes, an open file or a PIL image.
         saliency: a key of :data:`shpeft.saliency.METHODS`, or None for no saliency.
+        decoding: what to show of an image with more than 8 bits or one frame: as in training.
         target: the class to explain; None: the predicted one.
 
     Raises:
@@ -82,7 +85,7 @@ def diagnose(
         check_method(saliency)
     if target is not None and target not in backbone.classes:
         raise DiagnosisError(f"There is no class {target!r}. {did_you_mean(target, backbone.classes)}")
-    opened = open_image(image)
+    opened = open_image(image, decoding)
     inputs = backbone.transform(opened).to(backbone.device)
     progress("diagnosing", 0, 1)
     with torch.no_grad():

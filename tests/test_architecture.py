@@ -35,7 +35,7 @@ HOMES = {
     "timm": {"backbones"},
     "captum": {"saliency"},
     "plotly": {"figures"},
-    "pydicom": {"datasets"},
+    "pydicom": {"images"},
     "medmnist": {"datasets"},
     "streamlit": set(),
     "sklearn": {"probe", "evaluation", "datasets"},

@@ -122,8 +122,8 @@ def test_empty_folders_and_loose_images(tmp_path):
     with pytest.raises(EmptyDataset, match=r"no images in 'empty'.*train/<class>"):
         load_dataset(tmp_path / "empty")
     (tmp_path / "scans" / "a").mkdir(parents=True)
-    (tmp_path / "scans" / "a" / "1.dcm").write_text("x")
-    with pytest.raises(EmptyDataset, match=r"found: 1 \.dcm"):
+    (tmp_path / "scans" / "a" / "1.nii").write_text("x")
+    with pytest.raises(EmptyDataset, match=r"found: 1 \.nii"):
         load_dataset(tmp_path / "scans")
     picture(tmp_path / "loose" / "1.png", 0)
     with pytest.raises(EmptyDataset, match="1 image files lie outside class folders"):

@@ -6,9 +6,8 @@ import pytest
 import torch
 from PIL import Image
 
-from shpeft import images
-from shpeft.errors import UnreadableImage
-from shpeft.images import InputTransform, open_image
+from shpeft.errors import ConfigError, UnreadableImage
+from shpeft.images import Decoding, InputTransform, open_image, reading
 
 RED = (200, 30, 10)
 
@@ -63,6 +62,27 @@ def test_wide_grey_values_are_scaled_by_their_own_range(dtype):
     assert np.asarray(opened)[..., 0].tolist() == [[0, 64], [128, 255]]
 
 
+def test_a_window_shows_what_lies_in_it():
+    values = np.array([[-1000, -160], [40, 3000]], dtype=np.int32)
+    data = encoded(Image.fromarray(values), "TIFF")
+    for window in ("-160:240", "abdomen"):
+        assert np.asarray(open_image(data, Decoding(window)))[..., 0].tolist() == [[0, 0], [128, 255]]
+    with pytest.raises(ConfigError, match=r"There is no window 'abdomn'.*Did you mean abdomen"):
+        Decoding("abdomn")
+    with pytest.raises(ConfigError, match="is empty"):
+        Decoding("5:5")
+
+
+def test_a_chosen_page_of_a_tiff():
+    pages = [Image.new("L", (4, 4), grey) for grey in (10, 20, 30)]
+    data = encoded(pages[0], "TIFF", save_all=True, append_images=pages[1:])
+    for frame, shade in ((None, 10), (1, 20), (2, 30)):
+        assert close(open_image(data, Decoding(frame=frame)), shade)
+    with pytest.raises(UnreadableImage, match="has 3 frames, counted from 0; frame 3"):
+        open_image(data, Decoding(frame=3))
+    assert close(open_image(encoded(pages[1]), Decoding(frame=3)), 20)  # an ordinary image has one
+
+
 def test_flat_or_broken_float_values_do_not_fail():
     assert close(open_image(encoded(Image.fromarray(np.full((3, 3), 700, np.uint16)), "PNG")), 0)
     assert close(open_image(encoded(Image.fromarray(np.full((3, 3), np.nan, np.float32)), "TIFF")), 0)
@@ -99,7 +119,7 @@ def test_formats_that_run_code_are_refused():
 
 def test_bombs_are_refused_before_decoding(monkeypatch):
     data = encoded(Image.new("L", (300, 300)))
-    monkeypatch.setattr(images, "MAX_PIXELS", 80_000)
+    monkeypatch.setattr(reading, "MAX_PIXELS", 80_000)
     with pytest.raises(UnreadableImage, match="300 x 300"):
         open_image(data)
     monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 40_000)

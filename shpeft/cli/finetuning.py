@@ -21,6 +21,8 @@ def finetune(
     data: options.Data = None,
     val_fraction: options.ValFraction = None,
     test_fraction: options.TestFraction = None,
+    window: options.Window = None,
+    frame: options.Frame = None,
     on_unreadable: options.OnUnreadable = None,
     budget: options.Budget = None,
     score: options.Score = None,

@@ -20,6 +20,8 @@ ImageSize = Annotated[int | None, typer.Option(help="Side of the square input in
 Data = Annotated[str | None, typer.Option(help="A folder, 'medmnist:NAME' or 'phantom:NAME'.")]
 ValFraction = Annotated[float | None, typer.Option(help="Share of the training images kept for validation.")]
 TestFraction = Annotated[float | None, typer.Option(help="Share kept for testing where no split is given.")]
+Window = Annotated[str | None, typer.Option(help="Of 16-bit and DICOM images: auto, full, LOW:HIGH or a CT window.")]
+Frame = Annotated[int | None, typer.Option(help="Which of several frames, counted from 0; a DICOM's middle one.")]
 OnUnreadable = Annotated[str | None, typer.Option(help="'skip' or 'refuse' damaged images.")]
 Budget = Annotated[str | None, typer.Option(help="A share (1e-4 or 0.01%) of the backbone's weights, or a count.")]
 Score = Annotated[str | None, typer.Option(help="hybrid, gradient, fisher, magnitude, wanda or random.")]
@@ -58,6 +60,8 @@ PLACES = {
     "data": "dataset.source",
     "val_fraction": "dataset.val_fraction",
     "test_fraction": "dataset.test_fraction",
+    "window": "dataset.window",
+    "frame": "dataset.frame",
     "on_unreadable": "dataset.on_unreadable",
     "budget": "selection.budget",
     "score": "selection.score",

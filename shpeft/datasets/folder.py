@@ -16,7 +16,7 @@ from shpeft.datasets.layout import Found, Layout, discover, read_groups
 from shpeft.datasets.loading import THREADS
 from shpeft.datasets.splitting import split_off
 from shpeft.errors import EmptyDataset, Leakage, UnreadableImage
-from shpeft.images import open_image
+from shpeft.images import AS_FILED, Decoding, open_image
 from shpeft.progress import Progress
 
 
@@ -26,10 +26,11 @@ class Files:
 
     paths: tuple[Path, ...]
     masks: tuple[tuple[Path, ...], ...]
+    decoding: Decoding = AS_FILED
 
     def image(self, index: int) -> Image.Image:
         """The image in RGB at its own size."""
-        return open_image(self.paths[index])
+        return open_image(self.paths[index], self.decoding)
 
     def mask(self, index: int) -> np.ndarray | None:
         """The union of the masks drawn for this image, at the image's size; None where there is none."""
@@ -58,6 +59,7 @@ def load(
     seed: int,
     val_fraction: float,
     test_fraction: float,
+    decoding: Decoding,
     on_unreadable: Literal["skip", "refuse"],
     progress: Progress,
 ) -> Dataset:
@@ -68,7 +70,7 @@ def load(
     """
     layout = discover(root)
     warnings = list(layout.warnings)
-    digests = _read_all(root, layout.files, progress)
+    digests = _read_all(layout.files, decoding, progress)
     unreadable = [[file.name, digest[1]] for file, digest in zip(layout.files, digests, strict=True) if digest[1]]
     if unreadable and on_unreadable == "refuse":
         raise UnreadableImage(_refusal(root, unreadable))
@@ -84,22 +86,23 @@ def load(
     _check_classes(root, layout, cases, len(unreadable))
     given = {name: [case for case in cases if case.found.split == name] for name in layout.splits}
     _check_leakage(given)
-    splits, rule = _split(given, layout.classes, seed, val_fraction, test_fraction)
+    splits, rule = _split(given, layout.classes, decoding, seed, val_fraction, test_fraction)
     return make_dataset(root.resolve().name, splits, rule, unreadable=unreadable, warnings=warnings)
 
 
-def _read_all(root: Path, files: Sequence[Found], progress: Progress) -> list[tuple[str, str]]:
-    """For each file: the id made of its content, and why it cannot be read ('' when it can)."""
+def _read_all(files: Sequence[Found], decoding: Decoding, progress: Progress) -> list[tuple[str, str]]:
+    """For each file: the id made of its content and decoding, and why it cannot be read ('' when it can)."""
+    shown_as = b"" if decoding == AS_FILED else repr(decoding).encode()
 
     def read(file: Found) -> tuple[str, str]:
         try:
             data = file.path.read_bytes()
-            open_image(data)
+            open_image(data, decoding)
         except OSError as error:
             return "", str(error.strerror or error)
         except UnreadableImage as error:
             return "", str(error).removeprefix("the uploaded file ").rstrip(".")
-        return hashlib.sha256(data).hexdigest()[:12], ""
+        return hashlib.sha256(data + shown_as).hexdigest()[:12], ""
 
     digests = []
     with ThreadPoolExecutor(THREADS, thread_name_prefix="verify") as pool:
@@ -113,7 +116,12 @@ def _read_all(root: Path, files: Sequence[Found], progress: Progress) -> list[tu
 
 
 def _split(
-    given: dict[str, list[Case]], classes: tuple[str, ...], seed: int, val_fraction: float, test_fraction: float
+    given: dict[str, list[Case]],
+    classes: tuple[str, ...],
+    decoding: Decoding,
+    seed: int,
+    val_fraction: float,
+    test_fraction: float,
 ) -> tuple[list[Split], str]:
     """Train, val and test, taking from train what the folder does not give; and the sentence that says how."""
     parts = dict(given)
@@ -129,17 +137,19 @@ def _split(
         parts["train"], parts[name] = [train[row] for row in stay], [train[row] for row in leave]
         share = f"{fraction:.0%} of {'all' if len(parts) == 2 and name == 'test' else 'the training'} images"
         rules.append(f"{name} is {share}, stratified by class, whole groups, seed {seed}")
-    return [_as_split(name, parts[name], classes) for name in ("train", "val", "test")], "; ".join(rules) + "."
+    return [_as_split(name, parts[name], classes, decoding) for name in ("train", "val", "test")], "; ".join(
+        rules
+    ) + "."
 
 
-def _as_split(name: str, cases: Sequence[Case], classes: tuple[str, ...]) -> Split:
+def _as_split(name: str, cases: Sequence[Case], classes: tuple[str, ...], decoding: Decoding) -> Split:
     return Split(
         name=name,
         classes=classes,
         labels=tuple(classes.index(case.found.label) for case in cases),
         ids=tuple(case.id for case in cases),
         groups=tuple(case.group for case in cases),
-        source=Files(tuple(case.found.path for case in cases), tuple(case.found.masks for case in cases)),
+        source=Files(tuple(case.found.path for case in cases), tuple(case.found.masks for case in cases), decoding),
     )
 
 

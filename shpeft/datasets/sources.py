@@ -6,6 +6,7 @@ from typing import Any, Literal
 from shpeft.datasets import folder, medmnist, phantoms
 from shpeft.datasets.base import Dataset
 from shpeft.errors import DatasetError, did_you_mean
+from shpeft.images import Decoding
 from shpeft.progress import Progress, silent
 
 
@@ -15,6 +16,8 @@ def load_dataset(
     seed: int = 0,
     val_fraction: float = 0.2,
     test_fraction: float = 0.2,
+    window: str = "auto",
+    frame: int | None = None,
     on_unreadable: Literal["skip", "refuse"] = "skip",
     progress: Progress = silent,
 ) -> Dataset:
@@ -25,16 +28,19 @@ def load_dataset(
         seed: decides which cases are kept for validation and, where no split is given, for testing.
         val_fraction: share of the training cases kept for validation where no validation split is given.
         test_fraction: share of all cases kept for testing where no test split is given.
+        window, frame: what to show of images with more than 8 bits or one frame; see :class:`shpeft.images.Decoding`.
         on_unreadable: name damaged images in the card and go on, or refuse the dataset.
         progress: called with the number of images read.
 
     Raises:
         DatasetError: the source is unknown, empty, damaged, of one class only, or its splits do not fit together.
-        MissingExtra: MedMNIST's package is not installed.
+        ConfigError: there is no such window.
+        MissingExtra: what MedMNIST or DICOM files need is not installed.
     """
     for name, value in (("val_fraction", val_fraction), ("test_fraction", test_fraction)):
         if not 0 < value < 1:
             raise DatasetError(f"{name} is {value}; it must be more than 0 and less than 1, for example 0.2.")
+    decoding = Decoding(window, frame)
     kind, colon, name = str(source).partition(":")
     if colon and kind == "phantom":
         return phantoms.load(name, seed=seed, val_fraction=val_fraction)
@@ -50,6 +56,7 @@ def load_dataset(
                 seed=seed,
                 val_fraction=val_fraction,
                 test_fraction=test_fraction,
+                decoding=decoding,
                 on_unreadable=on_unreadable,
                 progress=progress,
             )

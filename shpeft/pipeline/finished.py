@@ -10,6 +10,7 @@ from shpeft.delta import SparseDelta
 from shpeft.deltafile import load_delta, read_header
 from shpeft.errors import RunError, SelectionError
 from shpeft.evaluation import Predictions, evaluate, predict
+from shpeft.images import Decoding
 from shpeft.progress import Progress, silent
 from shpeft.runs import RunFolder
 from shpeft.selection import Overlap, overlap
@@ -24,6 +25,11 @@ class LoadedRun:
     backbone: Backbone
     delta: SparseDelta
     header: dict[str, Any]
+
+    @property
+    def decoding(self) -> Decoding:
+        """How images are shown to it: as they were in training."""
+        return Decoding(self.config.dataset.window, self.config.dataset.frame)
 
 
 def load_run(folder: RunFolder, device: str = "auto", weights: str | None = None) -> LoadedRun:
