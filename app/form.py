@@ -22,7 +22,9 @@ PHANTOM, MEDMNIST, FOLDER = "Phantom images", "MedMNIST", "My images"
 PRETRAINED, FILE, RANDOM = "Pretrained", "A file", "Random"
 FOLDER_HELP = (
     "The path of a folder on this computer with one folder of images for each class, or with `train` and `test` "
-    "folders that hold those. A `manifest.csv` with the columns `file` and `group` keeps a patient's images together."
+    "folders that hold those. A `manifest.csv` with the columns `file` and `group` keeps a patient's images together. "
+    "Or the path of a table (CSV, TSV, Parquet) with the columns `path` and `label`, and `split` and `patient_id` "
+    "where you have them."
 )
 
 
@@ -106,7 +108,7 @@ def _dataset() -> dict[str, Any]:
 
 
 def _folder() -> dict[str, Any]:
-    source = st.text_input("Folder", key="set_folder", placeholder="/home/me/images", help=FOLDER_HELP).strip()
+    source = st.text_input("Folder or table", key="set_folder", placeholder="/home/me/images", help=FOLDER_HELP).strip()
     left, middle, right = st.columns(3)
     return {
         "source": source,

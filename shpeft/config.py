@@ -35,7 +35,7 @@ class BackboneConfig(Section):
 class DatasetConfig(Section):
     """Which images, and how they are split."""
 
-    source: str = Field("phantom:fundus", description="a folder, 'medmnist:NAME' or 'phantom:NAME'")
+    source: str = Field("phantom:fundus", description="a folder, a table of images, 'medmnist:NAME' or 'phantom:NAME'")
     val_fraction: float = Field(0.2, gt=0, lt=1, description="share of the training images kept for validation")
     test_fraction: float = Field(0.2, gt=0, lt=1, description="share kept for testing where no split is given")
     window: str = Field(
@@ -43,6 +43,9 @@ class DatasetConfig(Section):
         description="values of 16-bit and DICOM images that are told apart: auto, full, LOW:HIGH, a CT window",
     )
     frame: int | None = Field(None, ge=0, description="of several, counted from 0; none: a DICOM's middle one")
+    columns: dict[Literal["path", "label", "split", "group"], str] = Field(
+        default_factory=dict, description="what a table's columns are called, where not path, label, split, patient_id"
+    )
     on_unreadable: Literal["skip", "refuse"] = Field("skip", description="what to do with damaged images")
 
 

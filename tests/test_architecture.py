@@ -37,6 +37,7 @@ HOMES = {
     "plotly": {"figures"},
     "pydicom": {"images"},
     "medmnist": {"datasets"},
+    "pandas": {"datasets"},
     "streamlit": set(),
     "sklearn": {"probe", "evaluation", "datasets"},
 }

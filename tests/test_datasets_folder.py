@@ -166,12 +166,12 @@ def test_groups_never_cross_train_and_val(tmp_path):
         assert not set(data.train.groups) & set(data.val.groups)
         assert len(set(data.train.groups) | set(data.val.groups)) == 6
         assert data.val.counts() == {"a": 4, "b": 4}
-    assert "does not list 4 of the images" in data.card["warnings"][0]
+    assert "4 of the images have no group" in data.card["warnings"][0]
 
 
 def test_a_group_in_train_and_test_is_leakage(given):
     (given / "manifest.csv").write_text("file,group\ntrain/sick/1.png,p1\ntest/sick/2.png,p1\n")
-    with pytest.raises(Leakage, match=r"'train/sick/1\.png' and 'test/sick/2\.png' are the same group"):
+    with pytest.raises(Leakage, match=r"'train/sick/1\.png' and 'test/sick/2\.png' are of the same group"):
         load_dataset(given)
 
 

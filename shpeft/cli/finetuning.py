@@ -23,6 +23,7 @@ def finetune(
     test_fraction: options.TestFraction = None,
     window: options.Window = None,
     frame: options.Frame = None,
+    columns: options.Columns = None,
     on_unreadable: options.OnUnreadable = None,
     budget: options.Budget = None,
     score: options.Score = None,

@@ -17,11 +17,12 @@ Preset = Annotated[
 BackboneName = Annotated[str | None, typer.Option("--backbone", help="A timm model name, or 'embedded'.")]
 Weights = Annotated[str | None, typer.Option(help="'pretrained', 'random' or a local .safetensors file.")]
 ImageSize = Annotated[int | None, typer.Option(help="Side of the square input in pixels.")]
-Data = Annotated[str | None, typer.Option(help="A folder, 'medmnist:NAME' or 'phantom:NAME'.")]
+Data = Annotated[str | None, typer.Option(help="A folder, a table of images, 'medmnist:NAME' or 'phantom:NAME'.")]
 ValFraction = Annotated[float | None, typer.Option(help="Share of the training images kept for validation.")]
 TestFraction = Annotated[float | None, typer.Option(help="Share kept for testing where no split is given.")]
 Window = Annotated[str | None, typer.Option(help="Of 16-bit and DICOM images: auto, full, LOW:HIGH or a CT window.")]
 Frame = Annotated[int | None, typer.Option(help="Which of several frames, counted from 0; a DICOM's middle one.")]
+Columns = Annotated[str | None, typer.Option(help="What a table's columns are called: path=image,label=dx,group=id.")]
 OnUnreadable = Annotated[str | None, typer.Option(help="'skip' or 'refuse' damaged images.")]
 Budget = Annotated[str | None, typer.Option(help="A share (1e-4 or 0.01%) of the backbone's weights, or a count.")]
 Score = Annotated[str | None, typer.Option(help="hybrid, gradient, fisher, magnitude, wanda or random.")]
@@ -62,6 +63,7 @@ PLACES = {
     "test_fraction": "dataset.test_fraction",
     "window": "dataset.window",
     "frame": "dataset.frame",
+    "columns": "dataset.columns",
     "on_unreadable": "dataset.on_unreadable",
     "budget": "selection.budget",
     "score": "selection.score",
@@ -105,7 +107,7 @@ def configuration(file: Path | None, flags: dict[str, Any]) -> RunConfig:
         if value is not None:
             *within, key = place.split(".")
             target = raw.setdefault(within[0], {}) if within else raw
-            target[key] = parse_budget(value) if flag == "budget" else value
+            target[key] = PARSERS[flag](value) if flag in PARSERS else value
     return RunConfig.parse(raw)
 
 
@@ -125,3 +127,19 @@ def parse_budget(text: str) -> int | float:
     if match[2]:
         return number / 100
     return int(match[1]) if match[1].isdigit() else number
+
+
+def parse_columns(text: str) -> dict[str, str]:
+    """``path=image,label=dx`` as a dictionary.
+
+    Raises:
+        ConfigError: a part without an equals sign.
+    """
+    pairs = [part.partition("=") for part in text.split(",")]
+    if not all(equals and name.strip() and column.strip() for name, equals, column in pairs):
+        raise ConfigError(f"The columns {text!r} cannot be understood. Give them as path=image,label=dx,group=patient.")
+    return {name.strip(): column.strip() for name, _, column in pairs}
+
+
+PARSERS = {"budget": parse_budget, "columns": parse_columns}
+"""Flags whose text means something else."""

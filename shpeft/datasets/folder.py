@@ -1,8 +1,8 @@
-"""A folder of class folders, with or without a given split."""
+"""Image files, found in folders or listed in a table, become a dataset."""
 
 import hashlib
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
@@ -11,6 +11,7 @@ from typing import Literal
 import numpy as np
 from PIL import Image
 
+from shpeft.datasets import table
 from shpeft.datasets.base import Dataset, Split, make_dataset
 from shpeft.datasets.layout import Found, Layout, discover, read_groups
 from shpeft.datasets.loading import THREADS
@@ -60,34 +61,46 @@ def load(
     val_fraction: float,
     test_fraction: float,
     decoding: Decoding,
+    columns: Mapping[str, str],
     on_unreadable: Literal["skip", "refuse"],
     progress: Progress,
 ) -> Dataset:
-    """Open ``root``, decoding every image once to see that it can be.
+    """Open a folder, or the images that a table lists, decoding every image once to see that it can be.
 
     Raises:
         DatasetError: the folder cannot be used; its subclasses say why.
     """
-    layout = discover(root)
-    warnings = list(layout.warnings)
+    layout, groups, warnings = _found(root, columns)
     digests = _read_all(layout.files, decoding, progress)
     unreadable = [[file.name, digest[1]] for file, digest in zip(layout.files, digests, strict=True) if digest[1]]
     if unreadable and on_unreadable == "refuse":
         raise UnreadableImage(_refusal(root, unreadable))
-    groups = read_groups(root, warnings)
     cases = [
         Case(file, digest[0], _opaque(groups[file.name]) if file.name in groups else digest[0])
         for file, digest in zip(layout.files, digests, strict=True)
         if not digest[1]
     ]
     if groups and (alone := sum(case.found.name not in groups for case in cases)):
-        warnings.append(f"manifest.csv does not list {alone} of the images; each of them is a group of its own.")
+        warnings.append(f"{alone} of the images have no group in the table; each of them is a group of its own.")
     cases = _without_copies(cases, warnings)
     _check_classes(root, layout, cases, len(unreadable))
     given = {name: [case for case in cases if case.found.split == name] for name in layout.splits}
     _check_leakage(given)
     splits, rule = _split(given, layout.classes, decoding, seed, val_fraction, test_fraction)
     return make_dataset(root.resolve().name, splits, rule, unreadable=unreadable, warnings=warnings)
+
+
+def _found(root: Path, columns: Mapping[str, str]) -> tuple[Layout, dict[str, str], list[str]]:
+    """The images, the group of each that has one, and warnings."""
+    tables = {"": root} if root.is_file() and root.suffix in table.SUFFIXES else {}
+    if not tables and root.is_dir():
+        tables = table.tables_of(root)
+    if tables:
+        layout, groups = table.discover(tables, columns)
+        return layout, groups, list(layout.warnings)
+    layout = discover(root)
+    warnings = list(layout.warnings)
+    return layout, read_groups(root, warnings), warnings
 
 
 def _read_all(files: Sequence[Found], decoding: Decoding, progress: Progress) -> list[tuple[str, str]]:
@@ -188,7 +201,7 @@ def _check_leakage(given: dict[str, list[Case]]) -> None:
     homes: dict[str, Case] = {}
     for name, cases in given.items():
         for case in cases:
-            for key, what in ((case.id, "the same image"), (case.group, "the same group of manifest.csv")):
+            for key, what in ((case.id, "the same image"), (case.group, "of the same group")):
                 first = homes.setdefault(key, case)
                 if first.found.split != name:
                     raise Leakage(

@@ -145,11 +145,12 @@ def _check(root: Path, classes: dict[str, list[str]], homes: dict[str, Path]) ->
         if set(names) != set(train):
             raise ClassMismatch(
                 f"The classes of '{root.name}' differ: train has {_list(train)}, {split} has {_list(names)}."
-                f" {_difference(train, names, split)} Every split needs at least one image of every class."
+                f" {difference(train, names, split)} Every split needs at least one image of every class."
             )
 
 
-def _difference(train: Sequence[str], names: Sequence[str], split: str) -> str:
+def difference(train: Sequence[str], names: Sequence[str], split: str) -> str:
+    """Which classes one split has and the other lacks, as a sentence."""
     missing, extra = sorted(set(train) - set(names)), sorted(set(names) - set(train))
     parts = [f"{split} lacks {_list(missing)}"] * bool(missing) + [f"train lacks {_list(extra)}"] * bool(extra)
     return " and ".join(parts) + "."

@@ -1,5 +1,6 @@
 """The one door to every dataset: a word such as ``phantom:fundus``, or a folder."""
 
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Literal
 
@@ -18,17 +19,20 @@ def load_dataset(
     test_fraction: float = 0.2,
     window: str = "auto",
     frame: int | None = None,
+    columns: Mapping[str, str] | None = None,
     on_unreadable: Literal["skip", "refuse"] = "skip",
     progress: Progress = silent,
 ) -> Dataset:
     """Open a dataset.
 
     Args:
-        source: a folder of class folders, ``medmnist:NAME[@SIZE]``, or ``phantom:NAME[?option=value&...]``.
+        source: a folder of class folders, a table of images (CSV, TSV, Parquet, JSON lines),
+            ``medmnist:NAME[@SIZE]``, or ``phantom:NAME[?option=value&...]``.
         seed: decides which cases are kept for validation and, where no split is given, for testing.
         val_fraction: share of the training cases kept for validation where no validation split is given.
         test_fraction: share of all cases kept for testing where no test split is given.
         window, frame: what to show of images with more than 8 bits or one frame; see :class:`shpeft.images.Decoding`.
+        columns: what a table's columns for path, label, split and group are called, where not as usual.
         on_unreadable: name damaged images in the card and go on, or refuse the dataset.
         progress: called with the number of images read.
 
@@ -57,6 +61,7 @@ def load_dataset(
                 val_fraction=val_fraction,
                 test_fraction=test_fraction,
                 decoding=decoding,
+                columns=columns or {},
                 on_unreadable=on_unreadable,
                 progress=progress,
             )

@@ -1,0 +1,131 @@
+"""Images that a table lists: every kind of table, its columns, splits and groups, and what is wrong with one."""
+
+import csv
+import json
+
+import numpy as np
+import pandas as pd
+import pytest
+from PIL import Image
+
+from shpeft.datasets import load_dataset
+from shpeft.errors import ClassMismatch, DatasetError, EmptyDataset, Leakage
+
+
+@pytest.fixture
+def rows(tmp_path):
+    """Sixteen images of two classes and eight patients in one folder, and a row for each."""
+    rng = np.random.default_rng(0)
+    (tmp_path / "images").mkdir()
+    found = []
+    for number in range(16):
+        name = f"images/{number:03d}.png"
+        Image.fromarray(rng.integers(0, 255, (8, 8), dtype=np.uint8)).save(tmp_path / name)
+        found.append({"path": name, "label": ("benign", "malignant")[number % 2], "patient_id": f"00{number // 4}"})
+    for row, patient in zip(found, [0, 0, 1, 1, 2, 2, 3, 3, 4, 4, 5, 5, 6, 6, 7, 7], strict=True):
+        row["patient_id"] = f"00{patient}"
+    return found
+
+
+def write(place, rows, kind="csv"):
+    path = place / f"table.{kind}"
+    if kind == "parquet":
+        pd.DataFrame(rows).to_parquet(path)
+    elif kind == "jsonl":
+        path.write_text("\n".join(json.dumps(row) for row in rows))
+    else:
+        with path.open("w", newline="") as file:
+            writer = csv.DictWriter(file, list(rows[0]), delimiter="\t" if kind == "tsv" else ",")
+            writer.writeheader()
+            writer.writerows(rows)
+    return path
+
+
+@pytest.mark.parametrize("kind", ["csv", "tsv", "parquet", "jsonl"])
+def test_every_kind_of_table_gives_the_same(kind, rows, tmp_path):
+    data = load_dataset(write(tmp_path, rows, kind))
+    same = load_dataset(write(tmp_path, rows, "csv"))
+    assert data.classes == ("benign", "malignant")
+    assert data.fingerprint == same.fingerprint
+    assert sum(len(split) for split in data.splits) == 16
+    groups = [group for split in data.splits for group in set(split.groups)]
+    assert len(groups) == len(set(groups)) == 8  # no patient stands on two sides
+    assert "001" not in json.dumps(data.card)  # a patient's id stays where it is
+
+
+def test_given_splits_and_named_columns(rows, tmp_path):
+    for number, row in enumerate(rows):
+        row["part"] = "Testing" if number >= 12 else "training"
+        row["dx"], row["file"] = row.pop("label"), row.pop("path")
+    columns = {"label": "dx", "split": "part"}
+    data = load_dataset(write(tmp_path, rows), columns=columns)
+    assert len(data.test) == 4
+    assert data.card["split_rule"].startswith("test as given")
+    with pytest.raises(DatasetError, match=r"no column 'diagnose' for the label; it has 'patient_id', 'part', 'dx'"):
+        load_dataset(write(tmp_path, rows), columns={"label": "diagnose"})
+    with pytest.raises(DatasetError, match="Did you mean label"):
+        load_dataset(write(tmp_path, rows), columns={"lable": "dx"})
+
+
+def test_a_patient_on_both_sides_of_a_given_split_is_refused(rows, tmp_path):
+    for number, row in enumerate(rows):
+        row["split"] = "test" if number % 4 in (0, 3) else "train"
+    with pytest.raises(Leakage, match="of the same group"):
+        load_dataset(write(tmp_path, rows))
+
+
+def test_missing_files_are_named_and_counted(rows, tmp_path):
+    (tmp_path / rows[5]["path"]).unlink()
+    data = load_dataset(write(tmp_path, rows))
+    assert [name for name, _ in data.card["unreadable"]] == ["images/005.png"]
+    assert sum(len(split) for split in data.splits) == 15
+
+
+@pytest.mark.parametrize(
+    ("change", "error", "said"),
+    [
+        (lambda rows: [row | {"label": "one"} for row in rows], EmptyDataset, "only the class 'one'"),
+        (lambda rows: [row | {"split": "tset"} for row in rows], DatasetError, "split 'tset'; known are train"),
+        (lambda rows: [row | {"split": "test"} for row in rows], DatasetError, "no rows of the split train"),
+        (lambda rows: [rows[0] | {"label": ""}, *rows[1:]], DatasetError, "without a path or a label"),
+        (lambda rows: [{"path": row["path"]} for row in rows], DatasetError, "no column 'label' or 'class'"),
+        (
+            lambda rows: [row | {"split": "test" if n in (0, 2) else "train"} for n, row in enumerate(rows)],
+            ClassMismatch,
+            "test lacks 'malignant'",
+        ),
+    ],
+)
+def test_what_is_wrong_is_a_sentence(change, error, said, rows, tmp_path):
+    with pytest.raises(error, match=said):
+        load_dataset(write(tmp_path, change(rows)))
+
+
+def test_a_table_that_is_none(tmp_path):
+    (tmp_path / "table.parquet").write_bytes(b"PAR1 no")
+    with pytest.raises(DatasetError, match=r"table\.parquet cannot be read"):
+        load_dataset(tmp_path / "table.parquet")
+
+
+@pytest.mark.parametrize("home", ["", "data"])
+@pytest.mark.parametrize("kind", ["csv", "jsonl"])
+def test_the_imagefolder_layout(kind, home, rows, tmp_path):
+    for split, part in (("train", rows[:12]), ("test", rows[12:])):
+        folder = tmp_path / "set" / home / split
+        (folder / "images").mkdir(parents=True)
+        for row in part:
+            (tmp_path / row["path"]).rename(folder / row["path"])
+        renamed = [{"file_name": row["path"], "label": row["label"]} for row in part]
+        write(folder, renamed, kind).rename(folder / f"metadata.{kind}")
+    data = load_dataset(tmp_path / "set")
+    assert (len(data.test), len(data.train) + len(data.val)) == (4, 12)
+
+
+def test_a_metadata_table_of_something_else_is_left_alone(rows, tmp_path):
+    for label in ("a", "b"):
+        (tmp_path / label).mkdir()
+    for number, row in enumerate(rows):
+        (tmp_path / row["path"]).rename(tmp_path / "ab"[number % 2] / f"{number}.png")
+    (tmp_path / "images").rmdir()
+    (tmp_path / "metadata.csv").write_text("centre,scanner\nx,y\n")
+    assert load_dataset(tmp_path).classes == ("a", "b")
