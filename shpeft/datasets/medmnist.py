@@ -1,19 +1,15 @@
 """MedMNIST+ through its own package: standard tasks with official splits, from 28 to 224 pixels."""
 
-import hashlib
 import importlib
 import os
 from collections.abc import Callable
-from dataclasses import dataclass
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from types import ModuleType
 from typing import Any
 
-import numpy as np
-from PIL import Image
-
-from shpeft.datasets.base import Dataset, Split, make_dataset
+from shpeft.datasets.arrays import as_split
+from shpeft.datasets.base import Dataset, make_dataset
 from shpeft.errors import DatasetError, MissingExtra, did_you_mean
 from shpeft.network import unreachable
 from shpeft.progress import Progress
@@ -36,21 +32,6 @@ TITLES = {
 SIZES = (28, 64, 128, 224)
 
 HOST = "zenodo.org"
-
-
-@dataclass(frozen=True)
-class Arrays:
-    """Images held as one array, (N, H, W) or (N, H, W, 3) uint8."""
-
-    images: np.ndarray
-
-    def image(self, index: int) -> Image.Image:
-        """The image in RGB at its own size."""
-        return Image.fromarray(np.asarray(self.images[index])).convert("RGB")
-
-    def mask(self, index: int) -> None:
-        """MedMNIST has no lesion masks."""
-        return
 
 
 def known() -> list[dict[str, Any]]:
@@ -88,7 +69,7 @@ def load(spec: str, *, progress: Progress) -> Dataset:
                 f"'medmnist:{spec}' cannot be opened from {file.name}: {_first_line(error)}. If the file is damaged,"
                 f" delete it from {file.parent} and try again."
             ) from None
-        splits.append(_as_split(split, data.imgs, data.labels, classes, file.stem))
+        splits.append(as_split(split, data.imgs, data.labels, classes, file.stem))
     progress(f"Opening {file.name}", 3, 3)
     return make_dataset(
         f"medmnist:{name}@{size}",
@@ -142,19 +123,3 @@ def _preflight(name: str, file: Path) -> None:
             f"'medmnist:{name}' is not on this machine yet, and {HOST} cannot be reached ({reason}). Connect to the"
             f" network, or copy {file.name} into {file.parent}, or use a folder or 'phantom:fundus'."
         )
-
-
-def _as_split(split: str, images: np.ndarray, labels: np.ndarray, classes: tuple[str, ...], stem: str) -> Split:
-    images, labels = np.asarray(images), np.asarray(labels)
-    flat = labels.reshape(len(labels), -1)
-    if images.dtype != np.uint8 or len(images) != len(flat) or flat.shape[1:] != (1,) or not len(images):
-        raise DatasetError(f"{stem}.npz does not hold 8-bit images with one label each; delete it and try again.")
-    if flat.min() < 0 or flat.max() >= len(classes):
-        raise DatasetError(f"{stem}.npz has labels outside 0..{len(classes) - 1}; delete it and try again.")
-    ids = tuple(_content_id(image, stem, split, row) for row, image in enumerate(images))
-    return Split(split, classes, tuple(int(label) for label in flat[:, 0]), ids, ids, Arrays(images))
-
-
-def _content_id(image: np.ndarray, stem: str, split: str, row: int) -> str:
-    """Opaque, and different for exact copies within the published splits, which stay as published."""
-    return hashlib.sha256(f"{stem} {split} {row} ".encode() + image.tobytes()).hexdigest()[:12]

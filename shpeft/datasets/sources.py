@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Literal
 
-from shpeft.datasets import folder, medmnist, phantoms
+from shpeft.datasets import arrays, folder, medmnist, phantoms
 from shpeft.datasets.base import Dataset
 from shpeft.errors import DatasetError, did_you_mean
 from shpeft.images import Decoding
@@ -26,7 +26,7 @@ def load_dataset(
     """Open a dataset.
 
     Args:
-        source: a folder of class folders, a table of images (CSV, TSV, Parquet, JSON lines),
+        source: a folder of class folders, a table of images (CSV, TSV, Parquet, JSON lines), an ``.npz``,
             ``medmnist:NAME[@SIZE]``, or ``phantom:NAME[?option=value&...]``.
         seed: decides which cases are kept for validation and, where no split is given, for testing.
         val_fraction: share of the training cases kept for validation where no validation split is given.
@@ -54,6 +54,8 @@ def load_dataset(
         raise DatasetError(f"No dataset is named. Give a folder, or one of: {', '.join(_words())}.")
     try:
         root = Path(source).expanduser()
+        if root.suffix == ".npz" and root.is_file():
+            return arrays.load(root)
         if root.exists():
             return folder.load(
                 root,
