@@ -127,6 +127,7 @@ def make_dataset(name: str, splits: Sequence[Split], split_rule: str, **card: An
         "counts": {split.name: split.counts() for split in splits},
         "split_rule": split_rule,
         "unreadable": [],
+        "near_duplicates": [],
         "warnings": [],
         "notice": None,
         "fingerprint": _digest([split.fingerprint for split in splits]),

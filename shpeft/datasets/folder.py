@@ -4,7 +4,7 @@ import hashlib
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Literal
 
@@ -13,6 +13,7 @@ from PIL import Image
 
 from shpeft.datasets import table
 from shpeft.datasets.base import Dataset, Split, make_dataset
+from shpeft.datasets.duplicates import clusters, look, near_pairs
 from shpeft.datasets.layout import Found, Layout, discover, read_groups
 from shpeft.datasets.loading import THREADS
 from shpeft.datasets.splitting import split_off
@@ -52,6 +53,16 @@ class Case:
     found: Found
     id: str
     group: str
+    look: np.ndarray
+
+
+@dataclass(frozen=True)
+class Reading:
+    """What reading a file gave: an id made of its content and how it looks, or why it cannot be read."""
+
+    id: str = ""
+    look: np.ndarray | None = None
+    error: str = ""
 
 
 def load(
@@ -71,23 +82,26 @@ def load(
         DatasetError: the folder cannot be used; its subclasses say why.
     """
     layout, groups, warnings = _found(root, columns)
-    digests = _read_all(layout.files, decoding, progress)
-    unreadable = [[file.name, digest[1]] for file, digest in zip(layout.files, digests, strict=True) if digest[1]]
+    readings = list(zip(layout.files, _read_all(layout.files, decoding, progress), strict=True))
+    unreadable = [[file.name, reading.error] for file, reading in readings if reading.error]
     if unreadable and on_unreadable == "refuse":
         raise UnreadableImage(_refusal(root, unreadable))
     cases = [
-        Case(file, digest[0], _opaque(groups[file.name]) if file.name in groups else digest[0])
-        for file, digest in zip(layout.files, digests, strict=True)
-        if not digest[1]
+        Case(file, reading.id, _opaque(groups[file.name]) if file.name in groups else reading.id, reading.look)
+        for file, reading in readings
+        if reading.look is not None
     ]
     if groups and (alone := sum(case.found.name not in groups for case in cases)):
         warnings.append(f"{alone} of the images have no group in the table; each of them is a group of its own.")
     cases = _without_copies(cases, warnings)
     _check_classes(root, layout, cases, len(unreadable))
+    cases, near = _near_duplicates(cases, bool(groups), warnings)
     given = {name: [case for case in cases if case.found.split == name] for name in layout.splits}
     _check_leakage(given)
     splits, rule = _split(given, layout.classes, decoding, seed, val_fraction, test_fraction)
-    return make_dataset(root.resolve().name, splits, rule, unreadable=unreadable, warnings=warnings)
+    return make_dataset(
+        root.resolve().name, splits, rule, unreadable=unreadable, warnings=warnings, near_duplicates=near
+    )
 
 
 def _found(root: Path, columns: Mapping[str, str]) -> tuple[Layout, dict[str, str], list[str]]:
@@ -103,29 +117,29 @@ def _found(root: Path, columns: Mapping[str, str]) -> tuple[Layout, dict[str, st
     return layout, read_groups(root, warnings), warnings
 
 
-def _read_all(files: Sequence[Found], decoding: Decoding, progress: Progress) -> list[tuple[str, str]]:
-    """For each file: the id made of its content and decoding, and why it cannot be read ('' when it can)."""
+def _read_all(files: Sequence[Found], decoding: Decoding, progress: Progress) -> list[Reading]:
+    """Decode every file once."""
     shown_as = b"" if decoding == AS_FILED else repr(decoding).encode()
 
-    def read(file: Found) -> tuple[str, str]:
+    def read(file: Found) -> Reading:
         try:
             data = file.path.read_bytes()
-            open_image(data, decoding)
+            seen = look(open_image(data, decoding))
         except OSError as error:
-            return "", str(error.strerror or error)
+            return Reading(error=str(error.strerror or error))
         except UnreadableImage as error:
-            return "", str(error).removeprefix("the uploaded file ").rstrip(".")
-        return hashlib.sha256(data + shown_as).hexdigest()[:12], ""
+            return Reading(error=str(error).removeprefix("the uploaded file ").rstrip("."))
+        return Reading(hashlib.sha256(data + shown_as).hexdigest()[:12], seen)
 
-    digests = []
+    readings = []
     with ThreadPoolExecutor(THREADS, thread_name_prefix="verify") as pool:
         try:
-            for digest in pool.map(read, files):
-                digests.append(digest)
-                progress("Checking images", len(digests), len(files))
+            for reading in pool.map(read, files):
+                readings.append(reading)
+                progress("Checking images", len(readings), len(files))
         finally:
             pool.shutdown(cancel_futures=True)
-    return digests
+    return readings
 
 
 def _split(
@@ -194,6 +208,34 @@ def _without_copies(cases: Sequence[Case], warnings: list[str]) -> list[Case]:
     if len(kept) < len(agreed):
         warnings.append(f"{len(agreed) - len(kept)} images are exact copies of others in their split; left out.")
     return kept
+
+
+def _near_duplicates(cases: list[Case], grouped: bool, warnings: list[str]) -> tuple[list[Case], list[tuple[str, str]]]:
+    """Cases that look the same become one group where no groups are known; their pairs, by id, and warnings of them."""
+    pairs = near_pairs(np.stack([case.look for case in cases]))
+    if not len(pairs):
+        return cases, []
+    warnings.append(f"{_count(len(pairs), 'pair')} of images look the same (re-saved copies, or very much alike).")
+    across = sum(cases[a].found.split != cases[b].found.split for a, b in pairs)
+    if across:
+        warnings.append(
+            f"{_count(across, 'pair')} of images that look the same stand{'s' * (across == 1)} on both sides of a given"
+            " split: the test may be flattered."
+        )
+    if not grouped:
+        members = clusters(len(cases), pairs)
+        first = {number: cases[row].id for row, number in reversed(list(enumerate(members.tolist())))}
+        # within a split as it is given: across one, the warning has to do
+        sizes = np.bincount(members)
+        cases = [
+            replace(case, group=_opaque(f"{case.found.split} {first[number]}")) if sizes[number] > 1 else case
+            for case, number in zip(cases, members.tolist(), strict=True)
+        ]
+    return cases, [(cases[a].id, cases[b].id) for a, b in pairs]
+
+
+def _count(number: int, what: str) -> str:
+    return f"{number:,} {what}{'s' * (number != 1)}"
 
 
 def _check_leakage(given: dict[str, list[Case]]) -> None:
