@@ -71,8 +71,23 @@ def _card(data: Dataset) -> None:
     if card["unreadable"]:
         with st.expander(f"{len(card['unreadable'])} damaged images are left out"):
             st.dataframe([{"file": file, "reason": reason} for file, reason in card["unreadable"]], hide_index=True)
-    about = {"Modality": card["modality"], "Split": card["split_rule"], "Notice": card["notice"]}
+    about = {
+        "Modality": card["modality"],
+        "Size": _size(card["sizes"]),
+        "Split": card["split_rule"],
+        "Notice": card["notice"],
+    }
     st.caption("  \n".join(f"**{name}.** {words}" for name, words in about.items() if words))
+
+
+def _size(sizes: dict[str, Any] | None) -> str | None:
+    if sizes is None:
+        return None
+    width, height = sizes["width"], sizes["height"]
+    middle = f"{width['median']} × {height['median']} pixels"
+    if width["min"] == width["max"] and height["min"] == height["max"]:
+        return f"{middle}."
+    return f"{middle} as a median; {width['min']} to {width['max']} wide, {height['min']} to {height['max']} high."
 
 
 def examples(split: Split) -> dict[str, Any]:

@@ -10,6 +10,8 @@ from typing import Any, Protocol
 import numpy as np
 from PIL import Image
 
+from shpeft.datasets.card import cautions
+
 
 class ImageStore(Protocol):
     """Images by position. Lazy: nothing is decoded before it is asked for. Picklable."""
@@ -120,19 +122,22 @@ class Dataset:
 def make_dataset(name: str, splits: Sequence[Split], split_rule: str, **card: Any) -> Dataset:
     """Join train, val and test, and write the card: counts, rule, and whatever ``card`` adds."""
     train, val, test = splits
-    described = {
+    described: dict[str, Any] = {
         "name": name,
         "modality": None,
         "classes": list(train.classes),
         "counts": {split.name: split.counts() for split in splits},
         "split_rule": split_rule,
+        "sizes": None,
         "unreadable": [],
         "near_duplicates": [],
         "warnings": [],
         "notice": None,
         "fingerprint": _digest([split.fingerprint for split in splits]),
     }
-    return Dataset(name, train, val, test, train.classes, described | card)
+    described |= card
+    described["warnings"] = [*described["warnings"], *cautions(splits)]
+    return Dataset(name, train, val, test, train.classes, described)
 
 
 def _digest(value: Any) -> str:

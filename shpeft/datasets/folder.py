@@ -13,6 +13,7 @@ from PIL import Image
 
 from shpeft.datasets import table
 from shpeft.datasets.base import Dataset, Split, make_dataset
+from shpeft.datasets.card import size_tells_class, sizes
 from shpeft.datasets.duplicates import clusters, look, near_pairs
 from shpeft.datasets.layout import Found, Layout, discover, read_groups
 from shpeft.datasets.loading import THREADS
@@ -54,6 +55,7 @@ class Case:
     id: str
     group: str
     look: np.ndarray
+    size: tuple[int, int]
 
 
 @dataclass(frozen=True)
@@ -62,6 +64,7 @@ class Reading:
 
     id: str = ""
     look: np.ndarray | None = None
+    size: tuple[int, int] = (0, 0)
     error: str = ""
 
 
@@ -87,7 +90,13 @@ def load(
     if unreadable and on_unreadable == "refuse":
         raise UnreadableImage(_refusal(root, unreadable))
     cases = [
-        Case(file, reading.id, _opaque(groups[file.name]) if file.name in groups else reading.id, reading.look)
+        Case(
+            file,
+            reading.id,
+            _opaque(groups[file.name]) if file.name in groups else reading.id,
+            reading.look,
+            reading.size,
+        )
         for file, reading in readings
         if reading.look is not None
     ]
@@ -99,8 +108,18 @@ def load(
     given = {name: [case for case in cases if case.found.split == name] for name in layout.splits}
     _check_leakage(given)
     splits, rule = _split(given, layout.classes, decoding, seed, val_fraction, test_fraction)
+    pixels = np.array([case.size for case in cases])
+    told = size_tells_class(pixels, np.array([layout.classes.index(case.found.label) for case in cases]))
+    if not groups:
+        warnings.append("No patients or groups are known: images of one patient may stand on both sides of a split.")
     return make_dataset(
-        root.resolve().name, splits, rule, unreadable=unreadable, warnings=warnings, near_duplicates=near
+        root.resolve().name,
+        splits,
+        rule,
+        sizes=sizes(pixels),
+        unreadable=unreadable,
+        near_duplicates=near,
+        warnings=warnings + [told] * bool(told),
     )
 
 
@@ -124,12 +143,12 @@ def _read_all(files: Sequence[Found], decoding: Decoding, progress: Progress) ->
     def read(file: Found) -> Reading:
         try:
             data = file.path.read_bytes()
-            seen = look(open_image(data, decoding))
+            image = open_image(data, decoding)
         except OSError as error:
             return Reading(error=str(error.strerror or error))
         except UnreadableImage as error:
             return Reading(error=str(error).removeprefix("the uploaded file ").rstrip("."))
-        return Reading(hashlib.sha256(data + shown_as).hexdigest()[:12], seen)
+        return Reading(hashlib.sha256(data + shown_as).hexdigest()[:12], look(image), image.size)
 
     readings = []
     with ThreadPoolExecutor(THREADS, thread_name_prefix="verify") as pool:
