@@ -36,6 +36,9 @@ ARCHITECTURE = "vit_small_patch16_224"
 MEAN, STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 OUTPUT = Path(__file__).resolve().parents[1] / "assets" / "embedded_vit.safetensors"
 
+SAVE_SECONDS = 60
+"""Processor time between checkpoints."""
+
 Job = tuple[str, int]
 """A file or ``phantom:KIND``, and the number of the view: 0 shows the whole image."""
 
@@ -202,7 +205,7 @@ def train(
         nn.utils.clip_grad_norm_(student.parameters(), 1.0)
         optimizer.step()
         step += 1
-        if spent - saved > 60:
+        if spent - saved > SAVE_SECONDS:
             saved = spent
             with torch.no_grad():
                 unseen = distance(student, views[count:], tokens[count:], mean, std)

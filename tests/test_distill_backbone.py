@@ -1,0 +1,134 @@
+"""The embedded backbone's file says how to make it, and the script that makes such files runs and goes on."""
+
+import argparse
+import importlib.util
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+import safetensors.torch
+import timm
+import torch
+from PIL import Image
+from safetensors import safe_open
+
+from shpeft.backbones import create_backbone
+from shpeft.errors import WeightsUnavailable
+
+ROOT = Path(__file__).resolve().parents[1]
+SCRIPT = ROOT / "tools" / "distill_backbone.py"
+KEYS = {
+    "format",
+    "architecture",
+    "kwargs",
+    "mean",
+    "std",
+    "interpolation",
+    "image_size",
+    "description",
+    "licence",
+}
+
+
+@pytest.fixture(scope="module")
+def script():
+    spec = importlib.util.spec_from_file_location("distill_backbone", SCRIPT)
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+@pytest.fixture(scope="module")
+def teacher_file(tmp_path_factory) -> Path:
+    """The teacher's architecture with random weights."""
+    torch.manual_seed(0)
+    path = tmp_path_factory.mktemp("teacher") / "teacher.safetensors"
+    model = timm.create_model("vit_small_patch14_dinov2", img_size=224, num_classes=0, init_values=1.0)
+    safetensors.torch.save_file({name: tensor.half() for name, tensor in model.state_dict().items()}, path)
+    return path
+
+
+def remake(path):
+    """The model that a file describes, with its weights loaded strictly."""
+    with safe_open(path, "pt") as file:
+        metadata = file.metadata()
+        weights = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 (it is no dictionary)
+    model = timm.create_model(metadata["architecture"], num_classes=0, **json.loads(metadata["kwargs"]))
+    model.load_state_dict(weights)
+    return model.eval(), metadata, weights
+
+
+def test_the_embedded_backbone_says_how_to_make_it_again():
+    path = ROOT / "assets" / "embedded_vit.safetensors"
+    model, metadata, weights = remake(path)
+    assert set(metadata) == KEYS
+    assert metadata["format"] == "shpeft.backbone/1"
+    assert path.stat().st_size < 8e6
+    assert all(tensor.dtype == torch.float16 and tensor.isfinite().all() for tensor in weights.values())
+    size = int(metadata["image_size"])
+    with torch.no_grad():
+        features = model(torch.randn(2, 3, size, size))
+    assert features.shape == (2, model.num_features)
+    assert (features[0] - features[1]).abs().max() > 0
+
+
+def test_the_script_runs_and_its_file_is_a_backbone(teacher_file, tmp_path):
+    (tmp_path / "photos").mkdir()
+    for number in range(2):
+        pixels = np.random.default_rng(number).integers(0, 255, (40, 30, 3), dtype=np.uint8)
+        Image.fromarray(pixels).save(tmp_path / "photos" / f"{number}.png")
+    out = tmp_path / "small.safetensors"
+    options = ["--teacher", teacher_file, "--images", f"{tmp_path / 'photos'}:2", "--phantoms", "2"]
+    options += ["--work", tmp_path / "work", "--minutes", "0.02", "--batch", "2", "--depth", "1", "--out", out]
+    command = [sys.executable, str(SCRIPT), *map(str, options)]
+    done = subprocess.run(command, capture_output=True, text=True, cwd=ROOT, check=False)
+    assert done.returncode == 0, done.stderr
+    assert "10 views" in done.stdout  # two of each photograph, two phantoms of each of three kinds
+    _, metadata, weights = remake(out)
+    assert set(metadata) == KEYS
+    backbone = create_backbone("embedded", classes=("a", "b"), weights=out)
+    assert torch.equal(backbone.parameters["norm.weight"], weights["norm.weight"].float())
+    assert backbone.image_size == 112
+
+
+def test_a_file_that_does_not_describe_itself_is_refused(teacher_file):
+    with pytest.raises(WeightsUnavailable, match=r"teacher\.safetensors does not say how its model is made"):
+        create_backbone("embedded", classes=("a", "b"), weights=teacher_file)
+
+
+def test_views_are_the_same_again_and_the_first_is_the_whole_image(script, tmp_path):
+    pixels = np.random.default_rng(0).integers(0, 255, (112, 112, 3), dtype=np.uint8)
+    Image.fromarray(pixels).save(tmp_path / "a.png")
+    job = str(tmp_path / "a.png")
+    assert np.array_equal(script.view((job, 0)), pixels)
+    assert np.array_equal(script.view((job, 3)), script.view((job, 3)))
+    assert not np.array_equal(script.view((job, 2)), script.view((job, 3)))
+
+
+@torch.no_grad()
+def test_a_student_of_full_size_is_the_teacher(script, teacher_file):
+    teacher = script.load_teacher(teacher_file)
+    student = script.make_student(teacher, depth=12, ratio=4).eval()
+    images = torch.randn(1, 3, 112, 112)
+    torch.testing.assert_close(student.forward_features(images), teacher.forward_features(images))
+
+
+def test_training_learns_and_goes_on_where_it_stopped(script, teacher_file, tmp_path, monkeypatch, capsys):
+    monkeypatch.setattr(script, "SAVE_SECONDS", 0)
+    torch.manual_seed(0)
+    teacher = script.load_teacher(teacher_file)
+    views = np.random.default_rng(0).integers(0, 255, (8, 112, 112, 3), dtype=np.uint8)
+    tokens = script.ask_teacher(teacher, views, tmp_path)
+    options = argparse.Namespace(batch=2, lr=1e-3, seed=0, depth=1, mlp_ratio=1.0)
+    script.train(script.make_student(teacher, 1, 1.0), views, tokens, tmp_path, 0.05, options)
+    losses = [
+        float(line.split("loss ")[1].split(" ")[0]) for line in capsys.readouterr().out.splitlines() if "loss" in line
+    ]
+    assert np.mean(losses[-3:]) < np.mean(losses[:3])
+    seen = script.train(script.make_student(teacher, 1, 1.0), views, tokens, tmp_path, 0.06, options)
+    said = capsys.readouterr().out
+    assert f"going on at step {len(losses)}" in said
+    assert seen // 2 > len(losses)
