@@ -1,8 +1,7 @@
-"""The embedded backbone's file says how to make it, and the script that makes such files runs and goes on."""
+"""The script that distils a small backbone runs, goes on where it stopped, and its file describes itself."""
 
 import argparse
 import importlib.util
-import json
 import subprocess
 import sys
 from pathlib import Path
@@ -13,24 +12,14 @@ import safetensors.torch
 import timm
 import torch
 from PIL import Image
-from safetensors import safe_open
 
 from shpeft.backbones import create_backbone
 from shpeft.errors import WeightsUnavailable
 
+from .test_pretrain_backbone import KEYS, remake
+
 ROOT = Path(__file__).resolve().parents[1]
 SCRIPT = ROOT / "tools" / "distill_backbone.py"
-KEYS = {
-    "format",
-    "architecture",
-    "kwargs",
-    "mean",
-    "std",
-    "interpolation",
-    "image_size",
-    "description",
-    "licence",
-}
 
 
 @pytest.fixture(scope="module")
@@ -49,30 +38,6 @@ def teacher_file(tmp_path_factory) -> Path:
     model = timm.create_model("vit_small_patch14_dinov2", img_size=224, num_classes=0, init_values=1.0)
     safetensors.torch.save_file({name: tensor.half() for name, tensor in model.state_dict().items()}, path)
     return path
-
-
-def remake(path):
-    """The model that a file describes, with its weights loaded strictly."""
-    with safe_open(path, "pt") as file:
-        metadata = file.metadata()
-        weights = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 (it is no dictionary)
-    model = timm.create_model(metadata["architecture"], num_classes=0, **json.loads(metadata["kwargs"]))
-    model.load_state_dict(weights)
-    return model.eval(), metadata, weights
-
-
-def test_the_embedded_backbone_says_how_to_make_it_again():
-    path = ROOT / "assets" / "embedded_vit.safetensors"
-    model, metadata, weights = remake(path)
-    assert set(metadata) == KEYS
-    assert metadata["format"] == "shpeft.backbone/1"
-    assert path.stat().st_size < 8e6
-    assert all(tensor.dtype == torch.float16 and tensor.isfinite().all() for tensor in weights.values())
-    size = int(metadata["image_size"])
-    with torch.no_grad():
-        features = model(torch.randn(2, 3, size, size))
-    assert features.shape == (2, model.num_features)
-    assert (features[0] - features[1]).abs().max() > 0
 
 
 def test_the_script_runs_and_its_file_is_a_backbone(teacher_file, tmp_path):

@@ -1,4 +1,4 @@
-"""Make assets/embedded_vit.safetensors: a small vision transformer distilled from DINOv2 ViT-S/14, without labels.
+"""Distil a small vision transformer from DINOv2 ViT-S/14, without labels, for the backbone name ``embedded``.
 
 Three steps, each of which goes on where it was stopped:
 
@@ -8,7 +8,8 @@ Three steps, each of which goes on where it was stopped:
    and learns to give the teacher's tokens for the same view.
 
     python tools/distill_backbone.py --teacher dinov2_vits14_224.safetensors --images photos:1 --images scans/train:4 \
-        --phantoms 300 --work distilled --minutes 60
+        --phantoms 300 --work distilled --minutes 60 --out small.safetensors
+    shpeft finetune --backbone embedded --weights small.safetensors ...
 """
 
 import argparse
@@ -34,7 +35,6 @@ TOKENS = 1 + (SIZE // PATCH) ** 2
 TEACHER = "vit_small_patch14_dinov2"
 ARCHITECTURE = "vit_small_patch16_224"
 MEAN, STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
-OUTPUT = Path(__file__).resolve().parents[1] / "assets" / "embedded_vit.safetensors"
 
 SAVE_SECONDS = 60
 """Processor time between checkpoints."""
@@ -261,7 +261,7 @@ def main() -> None:
     parser.add_argument("--batch", type=int, default=32)
     parser.add_argument("--threads", type=int, default=1)
     parser.add_argument("--seed", type=int, default=0)
-    parser.add_argument("--out", type=Path, default=OUTPUT)
+    parser.add_argument("--out", type=Path, required=True)
     options = parser.parse_args()
     torch.set_num_threads(options.threads)
     torch.manual_seed(options.seed)
