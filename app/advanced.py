@@ -142,8 +142,8 @@ def _engine() -> tuple[dict[str, Any], str]:
         "Save memory, take longer",
         default.training.checkpointing,
         key="set_checkpointing",
-        help="Gradient checkpointing: each block's activations are computed anew in the backward pass. About a third "
-        "longer for a fraction of the memory; nothing can be cached with it.",
+        help="Gradient checkpointing: each block's activations are computed anew in the backward pass. It "
+        "takes longer and needs less memory; nothing can be cached with it.",
     )
     cache = left.toggle(
         "Run unchanging blocks once",
@@ -157,7 +157,7 @@ def _engine() -> tuple[dict[str, Any], str]:
         "Compile",
         default.training.compiled,
         key="set_compiled",
-        help="Lets torch.compile fuse the steps. It takes a minute or more at the start and needs a C++ compiler.",
+        help="Lets torch.compile fuse the steps. The first steps take long, and it needs a C++ compiler.",
     )
     precision = left.selectbox(
         "Precision",
@@ -165,6 +165,6 @@ def _engine() -> tuple[dict[str, Any], str]:
         list(PRECISIONS).index(default.precision),
         key="set_precision",
         format_func=PRECISIONS.get,
-        help="bfloat16 halves the time on graphics cards and some processors. Weights and gradients stay at 32 bits.",
+        help="bfloat16 can be quicker on graphics cards and recent processors. Weights and gradients keep 32 bits.",
     )
     return {"cache": cache, "checkpointing": checkpointing, "compiled": compiled}, precision

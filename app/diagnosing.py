@@ -69,7 +69,6 @@ def _upload(run: RunFolder) -> Case | None:
     return found
 
 
-@st.cache_data(show_spinner=False, max_entries=2)
 def _read(data: bytes, window: str, frame: int | None) -> Case | ShpeftError:
     """The image as the run's images were shown, or what is wrong with it."""
     try:
