@@ -1,6 +1,5 @@
 """How long a run will take, before it starts: its work, counted in image passes, times the time of a pass here."""
 
-import statistics
 import time
 from collections.abc import Callable, Sequence
 from functools import lru_cache
@@ -16,7 +15,7 @@ BATCH = 8
 """Images of a timed pass."""
 
 TURNS = 3
-"""Timed passes, of which the median counts, after one to warm up."""
+"""Timed passes, of which the quickest counts, after one to warm up: other work on the machine only makes it slower."""
 
 SETUP = 4.0
 """Seconds that a run spends besides image passes: fitting the probe's classifier, intervals of the metrics, files."""
@@ -58,18 +57,18 @@ def cached_share(name: str, image_size: int | None, scope: str) -> float:
 @lru_cache(maxsize=64)
 @torch.no_grad()
 def seconds_a_pass(name: str, image_size: int | None, precision: Precision, device: str) -> float:
-    """Seconds of one image's forward pass, in a batch of several: the median of a few."""
+    """Seconds of one image's forward pass, in a batch of several: the quickest of a few."""
     backbone = create_backbone(name, classes=("a", "b"), weights="random", image_size=image_size, device=device)
     feed = Feed(backbone, precision)
     images = torch.zeros(BATCH, 3, backbone.image_size, backbone.image_size, device=device)
-    return _median(lambda: feed(images).sum().item()) / BATCH  # item() waits for a graphics card
+    return _quickest(lambda: feed(images).sum().item()) / BATCH  # item() waits for a graphics card
 
 
-def _median(call: Callable[[], object]) -> float:
+def _quickest(call: Callable[[], object]) -> float:
     call()
     seconds = []
     for _ in range(TURNS):
         start = time.perf_counter()
         call()
         seconds.append(time.perf_counter() - start)
-    return statistics.median(seconds)
+    return min(seconds)
