@@ -1,6 +1,7 @@
 """What every benchmark shares: arms that take turns in one process, medians, ratios, and a section of RESULTS.md."""
 
 import argparse
+import ctypes
 import gc
 import platform
 import re
@@ -30,6 +31,7 @@ class Timing:
 
 def interleaved(arms: Mapping[str, Callable[[], object]], repeats: int = 7, warmup: int = 1) -> dict[str, Timing]:
     """Time every arm ``repeats`` times, one after another in turns: a slow minute of the machine hits all alike."""
+    keep_freed_memory()
     seconds: dict[str, list[float]] = {name: [] for name in arms}
     for turn in range(warmup + repeats):
         for name, arm in arms.items():
@@ -40,6 +42,18 @@ def interleaved(arms: Mapping[str, Callable[[], object]], repeats: int = 7, warm
                 seconds[name].append(time.perf_counter() - start)
         print(f"turn {turn + 1} of {warmup + repeats}", file=sys.stderr)
     return {name: Timing(tuple(values)) for name, values in seconds.items()}
+
+
+def keep_freed_memory() -> None:
+    """Have the C library keep what is freed, where it is glibc.
+
+    Else it gives large blocks back and asks for them anew, and what zeroing the fresh pages costs (up to a tenth of a
+    step) falls on arms by chance.
+    """
+    trim_threshold, mmap_threshold = -1, -3  # M_TRIM_THRESHOLD and M_MMAP_THRESHOLD of <malloc.h>
+    if platform.libc_ver()[0] == "glibc":
+        for option in (trim_threshold, mmap_threshold):
+            ctypes.CDLL(None).mallopt(option, 1 << 30)
 
 
 def machine() -> str:

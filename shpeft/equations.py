@@ -117,7 +117,8 @@ def sparse_gradient(gy: Tensor, x: Tensor, rows: Tensor, cols: Tensor) -> Tensor
     Returns:
         (k,) the exact gradient.
     """
-    return (gy.index_select(1, rows) * x.index_select(1, cols)).sum(0)
+    tokens = gy.shape[0]  # ``gather`` is the one of PyTorch's ways to pick columns that uses every core
+    return (gy.gather(1, rows.expand(tokens, -1)) * x.gather(1, cols.expand(tokens, -1))).sum(0)
 
 
 def moved(base: Tensor, v: Tensor) -> Tensor:

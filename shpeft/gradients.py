@@ -9,6 +9,7 @@ embedding) lets autograd form its gradient, takes the selected entries and drops
 
 from collections.abc import Callable, Iterable
 from contextlib import ExitStack
+from dataclasses import dataclass
 from typing import Any
 
 import torch
@@ -17,8 +18,9 @@ from torch.autograd.function import once_differentiable
 
 from shpeft.kernels import Kernel, Product, columns_of
 
-FEW_COLUMNS = 1 / 20
-"""Share of a layer's input features up to which a copy of the needed columns costs too little memory to be avoided."""
+COPIES = 0.04
+"""Share of what a frozen model saves for its backward that copies of columns may add. A copy is taken while the input
+is in the processor's cache, which is quicker than to compute the columns anew; the smallest copies come first."""
 
 RECOMPUTABLE = (nn.LayerNorm, nn.RMSNorm, nn.GELU, nn.SiLU)
 """Activations that cost little beside a matrix product and whose input autograd holds."""
@@ -120,7 +122,7 @@ class Tap:
             return SparseTap.apply(y, origin, self.leaf, self.product, self.source.restore(columns))
         if self.held:
             return SparseTap.apply(y, x, self.leaf, self.product, lambda kept: columns_of(_rows(kept), columns))
-        return SparseTap.apply(y, _rows(x).index_select(1, columns), self.leaf, self.product, _as_it_is)
+        return SparseTap.apply(y, columns_of(_rows(x), columns), self.leaf, self.product, _as_it_is)
 
 
 def _as_it_is(kept: Tensor) -> Tensor:
@@ -138,22 +140,38 @@ def attach(module: nn.Module, taps: Iterable[Tap], dry_run: Callable[[], object]
         functions that remove what was attached, and the taps that were never reached: they are not attached.
     """
     taps = list(taps)
-    seen = _observe(module, taps, dry_run)
+    seen, saved = _observe(module, taps, dry_run)
+    spare = COPIES * saved
     sources: dict[nn.Module, Source] = {}
-    for tap, (held, maker) in seen.items():
-        few = len(tap.product.columns) <= FEW_COLUMNS * tap.layer.in_features
-        tap.held = held
-        if maker is not None and not held and not few:
-            tap.source = sources.setdefault(maker, Source(maker))
+    for tap, found in sorted(seen.items(), key=lambda item: item[1].copy):
+        tap.held = found.held
+        if found.held:
+            continue
+        spare -= found.copy
+        if spare < 0 and found.maker is not None:
+            tap.source = sources.setdefault(found.maker, Source(found.maker))
             tap.source.taps += 1
     remove = [source.module.register_forward_hook(source.see).remove for source in sources.values()]
     return remove + [tap.attach() for tap in seen], [tap for tap in taps if tap not in seen]
 
 
-def _observe(
-    module: nn.Module, taps: list[Tap], dry_run: Callable[[], object]
-) -> dict[Tap, tuple[bool, nn.Module | None]]:
-    """For each tap that is reached: whether its input is held, else the cheap module that makes it from a held one."""
+@dataclass(frozen=True)
+class Input:
+    """What a dry run tells of a layer's input.
+
+    Attributes:
+        held: autograd keeps it anyway.
+        maker: else the cheap module that makes it from something held, if there is one.
+        copy: bytes of a copy of the columns that the tap needs.
+    """
+
+    held: bool
+    maker: nn.Module | None
+    copy: int
+
+
+def _observe(module: nn.Module, taps: list[Tap], dry_run: Callable[[], object]) -> tuple[dict[Tap, Input], int]:
+    """The input of each tap that is reached, and the bytes that autograd saves besides parameters and buffers."""
     kept: list[Tensor] = []
     alive: list[object] = []  # nothing is freed meanwhile, so that an address stands for one tensor
     inputs: dict[Tap, list[Tensor]] = {}
@@ -183,16 +201,22 @@ def _observe(
         stack.enter_context(torch.enable_grad())
         stack.enter_context(torch.autograd.graph.saved_tensors_hooks(keep, lambda tensor: tensor))
         alive.append(dry_run())
-        held = {tensor.untyped_storage().data_ptr() for tensor in kept}
-    found: dict[Tap, tuple[bool, nn.Module | None]] = {}
+        held = {_storage(tensor): tensor.untyped_storage().nbytes() for tensor in kept}
+    found: dict[Tap, Input] = {}
     for tap, seen in inputs.items():
         maker, origin = made.get((seen[0].data_ptr(), seen[0].numel()), (None, None))
         once = len(seen) == 1
-        found[tap] = (
-            once and seen[0].untyped_storage().data_ptr() in held,
-            maker if once and origin is not None and origin.untyped_storage().data_ptr() in held else None,
+        found[tap] = Input(
+            once and _storage(seen[0]) in held,
+            maker if once and origin is not None and _storage(origin) in held else None,
+            sum(x.nbytes // x.shape[-1] for x in seen) * len(tap.product.columns),
         )
-    return found
+    own = {_storage(tensor) for tensor in (*module.parameters(), *module.buffers())}
+    return found, sum(size for address, size in held.items() if address not in own)
+
+
+def _storage(tensor: Tensor) -> int:
+    return tensor.untyped_storage().data_ptr()
 
 
 def gather_and_free(p: nn.Parameter, index: Tensor, leaf: Tensor) -> Remove:

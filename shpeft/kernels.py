@@ -11,10 +11,10 @@ from shpeft.equations import sparse_gradient
 Kernel = Literal["gather", "sampled", "dense"]
 KERNELS: tuple[Kernel, ...] = ("gather", "sampled", "dense")
 
-GATHER, SAMPLED, TRANSPOSE = 140.0, 4.0, 90.0
+GATHER, SAMPLED, TRANSPOSE = 140.0, 7.0, 120.0
 """What a weight costs the gathering and the sampled product, and a row or a column the latter's transposes, in
-multiply-adds of the dense product. From ``benchmarks/calibrate.py`` on two cores; a choice of kernel never changes
-a result beyond rounding."""
+multiply-adds of the dense product. From ``benchmarks/calibrate.py`` on two cores of two makes of processor: there the
+chosen kernel takes 1.05 times the quickest one's time on average. A choice never changes a result beyond rounding."""
 
 CHUNK_ELEMENTS = 1 << 20
 """Elements of the gathered columns that are alive at a time: they should stay in the processor's cache."""
@@ -52,6 +52,7 @@ class Product:
         self.k = index.numel()
         self.rows, self._row = _needed(index // shape[1], shape[0])
         self.columns, self._col = _needed(index % shape[1], shape[1])
+        self._rows_of_weights = self.rows[self._row]
         self.kernel = kernel or cheapest_kernel(self.k, len(self.rows), len(self.columns), index.device.type)
 
     def __call__(self, gy: Tensor, x: Tensor, dtype: torch.dtype) -> Tensor:
@@ -66,9 +67,11 @@ class Product:
 
     def _gather(self, gy: Tensor, x: Tensor, dtype: torch.dtype) -> Tensor:
         """``equations.sparse_gradient``, some weights at a time, summed in the values' precision."""
-        step = max(1, CHUNK_ELEMENTS // max(1, gy.shape[0]))
-        rows, cols = self.rows[self._row].split(step), self._col.split(step)
         gy, x = gy.to(dtype), x.to(dtype)
+        step = max(1, CHUNK_ELEMENTS // max(1, gy.shape[0]))
+        if self.k <= step:
+            return sparse_gradient(gy, x, self._rows_of_weights, self._col)
+        rows, cols = self._rows_of_weights.split(step), self._col.split(step)
         return torch.cat([sparse_gradient(gy, x, row, col) for row, col in zip(rows, cols, strict=True)])
 
     def _sampled(self, gy: Tensor, x: Tensor) -> Tensor:
@@ -103,4 +106,4 @@ def _transposed(x: Tensor) -> Tensor:
 
 def columns_of(x: Tensor, columns: Tensor) -> Tensor:
     """Columns of (N, features): x itself where all are needed."""
-    return x if len(columns) == x.shape[1] else x.index_select(1, columns)
+    return x if len(columns) == x.shape[1] else x.gather(1, columns.expand(x.shape[0], -1))
