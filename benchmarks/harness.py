@@ -56,15 +56,19 @@ def keep_freed_memory() -> None:
             ctypes.CDLL(None).mallopt(option, 1 << 30)
 
 
-def machine() -> str:
-    """The processor, its threads and the versions that the numbers depend on."""
+def processor() -> str:
+    """The processor's make."""
     model = (
         re.search(r"model name\s*:\s*(.+)", cpuinfo.read_text())
         if (cpuinfo := Path("/proc/cpuinfo")).exists()
         else None
     )
-    name = model[1] if model else platform.processor() or platform.machine()
-    return f"{name}, {torch.get_num_threads()} threads, PyTorch {torch.__version__}, Python {platform.python_version()}"
+    return model[1] if model else platform.processor() or platform.machine()
+
+
+def machine() -> str:
+    """The processor, its threads and the versions that the numbers depend on."""
+    return f"{processor()}, {torch.get_num_threads()} threads, PyTorch {torch.__version__}, Python {platform.python_version()}"
 
 
 def table(header: Sequence[str], rows: Sequence[Sequence[object]]) -> str:
@@ -82,7 +86,8 @@ def arguments(description: str) -> argparse.ArgumentParser:
 
 
 def publish(section: str, body: str, write: bool) -> None:
-    """Print a section and, when asked to, put it into RESULTS.md in place of its predecessor."""
+    """Print a section and, when asked to, put it into RESULTS.md in place of its predecessor of the same processor."""
+    section = f"{section} ({processor()})"
     command = f"python benchmarks/{Path(sys.argv[0]).name} {' '.join(sys.argv[1:])}".strip()
     text = f"## {section}\n\n{body}\n\n`{command}` on {machine()}, {time.strftime('%Y-%m-%d')}.\n"
     print(text)
