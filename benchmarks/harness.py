@@ -68,7 +68,8 @@ def processor() -> str:
 
 def machine() -> str:
     """The processor, its threads and the versions that the numbers depend on."""
-    return f"{processor()}, {torch.get_num_threads()} threads, PyTorch {torch.__version__}, Python {platform.python_version()}"
+    versions = f"PyTorch {torch.__version__}, Python {platform.python_version()}"
+    return f"{processor()}, {torch.get_num_threads()} threads, {versions}"
 
 
 def table(header: Sequence[str], rows: Sequence[Sequence[object]]) -> str:
