@@ -70,9 +70,9 @@ def _check_left(cases: Sequence[Case], kept: Sequence[Case]) -> None:
     for split, name in sorted({(case.found.split, case.found.label) for case in cases}):
         if not left[split, name]:
             raise Leakage(
-                f"Every image of the class '{name}' in {split}, or its patient, or a look-alike, also stands in a later "
-                "split: leaving out all of them leaves nothing of the class. Set leakage to 'report', or make other "
-                "splits."
+                f"Every image of the class '{name}' in {split}, or its patient, or a look-alike, also stands in a"
+                " later split: leaving out all of them leaves nothing of the class. Set leakage to 'report', or make"
+                " other splits."
             )
 
 
