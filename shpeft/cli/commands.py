@@ -187,7 +187,7 @@ def datasets(
 
     Of a recipe without a folder: where to get the set, its licence, the expected layout, and its known problems.
     """
-    from shpeft.datasets import explain, known_sources, load_dataset
+    from shpeft.datasets import known_sources, load_dataset, recipe_of
 
     if source is None:
         sources = known_sources()
@@ -199,11 +199,15 @@ def datasets(
                 typer.echo(f"{entry['source'] + place:28} {entry['title']}")
             typer.echo(f"{'FOLDER':28} your own images: FOLDER/train/CLASS/*, FOLDER/test/CLASS/*, or FOLDER/CLASS/*")
         return
-    if (told := explain(source)) is not None:
-        typer.echo(told)
+    if (recipe := recipe_of(source)) is not None and "=" not in source:
+        if json:
+            console.as_json(recipe.facts())
+        else:
+            typer.echo(recipe.explain())
         return
+    wanted = options.configuration(None, {"data": source, "seed": seed, "leakage": leakage})
     with console.progress_bar() as (progress, _):
-        found = load_dataset(source, seed=seed, leakage=leakage or "report", progress=progress).card
+        found = load_dataset(**wanted.dataset.model_dump(), seed=seed, progress=progress).card
     if json:
         console.as_json(found)
     else:

@@ -6,7 +6,7 @@ import zipfile
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 from PIL import Image
@@ -91,7 +91,7 @@ def without_leakage(splits: Sequence[Split], leakage: Handling) -> tuple[list[Sp
     Raises:
         Leakage: there are some and they are to be refused, or a class would be left without an image.
     """
-    images = [image for split in splits for image in split.source.images]
+    images = [image for split in splits for image in cast(Arrays, split.source).images]
     content = [hashlib.sha256(image.tobytes()).hexdigest() for image in images]
     homes = [split.name for split in splits for _ in split.ids]
     found = crossings(homes, content, content, ())

@@ -59,7 +59,7 @@ def without_leakage(
     stays = np.ones(len(cases), dtype=bool)
     if leakage == "drop":
         stays[list(left_out(found))] = False
-    kept = [cases[row] for row in np.flatnonzero(stays)]
+    kept = [case for case, stay in zip(cases, stays, strict=True) if stay]
     _check_left(cases, kept)
     return kept, (np.cumsum(stays) - 1)[pairs[stays[pairs].all(1)]], record(found, ids, leakage)
 

@@ -97,14 +97,14 @@ def known_sources() -> list[dict[str, Any]]:
     return [*phantoms.known(), *recipes.known(), *medmnist.known()]
 
 
-def explain(source: str) -> str | None:
-    """What to know of a recipe that is named without a folder, as lines of text; None of other sources.
+def recipe_of(source: str) -> recipes.Recipe | None:
+    """The recipe that a source names, with its folder or without; None of other sources.
 
     Raises:
         DatasetError: there is no such recipe.
     """
     kind, _, name = source.partition(":")
-    return recipes.find(name.strip()).explain() if kind == "recipe" and "=" not in name else None
+    return recipes.find(name.partition("=")[0].strip()) if kind == "recipe" else None
 
 
 def _words() -> list[str]:

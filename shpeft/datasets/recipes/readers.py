@@ -156,7 +156,7 @@ def _labelled(path: Path, columns: Sequence[str], label: Callable[[Row], str]) -
 
 
 def _rows(path: Path, columns: Sequence[str]) -> list[Row]:
-    rows = list(csv.DictReader(_text(path).splitlines()))
+    rows: list[Row] = list(csv.DictReader(_text(path).splitlines()))
     absent = [column for column in columns if not rows or rows[0].get(column) is None]
     if absent:
         found = ", ".join(rows[0]) if rows else "no rows"

@@ -1,7 +1,7 @@
 """What a recipe is: where a public set comes from, what it allows, how its files lie, and how to read them."""
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any
 
@@ -68,6 +68,12 @@ class Recipe:
         """What the dataset card says besides what is found in the files."""
         notice = f"{self.title}. Licence: {self.licence} Source: {self.page} Cite: {self.cite} Research use only."
         return {"name": self.source, "modality": self.modality, "notice": notice}
+
+    def facts(self) -> dict[str, Any]:
+        """All that is known of the set, for a machine."""
+        return {"source": self.source} | {
+            field.name: getattr(self, field.name) for field in fields(self) if field.name not in ("name", "read")
+        }
 
     def explain(self) -> str:
         """Everything that one should know before using the set, as lines of text."""
