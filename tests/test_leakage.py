@@ -162,5 +162,5 @@ def test_the_setting_reaches_the_command_line(leaky):
     done = shpeft("datasets", str(leaky), "--leakage", "refuse", code=2)
     assert "would be flattered" in done.stderr
     assert "dataset.leakage" in shpeft("datasets", str(leaky), "--leakage", "dorp", code=2).stderr
-    with pytest.raises(DatasetError, match="leakage is 'dorp'. Did you mean drop"):
+    with pytest.raises(DatasetError, match=r"leakage is 'dorp'\. Did you mean drop"):
         load_dataset(leaky, leakage="dorp")

@@ -21,7 +21,8 @@ def split_off(
     does not matter, only what their groups are called.
 
     Of a class whose groups hold no other class, what leaves is off by at most half of its largest group, or is its
-    smallest group where all are more than twice what is wanted.
+    smallest group where all are more than twice what is wanted. Where groups hold several classes, all that leaves is
+    off by at most the largest group (in random trials, not by proof).
 
     Raises:
         DatasetError: a class has too few cases or groups to stand on both sides.
