@@ -8,7 +8,7 @@ import numpy as np
 from shpeft.errors import DatasetError
 
 ORDERS = 20
-"""Orders of the groups that are tried. Where every group is one case, the first one fits exactly."""
+"""Orders of the groups that are tried, until one fits. Where every group is one case, the first one fits exactly."""
 
 
 def split_off(
@@ -17,8 +17,8 @@ def split_off(
     """Positions that stay, and positions that leave: about ``fraction`` of every class, whole groups only.
 
     Groups come in a seeded order, and one leaves when that brings the counts of its classes nearer to what is wanted.
-    Of several such orders the one that comes nearest is kept. Every class is left on both sides. The order of the cases
-    does not matter, only what their groups are called.
+    The first order that comes as near as the largest group is kept, or the nearest of ``ORDERS``. Every class is left
+    on both sides. The order of the cases does not matter, only what their groups are called.
 
     Of a class whose groups hold no other class, what leaves is off by at most half of its largest group, or is its
     smallest group where all are more than twice what is wanted. Where groups hold several classes, all that leaves is
@@ -33,7 +33,7 @@ def split_off(
     content = {group: Counter(labels[row] for row in rows) for group, rows in members.items()}
     totals = Counter(labels)
     need = {label: min(max(1, round(fraction * total)), total - 1) for label, total in totals.items()}
-    names = sorted(members)
+    names, largest = sorted(members), max(map(len, members.values()))
     rng = np.random.default_rng([seed, 7])
     best: tuple[float, list[str]] = (np.inf, [])
     for _ in range(ORDERS):
@@ -43,7 +43,7 @@ def split_off(
         if all(0 < taken[label] < total for label, total in totals.items()):
             off = sum(abs(need[label] - taken[label]) for label in totals)
             best = min(best, (off, leaving), key=lambda found: found[0])
-        if best[0] == 0:
+        if best[0] <= largest:
             break
     if not best[1]:
         raise DatasetError(_too_few(classes, totals, content))
