@@ -6,26 +6,19 @@ from typing import Any
 import datacard
 import presets
 import shared
+import sources
 import streamlit as st
 from advanced import advanced
 
 from shpeft.backbones import list_backbones, resolve_device
 from shpeft.backbones.loading import local_file
 from shpeft.config import EMBEDDED, RunConfig
-from shpeft.datasets import Dataset, known_sources
-from shpeft.images import CT_WINDOWS
+from shpeft.datasets import Dataset
 from shpeft.pipeline import describe_selection
 
 DEFAULT = RunConfig()
 SHARES = (1e-5, 2e-5, 5e-5, 1e-4, 2e-4, 5e-4, 1e-3, 2e-3, 5e-3, 1e-2, 2e-2, 5e-2)
-PHANTOM, MEDMNIST, FOLDER = "Phantom images", "MedMNIST", "My images"
 PRETRAINED, FILE, RANDOM = "Pretrained", "A file", "Random"
-FOLDER_HELP = (
-    "The path of a folder on this computer with one folder of images for each class, or with `train` and `test` "
-    "folders that hold those. A `manifest.csv` with the columns `file` and `group` keeps a patient's images together. "
-    "Or the path of a table (CSV, TSV, Parquet) with the columns `path` and `label`, and `split` and `patient_id` "
-    "where you have them."
-)
 
 
 def settings() -> tuple[RunConfig, str] | None:
@@ -33,7 +26,7 @@ def settings() -> tuple[RunConfig, str] | None:
     left, right = st.columns([3, 2], gap="large")
     with left:
         st.subheader("Images", anchor=False)
-        dataset = _dataset()
+        dataset = sources.choose()
         st.subheader("Model", anchor=False)
         backbone = _backbone()
         budget = _budget()
@@ -78,74 +71,6 @@ def _start(config: RunConfig) -> tuple[RunConfig, str] | None:
     name = st.text_input("Name of the run (optional)", key="set_name", placeholder="date, dataset and a number")
     pressed = st.button("Start fine-tuning", type="primary", icon=":material/play_arrow:", width="stretch")
     return (config, name.strip()) if pressed else None
-
-
-def _dataset() -> dict[str, Any]:
-    kind = st.segmented_control(
-        "Kind of images",
-        [PHANTOM, MEDMNIST, FOLDER],
-        default=PHANTOM,
-        required=True,
-        key="set_kind",
-        label_visibility="collapsed",
-    )
-    if kind == FOLDER:
-        return _folder()
-    wanted = "phantom" if kind == PHANTOM else "medmnist"
-    titles = {entry["source"]: entry["title"] for entry in known_sources() if entry["kind"] == wanted}
-    source = st.selectbox(
-        "Dataset",
-        list(titles),
-        format_func=lambda source: f"{titles[source]} ({source})" if source in titles else source,
-        key=f"set_{wanted}",
-        accept_new_options=True,
-        help="Phantoms are drawn by this program: no patient. Type `phantom:fundus?n=90&size=64` for others."
-        if kind == PHANTOM
-        else "Public sets of medical images. The first use downloads one: that needs a network and `shpeft[medmnist]`. "
-        "Type `medmnist:breastmnist@64` for another size.",
-    )
-    return {"source": source}
-
-
-def _folder() -> dict[str, Any]:
-    source = st.text_input("Folder or table", key="set_folder", placeholder="/home/me/images", help=FOLDER_HELP).strip()
-    left, middle, right = st.columns(3)
-    return {
-        "source": source,
-        "window": st.selectbox(
-            "Window of 16-bit and DICOM images",
-            ["auto", "full", *CT_WINDOWS],
-            key="set_window",
-            accept_new_options=True,
-            help="Which values are told apart. *auto* is what a DICOM file itself asks for, *full* its whole range; "
-            "the others are windows of computed tomography. Type `-160:240` for your own, in the file's units. Images "
-            "of 8 bits are shown as they are.",
-        ),
-        "val_fraction": left.number_input(
-            "Share for validation",
-            0.05,
-            0.5,
-            DEFAULT.dataset.val_fraction,
-            0.05,
-            key="set_val",
-            help="Training images put aside to choose the best epoch; not used where the folder has `val`.",
-        ),
-        "test_fraction": middle.number_input(
-            "Share for the test",
-            0.05,
-            0.5,
-            DEFAULT.dataset.test_fraction,
-            0.05,
-            key="set_test",
-            help="Images that the model never sees before the end; not used where the folder has `test`.",
-        ),
-        "on_unreadable": right.selectbox(
-            "Damaged images",
-            ["skip", "refuse"],
-            key="set_damaged",
-            format_func={"skip": "Name and leave out", "refuse": "Refuse the dataset"}.get,
-        ),
-    }
 
 
 def _backbone() -> dict[str, Any]:

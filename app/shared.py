@@ -160,6 +160,8 @@ def runs_with(*files: str) -> list[RunFolder]:
 
 def source_name(source: str) -> str:
     """A dataset's source for people: of a folder its own name, not its place."""
+    if source.startswith("recipe:"):
+        return source.partition("=")[0]
     return source if source.startswith(("phantom:", "medmnist:")) else Path(source).name
 
 

@@ -35,7 +35,9 @@ class BackboneConfig(Section):
 class DatasetConfig(Section):
     """Which images, and how they are split."""
 
-    source: str = Field("phantom:fundus", description="a folder, a table of images, 'medmnist:NAME' or 'phantom:NAME'")
+    source: str = Field(
+        "phantom:fundus", description="a folder, a table, 'recipe:NAME=FOLDER', 'medmnist:NAME' or 'phantom:NAME'"
+    )
     val_fraction: float = Field(0.2, gt=0, lt=1, description="share of the training images kept for validation")
     test_fraction: float = Field(0.2, gt=0, lt=1, description="share kept for testing where no split is given")
     window: str = Field(
@@ -47,6 +49,11 @@ class DatasetConfig(Section):
         default_factory=dict, description="what a table's columns are called, where not path, label, split, patient_id"
     )
     on_unreadable: Literal["skip", "refuse"] = Field("skip", description="what to do with damaged images")
+    leakage: Literal["report", "drop", "refuse"] = Field(
+        "report",
+        description="of images, patients and look-alikes in several given splits: say it, leave out the training-side "
+        "twin, or refuse the dataset",
+    )
 
 
 class SelectionConfig(Section):

@@ -5,6 +5,7 @@ import time
 import tomllib
 from pathlib import Path
 
+import numpy as np
 import pytest
 import streamlit
 from PIL import Image
@@ -223,6 +224,29 @@ def test_a_folder_that_does_not_exist_is_a_sentence():
     app.text_input(key="set_folder").set_value("/nowhere/images").run()
     next(button for button in app.button if button.label == "Look at the images").click().run()
     assert "no such folder" in app.error[0].value
+
+
+def test_a_public_set_is_explained_and_read_from_its_folder(tmp_path):
+    app = opened()
+    app.segmented_control(key="set_kind").set_value("Public set").run()
+    app.selectbox(key="set_recipe").set_value("recipe:oct2017").run()
+    assert "CNV-1016042-12.jpeg" in app.text[0].value
+    assert not [button for button in app.button if button.label == "Start fine-tuning"]
+    app.text_input(key="set_recipe_folder").set_value(str(tmp_path)).run()
+    next(button for button in app.button if button.label == "Look at the images").click().run()
+    assert "'recipe:oct2017' expects 'train/CNV'" in app.error[0].value
+    for split, patients in (("train", range(6)), ("test", range(5, 8))):
+        for name in ("CNV", "DME", "DRUSEN", "NORMAL"):
+            for patient in patients:
+                place = tmp_path / split / name / f"{name}-{patient}-1.jpeg"
+                place.parent.mkdir(parents=True, exist_ok=True)
+                pixels = np.random.default_rng([ord(name[1]), patient, len(split)]).integers(0, 255, (9, 9, 3))
+                Image.fromarray(pixels.astype(np.uint8)).save(place)
+    app.selectbox(key="set_leakage").set_value("drop").run()
+    next(button for button in app.button if button.label == "Look at the images").click().run()
+    assert not app.error
+    assert "4 images nearer to training left out" in words(app)
+    assert "Tampu" in words(app)
 
 
 @pytest.mark.parametrize("page", PAGES)

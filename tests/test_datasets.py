@@ -3,12 +3,9 @@ import pickle
 import numpy as np
 import pytest
 import torch
-from hypothesis import given, settings
-from hypothesis import strategies as st
 
 from shpeft.datasets import batches, known_sources, load_dataset, loading
 from shpeft.datasets.loading import PixelCache
-from shpeft.datasets.splitting import split_off
 from shpeft.errors import Cancelled, DatasetError
 from shpeft.images import InputTransform
 
@@ -130,32 +127,3 @@ def test_what_cannot_be_opened_is_a_sentence(source, sentence):
 def test_fractions_are_checked():
     with pytest.raises(DatasetError, match=r"val_fraction is 1\.0"):
         load_dataset(SMALL, val_fraction=1.0)
-
-
-cases = st.lists(st.tuples(st.integers(0, 2), st.integers(0, 11)), min_size=1, max_size=60)
-
-
-@settings(max_examples=80, deadline=None)
-@given(cases, st.floats(0.05, 0.6), st.integers(0, 9))
-def test_a_split_keeps_groups_whole_and_classes_on_both_sides(found, fraction, seed):
-    labels, groups = [label for label, _ in found], [f"g{group}" for _, group in found]
-    try:
-        stay, leave = split_off(labels, groups, fraction, seed, "abc")
-    except DatasetError:
-        return  # of which cases another test speaks
-    assert sorted(stay + leave) == list(range(len(found)))
-    assert not {groups[row] for row in stay} & {groups[row] for row in leave}
-    assert {labels[row] for row in stay} == {labels[row] for row in leave} == set(labels)
-
-
-def test_a_split_without_groups_is_exactly_stratified_and_seeded():
-    labels = [0] * 50 + [1] * 20
-    names = [str(row) for row in range(70)]
-    _, leave = split_off(labels, names, 0.2, 0, "ab")
-    assert [sum(labels[row] == label for row in leave) for label in (0, 1)] == [10, 4]
-    assert split_off(labels, names, 0.2, 0, "ab")[1] == leave != split_off(labels, names, 0.2, 1, "ab")[1]
-
-
-def test_a_class_of_one_case_cannot_be_split():
-    with pytest.raises(DatasetError, match="'b' has 1 usable image in 1 group"):
-        split_off([0, 0, 1], ["x", "y", "z"], 0.2, 0, "ab")

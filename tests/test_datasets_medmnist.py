@@ -1,4 +1,4 @@
-"""The package itself is replaced by one with the same interface, so that nothing is downloaded."""
+"""Most tests replace the package by one with the same interface, so that nothing is downloaded."""
 
 import io
 import socket
@@ -12,8 +12,8 @@ from types import ModuleType
 import numpy as np
 import pytest
 
-from shpeft.datasets import load_dataset
-from shpeft.errors import DatasetError, MissingExtra
+from shpeft.datasets import load_dataset, medmnist
+from shpeft.errors import DatasetError, Leakage, MissingExtra
 
 INFO = {
     "python_class": "BreastMNIST",
@@ -39,10 +39,11 @@ class BreastMNIST:
         self.imgs, self.labels = held[f"{split}_images"], held[f"{split}_labels"]
 
 
-def write(path, size, labels=2, shape=()):
+def write(path, size, labels=2, shape=(), most=0):
     rng = np.random.default_rng(0)
     arrays = {}
     for split, count in (("train", 8), ("val", 4), ("test", 6)):
+        count = max(count, most)
         arrays[f"{split}_images"] = rng.integers(0, 255, (count, size, size, *shape), dtype=np.uint8)
         arrays[f"{split}_labels"] = (np.arange(count) % labels)[:, None].astype(np.uint8)
     path.parent.mkdir(parents=True, exist_ok=True)
@@ -145,3 +146,53 @@ def test_without_the_package_the_extra_is_named(home, monkeypatch):
     monkeypatch.setitem(sys.modules, "medmnist", None)
     with pytest.raises(MissingExtra, match=r"shpeft\[medmnist\]"):
         load_dataset("medmnist:breastmnist")
+
+
+@pytest.mark.parametrize("size", medmnist.SIZES)
+@pytest.mark.parametrize("name", medmnist.TITLES)
+def test_every_task_and_size_opens_with_the_package_itself(name, size, tmp_path, monkeypatch):
+    package = pytest.importorskip("medmnist")
+    monkeypatch.setenv("HOME", str(tmp_path))
+    monkeypatch.setattr(urllib.request, "urlopen", offline)
+    info = package.INFO[name]
+    file = tmp_path / ".medmnist" / f"{name}{'' if size == 28 else f'_{size}'}.npz"
+    write(file, size, labels=len(info["label"]), shape=(3,) if info["n_channels"] == 3 else (), most=len(info["label"]))
+    data = load_dataset(f"medmnist:{name}@{size}")
+    assert data.classes == tuple(info["label"].values())
+    assert data.test.image(0).size == (size, size)
+    assert info["license"] in data.card["notice"]
+    assert len(data.test) == max(6, len(info["label"]))
+    assert any("one lesion" in warning for warning in data.card["warnings"]) == (name == "dermamnist")
+
+
+def test_every_task_of_two_dimensions_and_one_label_is_known():
+    package = pytest.importorskip("medmnist")
+    plane = {name for name, info in package.INFO.items() if "3d" not in name and "multi-label" not in info["task"]}
+    assert set(medmnist.TITLES) == plane
+
+
+def test_a_task_of_several_labels_is_refused_with_the_way_out():
+    with pytest.raises(DatasetError, match=r"several labels a case.*pneumoniamnist"):
+        load_dataset("medmnist:chestmnist@64")
+
+
+def test_copies_across_the_published_splits_are_told_or_leave(home):
+    write(home / "breastmnist.npz", 28)
+    arrays = dict(np.load(home / "breastmnist.npz"))
+    arrays["train_images"][2] = arrays["test_images"][4]
+    np.savez(home / "breastmnist.npz", **arrays)
+    data = load_dataset("medmnist:breastmnist@28")
+    assert data.card["leakage"]["pairs"] == [["copy", "train", "test", data.train.ids[2], data.test.ids[4]]]
+    assert any("1 image stands in both train and test" in warning for warning in data.card["warnings"])
+    clean = load_dataset("medmnist:breastmnist@28", leakage="drop")
+    assert clean.train.ids == data.train.ids[:2] + data.train.ids[3:]
+    assert clean.test.fingerprint == data.test.fingerprint
+    with pytest.raises(Leakage, match=r"'image 2 of train' and 'image 4 of test' are the same image"):
+        load_dataset("medmnist:breastmnist@28", leakage="refuse")
+
+
+def test_a_file_larger_than_the_memory_is_refused_before_it_is_read(home, monkeypatch):
+    write(home / "breastmnist_64.npz", 64)
+    monkeypatch.setattr("os.sysconf", lambda name: {"SC_PHYS_PAGES": 2, "SC_PAGE_SIZE": 4096}[name])
+    with pytest.raises(DatasetError, match=r"unpacks to 0\.0 GiB, and this machine has 0\.0 GiB.*smaller size"):
+        load_dataset("medmnist:breastmnist@64")

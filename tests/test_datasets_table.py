@@ -71,7 +71,7 @@ def test_a_patient_on_both_sides_of_a_given_split_is_refused(rows, tmp_path):
     for number, row in enumerate(rows):
         row["split"] = "test" if number % 4 in (0, 3) else "train"
     with pytest.raises(Leakage, match="of the same group"):
-        load_dataset(write(tmp_path, rows))
+        load_dataset(write(tmp_path, rows), leakage="refuse")
 
 
 def test_missing_files_are_named_and_counted(rows, tmp_path):
@@ -119,6 +119,54 @@ def test_the_imagefolder_layout(kind, home, rows, tmp_path):
         write(folder, renamed, kind).rename(folder / f"metadata.{kind}")
     data = load_dataset(tmp_path / "set")
     assert (len(data.test), len(data.train) + len(data.val)) == (4, 12)
+
+
+def images_in(rows, tmp_path, folders):
+    """The images moved into these folders, in turn; the rows with their new places."""
+    for number, row in enumerate(rows):
+        place = f"{folders[number % len(folders)]}/{number}.png"
+        (tmp_path / place).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / row["path"]).rename(tmp_path / place)
+        row["file_name"] = place
+        del row["path"]
+    (tmp_path / "images").rmdir()
+    return rows
+
+
+@pytest.mark.parametrize("kind", ["csv", "jsonl", "parquet"])
+def test_one_metadata_table_for_all_split_folders(kind, rows, tmp_path):
+    rows = images_in(rows, tmp_path, ["train", "train", "train", "train", "validation", "eval", "train", "train"])
+    for number, row in enumerate(rows):
+        row["label"] = number // 8  # whole numbers, as many of these tables have
+    path = write(tmp_path, [{key: row[key] for key in ("file_name", "label")} for row in rows], kind)
+    path.rename(tmp_path / f"metadata.{kind}")
+    data = load_dataset(tmp_path)
+    assert data.classes == ("0", "1")
+    assert [len(split) for split in data.splits] == [12, 2, 2]
+    assert data.card["split_rule"] == "test as given by the folder; val as given by the folder."
+
+
+def test_a_metadata_table_without_labels_leaves_them_to_the_folders(rows, tmp_path):
+    rows = images_in(rows, tmp_path, ["train/sick", "train/well", "train/sick", "train/well", "test/sick", "test/well"])
+    told = [{"file_name": row["file_name"], "text": "a caption"} for row in rows]
+    write(tmp_path, told).rename(tmp_path / "metadata.csv")
+    data = load_dataset(tmp_path)
+    assert data.classes == ("sick", "well")
+    assert data.test.counts() == {"sick": 2, "well": 2}
+
+
+def test_a_metadata_table_without_labels_or_class_folders(rows, tmp_path):
+    rows = images_in(rows, tmp_path, ["train", "test"])
+    write(tmp_path, [{"file_name": row["file_name"]} for row in rows]).rename(tmp_path / "metadata.csv")
+    with pytest.raises(DatasetError, match="no column 'label' or 'class'"):
+        load_dataset(tmp_path)
+
+
+def test_a_table_of_embedded_images_is_a_sentence(tmp_path):
+    cells = [{"bytes": b"x", "path": "1.png"}, {"bytes": b"y", "path": "2.png"}]
+    pd.DataFrame({"image": cells, "label": [0, 1]}).to_parquet(tmp_path / "train.parquet")
+    with pytest.raises(DatasetError, match="holds the images themselves"):
+        load_dataset(tmp_path / "train.parquet")
 
 
 def test_a_metadata_table_of_something_else_is_left_alone(rows, tmp_path):

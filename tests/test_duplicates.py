@@ -83,9 +83,7 @@ def test_near_duplicates_across_given_splits_are_reported(folder, tmp_path):
     leaked = tmp_path / "given" / "train" / "sick" / "again.jpg"
     leaked.write_bytes(saved_again(texture(2)))
     data = load_dataset(tmp_path / "given")
-    assert "1 pair of images that look the same stands on both sides of a given split" in " ".join(
-        data.card["warnings"]
-    )
+    assert "1 pair of images that look the same stands in both train and test" in " ".join(data.card["warnings"])
     ids = {split.name: set(split.ids) for split in data.splits}
     [(one, other)] = data.card["near_duplicates"]
     assert {one, other} & ids["test"]

@@ -180,10 +180,14 @@ def diagnose(
 def datasets(
     source: Annotated[str | None, typer.Argument(help="A dataset to describe; without it, the built-in ones.")] = None,
     seed: Annotated[int, typer.Option(help="Decides the split.")] = 0,
+    leakage: options.Leakage = None,
     json: options.Json = False,
 ) -> None:
-    """List the built-in datasets, or describe one: its classes, splits, warnings and damaged images."""
-    from shpeft.datasets import known_sources, load_dataset
+    """List the built-in datasets, or describe one: its classes, splits, warnings and damaged images.
+
+    Of a recipe without a folder: where to get the set, its licence, the expected layout, and its known problems.
+    """
+    from shpeft.datasets import known_sources, load_dataset, recipe_of
 
     if source is None:
         sources = known_sources()
@@ -191,11 +195,19 @@ def datasets(
             console.as_json(sources)
         else:
             for entry in sources:
-                typer.echo(f"{entry['source']:28} {entry['title']}")
+                place = "=FOLDER" * (entry["kind"] == "recipe")
+                typer.echo(f"{entry['source'] + place:28} {entry['title']}")
             typer.echo(f"{'FOLDER':28} your own images: FOLDER/train/CLASS/*, FOLDER/test/CLASS/*, or FOLDER/CLASS/*")
         return
+    if (recipe := recipe_of(source)) is not None and "=" not in source:
+        if json:
+            console.as_json(recipe.facts())
+        else:
+            typer.echo(recipe.explain())
+        return
+    wanted = options.configuration(None, {"data": source, "seed": seed, "leakage": leakage})
     with console.progress_bar() as (progress, _):
-        found = load_dataset(source, seed=seed, progress=progress).card
+        found = load_dataset(**wanted.dataset.model_dump(), seed=seed, progress=progress).card
     if json:
         console.as_json(found)
     else:

@@ -17,13 +17,19 @@ Preset = Annotated[
 BackboneName = Annotated[str | None, typer.Option("--backbone", help="A timm model name, or 'embedded'.")]
 Weights = Annotated[str | None, typer.Option(help="'pretrained', 'random' or a local .safetensors file.")]
 ImageSize = Annotated[int | None, typer.Option(help="Side of the square input in pixels.")]
-Data = Annotated[str | None, typer.Option(help="A folder, a table of images, 'medmnist:NAME' or 'phantom:NAME'.")]
+Data = Annotated[
+    str | None, typer.Option(help="A folder, a table, 'recipe:NAME=FOLDER', 'medmnist:NAME' or 'phantom:NAME'.")
+]
 ValFraction = Annotated[float | None, typer.Option(help="Share of the training images kept for validation.")]
 TestFraction = Annotated[float | None, typer.Option(help="Share kept for testing where no split is given.")]
 Window = Annotated[str | None, typer.Option(help="Of 16-bit and DICOM images: auto, full, LOW:HIGH or a CT window.")]
 Frame = Annotated[int | None, typer.Option(help="Which of several frames, counted from 0; a DICOM's middle one.")]
 Columns = Annotated[str | None, typer.Option(help="What a table's columns are called: path=image,label=dx,group=id.")]
 OnUnreadable = Annotated[str | None, typer.Option(help="'skip' or 'refuse' damaged images.")]
+Leakage = Annotated[
+    str | None,
+    typer.Option(help="Of cases in several given splits: report, drop (the training side's twin) or refuse."),
+]
 Budget = Annotated[str | None, typer.Option(help="A share (1e-4 or 0.01%) of the backbone's weights, or a count.")]
 Score = Annotated[str | None, typer.Option(help="hybrid, gradient, fisher, magnitude, wanda or random.")]
 Formula = Annotated[str | None, typer.Option(help="How the hybrid joins its halves: product, sum or quota.")]
@@ -65,6 +71,7 @@ PLACES = {
     "frame": "dataset.frame",
     "columns": "dataset.columns",
     "on_unreadable": "dataset.on_unreadable",
+    "leakage": "dataset.leakage",
     "budget": "selection.budget",
     "score": "selection.score",
     "formula": "selection.formula",

@@ -2,6 +2,6 @@
 
 from shpeft.datasets.base import Dataset, Split
 from shpeft.datasets.loading import batches
-from shpeft.datasets.sources import known_sources, load_dataset
+from shpeft.datasets.sources import known_sources, load_dataset, recipe_of
 
-__all__ = ["Dataset", "Split", "batches", "known_sources", "load_dataset"]
+__all__ = ["Dataset", "Split", "batches", "known_sources", "load_dataset", "recipe_of"]

@@ -1,15 +1,19 @@
 """Images held in memory, and files of arrays as MedMNIST publishes them."""
 
 import hashlib
+import os
 import zipfile
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any, cast
 
 import numpy as np
 from PIL import Image
 
 from shpeft.datasets.base import Dataset, Split, make_dataset
-from shpeft.errors import DatasetError, EmptyDataset
+from shpeft.datasets.leakage import Handling, crossings, left_out, record, refusal, sentences
+from shpeft.errors import DatasetError, EmptyDataset, Leakage
 
 SPLITS = ("train", "val", "test")
 KEYS = tuple(f"{split}_{kind}" for split in SPLITS for kind in ("images", "labels"))
@@ -30,12 +34,14 @@ class Arrays:
         return
 
 
-def load(path: Path) -> Dataset:
+def load(path: Path, leakage: Handling = "report") -> Dataset:
     """Open an ``.npz`` file with the arrays ``KEYS``: 8-bit images (N, H, W[, 3]), and class numbers (N,) or (N, 1).
 
     Raises:
-        DatasetError: damaged, or without these arrays; EmptyDataset: fewer than two classes, or one missing in a split.
+        DatasetError: damaged, or without these arrays, or too large for the memory; EmptyDataset: fewer than two
+            classes, or one missing in a split; Leakage: copies in two splits, where that is to be refused.
     """
+    check_memory(path)
     try:
         with np.load(path, allow_pickle=False) as file:
             missing = sorted(set(KEYS) - set(file.files))
@@ -55,7 +61,57 @@ def load(path: Path) -> Dataset:
     for split in splits:
         if lacking := [name for name, number in split.counts().items() if not number]:
             raise EmptyDataset(f"The class {lacking[0]} of {path.name} has no image in {split.name}.")
-    return make_dataset(path.stem, splits, "train, val and test as given by the file.")
+    splits, found = without_leakage(splits, leakage)
+    return make_dataset(path.stem, splits, "train, val and test as given by the file.", **found)
+
+
+def check_memory(path: Path) -> None:
+    """Refuse a file whose arrays are larger than this machine's memory, before they are unpacked.
+
+    Raises:
+        DatasetError: they are.
+    """
+    if not zipfile.is_zipfile(path) or not hasattr(os, "sysconf"):
+        return
+    with zipfile.ZipFile(path) as file:
+        needed = sum(entry.file_size for entry in file.infolist())
+    memory = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
+    if needed > memory:
+        raise DatasetError(
+            f"{path.name} unpacks to {needed / 2**30:.1f} GiB, and this machine has {memory / 2**30:.1f} GiB of memory."
+            " Take the set at a smaller size: MedMNIST has 28, 64, 128 and 224."
+        )
+
+
+def without_leakage(splits: Sequence[Split], leakage: Handling) -> tuple[list[Split], dict[str, Any]]:
+    """The splits without the copies of images that stand in a later one, where these leave, and the card's words.
+
+    Only exact copies are looked for: images of 28 pixels look alike without being of one patient.
+
+    Raises:
+        Leakage: there are some and they are to be refused, or a class would be left without an image.
+    """
+    images = [image for split in splits for image in cast(Arrays, split.source).images]
+    content = [hashlib.sha256(image.tobytes()).hexdigest() for image in images]
+    homes = [split.name for split in splits for _ in split.ids]
+    found = crossings(homes, content, content, ())
+    if found and leakage == "refuse":
+        places = [f"image {row} of {split.name}" for split in splits for row in range(len(split))]
+        raise Leakage(refusal(found, places))
+    ids = [id for split in splits for id in split.ids]
+    card = {"leakage": record(found, ids, leakage), "warnings": sentences(found, leakage)}
+    if not found or leakage == "report":
+        return list(splits), card
+    leaving, start, kept = left_out(found), 0, []
+    for split in splits:
+        kept.append(split.subset([row for row in range(len(split)) if start + row not in leaving]))
+        start += len(split)
+        if lacking := [name for name, number in kept[-1].counts().items() if not number]:
+            raise Leakage(
+                f"Every image of the class '{lacking[0]}' in {split.name} also stands in a later split. Set leakage to "
+                "'report', or make other splits."
+            )
+    return kept, card
 
 
 def as_split(split: str, images: np.ndarray, labels: np.ndarray, classes: tuple[str, ...], stem: str) -> Split:

@@ -99,7 +99,10 @@ class Split:
 
 @dataclass(frozen=True)
 class Dataset:
-    """Three splits that share no case and no group, and the card that describes them."""
+    """Three splits, and the card that describes them.
+
+    Splits that are drawn share no case and no group. Splits that were given may; then the card's ``leakage`` says so.
+    """
 
     name: str
     train: Split
@@ -131,6 +134,7 @@ def make_dataset(name: str, splits: Sequence[Split], split_rule: str, **card: An
         "sizes": None,
         "unreadable": [],
         "near_duplicates": [],
+        "leakage": None,
         "warnings": [],
         "notice": None,
         "fingerprint": _digest([split.fingerprint for split in splits]),

@@ -2,11 +2,11 @@
 
 import hashlib
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 import numpy as np
 from PIL import Image
@@ -14,11 +14,13 @@ from PIL import Image
 from shpeft.datasets import table
 from shpeft.datasets.base import Dataset, Split, make_dataset
 from shpeft.datasets.card import size_tells_class, sizes
-from shpeft.datasets.duplicates import clusters, look, near_pairs
+from shpeft.datasets.cases import Case, joined, opaque, without_copies, without_leakage
+from shpeft.datasets.duplicates import look, near_pairs
 from shpeft.datasets.layout import Found, Layout, discover, read_groups
+from shpeft.datasets.leakage import Handling
 from shpeft.datasets.loading import THREADS
 from shpeft.datasets.splitting import split_off
-from shpeft.errors import EmptyDataset, Leakage, UnreadableImage
+from shpeft.errors import EmptyDataset, UnreadableImage
 from shpeft.images import AS_FILED, Decoding, open_image
 from shpeft.progress import Progress
 
@@ -47,15 +49,8 @@ class Files:
         return np.any([values > values.max() / 2 for values in drawn], axis=0)  # masks come as 0/255 and as 0/1
 
 
-@dataclass(frozen=True)
-class Case:
-    """One readable image of the folder; ``id`` is made of its content."""
-
-    found: Found
-    id: str
-    group: str
-    look: np.ndarray
-    size: tuple[int, int]
+Discovery = Callable[[Path], tuple[Layout, dict[str, str], list[str]]]
+"""A folder's images, the group of each (by name) that has one, and warnings."""
 
 
 @dataclass(frozen=True)
@@ -77,14 +72,21 @@ def load(
     decoding: Decoding,
     columns: Mapping[str, str],
     on_unreadable: Literal["skip", "refuse"],
+    leakage: Handling,
     progress: Progress,
+    discovery: Discovery | None = None,
+    card: Mapping[str, Any] | None = None,
 ) -> Dataset:
     """Open a folder, or the images that a table lists, decoding every image once to see that it can be.
+
+    Args:
+        discovery: finds the images where a folder's layout is a special one; by default class folders or a table.
+        card: what is known of the dataset besides; its name is the folder's where ``name`` is not there.
 
     Raises:
         DatasetError: the folder cannot be used; its subclasses say why.
     """
-    layout, groups, warnings = _found(root, columns)
+    layout, groups, warnings = _found(root, columns) if discovery is None else discovery(root)
     readings = list(zip(layout.files, _read_all(layout.files, decoding, progress), strict=True))
     unreadable = [[file.name, reading.error] for file, reading in readings if reading.error]
     if unreadable and on_unreadable == "refuse":
@@ -93,7 +95,7 @@ def load(
         Case(
             file,
             reading.id,
-            _opaque(groups[file.name]) if file.name in groups else reading.id,
+            opaque(groups[file.name]) if file.name in groups else reading.id,
             reading.look,
             reading.size,
         )
@@ -102,25 +104,31 @@ def load(
     ]
     if groups and (alone := sum(case.found.name not in groups for case in cases)):
         warnings.append(f"{alone} of the images have no group in the table; each of them is a group of its own.")
-    cases = _without_copies(cases, warnings)
+    cases = without_copies(cases, warnings)
     _check_classes(root, layout, cases, len(unreadable))
-    cases, near = _near_duplicates(cases, bool(groups), warnings)
+    pairs = near_pairs(np.stack([case.look for case in cases]))
+    near = [(cases[a].id, cases[b].id) for a, b in pairs]
+    if len(pairs):
+        warnings.append(
+            f"{len(pairs):,} pair{'s' * (len(pairs) != 1)} of images look the same (re-saved copies, or much alike)."
+        )
+    cases, pairs, leaked = without_leakage(cases, pairs, leakage, warnings)
+    cases = joined(cases, pairs)
     given = {name: [case for case in cases if case.found.split == name] for name in layout.splits}
-    _check_leakage(given)
     splits, rule = _split(given, layout.classes, decoding, seed, val_fraction, test_fraction)
     pixels = np.array([case.size for case in cases])
     told = size_tells_class(pixels, np.array([layout.classes.index(case.found.label) for case in cases]))
     if not groups:
         warnings.append("No patients or groups are known: images of one patient may stand on both sides of a split.")
-    return make_dataset(
-        root.resolve().name,
-        splits,
-        rule,
-        sizes=sizes(pixels),
-        unreadable=unreadable,
-        near_duplicates=near,
-        warnings=warnings + [told] * bool(told),
-    )
+    described = {
+        "name": root.resolve().name,
+        "sizes": sizes(pixels),
+        "unreadable": unreadable,
+        "near_duplicates": near,
+        "leakage": leaked,
+        "warnings": warnings + [told] * bool(told),
+    } | dict(card or {})
+    return make_dataset(splits=splits, split_rule=rule, **described)
 
 
 def _found(root: Path, columns: Mapping[str, str]) -> tuple[Layout, dict[str, str], list[str]]:
@@ -215,62 +223,6 @@ def _check_classes(root: Path, layout: Layout, cases: Sequence[Case], damaged: i
                 )
 
 
-def _without_copies(cases: Sequence[Case], warnings: list[str]) -> list[Case]:
-    """One case for each content within a split; a content under two labels is dropped altogether."""
-    labels: dict[str, set[str]] = {}
-    for case in cases:
-        labels.setdefault(case.id, set()).add(case.found.label)
-    agreed = [case for case in cases if len(labels[case.id]) == 1]
-    kept = list({(case.found.split, case.id): case for case in reversed(agreed)}.values())[::-1]
-    if len(agreed) < len(cases):
-        warnings.append(f"{len(cases) - len(agreed)} images stand under two labels with the same content; left out.")
-    if len(kept) < len(agreed):
-        warnings.append(f"{len(agreed) - len(kept)} images are exact copies of others in their split; left out.")
-    return kept
-
-
-def _near_duplicates(cases: list[Case], grouped: bool, warnings: list[str]) -> tuple[list[Case], list[tuple[str, str]]]:
-    """Cases that look the same become one group where no groups are known; their pairs, by id, and warnings of them."""
-    pairs = near_pairs(np.stack([case.look for case in cases]))
-    if not len(pairs):
-        return cases, []
-    warnings.append(f"{_count(len(pairs), 'pair')} of images look the same (re-saved copies, or very much alike).")
-    across = sum(cases[a].found.split != cases[b].found.split for a, b in pairs)
-    if across:
-        warnings.append(
-            f"{_count(across, 'pair')} of images that look the same stand{'s' * (across == 1)} on both sides of a given"
-            " split: the test may be flattered."
-        )
-    if not grouped:
-        members = clusters(len(cases), pairs)
-        first = {number: cases[row].id for row, number in reversed(list(enumerate(members.tolist())))}
-        # within a split as it is given: across one, the warning has to do
-        sizes = np.bincount(members)
-        cases = [
-            replace(case, group=_opaque(f"{case.found.split} {first[number]}")) if sizes[number] > 1 else case
-            for case, number in zip(cases, members.tolist(), strict=True)
-        ]
-    return cases, [(cases[a].id, cases[b].id) for a, b in pairs]
-
-
-def _count(number: int, what: str) -> str:
-    return f"{number:,} {what}{'s' * (number != 1)}"
-
-
-def _check_leakage(given: dict[str, list[Case]]) -> None:
-    """No image and no group may stand in two of the given splits."""
-    homes: dict[str, Case] = {}
-    for name, cases in given.items():
-        for case in cases:
-            for key, what in ((case.id, "the same image"), (case.group, "of the same group")):
-                first = homes.setdefault(key, case)
-                if first.found.split != name:
-                    raise Leakage(
-                        f"'{first.found.name}' and '{case.found.name}' are {what}, but stand in {first.found.split}"
-                        f" and {name}: the test would be flattered. Move or remove one of them."
-                    )
-
-
 def _refusal(root: Path, unreadable: Sequence[Sequence[str]]) -> str:
     shown = "; ".join(f"{name} ({reason})" for name, reason in unreadable[:5])
     more = f" and {len(unreadable) - 5} more" if len(unreadable) > 5 else ""
@@ -278,8 +230,3 @@ def _refusal(root: Path, unreadable: Sequence[Sequence[str]]) -> str:
         f"{len(unreadable)} image files of '{root.name}' cannot be read: {shown}{more}."
         " Repair or remove them, or set on_unreadable to 'skip' to go on without them."
     )
-
-
-def _opaque(group: str) -> str:
-    """A group's name may be a patient's: only its digest is kept."""
-    return hashlib.sha256(group.encode()).hexdigest()[:12]

@@ -10,10 +10,10 @@ from pathlib import Path
 from shpeft.errors import ClassMismatch, DatasetError, EmptyDataset
 from shpeft.images import SUFFIXES
 
-SPLIT_WORDS = {
+SPLIT_WORDS = {  # the words that Hugging Face's datasets know
     "train": ("train", "training"),
-    "val": ("val", "valid", "validation"),
-    "test": ("test", "testing"),
+    "val": ("val", "valid", "validation", "dev"),
+    "test": ("test", "testing", "eval", "evaluation"),
 }
 
 MASK = re.compile(r"^(?P<stem>.+)_mask(_\d+)?$", re.IGNORECASE)

@@ -8,8 +8,9 @@ from tempfile import TemporaryDirectory
 from types import ModuleType
 from typing import Any
 
-from shpeft.datasets.arrays import as_split
+from shpeft.datasets.arrays import as_split, check_memory, without_leakage
 from shpeft.datasets.base import Dataset, make_dataset
+from shpeft.datasets.leakage import Handling
 from shpeft.errors import DatasetError, MissingExtra, did_you_mean
 from shpeft.network import unreachable
 from shpeft.progress import Progress
@@ -29,6 +30,14 @@ TITLES = {
 }
 """The tasks with one image and one label a case. ChestMNIST has many labels a case; the 3D sets have no images."""
 
+PROBLEMS = {
+    "dermamnist": (
+        "Known of this set: images of one lesion stand in several of the published splits, so the test is flattered "
+        "(Abhishek et al., doi 10.1038/s41597-025-04382-5).",
+    )
+}
+"""What is known to be wrong with a task, for its card."""
+
 SIZES = (28, 64, 128, 224)
 
 HOST = "zenodo.org"
@@ -42,11 +51,12 @@ def known() -> list[dict[str, Any]]:
     ]
 
 
-def load(spec: str, *, progress: Progress) -> Dataset:
+def load(spec: str, *, leakage: Handling = "report", progress: Progress) -> Dataset:
     """Open ``NAME`` or ``NAME@SIZE`` (224 when not given), downloading it when it is not there yet.
 
     Raises:
-        DatasetError: unknown name or size, no network, or a damaged file.
+        DatasetError: unknown name or size, no network, a damaged file, or one that is larger than the memory; Leakage,
+            where copies in two splits are to be refused.
         MissingExtra: the package medmnist is not installed.
     """
     name, size = _parse(spec)
@@ -61,6 +71,7 @@ def load(spec: str, *, progress: Progress) -> Dataset:
         try:
             if not file.exists():
                 _download(constructor, name, size, file)
+            check_memory(file)
             data = constructor(split=split, root=str(file.parent), size=size, download=False)
         except DatasetError:
             raise
@@ -71,12 +82,15 @@ def load(spec: str, *, progress: Progress) -> Dataset:
             ) from None
         splits.append(as_split(split, data.imgs, data.labels, classes, file.stem))
     progress(f"Opening {file.name}", 3, 3)
+    splits, found = without_leakage(splits, leakage)
+    found["warnings"] += PROBLEMS.get(name, ())
     return make_dataset(
         f"medmnist:{name}@{size}",
         splits,
         "train, val and test as published by MedMNIST.",
         modality=TITLES[name][1],
         notice=f"MedMNIST, {info['license']}. Research use only.",
+        **found,
     )
 
 
@@ -97,8 +111,13 @@ def _first_line(error: Exception) -> str:
 def _parse(spec: str) -> tuple[str, int]:
     name, _, size = spec.strip().lower().partition("@")
     if name not in TITLES:
-        found = "has several labels a case" if name == "chestmnist" else "is not a 2D task of MedMNIST"
-        raise DatasetError(f"'medmnist:{name}' {found}. {did_you_mean(name, TITLES)}")
+        if name == "chestmnist":
+            raise DatasetError(
+                "'medmnist:chestmnist' has several labels a case (fourteen findings, each there or not), and here a"
+                " case has one class. For one finding, make a table of the images with that label alone; chest X-rays"
+                " with one label a case are in medmnist:pneumoniamnist."
+            )
+        raise DatasetError(f"'medmnist:{name}' is not a 2D task of MedMNIST. {did_you_mean(name, TITLES)}")
     if size and (not size.isdigit() or int(size) not in SIZES):
         sizes = ", ".join(str(known) for known in SIZES)
         raise DatasetError(f"'medmnist:{spec}' asks for the size '{size}'; MedMNIST has {sizes}.")

@@ -1,7 +1,7 @@
 """Images listed in a table: a CSV, TSV, Parquet or JSON-lines file with a row for each image."""
 
 from collections.abc import Mapping, Sequence
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 
 import pandas as pd
 
@@ -55,7 +55,7 @@ def discover(tables: Mapping[str, Path], columns: Mapping[str, str]) -> tuple[La
     files: list[Found] = []
     groups: dict[str, str] = {}
     for split, path in tables.items():
-        rows = _read(path)
+        rows = _completed(path, _read(path))
         names = _columns(path, list(rows.columns), columns)
         rows = rows.fillna("")
         for row in rows.to_dict("records"):
@@ -83,6 +83,21 @@ def _lists_files(path: Path) -> bool:
     return path.is_file() and "file_name" in _read(path).columns
 
 
+def _completed(path: Path, rows: pd.DataFrame) -> pd.DataFrame:
+    """An ``imagefolder``'s table with what its folders say where no column does: the split, and the class."""
+    if path.stem != METADATA or rows.empty:
+        return rows
+    homes = [PurePosixPath(str(name)).parts[:-1] for name in rows["file_name"]]
+    words = {word: split for split, words in SPLIT_WORDS.items() for word in words}
+    splits = [words.get(home[0].lower(), "") if home else "" for home in homes]
+    labels = [home[-1] if len(home) > bool(split) else "" for home, split in zip(homes, splits, strict=True)]
+    if any(splits) and not set(COLUMNS["split"]) & set(rows.columns):
+        rows = rows.assign(split=splits)
+    if all(labels) and len(set(labels)) > 1 and not set(COLUMNS["label"]) & set(rows.columns):
+        rows = rows.assign(label=labels)
+    return rows
+
+
 def _check(name: str, classes: Mapping[str, Sequence[str]]) -> None:
     """There are rows, of two classes or more, of the same classes in every split."""
     train = classes["train"]
@@ -101,7 +116,13 @@ def _read(path: Path) -> pd.DataFrame:
     """Every cell as text: 007 stays 007."""
     try:
         if path.suffix == ".parquet":
-            return pd.read_parquet(path).astype("string")
+            rows = pd.read_parquet(path)
+            if "image" in rows and rows["image"].map(lambda cell: isinstance(cell, dict)).any():
+                raise DatasetError(
+                    f"The table {path.name} holds the images themselves, and not their paths. Save them as files, and "
+                    "list those."
+                )
+            return rows.astype("string")
         if path.suffix == ".jsonl":
             return pd.read_json(path, lines=True, dtype=False).astype("string")
         return pd.read_csv(path, sep="\t" if path.suffix == ".tsv" else ",", dtype="string", encoding="utf-8-sig")

@@ -279,19 +279,20 @@ def _anchored(config: RunConfig) -> RunConfig:
         return str(Path(place).resolve()) if Path(place).exists() else place
 
     weights, source = config.backbone.weights, config.dataset.source
+    recipe, equals, place = source.partition("=") if source.startswith("recipe:") else ("", "", source)
     if weights not in ("pretrained", "random"):
         weights = anchor(weights)
     return config.model_copy(
         update={
             "backbone": config.backbone.model_copy(update={"weights": weights}),
-            "dataset": config.dataset.model_copy(update={"source": anchor(source)}),
+            "dataset": config.dataset.model_copy(update={"source": recipe + equals + anchor(place)}),
         }
     )
 
 
 def _slug(source: str) -> str:
     """A dataset's name as a part of a folder's name: ``phantom:fundus?n=90`` -> ``fundus``."""
-    name = Path(re.split(r"[?@]", source.split(":", 1)[-1])[0]).name
+    name = Path(re.split(r"[?@=]", source.split(":", 1)[-1])[0]).name
     return re.sub(r"[^a-z0-9]+", "-", name.lower()).strip("-")[:40] or "run"
 
 

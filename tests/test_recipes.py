@@ -1,0 +1,357 @@
+"""Every public set's recipe on a generated tree of the same shape; and on trees of another shape."""
+
+import csv
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from shpeft.config import DatasetConfig, RunConfig
+from shpeft.datasets import known_sources, load_dataset, recipe_of
+from shpeft.datasets.recipes.catalogue import ISIC_2019_LESIONS, ISIC_LESIONS, RECIPES
+from shpeft.errors import DatasetError
+from shpeft.runs import RunFolder
+
+from .commands import shpeft
+
+NAMES = tuple(recipe.name for recipe in RECIPES)
+
+
+class Tree:
+    """Writes small images that all differ, and tables."""
+
+    def __init__(self, root: Path):
+        self.root, self.written = root, 0
+
+    def image(self, name: str) -> None:
+        place = self.root / name
+        place.parent.mkdir(parents=True, exist_ok=True)
+        self.written += 1
+        values = np.random.default_rng(self.written).integers(0, 255, (10, 12, 3), dtype=np.uint8)
+        Image.fromarray(values).save(place, "PNG")  # the suffix of the real set; the kind is read from the content
+
+    def table(self, name: str, header: list[str], rows: list[list[object]]) -> None:
+        place = self.root / name
+        place.parent.mkdir(parents=True, exist_ok=True)
+        with place.open("w", newline="") as file:
+            csv.writer(file).writerows([header, *rows])
+
+    def text(self, name: str, text: str) -> None:
+        place = self.root / name
+        place.parent.mkdir(parents=True, exist_ok=True)
+        place.write_text(text)
+
+
+def aptos2019(tree: Tree) -> None:
+    rows = [[f"{number:012x}", number % 5] for number in range(40)]
+    for code, _ in rows:
+        tree.image(f"train_images/{code}.png")
+    tree.table("train.csv", ["id_code", "diagnosis"], rows)
+    tree.table("test.csv", ["id_code"], [["00ff"]])
+    tree.image("test_images/00ff.png")
+
+
+def one_hot(tree: Tree, stem: str, folder: str, codes: list[str], count: int, first: int) -> list[str]:
+    names = [f"ISIC_{first + number:07d}" for number in range(count)]
+    rows = [[name, *(float(number % 7 == place) for place in range(len(codes)))] for number, name in enumerate(names)]
+    tree.table(stem, ["image", *codes], rows)
+    for name in names:
+        tree.image(f"{folder}/{name}.jpg")
+    return names
+
+
+def isic2018(tree: Tree) -> None:
+    for name, count, first in (("Training", 56, 24306), ("Validation", 7, 34321), ("Test", 14, 34524)):
+        stem = f"ISIC2018_Task3_{name}"
+        truth = f"{stem}_GroundTruth/{stem}_GroundTruth.csv"
+        images = one_hot(tree, truth, f"{stem}_Input", list(ISIC_LESIONS), count, first)
+        tree.text(f"{stem}_Input/ATTRIBUTION.txt", "")
+        if name == "Training":
+            rows = [[image, f"HAM_{row % 28:07d}", "histopathology"] for row, image in enumerate(images)]
+            tree.table(f"{stem}_LesionGroupings.csv", ["image", "lesion_id", "diagnosis_confirm_type"], rows)
+
+
+def isic2019(tree: Tree) -> None:
+    folder = "ISIC_2019_Training_Input/ISIC_2019_Training_Input"  # as some unpackers leave it
+    codes = list(ISIC_2019_LESIONS)
+    names = [f"ISIC_{number:07d}" + "_downsampled" * (number % 9 == 0) for number in range(72)]
+    rows = [[name, *(float(number % 8 == place) for place in range(8)), 0.0] for number, name in enumerate(names)]
+    tree.table("ISIC_2019_Training_GroundTruth.csv", ["image", *codes, "UNK"], rows)
+    for name in names:
+        tree.image(f"{folder}/{name}.jpg")
+    meta = [[name, "55.0", "", f"BCN_{row % 24:07d}" if row < 64 else "", ""] for row, name in enumerate(names)]
+    header = ["image", "age_approx", "anatom_site_general", "lesion_id", "sex"]
+    tree.table("ISIC_2019_Training_Metadata.csv", header, meta)
+
+
+def busi(tree: Tree) -> None:
+    for name, count in (("benign", 9), ("malignant", 8), ("normal", 6)):
+        for number in range(1, count + 1):
+            stem = f"Dataset_BUSI_with_GT/{name}/{name} ({number})"
+            tree.image(f"{stem}.png")
+            tree.image(f"{stem}_mask.png")
+    tree.image("Dataset_BUSI_with_GT/benign/benign (3)_mask_1.png")
+
+
+def covidct(tree: Tree) -> None:
+    for split, count in (("train", 8), ("val", 3), ("test", 4)):
+        covid = [
+            f"2020.0{len(split)}.{number // 2 + 10}.2002{number // 2}-p2-{number}%0.png" for number in range(count)
+        ]
+        other = [f"{len(split) * 100 + number}.jpg" for number in range(count)]
+        for word, names in (("COVID", covid), ("NonCOVID", other)):
+            tree.text(f"Data-split/{word}/{split}CT_{word}.txt", "\n".join(names) + "\n")
+            for name in names:
+                tree.image(f"Images-processed/CT_{word}/{name}")
+    tree.image("Images-processed/CT_COVID/listed-nowhere.png")
+
+
+def chaoyang(tree: Tree) -> None:
+    for split, count, first in (("train", 48, 535940), ("test", 12, 600000)):
+        entries = []
+        for number in range(count):
+            label = number % 4
+            slide = f"{first + number // 4}" + "_4" * (number % 3 == 0)
+            name = f"{split}/{slide}-IMG{number:03d}x014-{label}.JPG"
+            tree.image(name)
+            entries.append({"name": name, "label": label} | ({f"label_{who}": label for who in "ABC"}))
+        tree.text(f"{split}.json", json.dumps(entries))
+
+
+def breakhis(tree: Tree) -> None:
+    home = "BreaKHis_v1/histology_slides/breast"
+    for kind, letter, type_, short in (("benign", "B", "adenosis", "A"), ("malignant", "M", "ductal_carcinoma", "DC")):
+        for number in range(5):
+            for part in ("AB", "CD") if number == 0 else ("",):
+                slide = f"14-{(22549 if letter == 'B' else 13412) + number}{part}"
+                for zoom in (40, 400):
+                    stem = f"SOB_{letter}_{short}-{slide}-{zoom}-001.png"
+                    tree.image(f"{home}/{kind}/SOB/{type_}/SOB_{letter}_{short}_{slide}/{zoom}X/{stem}")
+    tree.text(f"{home}/README.txt", "")
+
+
+def oct2017(tree: Tree) -> None:
+    for split, first, count in (("train", 1000, 8), ("test", 2000, 2), ("val", 3000, 2)):
+        for name in ("CNV", "DME", "DRUSEN", "NORMAL"):
+            for number in range(count):
+                tree.image(f"OCT2017 /{split}/{name}/{name}-{first + number // 2}-{number + 1}.jpeg")
+
+
+def brainmri(tree: Tree) -> None:
+    for split, short, count in (("Training", "Tr", 6), ("Testing", "Te", 3)):
+        for name in ("glioma", "meningioma", "notumor", "pituitary"):
+            for number in range(count):
+                tree.image(f"{split}/{name}/{short}-{name[:2]}_{number:04d}.jpg")
+
+
+BUILD = {function.__name__: function for function in (aptos2019, isic2018, isic2019, busi, covidct, chaoyang, breakhis)}
+BUILD |= {"oct2017": oct2017, "brainmri": brainmri}
+
+IMAGES = {"aptos2019": 40, "isic2018": 77, "isic2019": 72, "busi": 23, "covidct": 30, "chaoyang": 60, "breakhis": 24}
+IMAGES |= {"oct2017": 48, "brainmri": 36}
+
+GIVEN = {"isic2018": (7, 14), "covidct": (6, 8), "chaoyang": (None, 12), "oct2017": (8, 8), "brainmri": (None, 12)}
+"""Validation and test images where the set has them; None where they are drawn."""
+
+
+@pytest.fixture(scope="module")
+def trees(tmp_path_factory):
+    made = {}
+    for name, build in BUILD.items():
+        made[name] = tmp_path_factory.mktemp(name) / "unpacked"
+        build(Tree(made[name]))
+    return made
+
+
+def test_every_recipe_has_a_tree():
+    assert set(NAMES) == set(BUILD) == set(IMAGES)
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_a_set_is_read_as_it_is_unpacked(name, trees):
+    data = load_dataset(f"recipe:{name}={trees[name]}")
+    recipe = recipe_of(f"recipe:{name}")
+    assert (data.name, data.classes, data.card["modality"]) == (recipe.source, recipe.classes, recipe.modality)
+    assert sum(len(split) for split in data.splits) == IMAGES[name]
+    assert data.card["unreadable"] == []
+    assert all(count for split in data.splits for count in split.counts().values())
+    val, test = GIVEN.get(name, (None, None))
+    assert val in (None, len(data.val))
+    assert test in (None, len(data.test))
+    sides = [set(split.groups) for split in data.splits]
+    assert len(set.union(*sides)) == sum(len(side) for side in sides)
+    assert recipe.licence in data.card["notice"]
+    assert recipe.page in data.card["notice"]
+    assert all(any(problem in warning for warning in data.card["warnings"]) for problem in recipe.problems)
+    assert data.test.image(0).size == (12, 10)
+
+
+def labels_of(data) -> dict[str, str]:
+    """The class of each file."""
+    found = {}
+    for split in data.splits:
+        store, rows = split.source, range(len(split))
+        found |= {store.paths[row].name: split.classes[split.labels[row]] for row in rows}
+    return found
+
+
+def test_the_labels_are_those_of_the_tables(trees):
+    aptos = labels_of(load_dataset(f"recipe:aptos2019={trees['aptos2019']}"))
+    assert aptos["000000000004.png"] == "Proliferative DR"
+    assert aptos["000000000005.png"] == "No DR"
+    skin = labels_of(load_dataset(f"recipe:isic2019={trees['isic2019']}"))
+    assert skin["ISIC_0000000_downsampled.jpg"] == "melanoma"
+    assert skin["ISIC_0000007.jpg"] == "squamous cell carcinoma"
+    colon = labels_of(load_dataset(f"recipe:chaoyang={trees['chaoyang']}"))
+    assert colon["535940-IMG001x014-1.JPG"] == "serrated"
+    lungs = labels_of(load_dataset(f"recipe:covidct={trees['covidct']}"))
+    assert {lungs["500.jpg"], lungs["400.jpg"]} == {"NonCOVID"}
+
+
+def groups(name: str, trees) -> list[int]:
+    """How many images the groups of more than one image have."""
+    data = load_dataset(f"recipe:{name}={trees[name]}")
+    found = [group for split in data.splits for group in split.groups]
+    return sorted(count for group in set(found) if (count := found.count(group)) > 1)
+
+
+def test_patients_and_lesions_come_from_names_and_tables(trees):
+    assert groups("isic2018", trees) == [2] * 28
+    assert groups("isic2019", trees) == [2] * 8 + [3] * 16
+    assert groups("covidct", trees) == [2] * 7
+    assert groups("chaoyang", trees) == [4] * 15  # 535940 and 535940_4 are one case
+    assert groups("breakhis", trees) == [2] * 8 + [4] * 2  # the slides AB and CD of a biopsy, at two magnifications
+    assert groups("oct2017", trees) == [8] * 6  # a patient's scans under all four classes
+    assert groups("busi", trees) == groups("brainmri", trees) == groups("aptos2019", trees) == []
+
+
+def test_masks_of_busi_are_masks(trees):
+    data = load_dataset(f"recipe:busi={trees['busi']}")
+    masks = [split.mask(row) for split in data.splits for row in range(len(split))]
+    assert all(mask is not None and mask.shape == (10, 12) for mask in masks)
+
+
+def test_the_inner_folder_may_be_given_too(trees):
+    outer = load_dataset(f"recipe:busi={trees['busi']}")
+    inner = load_dataset(f"recipe:busi={trees['busi'] / 'Dataset_BUSI_with_GT'}")
+    assert outer.fingerprint == inner.fingerprint
+
+
+def test_the_training_part_of_isic_alone_is_enough(tmp_path):
+    codes = list(ISIC_LESIONS)
+    truth = "ISIC2018_Task3_Training_GroundTruth/ISIC2018_Task3_Training_GroundTruth.csv"
+    one_hot(Tree(tmp_path), truth, "ISIC2018_Task3_Training_Input", codes, 35, 1)
+    data = load_dataset(f"recipe:isic2018={tmp_path}")
+    assert data.card["split_rule"].startswith("test is 20%")
+    assert any("LesionGroupings.csv is not there" in warning for warning in data.card["warnings"])
+
+
+def test_a_patient_in_the_given_test_is_reported_and_can_be_left_out(tmp_path):
+    oct2017(Tree(tmp_path))
+    (tmp_path / "OCT2017 " / "test" / "CNV" / "CNV-2000-1.jpeg").rename(
+        tmp_path / "OCT2017 " / "test" / "CNV" / "CNV-1000-1.jpeg"
+    )
+    source = f"recipe:oct2017={tmp_path}"
+    data = load_dataset(source)
+    assert [pair[:3] for pair in data.card["leakage"]["pairs"]] == [["group", "train", "test"]]
+    clean = load_dataset(source, leakage="drop")
+    assert clean.test.fingerprint == data.test.fingerprint
+    assert len(data.train) - len(clean.train) == clean.card["leakage"]["left_out"] == 8  # all of patient 1000
+
+
+@pytest.mark.parametrize(
+    ("name", "gone", "said"),
+    [
+        ("aptos2019", "train.csv", "'recipe:aptos2019' expects 'train.csv' in 'unpacked' or "),
+        ("busi", "Dataset_BUSI_with_GT/normal", "expects 'normal' in 'unpacked' or 'unpacked/Dataset_BUSI_with_GT'"),
+        ("covidct", "Data-split/NonCOVID/testCT_NonCOVID.txt", "expects 'Data-split/NonCOVID/testCT_NonCOVID.txt'"),
+        ("chaoyang", "test.json", "expects 'test.json'"),
+        ("oct2017", "OCT2017 /train/DME", "expects 'train/DME'"),
+        ("isic2019", "ISIC_2019_Training_Input", "expects 'ISIC_2019_Training_Input'"),
+    ],
+)
+def test_another_layout_is_refused_with_what_was_expected_where(name, gone, said, tmp_path):
+    root = tmp_path / "unpacked"
+    BUILD[name](Tree(root))
+    (root / gone).rename(tmp_path / "elsewhere")
+    with pytest.raises(DatasetError) as caught:
+        load_dataset(f"recipe:{name}={root}")
+    assert said in str(caught.value)
+    assert "The expected layout: " in str(caught.value)
+    assert recipe_of(f"recipe:{name}").page in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("name", "table", "text", "said"),
+    [
+        ("aptos2019", "train.csv", "id,grade\nx,1\n", "train.csv has no column 'id_code' (found: id, grade)"),
+        ("aptos2019", "train.csv", "id_code,diagnosis\nx,7\n", "train.csv cannot be understood: KeyError"),
+        ("aptos2019", "train.csv", "", "no column 'id_code' (found: no rows)"),
+        ("chaoyang", "train.json", "[{", "train.json cannot be understood"),
+        ("chaoyang", "train.json", '[{"name": "train/x.JPG"}]', "train.json cannot be understood: KeyError"),
+        (
+            "isic2019",
+            "ISIC_2019_Training_GroundTruth.csv",
+            "image,MEL,NV,BCC,AK,BKL,DF,VASC,SCC,UNK\nISIC_1,1.0,1.0,0,0,0,0,0,0,0\n",
+            "2 classes are marked for ISIC_1",
+        ),
+        ("covidct", "Data-split/COVID/trainCT_COVID.txt", "", None),
+    ],
+)
+def test_a_table_of_another_kind_is_a_sentence(name, table, text, said, tmp_path):
+    BUILD[name](Tree(tmp_path))
+    (tmp_path / table).write_text(text)
+    if said is None:  # a class without training images
+        said = "The class 'COVID' of"
+    with pytest.raises(DatasetError) as caught:
+        load_dataset(f"recipe:{name}={tmp_path}")
+    assert said in str(caught.value)
+
+
+def test_a_stranger_among_the_class_folders(tmp_path):
+    busi(Tree(tmp_path))
+    Tree(tmp_path).image("Dataset_BUSI_with_GT/unsure/1.png")
+    with pytest.raises(DatasetError, match="folder 'unsure' that is no class of this set"):
+        load_dataset(f"recipe:busi={tmp_path}")
+
+
+@pytest.mark.parametrize(
+    ("source", "said"),
+    [
+        ("recipe:bussi=/x", "There is no recipe 'bussi'. Did you mean busi?"),
+        ("recipe:busi", "needs the folder of the unpacked download: recipe:busi=FOLDER"),
+        ("recipe:busi=", "needs the folder of the unpacked download: recipe:busi=FOLDER"),
+        ("recipe:busi=/no/such/place", "'/no/such/place' is no folder here"),
+    ],
+)
+def test_what_is_not_there_is_a_sentence(source, said):
+    with pytest.raises(DatasetError) as caught:
+        load_dataset(source)
+    assert said in str(caught.value)
+
+
+def test_recipes_are_listed_and_explained():
+    listed = {entry["source"]: entry for entry in known_sources() if entry["kind"] == "recipe"}
+    assert set(listed) == {f"recipe:{name}" for name in NAMES}
+    assert listed["recipe:busi"]["classes"] == ["benign", "malignant", "normal"]
+    for recipe in RECIPES:
+        told = recipe.explain()
+        assert all(
+            words in told for words in (recipe.page, recipe.licence, recipe.cite, *recipe.tree, recipe.unverified)
+        )
+    assert recipe_of("phantom:fundus") is None
+    out = shpeft("datasets").stdout
+    assert "recipe:oct2017=FOLDER" in out
+    assert "Known problem: " in shpeft("datasets", "recipe:oct2017").stdout
+    facts = json.loads(shpeft("datasets", "recipe:busi", "--json").stdout)
+    assert facts["page"].startswith("https://scholar.cu.edu.eg")
+    assert "read" not in facts
+
+
+def test_a_run_keeps_the_place_whole_and_is_named_after_the_set(trees, tmp_path, monkeypatch):
+    monkeypatch.chdir(trees["busi"].parent)
+    config = RunConfig(dataset=DatasetConfig(source="recipe:busi=unpacked"))
+    folder = RunFolder.create(tmp_path / "run", config)
+    assert folder.config.dataset.source == f"recipe:busi={trees['busi']}"
