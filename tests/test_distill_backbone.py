@@ -14,6 +14,7 @@ import torch
 from PIL import Image
 
 from shpeft.backbones import create_backbone
+from shpeft.backbones.packing import rounded
 from shpeft.errors import WeightsUnavailable
 
 from .test_pretrain_backbone import KEYS, remake
@@ -52,11 +53,16 @@ def test_the_script_runs_and_its_file_is_a_backbone(teacher_file, tmp_path):
     done = subprocess.run(command, capture_output=True, text=True, cwd=ROOT, check=False)
     assert done.returncode == 0, done.stderr
     assert "10 views" in done.stdout  # two of each photograph, two phantoms of each of three kinds
-    _, metadata, weights = remake(out)
+    model, metadata, weights = remake(out)
     assert set(metadata) == KEYS
     backbone = create_backbone("embedded", classes=("a", "b"), weights=out)
-    assert torch.equal(backbone.parameters["norm.weight"], weights["norm.weight"].float())
+    name = "blocks.0.attn.qkv.weight"
+    assert torch.equal(backbone.parameters[name], weights[name])
+    assert torch.equal(backbone.parameters[name], rounded(weights[name]))
     assert backbone.image_size == 112
+    images = torch.randn(1, 3, 112, 112)
+    with torch.no_grad():
+        assert torch.equal(backbone.features(images), model(images))
 
 
 def test_a_file_that_does_not_describe_itself_is_refused(teacher_file):
@@ -74,11 +80,26 @@ def test_views_are_the_same_again_and_the_first_is_the_whole_image(script, tmp_p
 
 
 @torch.no_grad()
-def test_a_student_of_full_size_is_the_teacher(script, teacher_file):
+def test_an_unrounded_student_is_the_teachers_first_blocks(script, teacher_file):
     teacher = script.load_teacher(teacher_file)
-    student = script.make_student(teacher, depth=12, ratio=4).eval()
+    student = script.make_student(teacher, depth=2).eval()
     images = torch.randn(1, 3, 112, 112)
-    torch.testing.assert_close(student.forward_features(images), teacher.forward_features(images))
+    wanted = script.tokens_of(teacher, images, 2)
+    assert torch.equal(script.tokens_of(student, images, 2), wanted)
+    torch.testing.assert_close(student(images), student.fc_norm(wanted[:, 1:].mean(1)))
+
+
+def test_rounding_is_what_the_file_will_hold_and_lets_the_gradient_pass(script, teacher_file):
+    student = script.make_student(script.load_teacher(teacher_file), depth=1)
+    layer = student.blocks[0].mlp.fc1
+    before = layer.weight.detach().clone()
+    script.round_matrices(student)
+    torch.testing.assert_close(layer.weight, rounded(before), rtol=0, atol=1e-6)  # w + (rounded - w), in float32
+    layer.weight.sum().backward()
+    assert torch.equal(layer.parametrizations.weight.original.grad, torch.ones_like(before))
+    assert set(script.plain_state(student)) == set(
+        script.make_student(script.load_teacher(teacher_file), 1).state_dict()
+    )
 
 
 def test_training_learns_and_goes_on_where_it_stopped(script, teacher_file, tmp_path, monkeypatch, capsys):
@@ -86,14 +107,20 @@ def test_training_learns_and_goes_on_where_it_stopped(script, teacher_file, tmp_
     torch.manual_seed(0)
     teacher = script.load_teacher(teacher_file)
     views = np.random.default_rng(0).integers(0, 255, (8, 112, 112, 3), dtype=np.uint8)
-    tokens = script.ask_teacher(teacher, views, tmp_path)
-    options = argparse.Namespace(batch=2, lr=1e-3, seed=0, depth=1, mlp_ratio=1.0)
-    script.train(script.make_student(teacher, 1, 1.0), views, tokens, tmp_path, 0.05, options)
+    tokens = script.ask_teacher(teacher, views, tmp_path, 1)
+    options = argparse.Namespace(batch=2, lr=1e-3, seed=0, depth=1)
+
+    def student():
+        made = script.make_student(teacher, 1)
+        script.round_matrices(made)
+        return made
+
+    script.train(student(), views, tokens, tmp_path, 0.05, options)
     losses = [
         float(line.split("loss ")[1].split(" ")[0]) for line in capsys.readouterr().out.splitlines() if "loss" in line
     ]
     assert np.mean(losses[-3:]) < np.mean(losses[:3])
-    seen = script.train(script.make_student(teacher, 1, 1.0), views, tokens, tmp_path, 0.06, options)
+    seen = script.train(student(), views, tokens, tmp_path, 0.06, options)
     said = capsys.readouterr().out
     assert f"going on at step {len(losses)}" in said
     assert seen // 2 > len(losses)

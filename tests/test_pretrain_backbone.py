@@ -8,6 +8,8 @@ import timm
 import torch
 from safetensors import safe_open
 
+from shpeft.backbones.packing import unpack
+
 ROOT = Path(__file__).resolve().parents[1]
 KEYS = {
     "format",
@@ -26,7 +28,7 @@ def remake(path):
     """The model that a file describes, with its weights loaded strictly."""
     with safe_open(path, "pt") as file:
         metadata = file.metadata()
-        weights = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 (it is no dictionary)
+        weights = unpack({name: file.get_tensor(name) for name in file.keys()})  # noqa: SIM118 (it is no dictionary)
     model = timm.create_model(metadata["architecture"], num_classes=0, **json.loads(metadata["kwargs"]))
     model.load_state_dict(weights)
     return model.eval(), metadata, weights

@@ -4,11 +4,12 @@ import json
 from pathlib import Path
 from typing import Any
 
-import safetensors
+import safetensors.torch
 import timm
 import torch
 from torch import nn
 
+from shpeft.backbones.packing import unpack
 from shpeft.backbones.places import classifier
 from shpeft.config import EMBEDDED
 from shpeft.errors import UnknownBackbone, WeightsUnavailable, did_you_mean
@@ -44,7 +45,7 @@ def architecture_of(name: str, own: Path | None = None) -> tuple[str, dict[str, 
             )
         size = int(meta["image_size"])
         overlay = {
-            "file": str(path),
+            "state_dict": unpack(safetensors.torch.load_file(path)),
             "custom_load": False,
             "input_size": (3, size, size),
             "mean": json.loads(meta["mean"]),
@@ -75,14 +76,16 @@ def build(
     """Create the timm model with seeded initial weights, and load the pretrained ones over them when asked.
 
     Args:
-        overlay: changes to the pretrained configuration, among them the ``file`` to load.
+        overlay: changes to the pretrained configuration, among them the ``file`` or the ``state_dict`` to load.
     """
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
         try:
-            return timm.create_model(
+            module: Any = timm.create_model(
                 architecture, pretrained=pretrained, pretrained_cfg_overlay=overlay or None, **arguments
             ).eval()
+            module.pretrained_cfg.pop("state_dict", None)  # else every copy of the model would carry the weights twice
+            return module
         except (RuntimeError, ValueError, OSError, KeyError, AssertionError, safetensors.SafetensorError) as error:
             reason = " ".join(str(error).split())[:300]
             raise WeightsUnavailable(f"The weights do not fit {architecture} or cannot be read: {reason}") from None
