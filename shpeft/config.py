@@ -47,6 +47,7 @@ class DatasetConfig(Section):
         default_factory=dict, description="what a table's columns are called, where not path, label, split, patient_id"
     )
     on_unreadable: Literal["skip", "refuse"] = Field("skip", description="what to do with damaged images")
+    cache: bool = Field(True, description="keep resized pixels in the user's cache folder for the next run")
 
 
 class SelectionConfig(Section):

@@ -25,6 +25,7 @@ def finetune(
     frame: options.Frame = None,
     columns: options.Columns = None,
     on_unreadable: options.OnUnreadable = None,
+    image_cache: options.ImageCache = None,
     budget: options.Budget = None,
     score: options.Score = None,
     formula: options.Formula = None,

@@ -24,6 +24,9 @@ Window = Annotated[str | None, typer.Option(help="Of 16-bit and DICOM images: au
 Frame = Annotated[int | None, typer.Option(help="Which of several frames, counted from 0; a DICOM's middle one.")]
 Columns = Annotated[str | None, typer.Option(help="What a table's columns are called: path=image,label=dx,group=id.")]
 OnUnreadable = Annotated[str | None, typer.Option(help="'skip' or 'refuse' damaged images.")]
+ImageCache = Annotated[
+    bool | None, typer.Option("--image-cache/--no-image-cache", help="Keep resized images for the next run.")
+]
 Budget = Annotated[str | None, typer.Option(help="A share (1e-4 or 0.01%) of the backbone's weights, or a count.")]
 Score = Annotated[str | None, typer.Option(help="hybrid, gradient, fisher, magnitude, wanda or random.")]
 Formula = Annotated[str | None, typer.Option(help="How the hybrid joins its halves: product, sum or quota.")]
@@ -65,6 +68,7 @@ PLACES = {
     "frame": "dataset.frame",
     "columns": "dataset.columns",
     "on_unreadable": "dataset.on_unreadable",
+    "image_cache": "dataset.cache",
     "budget": "selection.budget",
     "score": "selection.score",
     "formula": "selection.formula",

@@ -21,6 +21,7 @@ def load_dataset(
     frame: int | None = None,
     columns: Mapping[str, str] | None = None,
     on_unreadable: Literal["skip", "refuse"] = "skip",
+    cache: bool = True,
     progress: Progress = silent,
 ) -> Dataset:
     """Open a dataset.
@@ -34,7 +35,9 @@ def load_dataset(
         window, frame: what to show of images with more than 8 bits or one frame; see :class:`shpeft.images.Decoding`.
         columns: what a table's columns for path, label, split and group are called, where not as usual.
         on_unreadable: name damaged images in the card and go on, or refuse the dataset.
-        progress: called with the number of images read.
+        cache: whether what was learned of a folder's files, and their resized pixels, are kept in the user's cache
+            folder for the next time; see :mod:`shpeft.datasets.cache`. Results are the same to the bit.
+        progress: called with the number of images read. When it stops the work, the next time goes on from there.
 
     Raises:
         DatasetError: the source is unknown, empty, damaged, of one class only, or its splits do not fit together.
@@ -65,6 +68,7 @@ def load_dataset(
                 decoding=decoding,
                 columns=columns or {},
                 on_unreadable=on_unreadable,
+                cache=cache,
                 progress=progress,
             )
     except (OSError, RuntimeError) as error:  # no permission, a name that is too long, a home that does not exist
