@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from shpeft.cli import console, exports, launch, options
+from shpeft.cli.caching import cache
 from shpeft.cli.finetuning import finetune
 from shpeft.cli.sentences import Sentences
 from shpeft.errors import ConfigError, RunError, ShpeftError, did_you_mean
@@ -35,6 +36,7 @@ def shpeft() -> None:
 
 
 app.command()(finetune)
+app.command()(cache)
 
 
 @app.command()
@@ -180,6 +182,7 @@ def diagnose(
 def datasets(
     source: Annotated[str | None, typer.Argument(help="A dataset to describe; without it, the built-in ones.")] = None,
     seed: Annotated[int, typer.Option(help="Decides the split.")] = 0,
+    image_cache: Annotated[bool, typer.Option("--image-cache/--no-image-cache", help="Use the cache.")] = True,
     json: options.Json = False,
 ) -> None:
     """List the built-in datasets, or describe one: its classes, splits, warnings and damaged images."""
@@ -195,7 +198,7 @@ def datasets(
             typer.echo(f"{'FOLDER':28} your own images: FOLDER/train/CLASS/*, FOLDER/test/CLASS/*, or FOLDER/CLASS/*")
         return
     with console.progress_bar() as (progress, _):
-        found = load_dataset(source, seed=seed, progress=progress).card
+        found = load_dataset(source, seed=seed, cache=image_cache, progress=progress).card
     if json:
         console.as_json(found)
     else:

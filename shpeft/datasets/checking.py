@@ -5,7 +5,7 @@ import os
 import time
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from concurrent.futures import Executor, ThreadPoolExecutor
+from concurrent.futures import Executor, Future, ThreadPoolExecutor
 from pathlib import Path
 from typing import TypeVar
 
@@ -25,7 +25,8 @@ FILES, BYTES = 32, 2**22
 SAVE = 1.0
 """Seconds after which what was learned is written down: that much is lost when the process ends."""
 
-A, B = TypeVar("A"), TypeVar("B")
+A = TypeVar("A")
+B = TypeVar("B")
 
 
 def shown_as(decoding: Decoding) -> bytes:
@@ -139,7 +140,7 @@ def _ahead(pool: Executor, call: Callable[[A], B], items: Iterable[A]) -> Iterat
 
     Not ``pool.map``: that hands all items to the pool at once, which a process that is ending waits for.
     """
-    waiting: deque = deque()
+    waiting: deque[Future[B]] = deque()
     for item in items:
         waiting.append(pool.submit(call, item))
         if len(waiting) > 2 * THREADS:

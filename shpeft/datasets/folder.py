@@ -273,15 +273,15 @@ def _check_leakage(given: dict[str, list[Case]]) -> None:
 
 def _refusal(root: Path, count: int) -> str:
     return (
-        f"{count:,} image file{'s' * (count != 1)} of '{root.name}' cannot be read. Repair or remove what is listed when "
-        "the images are looked at, or set on_unreadable to 'skip' to go on without."
+        f"{count:,} image file{'s' * (count != 1)} of '{root.name}' cannot be read; looking at the images names them "
+        "and says why. Repair or remove them, or set on_unreadable to 'skip' to go on without them."
     )
 
 
 def _gone(content: bytes, why: str) -> str:
     return (
-        f"The file of the case {content.hex()[:12]} has changed since the dataset was opened: {why}. Put it back, or open "
-        "the dataset again."
+        f"The file of the case {content.hex()[:12]} has changed since the dataset was opened: {why}. Put it back, or "
+        "open the dataset again."
     )
 
 

@@ -6,8 +6,8 @@ Pixels derive from patients' images, so only their owner may read them; names of
 
 from shpeft.datasets.cache.database import Database
 from shpeft.datasets.cache.index import FileIndex, Reading, identity
-from shpeft.datasets.cache.place import OFF, VARIABLE, cache_folder
 from shpeft.datasets.cache.pixels import LIMIT, PixelFile, pixel_key
+from shpeft.datasets.cache.place import OFF, VARIABLE, cache_folder
 from shpeft.datasets.cache.usage import Usage, clear_cache, file_index, pixel_file, usage
 
 __all__ = [

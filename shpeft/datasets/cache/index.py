@@ -95,7 +95,7 @@ class FileIndex:
         today = _today()
 
         def look_up(connection: sqlite3.Connection) -> dict[str, Reading]:
-            found, met = {}, []
+            found, met = dict[str, Reading](), list[bytes]()
             for part in _parts(keys):
                 query = (
                     "SELECT path, used, identity, files.content, id, look, width, height, error FROM files JOIN "
@@ -117,7 +117,7 @@ class FileIndex:
         """What is known of these contents (SHA-256)."""
 
         def look_up(connection: sqlite3.Connection) -> dict[bytes, Reading]:
-            found = {}
+            found: dict[bytes, Reading] = {}
             for part in _parts(contents):
                 query = (
                     "SELECT content, id, look, width, height, error FROM readings WHERE shown = ? "

@@ -39,7 +39,7 @@ def reader() -> bytes:
     Of code, not of a number that somebody has to remember to count up.
     """
     digest = hashlib.blake2b(platform.machine().encode(), digest_size=16)
-    code = sorted(Path(shpeft.images.__file__).parent.rglob("*.py")) + [Path(duplicates.__file__)]
+    code = [*sorted(Path(shpeft.images.__file__).parent.rglob("*.py")), Path(duplicates.__file__)]
     for path in code:
         digest.update(path.read_bytes())
     for library in LIBRARIES:
