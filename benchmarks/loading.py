@@ -93,8 +93,8 @@ def main() -> None:
         rows += measure(pngs, f"{options.files:,} PNGs of 32 px, opened", None, options.repeats)
     body = (
         f"JPEGs of {size:.0f} KiB on average, in the operating system's memory; {options.repeats} turns, medians. "
-        "Checked before timing: the cache gives the same bits as reading without it. Opening decodes each image once, to "
-        "see that it can be and how it looks; reading decodes and resizes it. *Again* is what a later run finds.\n\n"
+        "Checked before timing: the cache gives the same bits as reading without it. Opening decodes each image once, "
+        "to see that it can be and how it looks; reading decodes and resizes it. *Again* is what a later run finds.\n\n"
     )
     publish("Loading images", body + table(("folder", "seconds", "× without", "cache"), rows), options.write)
 
