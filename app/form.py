@@ -110,7 +110,7 @@ def _dataset() -> dict[str, Any]:
 def _folder() -> dict[str, Any]:
     source = st.text_input("Folder or table", key="set_folder", placeholder="/home/me/images", help=FOLDER_HELP).strip()
     left, middle, right = st.columns(3)
-    return {
+    wanted = {
         "source": source,
         "window": st.selectbox(
             "Window of 16-bit and DICOM images",
@@ -146,6 +146,16 @@ def _folder() -> dict[str, Any]:
             format_func={"skip": "Name and leave out", "refuse": "Refuse the dataset"}.get,
         ),
     }
+    wanted["cache"] = st.toggle(
+        "Keep resized images for the next time",
+        DEFAULT.dataset.cache,
+        key="set_kept",
+        help="Saves reading and resizing every image again. What is kept derives from your images and stays on this "
+        "computer, readable by you alone, without names.",
+    )
+    with shared.boundary():
+        datacard.kept()
+    return wanted
 
 
 def _backbone() -> dict[str, Any]:

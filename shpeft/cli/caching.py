@@ -16,7 +16,7 @@ def cache(
 
     if clear:
         clear_cache()
-    found = usage()
+    found = usage(count=True)
     if json:
         console.as_json({**vars(found), "folder": found.folder and str(found.folder)})
     elif found.folder is None:
@@ -24,8 +24,8 @@ def cache(
     else:
         typer.echo(
             f"{found.folder}\n"
-            f"{found.images:,} resized images, {found.pixel_bytes / 2**20:,.1f} MiB of at most "
+            f"{found.images or 0:,} resized images, {found.pixel_bytes / 2**20:,.1f} MiB of at most "
             f"{found.limit / 2**30:g} GiB; they derive from your images, and only you may read them.\n"
-            f"{found.files:,} files known, without their names, {found.index_bytes / 2**20:,.1f} MiB.\n"
+            f"{found.files or 0:,} files known, without their names, {found.index_bytes / 2**20:,.1f} MiB.\n"
             f"Set {VARIABLE} to another folder, or to '{OFF}' to keep nothing; --clear forgets all of it."
         )

@@ -38,17 +38,17 @@ class Usage:
 
     Attributes:
         folder: where it is; None where it is turned off.
-        files, index_bytes: how many files the index knows, and its size on disk.
-        images, pixel_bytes: how many images' pixels are kept, and their size on disk.
+        index_bytes, pixel_bytes: the size on disk of what is known of files, and of pixels.
         limit: bytes of pixels, at most.
+        files, images: how many files are known and how many images' pixels are kept; None where they were not counted.
     """
 
     folder: Path | None
-    files: int = 0
     index_bytes: int = 0
-    images: int = 0
     pixel_bytes: int = 0
     limit: int = 0
+    files: int | None = None
+    images: int | None = None
 
     @property
     def bytes(self) -> int:
@@ -56,19 +56,19 @@ class Usage:
         return self.index_bytes + self.pixel_bytes
 
 
-def usage() -> Usage:
-    """What the cache holds at present; nothing is made where there is none yet."""
+def usage(*, count: bool = False) -> Usage:
+    """What the cache holds at present; nothing is made where there is none. Counting may wait for whoever writes."""
     index, pixels = file_index(), pixel_file()
     if index is None or pixels is None:
         return Usage(None)
-    there = [part.database.path.exists() for part in (index, pixels)]
+    known, kept = index.database.path, pixels.database.path
     return Usage(
-        index.database.path.parent,
-        len(index) if there[0] else 0,
-        _bytes(index.database.path),
-        len(pixels) if there[1] else 0,
-        _bytes(pixels.database.path),
+        known.parent,
+        _bytes(known),
+        _bytes(kept),
         pixels.limit,
+        len(index) if count and known.exists() else None,
+        len(pixels) if count and kept.exists() else None,
     )
 
 
