@@ -7,7 +7,19 @@ import pictures
 import streamlit as st
 
 from shpeft.config import RunConfig
-from shpeft.datasets import Dataset, Split, load_dataset
+from shpeft.datasets import Dataset, Opening, Split
+from shpeft.datasets.cache import clear_cache, usage
+
+Key = tuple[str, int]
+
+AT_ONCE = 0.4
+"""Seconds that a page waits for a dataset before it shows how far it is."""
+
+KEPT = 4
+"""Datasets that stay in memory."""
+
+NAMED = 1000
+"""Damaged files that are listed."""
 
 SPLITS = {"train": "Training", "val": "Validation", "test": "Test"}
 
@@ -19,41 +31,91 @@ def show(config: RunConfig) -> Dataset | None:
     if not source:
         st.info("Give the folder of your images on the left.")
         return None
+    key = _key(config)
     if not source.startswith("phantom:"):
-        key = _key(config)
-        if st.button("Look at the images", help="Reads every image once and says what was found."):
+        if st.button("Look at the images", help="Reads every image that is new and says what was found."):
             st.session_state["looked_at"] = key
-            load.clear(*key)
+            _forget(key)
         if st.session_state.get("looked_at") != key:
             st.caption("Every image is read and checked when you ask for it here, or when the run starts.")
             return None
-    data = load(*_key(config))
+    opening = _opening(key)
+    if not opening.wait(AT_ONCE):
+        _watch(key)
+        return None
+    data = opening.result()
     _card(data)
     return data
 
 
 def load_of(config: RunConfig) -> Dataset:
-    """The dataset of a run, kept in memory for the next time."""
-    return load(*_key(config))
+    """The dataset of a run, kept in memory for the next time; with a bar while it is opened."""
+    opening = _opening(_key(config))
+    if not opening.wait(AT_ONCE):
+        bar = st.progress(0.0)
+        while not opening.wait(AT_ONCE):
+            bar.progress(*_stage(opening))  # and where the page is left, Streamlit ends the waiting here
+        bar.empty()
+    return opening.result()
 
 
-def _key(config: RunConfig) -> tuple[str, int]:
-    """What decides which images there are and how they are split, as a cache can compare it."""
+def _key(config: RunConfig) -> Key:
+    """What decides which images there are and how they are split, as a dictionary can compare it."""
     return config.dataset.model_dump_json(), config.seed
 
 
-@st.cache_resource(show_spinner=False, max_entries=4)
-def load(dataset: str, seed: int) -> Dataset:
-    """Read the dataset of this configuration (JSON), with a bar."""
-    bar = st.progress(0.0, "Reading the images")
+@st.cache_resource(show_spinner=False)
+def _openings() -> dict[Key, Opening]:
+    """The datasets that were asked for last, by all pages and browsers."""
+    return {}
 
-    def progress(stage: str, done: int, total: int) -> None:
-        bar.progress(min(1.0, done / max(1, total)), f"{stage}: {done:,} of {total:,}")
 
-    try:
-        return load_dataset(**json.loads(dataset), seed=seed, progress=progress)
-    finally:
-        bar.empty()
+def _opening(key: Key) -> Opening:
+    """The dataset of this configuration, begun to be opened now where it was not before."""
+    openings = _openings()
+    found = openings.pop(key, None) or Opening(**json.loads(key[0]), seed=key[1])
+    openings[key] = found
+    for old in [old for old, opening in openings.items() if opening.done][:-KEPT]:
+        openings.pop(old, None)
+    return found
+
+
+def _forget(key: Key) -> None:
+    """Stop opening this dataset, or let go of it; files that were checked stay known."""
+    if (opening := _openings().pop(key, None)) is not None:
+        opening.cancel()
+
+
+@st.fragment(run_every=0.5)
+def _watch(key: Key) -> None:
+    """How far the opening is, and a button that stops it; the page is drawn anew when it is done."""
+    opening = _openings().get(key)
+    if opening is None or opening.done:
+        st.rerun()
+    st.progress(*_stage(opening))
+    if st.button("Stop", help="What was read so far is not read again the next time."):
+        _forget(key)
+        st.session_state.pop("looked_at", None)
+        st.rerun()
+
+
+def _stage(opening: Opening) -> tuple[float, str]:
+    """How much is done, from 0 to 1, and in words."""
+    stage, done, total = opening.progress
+    return (min(1.0, done / total), f"{stage}: {done:,} of {total:,}") if total else (0.0, f"{stage} …")
+
+
+def kept() -> None:
+    """A line on what the cache holds, and a button that empties it."""
+    found = usage()
+    left, right = st.columns([3, 1], vertical_alignment="center")
+    if found.folder is None:
+        left.caption("No resized images are kept: the cache is turned off.")
+        return
+    left.caption(f"Kept for the next time: {found.bytes / 2**20:,.0f} MiB of resized images in `{found.folder}`.")
+    if right.button("Empty the cache", disabled=not found.bytes, width="stretch"):
+        clear_cache()
+        st.rerun()
 
 
 def _card(data: Dataset) -> None:
@@ -69,8 +131,11 @@ def _card(data: Dataset) -> None:
     for warning in card["warnings"]:
         st.warning(warning, icon=":material/warning:")
     if card["unreadable"]:
-        with st.expander(f"{len(card['unreadable'])} damaged images are left out"):
-            st.dataframe([{"file": file, "reason": reason} for file, reason in card["unreadable"]], hide_index=True)
+        with st.expander(f"{len(card['unreadable']):,} damaged images are left out"):
+            listed = [{"file": file, "reason": reason} for file, reason in card["unreadable"][:NAMED]]
+            st.dataframe(listed, hide_index=True)
+            if len(listed) < len(card["unreadable"]):
+                st.caption(f"The first {NAMED:,}; `shpeft datasets FOLDER` prints all of them.")
     about = {
         "Modality": card["modality"],
         "Size": _size(card["sizes"]),

@@ -8,7 +8,7 @@ from pathlib import Path
 import streamlit as st
 
 from shpeft import NOTICE
-from shpeft.errors import RunError, ShpeftError
+from shpeft.errors import RunError, ShpeftError, notes
 from shpeft.jobs import JobManager, manager
 from shpeft.runs import RunFolder, find_run, list_runs
 from shpeft.runs.card import percent
@@ -54,9 +54,12 @@ def banner() -> None:
 
 
 def complain(error: ShpeftError) -> None:
-    """An error that the reader can put right, as a sentence."""
+    """An error that the reader can put right, as a sentence, and the files that it is about."""
     words = str(error)
     st.error(f"{words[:1].upper()}{words[1:]}", icon=":material/error:")
+    if files := notes(error):
+        with st.expander("The files", expanded=True):
+            st.code("\n".join(files), language=None)
 
 
 @contextmanager

@@ -2,6 +2,8 @@
 
 from typing import Any
 
+import datacard
+import shared
 import streamlit as st
 
 from shpeft.config import RunConfig
@@ -126,4 +128,13 @@ def _reading() -> dict[str, Any]:
         help="Where the folder has its own splits: the same image, another image of the same patient, or one that "
         "looks the same, on both sides makes the test look better than it is. Leaving out keeps the test as it is.",
     )
+    found["cache"] = st.toggle(
+        "Keep resized images for the next time",
+        DEFAULT.cache,
+        key="set_kept",
+        help="Saves reading and resizing every image again. What is kept derives from your images and stays on this "
+        "computer, readable by you alone, without names.",
+    )
+    with shared.boundary():
+        datacard.kept()
     return found

@@ -54,6 +54,7 @@ class DatasetConfig(Section):
         description="of images, patients and look-alikes in several given splits: say it, leave out the training-side "
         "twin, or refuse the dataset",
     )
+    cache: bool = Field(True, description="keep resized pixels in the user's cache folder for the next run")
 
 
 class SelectionConfig(Section):

@@ -27,8 +27,11 @@ A message says what was asked, what was found, what is allowed and what to do ne
 ``Cancelled`` is no error: it is how a progress callback stops work that the user no longer wants.
 """
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from difflib import get_close_matches
+from typing import TypeVar
+
+E = TypeVar("E", bound=Exception)
 
 
 class ShpeftError(Exception):
@@ -117,6 +120,28 @@ class RunError(ShpeftError):
 
 class Cancelled(Exception):
     """Raised by a progress callback to stop the work; whatever was changed is put back."""
+
+
+LISTED = 50
+"""Files that an error names."""
+
+
+def named(error: E, files: Sequence[Sequence[str]]) -> E:
+    """The error with notes that name files, each with its reason: for the person who gave them.
+
+    Notes are shown by the command line, the app and tracebacks, but are no part of the sentence that a run stores: a
+    file's name may be a patient's.
+    """
+    for name, reason in files[:LISTED]:
+        error.add_note(f"{name}: {reason}")
+    if len(files) > LISTED:
+        error.add_note(f"and {len(files) - LISTED:,} more.")
+    return error
+
+
+def notes(error: BaseException) -> list[str]:
+    """What was noted with an error."""
+    return list(getattr(error, "__notes__", ()))
 
 
 def did_you_mean(name: str, known: Iterable[str], count: int = 3) -> str:

@@ -45,6 +45,14 @@ def stripes(part: int, count: int, name: str) -> Split:
     return Split(name, CLASSES, labels, ids, ids, Stripes(part, labels))
 
 
+@pytest.fixture(scope="session", autouse=True)
+def _own_cache(tmp_path_factory):
+    """The cache of images is not the user's; processes that tests start have it, too."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("SHPEFT_CACHE", str(tmp_path_factory.mktemp("cache")))
+        yield
+
+
 @pytest.fixture(scope="session")
 def data() -> Dataset:
     """60 training, 30 validation and 45 test images of 32 px in three classes."""

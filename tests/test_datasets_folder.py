@@ -7,7 +7,7 @@ import pytest
 from PIL import Image
 
 from shpeft.datasets import load_dataset
-from shpeft.errors import ClassMismatch, DatasetError, EmptyDataset, Leakage, UnreadableImage
+from shpeft.errors import ClassMismatch, DatasetError, EmptyDataset, Leakage, UnreadableImage, notes
 
 SHARED = Path(__file__).resolve().parents[2] / "shared" / "data"
 
@@ -88,8 +88,12 @@ def test_a_damaged_image_is_named_and_skipped(given):
     data = load_dataset(given)
     assert [name for name, _ in data.card["unreadable"]] == ["train/sick/cut.png", "test/sick/text.jpg"]
     assert sum(len(split) for split in data.splits) == 27
-    with pytest.raises(UnreadableImage, match=r"2 image files.*cut\.png.*text\.jpg.*Repair"):
+    assert len(data.card["unreadable_ids"]) == 2
+    with pytest.raises(UnreadableImage, match=r"2 image files .* cannot be read.*Repair") as caught:
         load_dataset(given, on_unreadable="refuse")
+    assert "cut" not in str(caught.value)  # what a run stores tells no file's name
+    assert [note.split(":")[0] for note in notes(caught.value)] == ["train/sick/cut.png", "test/sick/text.jpg"]
+    assert "truncated" in notes(caught.value)[0]
 
 
 def test_a_class_that_is_damaged_altogether(given):
@@ -103,8 +107,9 @@ def test_everything_damaged(tmp_path):
     for name in ("a", "b"):
         (tmp_path / "d" / name).mkdir(parents=True)
         (tmp_path / "d" / name / "x.png").write_text("not an image")
-    with pytest.raises(EmptyDataset, match="None of the 2 image files"):
+    with pytest.raises(EmptyDataset, match="None of the 2 image files") as caught:
         load_dataset(tmp_path / "d")
+    assert len(notes(caught.value)) == 2
 
 
 def test_one_class_only(tmp_path):

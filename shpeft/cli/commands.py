@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from shpeft.cli import console, exports, launch, options
+from shpeft.cli.caching import cache
 from shpeft.cli.finetuning import finetune
 from shpeft.cli.sentences import Sentences
 from shpeft.errors import ConfigError, RunError, ShpeftError, did_you_mean
@@ -35,6 +36,7 @@ def shpeft() -> None:
 
 
 app.command()(finetune)
+app.command()(cache)
 
 
 @app.command()
@@ -181,6 +183,7 @@ def datasets(
     source: Annotated[str | None, typer.Argument(help="A dataset to describe; without it, the built-in ones.")] = None,
     seed: Annotated[int, typer.Option(help="Decides the split.")] = 0,
     leakage: options.Leakage = None,
+    image_cache: options.ImageCache = None,
     json: options.Json = False,
 ) -> None:
     """List the built-in datasets, or describe one: its classes, splits, warnings and damaged images.
@@ -205,7 +208,7 @@ def datasets(
         else:
             typer.echo(recipe.explain())
         return
-    wanted = options.configuration(None, {"data": source, "seed": seed, "leakage": leakage})
+    wanted = options.configuration(None, {"data": source, "seed": seed, "leakage": leakage, "image_cache": image_cache})
     with console.progress_bar() as (progress, _):
         found = load_dataset(**wanted.dataset.model_dump(), seed=seed, progress=progress).card
     if json:

@@ -26,6 +26,7 @@ def finetune(
     columns: options.Columns = None,
     on_unreadable: options.OnUnreadable = None,
     leakage: options.Leakage = None,
+    image_cache: options.ImageCache = None,
     budget: options.Budget = None,
     score: options.Score = None,
     formula: options.Formula = None,

@@ -30,6 +30,9 @@ Leakage = Annotated[
     str | None,
     typer.Option(help="Of cases in several given splits: report, drop (the training side's twin) or refuse."),
 ]
+ImageCache = Annotated[
+    bool | None, typer.Option("--image-cache/--no-image-cache", help="Keep resized images for the next run.")
+]
 Budget = Annotated[str | None, typer.Option(help="A share (1e-4 or 0.01%) of the backbone's weights, or a count.")]
 Score = Annotated[str | None, typer.Option(help="hybrid, gradient, fisher, magnitude, wanda or random.")]
 Formula = Annotated[str | None, typer.Option(help="How the hybrid joins its halves: product, sum or quota.")]
@@ -72,6 +75,7 @@ PLACES = {
     "columns": "dataset.columns",
     "on_unreadable": "dataset.on_unreadable",
     "leakage": "dataset.leakage",
+    "image_cache": "dataset.cache",
     "budget": "selection.budget",
     "score": "selection.score",
     "formula": "selection.formula",

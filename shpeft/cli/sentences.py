@@ -5,7 +5,7 @@ from typing import Any
 import typer
 from typer.core import TyperGroup
 
-from shpeft.errors import Cancelled, ShpeftError
+from shpeft.errors import Cancelled, ShpeftError, notes
 
 
 class Sentences(TyperGroup):
@@ -16,7 +16,7 @@ class Sentences(TyperGroup):
         try:
             return super().invoke(ctx)
         except ShpeftError as error:
-            typer.echo(str(error), err=True)
+            typer.echo("\n".join([str(error), *(f"  {note}" for note in notes(error))]), err=True)
             raise typer.Exit(2) from None
         except (Cancelled, KeyboardInterrupt):
             typer.echo("Cancelled.", err=True)

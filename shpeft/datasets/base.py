@@ -52,6 +52,8 @@ class Split:
         ids: opaque names of the cases. An id stands for the content: equal ids, equal pixels.
         groups: cases of one group (a patient) are never separated; the id itself where no group is known.
         source: where the images are.
+        contents: what the cache on disk knows each image by: its content and how it is shown; empty where nothing is
+            kept.
     """
 
     name: str
@@ -60,6 +62,7 @@ class Split:
     ids: tuple[str, ...]
     groups: tuple[str, ...]
     source: ImageStore
+    contents: tuple[bytes, ...] = ()
 
     def __len__(self) -> int:
         """The number of cases."""
@@ -83,6 +86,7 @@ class Split:
             labels=tuple(self.labels[row] for row in rows),
             ids=tuple(self.ids[row] for row in rows),
             groups=tuple(self.groups[row] for row in rows),
+            contents=tuple(self.contents[row] for row in rows) if self.contents else (),
             source=Rows(store, rows if base is None else tuple(base[row] for row in rows)),
         )
 
@@ -133,6 +137,7 @@ def make_dataset(name: str, splits: Sequence[Split], split_rule: str, **card: An
         "split_rule": split_rule,
         "sizes": None,
         "unreadable": [],
+        "unreadable_ids": [],
         "near_duplicates": [],
         "leakage": None,
         "warnings": [],

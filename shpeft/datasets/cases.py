@@ -16,13 +16,14 @@ from shpeft.errors import Leakage
 
 @dataclass(frozen=True)
 class Case:
-    """One readable image of the folder; ``id`` is made of its content."""
+    """One readable image of the folder; ``id`` is made of its ``content``, the file's SHA-256."""
 
     found: Found
     id: str
     group: str
     look: np.ndarray
     size: tuple[int, int]
+    content: bytes
 
 
 def without_copies(cases: Sequence[Case], warnings: list[str]) -> list[Case]:

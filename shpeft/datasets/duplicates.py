@@ -42,12 +42,14 @@ def near_pairs(looks: np.ndarray, distance: int = DISTANCE) -> np.ndarray:
     words, full = looks.view(np.uint64), np.flatnonzero(looks.any(1))
     for band in looks.view(np.uint16).T:
         order = full[np.argsort(band[full], kind="stable")]
-        for rows in np.split(order, np.nonzero(np.diff(band[order]))[0] + 1):
-            for place, row in enumerate(rows[:-1]):
-                others = rows[place + 1 :]
-                apart = np.bitwise_count(words[others] ^ words[row]).sum(1)
-                near = others[apart <= distance]
-                found.append(np.stack([np.full(len(near), row), near], 1))
+        parts, places, step = band[order], np.arange(len(order)), 0
+        while len(places):  # rows of equal parts lie side by side: each with the next, the one after the next, ...
+            step += 1
+            places = places[places + step < len(order)]
+            places = places[parts[places] == parts[places + step]]
+            rows, others = order[places], order[places + step]
+            near = np.bitwise_count(words[rows] ^ words[others]).sum(1) <= distance
+            found.append(np.stack([rows[near], others[near]], 1))
     pairs = np.sort(np.concatenate(found), 1)
     return np.unique(pairs, axis=0)
 

@@ -3,8 +3,7 @@
 import hashlib
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Literal
 
@@ -15,27 +14,39 @@ from shpeft.datasets import table
 from shpeft.datasets.base import Dataset, Split, make_dataset
 from shpeft.datasets.card import size_tells_class, sizes
 from shpeft.datasets.cases import Case, joined, opaque, without_copies, without_leakage
-from shpeft.datasets.duplicates import look, near_pairs
-from shpeft.datasets.layout import Found, Layout, discover, read_groups
+from shpeft.datasets.checking import check, shown_as
+from shpeft.datasets.duplicates import near_pairs
+from shpeft.datasets.layout import Layout, discover, read_groups
 from shpeft.datasets.leakage import Handling
-from shpeft.datasets.loading import THREADS
 from shpeft.datasets.splitting import split_off
-from shpeft.errors import EmptyDataset, UnreadableImage
+from shpeft.errors import EmptyDataset, UnreadableImage, named
 from shpeft.images import AS_FILED, Decoding, open_image
 from shpeft.progress import Progress
 
 
 @dataclass(frozen=True)
 class Files:
-    """Image files, each with the files of its lesion masks."""
+    """Image files, each with the files of its lesion masks and the SHA-256 that it had when the dataset was opened."""
 
     paths: tuple[Path, ...]
     masks: tuple[tuple[Path, ...], ...]
+    contents: tuple[bytes, ...]
     decoding: Decoding = AS_FILED
 
     def image(self, index: int) -> Image.Image:
-        """The image in RGB at its own size."""
-        return open_image(self.paths[index], self.decoding)
+        """The image in RGB at its own size.
+
+        Raises:
+            UnreadableImage: the file is gone or another one by now; in words that do not name it.
+        """
+        content = self.contents[index]
+        try:
+            data = self.paths[index].read_bytes()
+        except OSError as error:
+            raise UnreadableImage(_gone(content, str(error.strerror or error))) from None
+        if hashlib.sha256(data).digest() != content:
+            raise UnreadableImage(_gone(content, "its content is another one"))
+        return open_image(data, self.decoding)
 
     def mask(self, index: int) -> np.ndarray | None:
         """The union of the masks drawn for this image, at the image's size; None where there is none."""
@@ -53,16 +64,6 @@ Discovery = Callable[[Path], tuple[Layout, dict[str, str], list[str]]]
 """A folder's images, the group of each (by name) that has one, and warnings."""
 
 
-@dataclass(frozen=True)
-class Reading:
-    """What reading a file gave: an id made of its content and how it looks, or why it cannot be read."""
-
-    id: str = ""
-    look: np.ndarray | None = None
-    size: tuple[int, int] = (0, 0)
-    error: str = ""
-
-
 def load(
     root: Path,
     *,
@@ -73,6 +74,7 @@ def load(
     columns: Mapping[str, str],
     on_unreadable: Literal["skip", "refuse"],
     leakage: Handling,
+    cache: bool,
     progress: Progress,
     discovery: Discovery | None = None,
     card: Mapping[str, Any] | None = None,
@@ -82,15 +84,18 @@ def load(
     Args:
         discovery: finds the images where a folder's layout is a special one; by default class folders or a table.
         card: what is known of the dataset besides; its name is the folder's where ``name`` is not there.
+        cache: whether what was learned of files, and their pixels, may be kept for the next time.
 
     Raises:
         DatasetError: the folder cannot be used; its subclasses say why.
     """
+    progress("Finding images", 0, 0)
     layout, groups, warnings = _found(root, columns) if discovery is None else discovery(root)
-    readings = list(zip(layout.files, _read_all(layout.files, decoding, progress), strict=True))
+    paths = [file.path for file in layout.files]
+    readings = list(zip(layout.files, check(paths, decoding, progress, cache=cache), strict=True))
     unreadable = [[file.name, reading.error] for file, reading in readings if reading.error]
     if unreadable and on_unreadable == "refuse":
-        raise UnreadableImage(_refusal(root, unreadable))
+        raise named(UnreadableImage(_refusal(root, len(unreadable))), unreadable)
     cases = [
         Case(
             file,
@@ -98,6 +103,7 @@ def load(
             opaque(groups[file.name]) if file.name in groups else reading.id,
             reading.look,
             reading.size,
+            reading.content,
         )
         for file, reading in readings
         if reading.look is not None
@@ -105,7 +111,7 @@ def load(
     if groups and (alone := sum(case.found.name not in groups for case in cases)):
         warnings.append(f"{alone} of the images have no group in the table; each of them is a group of its own.")
     cases = without_copies(cases, warnings)
-    _check_classes(root, layout, cases, len(unreadable))
+    _check_classes(root, layout, cases, unreadable)
     pairs = near_pairs(np.stack([case.look for case in cases]))
     near = [(cases[a].id, cases[b].id) for a, b in pairs]
     if len(pairs):
@@ -116,6 +122,8 @@ def load(
     cases = joined(cases, pairs)
     given = {name: [case for case in cases if case.found.split == name] for name in layout.splits}
     splits, rule = _split(given, layout.classes, decoding, seed, val_fraction, test_fraction)
+    if cache:
+        splits = [_kept(split, shown_as(decoding)) for split in splits]
     pixels = np.array([case.size for case in cases])
     told = size_tells_class(pixels, np.array([layout.classes.index(case.found.label) for case in cases]))
     if not groups:
@@ -124,6 +132,7 @@ def load(
         "name": root.resolve().name,
         "sizes": sizes(pixels),
         "unreadable": unreadable,
+        "unreadable_ids": [reading.id for _, reading in readings if reading.error and reading.id],
         "near_duplicates": near,
         "leakage": leaked,
         "warnings": warnings + [told] * bool(told),
@@ -142,31 +151,6 @@ def _found(root: Path, columns: Mapping[str, str]) -> tuple[Layout, dict[str, st
     layout = discover(root)
     warnings = list(layout.warnings)
     return layout, read_groups(root, warnings), warnings
-
-
-def _read_all(files: Sequence[Found], decoding: Decoding, progress: Progress) -> list[Reading]:
-    """Decode every file once."""
-    shown_as = b"" if decoding == AS_FILED else repr(decoding).encode()
-
-    def read(file: Found) -> Reading:
-        try:
-            data = file.path.read_bytes()
-            image = open_image(data, decoding)
-        except OSError as error:
-            return Reading(error=str(error.strerror or error))
-        except UnreadableImage as error:
-            return Reading(error=str(error).removeprefix("the uploaded file ").rstrip("."))
-        return Reading(hashlib.sha256(data + shown_as).hexdigest()[:12], look(image), image.size)
-
-    readings = []
-    with ThreadPoolExecutor(THREADS, thread_name_prefix="verify") as pool:
-        try:
-            for reading in pool.map(read, files):
-                readings.append(reading)
-                progress("Checking images", len(readings), len(files))
-        finally:
-            pool.shutdown(cancel_futures=True)
-    return readings
 
 
 def _split(
@@ -203,30 +187,48 @@ def _as_split(name: str, cases: Sequence[Case], classes: tuple[str, ...], decodi
         labels=tuple(classes.index(case.found.label) for case in cases),
         ids=tuple(case.id for case in cases),
         groups=tuple(case.group for case in cases),
-        source=Files(tuple(case.found.path for case in cases), tuple(case.found.masks for case in cases), decoding),
+        source=Files(
+            tuple(case.found.path for case in cases),
+            tuple(case.found.masks for case in cases),
+            tuple(case.content for case in cases),
+            decoding,
+        ),
     )
 
 
-def _check_classes(root: Path, layout: Layout, cases: Sequence[Case], damaged: int) -> None:
+def _kept(split: Split, shown: bytes) -> Split:
+    """The split with what the cache on disk knows its images by."""
+    assert isinstance(split.source, Files)
+    return replace(split, contents=tuple(content + shown for content in split.source.contents))
+
+
+def _check_classes(root: Path, layout: Layout, cases: Sequence[Case], unreadable: Sequence[Sequence[str]]) -> None:
     """Every class must still have an image in every split that the folder gives."""
     if not cases:
-        raise EmptyDataset(
-            f"None of the {damaged} image files of '{root.name}' can be read. Check how they were copied."
+        sentence = (
+            f"None of the {len(unreadable):,} image files of '{root.name}' can be read. Check how they were copied."
         )
+        raise named(EmptyDataset(sentence), unreadable)
     left = Counter((case.found.split, case.found.label) for case in cases)
     for split in layout.splits:
         for name in layout.classes:
             if not left[split, name]:
-                raise EmptyDataset(
-                    f"The class '{name}' of '{root.name}' has no usable image in {split} ({damaged} files of the"
-                    " dataset are damaged). Repair or replace its files, or remove the class from every split."
+                sentence = (
+                    f"The class '{name}' of '{root.name}' has no usable image in {split} ({len(unreadable):,} files of "
+                    "the dataset are damaged). Repair or replace its files, or remove the class from every split."
                 )
+                raise named(EmptyDataset(sentence), unreadable)
 
 
-def _refusal(root: Path, unreadable: Sequence[Sequence[str]]) -> str:
-    shown = "; ".join(f"{name} ({reason})" for name, reason in unreadable[:5])
-    more = f" and {len(unreadable) - 5} more" if len(unreadable) > 5 else ""
+def _refusal(root: Path, count: int) -> str:
     return (
-        f"{len(unreadable)} image files of '{root.name}' cannot be read: {shown}{more}."
-        " Repair or remove them, or set on_unreadable to 'skip' to go on without them."
+        f"{count:,} image file{'s' * (count != 1)} of '{root.name}' cannot be read; looking at the images names them "
+        "and says why. Repair or remove them, or set on_unreadable to 'skip' to go on without them."
+    )
+
+
+def _gone(content: bytes, why: str) -> str:
+    return (
+        f"The file of the case {content.hex()[:12]} has changed since the dataset was opened: {why}. Put it back, or "
+        "open the dataset again."
     )

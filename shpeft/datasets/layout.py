@@ -1,10 +1,11 @@
 """Which files of a folder are images of which class and split."""
 
 import csv
+import os
 import re
 from collections import Counter
-from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
 from shpeft.errors import ClassMismatch, DatasetError, EmptyDataset
@@ -112,22 +113,36 @@ def _folders(home: Path) -> list[Path]:
 
 def _images(root: Path, folder: Path, split: str) -> list[Found]:
     """The image files below a class folder, masks attached to their images."""
-    paths = sorted(
-        path
-        for path in folder.rglob("*")
-        if path.suffix.lower() in SUFFIXES and not path.name.startswith(".") and path.is_file()
-    )
-    stems = {path.with_suffix("") for path in paths}
-    masks: dict[Path, list[Path]] = {}
+    paths = sorted(_files_below(str(folder)), key=lambda path: path.split(os.sep))
+    within, start = folder.relative_to(root).as_posix(), len(str(folder)) + 1
+    stems = {os.path.splitext(path)[0] for path in paths}
+    masks: dict[str, list[Path]] = {}
     images = []
     for path in paths:
-        match = MASK.match(path.stem)
-        owner = path.parent / match["stem"] if match else None
+        stem = os.path.splitext(path)[0]
+        home, _, name = stem.rpartition(os.sep)
+        match = MASK.match(name)
+        owner = f"{home}{os.sep}{match['stem']}" if match else None
         if owner in stems:
-            masks.setdefault(owner, []).append(path)
+            masks.setdefault(owner, []).append(Path(path))
         else:
-            images.append(Found(path.relative_to(root).as_posix(), path, split, folder.name))
-    return [replace(image, masks=tuple(masks.get(image.path.with_suffix(""), ()))) for image in images]
+            images.append((stem, path))
+    return [
+        Found(
+            f"{within}/{path[start:].replace(os.sep, '/')}", Path(path), split, folder.name, tuple(masks.get(stem, ()))
+        )
+        for stem, path in images
+    ]
+
+
+def _files_below(folder: str) -> Iterator[str]:
+    """The image files in a folder and the folders in it; links to folders are not followed."""
+    with os.scandir(folder) as entries:
+        for entry in entries:
+            if entry.is_dir(follow_symlinks=False):
+                yield from _files_below(entry.path)
+            elif entry.name.lower().endswith(SUFFIXES) and not entry.name.startswith(".") and entry.is_file():
+                yield entry.path
 
 
 def _check(root: Path, classes: dict[str, list[str]], homes: dict[str, Path]) -> None:

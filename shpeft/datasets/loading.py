@@ -1,6 +1,5 @@
-"""Batches of decoded pixels, decoded once and kept while memory allows."""
+"""Batches of decoded pixels, decoded once and kept: in memory while it allows, and in the cache on disk."""
 
-import os
 from collections import OrderedDict
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -9,10 +8,10 @@ from threading import Lock
 import torch
 
 from shpeft.datasets.base import Split
+from shpeft.datasets.cache import pixel_file, pixel_key
+from shpeft.datasets.checking import THREADS
 from shpeft.images import InputTransform
 from shpeft.progress import Progress
-
-THREADS = min(8, os.cpu_count() or 1)
 
 Key = tuple[str, InputTransform]
 
@@ -64,8 +63,22 @@ def pixels(split: Split, index: int, transform: InputTransform) -> torch.Tensor:
     key = (split.ids[index], transform)
     found = CACHE.get(key)
     if found is None:
-        found = transform.pixels(split.image(index))
+        found = _kept_on_disk(split, index, transform)
         CACHE.put(key, found)
+    return found
+
+
+def _kept_on_disk(split: Split, index: int, transform: InputTransform) -> torch.Tensor:
+    """The pixels of one case, from the disk where they are there."""
+    disk = pixel_file() if split.contents else None
+    if disk is None:
+        return transform.pixels(split.image(index))
+    key = pixel_key(split.contents[index], transform.size, transform.interpolation)
+    kept = disk.get(key, transform.size)
+    if kept is not None:
+        return torch.from_numpy(kept)
+    found = transform.pixels(split.image(index))
+    disk.put(key, found.numpy())
     return found
 
 
@@ -104,3 +117,5 @@ def batches(
                 yield images, torch.tensor([split.labels[row] for row in chunk], dtype=torch.int64)
         finally:
             pool.shutdown(wait=False, cancel_futures=True)
+            if split.contents and (disk := pixel_file()) is not None:
+                disk.flush()

@@ -23,6 +23,7 @@ def load_dataset(
     columns: Mapping[str, str] | None = None,
     on_unreadable: Literal["skip", "refuse"] = "skip",
     leakage: Handling = "report",
+    cache: bool = True,
     progress: Progress = silent,
 ) -> Dataset:
     """Open a dataset.
@@ -39,7 +40,9 @@ def load_dataset(
         on_unreadable: name damaged images in the card and go on, or refuse the dataset.
         leakage: what to do with images, patients and look-alikes that stand in two of the splits that are given: say so
             in the card, leave out the twin nearer to training (the test stays as given), or refuse the dataset.
-        progress: called with the number of images read.
+        cache: whether what was learned of a folder's files, and their resized pixels, are kept in the user's cache
+            folder for the next time; see :mod:`shpeft.datasets.cache`. Results are the same to the bit.
+        progress: called with the number of images read. When it stops the work, the next time goes on from there.
 
     Raises:
         DatasetError: the source is unknown, empty, damaged, of one class only, or its splits do not fit together;
@@ -78,6 +81,7 @@ def load_dataset(
                 columns=columns or {},
                 on_unreadable=on_unreadable,
                 leakage=leakage,
+                cache=cache,
                 progress=progress,
                 **special,
             )
