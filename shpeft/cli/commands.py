@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from shpeft.cli import console, exports, launch, options
+from shpeft.cli import comparing, console, exports, launch, options
 from shpeft.cli.finetuning import finetune
 from shpeft.cli.sentences import Sentences
 from shpeft.errors import ConfigError, RunError, ShpeftError, did_you_mean
@@ -35,6 +35,7 @@ def shpeft() -> None:
 
 
 app.command()(finetune)
+app.add_typer(comparing.app, name="compare")
 
 
 @app.command()
