@@ -76,6 +76,32 @@ def run(
     typer.echo(f"{len(table.cells())} cells in {table.folder}")
 
 
+@app.command()
+def report(
+    config: Config,
+    out: Out = None,
+    resamples: Annotated[int, typer.Option(help="Bootstrap resamples.", min=100)] = 2000,
+) -> None:
+    """Write RESULTS.md, table.csv and figures from the table as it is, complete or not."""
+    plan = _plan(config)
+    from shpeft import compare
+
+    typer.echo(f"Report: {compare.write_report(plan, out or config.with_suffix(''), resamples=resamples)}")
+
+
+@app.command()
+def overlaps(config: Config, out: Out = None, data_root: Root = None) -> None:
+    """Compare the weights that tasks, scores and seeds choose, and magnitude with what the tasks agree on."""
+    plan = _plan(config)
+    from shpeft import compare
+
+    with console.progress_bar() as (progress, _):
+        path = compare.write_overlaps(
+            plan, out or config.with_suffix(""), root=data_root or config.parent, progress=progress
+        )
+    typer.echo(f"Overlaps: {path}")
+
+
 class _Pace:
     """One line a cell, with what is left at the pace so far."""
 

@@ -3,5 +3,6 @@
 from shpeft.compare.plan import Cell, Plan
 from shpeft.compare.runner import run
 from shpeft.compare.table import Table
+from shpeft.compare.writing import write_overlaps, write_report
 
-__all__ = ["Cell", "Plan", "Table", "run"]
+__all__ = ["Cell", "Plan", "Table", "run", "write_overlaps", "write_report"]

@@ -78,6 +78,26 @@ class Arm(Section):
         return self.scope or ("matrices" if self.kind == "sparse" else "all")
 
 
+class Claim(Section):
+    """What the report is about; it decides no cell."""
+
+    title: str = "Comparison"
+    method: str | None = Field(None, description="the arm that is held against all others; by default the first sparse")
+    budget: Budget | None = Field(None, description="its budget; by default the first")
+    metric: Literal["accuracy", "balanced_accuracy", "macro_f1", "macro_auroc", "mcc"] = "balanced_accuracy"
+    margin: float = Field(0.01, gt=0, lt=1, description="differences below it do not matter: of the equivalence test")
+    pairs: dict[str, tuple[str, str]] = Field(
+        default_factory=dict, description="for a dataset two classes that are also told apart by themselves"
+    )
+
+
+class Overlaps(Section):
+    """Which choices of weights are compared with each other; it decides no cell."""
+
+    arms: tuple[str, ...] = Field((), description="sparse arms whose supports are compared")
+    budgets: tuple[Budget, ...] = (1e-4, 1e-2)
+
+
 class Plan(Document):
     """Arms × seeds × datasets × budgets."""
 
@@ -92,6 +112,8 @@ class Plan(Document):
         "each", description="whether each seed tries the learning rates, or the first seed's choice serves all"
     )
     arms: dict[str, Arm] = Field(min_length=1)
+    report: Claim = Field(default_factory=Claim)
+    overlaps: Overlaps = Field(default_factory=Overlaps)
 
     @model_validator(mode="after")
     def _fits_together(self) -> Self:
@@ -113,6 +135,11 @@ class Plan(Document):
             twins = [twin for twin, settings in self.arms.items() if settings == arm and twin != name]
             if twins:
                 raise ValueError(f"arms {name} and {twins[0]} are the same")
+        if self.report.method is not None and self.report.method not in self.arms:
+            raise ValueError(f"the report is about {self.report.method!r}; the arms are {', '.join(self.arms)}")
+        for name in self.overlaps.arms:
+            if name not in self.arms or self.arms[name].kind != "sparse":
+                raise ValueError(f"overlaps compare sparse arms, and {name!r} is none")
         if len(set(trials.values())) > 1:
             counts = ", ".join(f"{name} {count}" for name, count in trials.items())
             raise ValueError(f"arms try different numbers of learning rates, which is unfair: {counts}")
