@@ -80,13 +80,15 @@ def run(
 def report(
     config: Config,
     out: Out = None,
+    to: Annotated[Path | None, typer.Option(help="The folder to write into; by default the table's.")] = None,
     resamples: Annotated[int, typer.Option(help="Bootstrap resamples.", min=100)] = 2000,
 ) -> None:
     """Write RESULTS.md, table.csv and figures from the table as it is, complete or not."""
     plan = _plan(config)
     from shpeft import compare
 
-    typer.echo(f"Report: {compare.write_report(plan, out or config.with_suffix(''), resamples=resamples)}")
+    path = compare.write_report(plan, out or config.with_suffix(""), to=to, resamples=resamples)
+    typer.echo(f"Report: {path}")
 
 
 @app.command()

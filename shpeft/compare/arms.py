@@ -210,13 +210,18 @@ def _dense(
 
 
 def follow(reports: Iterator[EpochReport], patience: int | None, trial: Trial) -> None:
-    """Train until the end, or until the validation loss has not fallen for ``patience`` epochs."""
+    """Train until the end, or until the validation loss has not fallen for ``patience`` epochs.
+
+    Raises:
+        NonFiniteLoss: it was never a number.
+    """
     with closing(reports):  # type: ignore[type-var]
         for report in reports:
             trial.history.append(report)
-            assert trial.best is not None or not report.best
             if patience and report.epoch - (trial.best.epoch if trial.best else 0) >= patience:
-                return
+                break
+    if trial.best is None:
+        raise NonFiniteLoss("The validation loss was not a number after any epoch. Lower the learning rate.")
 
 
 def _bytes(head: Head) -> int:

@@ -21,17 +21,20 @@ from shpeft.progress import Progress, silent
 OVERLAPS = "overlaps.json"
 
 
-def write_report(plan: Plan, out: str | Path, *, resamples: int = 2000) -> Path:
-    """Write ``RESULTS.md``, ``table.csv`` and ``figures/`` into the table's folder, as far as the table is filled.
+def write_report(plan: Plan, out: str | Path, *, to: str | Path | None = None, resamples: int = 2000) -> Path:
+    """Write ``RESULTS.md``, ``table.csv`` and ``figures/``, as far as the table in the folder ``out`` is filled.
+
+    Args:
+        to: another folder to write into.
 
     Raises:
         RunError: the table holds nothing of this plan, or what it holds is damaged.
     """
     results = Results(plan, Table(out))
     duels = results.duels(resamples)
-    folder = results.table.folder
-    pairs, foretold = _read_overlaps(folder / OVERLAPS)
-    (folder / "figures").mkdir(exist_ok=True)
+    pairs, foretold = _read_overlaps(results.table.folder / OVERLAPS)
+    folder = Path(to) if to else results.table.folder
+    (folder / "figures").mkdir(parents=True, exist_ok=True)
     drawn = []
     for name, (caption, figure) in pictures(results, duels, pairs).items():
         path = save(figure, folder / "figures" / name).relative_to(folder)
