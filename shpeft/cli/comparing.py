@@ -64,7 +64,7 @@ def run(
 
     folder = out or config.with_suffix("")
     began = _Pace()
-    with console.progress_bar() as (progress, line):
+    with console.progress_bar(stages=False) as (progress, line):
         table = compare.run(
             plan,
             folder,
@@ -97,7 +97,7 @@ def overlaps(config: Config, out: Out = None, data_root: Root = None) -> None:
     plan = _plan(config)
     from shpeft import compare
 
-    with console.progress_bar() as (progress, _):
+    with console.progress_bar(stages=False) as (progress, _):
         path = compare.write_overlaps(
             plan, out or config.with_suffix(""), root=data_root or config.parent, progress=progress
         )

@@ -225,4 +225,4 @@ def follow(reports: Iterator[EpochReport], patience: int | None, trial: Trial) -
 
 
 def _bytes(head: Head) -> int:
-    return len(safetensors.torch.save({"weight": head.weight, "bias": head.bias}))
+    return len(safetensors.torch.save({"weight": head.weight.contiguous(), "bias": head.bias.contiguous()}))

@@ -83,7 +83,7 @@ def compare_supports(
     """
     if not plan.overlaps.arms:
         raise ConfigError("The plan names no arms to compare: give overlaps.arms, such as [gradient, magnitude].")
-    tasks = Tasks(plan, Path(root), progress)
+    tasks = Tasks(plan, root, progress)
     book = ScoreBook(tasks, Table(out))
     pairs = []
     infos = tasks.get(next(iter(plan.datasets)), plan.seeds[0]).backbone.weight_infos("all")

@@ -2,7 +2,7 @@
 
 import hashlib
 import json
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Annotated, Any, Literal, Self
 
 from pydantic import Field, model_validator
@@ -182,7 +182,7 @@ class Plan(Document):
 class Cell:
     """One number of the comparison: an arm with a budget on a dataset with a seed (and a random mask)."""
 
-    plan: Plan
+    plan: Plan = field(compare=False, repr=False)
     dataset: str
     arm: str
     budget: int | float | None

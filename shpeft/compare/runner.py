@@ -55,7 +55,7 @@ def run(
     if not cells:
         raise ConfigError(f"No cell matches {', '.join(only)}. Patterns are compared with DATASET/ARM.")
     write_atomic(table.folder / "plan.yaml", plan.to_yaml())
-    tasks = Tasks(plan, Path(root), progress)
+    tasks = Tasks(plan, root, progress)
     work = Work(plan, tasks, table, ScoreBook(tasks, table), progress)
     went_on = True
     while went_on:  # a cell may wait for one that another process holds

@@ -84,8 +84,8 @@ class Task:
 class Tasks:
     """The tasks of a plan, made when they are first asked for; as many as there are datasets are kept."""
 
-    def __init__(self, plan: Plan, root: Path, progress: Progress = silent):
-        self.plan, self.root, self.progress = plan, root, progress
+    def __init__(self, plan: Plan, root: str | Path, progress: Progress = silent):
+        self.plan, self.root, self.progress = plan, Path(root), progress
         self._held: OrderedDict[tuple[str, int], Task] = OrderedDict()
 
     def get(self, name: str, seed: int) -> Task:
