@@ -80,6 +80,7 @@ def predict(
     *,
     batch_size: int = 32,
     feed: Feed | None = None,
+    views: int = 1,
     progress: Progress = silent,
     stage: str = "predictions",
 ) -> Predictions:
@@ -87,6 +88,7 @@ def predict(
 
     Args:
         feed: how the backbone gets its images; None: each image through the whole backbone.
+        views: 2 shows each image mirrored, too, and takes the mean of both probabilities.
 
     Raises:
         ClassMismatch: the backbone was made for other classes.
@@ -98,12 +100,14 @@ def predict(
         )
     rows, done = [], 0
     feed = feed or Feed(backbone)
-    for inputs, target in feed.batches(split, batch_size):
-        progress(stage, done, len(split))
-        rows.append(feed(inputs).double().softmax(1).cpu().numpy())
-        done += len(target)
-    progress(stage, done, len(split))
-    return Predictions(split.ids, split.labels, split.groups, split.classes, np.concatenate(rows))
+    for mirrored in (None, [True] * len(split))[:views]:
+        for inputs, target in feed.batches(split, batch_size, mirrored=mirrored):
+            progress(stage, done // views, len(split))
+            rows.append(feed(inputs).double().softmax(1).cpu().numpy())
+            done += len(target)
+    progress(stage, len(split), len(split))
+    probabilities = np.concatenate(rows).reshape(views, len(split), -1).mean(0)
+    return Predictions(split.ids, split.labels, split.groups, split.classes, probabilities)
 
 
 def evaluate(predictions: Predictions, *, resamples: int = 1000, seed: int = 0) -> Metrics:

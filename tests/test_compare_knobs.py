@@ -1,11 +1,13 @@
 """What comparisons vary about the method: rates by weight, ε, selecting once more, other halves, controls."""
 
+import numpy as np
 import pytest
 import torch
 
 from shpeft import equations
 from shpeft.delta import SparseDelta
 from shpeft.errors import SelectionError
+from shpeft.evaluation import predict
 from shpeft.importance import Scores, consensus, estimate_importance, hybrid
 from shpeft.selection import Support, select, select_like
 from shpeft.trainable import Trainable, lr_scale
@@ -143,3 +145,13 @@ def test_the_consensus_is_the_mean_of_normalised_scores(data):
     torch.testing.assert_close(equations.consensus([s / s.mean() for s in flat]), slow)
     with pytest.raises(SelectionError, match="at least one other task"):
         consensus([])
+
+
+def test_two_views_are_averaged(data):
+    backbone = tiny()
+    once, both = (predict(backbone, data.test, views=views).probabilities for views in (1, 2))
+    pixels = torch.stack([backbone.transform.pixels(data.test.image(i)) for i in range(len(data.test))])
+    with torch.no_grad():
+        mirrored = backbone(backbone.transform.normalise(pixels.flip(-1))).double().softmax(1).numpy()
+    np.testing.assert_allclose(both, (once + mirrored) / 2, atol=1e-6)
+    assert abs(once - mirrored).max() > 1e-4

@@ -137,12 +137,13 @@ def _plan(config: Path) -> "Plan":
 def _foresee(plan: "Plan") -> None:
     """How many cells and trainings a plan comes to, by arm."""
     cells = plan.cells()
-    rows = []
+    rows, total = [], 0
     for name, arm in plan.arms.items():
         mine = [cell for cell in cells if cell.arm == name]
         trained = arm.kind not in ("probe", "revert")
         trainings = sum(len(plan.grid(arm)) if plan.tuning(c).key == c.key else 1 for c in mine) if trained else 0
         grid = ", ".join(f"{lr:g}" for lr in plan.grid(arm)) if trained else "-"
         rows.append([name, len(mine), trainings, grid])
-    rows.append(["all", len(cells), sum(int(row[2]) for row in rows), ""])
+        total += trainings
+    rows.append(["all", len(cells), total, ""])
     console.table(["arm", "cells", "trainings", "learning rates"], rows)

@@ -6,12 +6,13 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import closing
 from dataclasses import dataclass, field
+from functools import cached_property
 from pathlib import Path
 
 import safetensors.torch
 
 from shpeft.compare.dense import Dense, tuner
-from shpeft.compare.plan import Arm, Cell, Training
+from shpeft.compare.plan import Cell
 from shpeft.compare.scores import ScoreBook, estimate, select_by
 from shpeft.compare.tasks import Task
 from shpeft.datasets import Split
@@ -22,7 +23,7 @@ from shpeft.evaluation import Predictions, predict
 from shpeft.feed import Feed
 from shpeft.importance import head_written
 from shpeft.probe import Head, fit_head
-from shpeft.progress import Progress
+from shpeft.progress import Progress, silent
 from shpeft.selection import Support
 from shpeft.trainable import lr_scale
 from shpeft.training import EpochReport, finetune
@@ -85,128 +86,117 @@ class Stopwatch:
         return sorted(self._steps)[len(self._steps) // 2] if self._steps else None
 
 
-def probed(task: Task) -> Fitted:
+def probed(task: Task, views: int = 1) -> Fitted:
     """The linear probe alone."""
 
     def on(split: Split) -> Predictions:
         with head_written(task.backbone, task.probe):
-            return predict(task.backbone, split, feed=task.frozen)
+            return predict(task.backbone, split, feed=task.frozen, views=views)
 
     return Fitted(on, 0, _bytes(task.probe))
 
 
-def train(
-    cell: Cell, task: Task, book: ScoreBook, lr: float, progress: Progress, ready: "Ready | None" = None
-) -> tuple[Trial, Fitted | None]:
-    """Train a cell with one learning rate; no model where it diverged."""
-    arm, settings = cell.plan.arms[cell.arm], cell.plan.settings(cell.plan.arms[cell.arm])
-    trial, watch = Trial(), Stopwatch(progress)
-    fit = _sparse if arm.kind in ("head", "sparse") else _dense
-    try:
-        fitted = fit(cell, arm, settings, task, book, lr, trial, watch, ready or Ready())
-    except NonFiniteLoss:
-        trial.diverged = True
-        fitted = None
-    trial.seconds_a_step = watch.median
-    return trial, fitted
+class Trainings:
+    """The trainings of one cell, one a learning rate; they share the support and what is cached for it."""
 
+    def __init__(self, cell: Cell, task: Task, book: ScoreBook, progress: Progress = silent):
+        self.cell, self.task, self.book, self.progress = cell, task, book, progress
+        self.arm = cell.plan.arms[cell.arm]
+        self.settings = cell.plan.settings(self.arm)
 
-@dataclass
-class Ready:
-    """What the trials of a cell share: the support and the feed for it."""
+    @cached_property
+    def support(self) -> Support:
+        """The weights that are trained; the head alone is sparse training of no weight at all."""
+        if self.arm.kind == "head":
+            return Support({}, {}, self.task.backbone.count)
+        return self.book.support(self.cell)
 
-    support: Support | None = None
-    feed: Feed | None = None
+    @cached_property
+    def feed(self) -> Feed:
+        """What lies below the support runs once an image."""
+        return self.task.feed(self.task.backbone, self.support.indices)
 
+    def run(self, lr: float) -> tuple[Trial, Fitted | None]:
+        """Train with one learning rate; no model where it diverged."""
+        trial, watch, fitted = Trial(), Stopwatch(self.progress), None
+        try:
+            fitted = (self._sparse if self.arm.kind in ("head", "sparse") else self._dense)(lr, trial, watch)
+        except NonFiniteLoss:
+            trial.diverged = True
+        trial.seconds_a_step = watch.median
+        return trial, fitted
 
-def _sparse(
-    cell: Cell,
-    arm: Arm,
-    settings: Training,
-    task: Task,
-    book: ScoreBook,
-    lr: float,
-    trial: Trial,
-    progress: Progress,
-    ready: Ready,
-) -> Fitted:
-    """Sparse training; the head alone is that of no weight at all."""
-    backbone, data = task.backbone, task.data
-    if ready.support is None:
-        ready.support = book.support(cell) if arm.kind == "sparse" else Support({}, {}, backbone.count)
-        ready.feed = task.feed(backbone, ready.support.indices)
-    delta, feed, rest = SparseDelta.zeros(backbone, ready.support, task.probe), ready.feed, settings.epochs
-    assert feed is not None
+    def _sparse(self, lr: float, trial: Trial, progress: Progress) -> Fitted:
+        arm, task, settings, feed = self.arm, self.task, self.settings, self.feed
+        delta, epochs = SparseDelta.zeros(task.backbone, self.support, task.probe), settings.epochs
+        if arm.reselect_after:
+            self._phase(delta, feed, lr, arm.reselect_after, trial, progress)
+            delta, feed = self._selected_anew(delta)
+            trial.history, epochs = [], epochs - arm.reselect_after
+        self._phase(delta, feed, lr, epochs, trial, progress)
+        if arm.refit_head:
+            with delta.applied(task.backbone):
+                delta.head = fit_head(task.backbone, task.data.train, task.data.val, feed=feed)
+        return applied(task, delta, feed, arm.views)
 
-    def phase(epochs: int) -> None:
-        rates = {"lr": lr, "head_lr": settings.head_lr if arm.kind == "sparse" else lr}
+    def _phase(self, delta: SparseDelta, feed: Feed, lr: float, epochs: int, trial: Trial, progress: Progress) -> None:
+        backbone, settings = self.task.backbone, self.settings
         reports = finetune(
             backbone,
             delta,
-            data,
+            self.task.data,
             epochs=epochs,
-            **rates,
+            lr=lr,
+            head_lr=settings.head_lr if self.arm.kind == "sparse" else lr,
             batch_size=settings.batch_size,
             weight_decay=settings.weight_decay,
             eps=settings.eps,
-            lr_scale=lr_scale(backbone, delta.support, arm.lr_scale) if delta.k else None,
+            lr_scale=lr_scale(backbone, delta.support, self.arm.lr_scale) if delta.k else None,
             augment=settings.augment,
-            seed=cell.seed,
+            seed=self.cell.seed,
             feed=feed,
             progress=progress,
         )
         follow(reports, settings.patience, trial)
 
-    if arm.reselect_after:
+    def _selected_anew(self, delta: SparseDelta) -> tuple[SparseDelta, Feed]:
+        """The delta on the weights that score best now that some have moved: those that stay keep their values."""
+        arm, cell, task = self.arm, self.cell, self.task
         assert cell.budget is not None
-        phase(arm.reselect_after)
-        trial.history, rest = [], rest - arm.reselect_after
-        with delta.applied(backbone):
-            specific = estimate(arm, task, backbone, data.train, delta.head, cell.seed, settings.batch_size)
-            scores = book.join(arm, cell.dataset, cell.seed, backbone, specific)
-        delta = delta.moved_to(select_by(arm, scores, cell.budget))
-        feed = task.feed(backbone, delta.support.indices)
-    phase(rest)
-    if arm.refit_head:
-        with delta.applied(backbone):
-            delta.head = fit_head(backbone, data.train, data.val, feed=feed)
-    return applied(task, delta, feed)
+        with delta.applied(task.backbone):
+            specific = estimate(arm, task, task.data.train, delta.head, cell.seed, self.settings.batch_size)
+            scores = self.book.join(arm, cell.dataset, cell.seed, task.backbone, specific)
+        moved = delta.moved_to(select_by(arm, scores, cell.budget))
+        return moved, task.feed(task.backbone, moved.support.indices)
+
+    def _dense(self, lr: float, trial: Trial, progress: Progress) -> Fitted:
+        """Full fine-tuning, BitFit and LoRA, on a copy of the backbone."""
+        arm, data = self.arm, self.task.data
+        dense = tuner(arm, self.task, self.cell.seed)
+        feed = self.task.feed(dense.backbone, dense.below)
+        reports = dense.finetune(data, feed, lr, self.settings, self.cell.seed, progress)
+        follow(reports, self.settings.patience, trial)
+        dense.keep_best()
+        if arm.refit_head:
+            fit_head(dense.backbone, data.train, data.val, feed=feed).write(dense.backbone)
+        size = len(safetensors.torch.save({name: p.detach().contiguous() for name, p in dense.trained.items()}))
+        return Fitted(
+            lambda split: predict(dense.backbone, split, feed=feed, views=arm.views), dense.count, size, dense
+        )
 
 
-def applied(task: Task, delta: SparseDelta, feed: Feed) -> Fitted:
+def applied(task: Task, delta: SparseDelta, feed: Feed, views: int = 1) -> Fitted:
     """A delta as a fine-tuned model."""
 
     def on(split: Split) -> Predictions:
         with delta.applied(task.backbone):
-            return predict(task.backbone, split, feed=feed)
+            return predict(task.backbone, split, feed=feed, views=views)
 
     if not delta.k:
         return Fitted(on, 0, _bytes(delta.head))
     with tempfile.TemporaryDirectory() as folder:
         size = save_delta(delta, Path(folder) / "delta.safetensors").stat().st_size
     return Fitted(on, delta.k, size)
-
-
-def _dense(
-    cell: Cell,
-    arm: Arm,
-    settings: Training,
-    task: Task,
-    book: ScoreBook,
-    lr: float,
-    trial: Trial,
-    progress: Progress,
-    ready: Ready,
-) -> Fitted:
-    """Full fine-tuning, BitFit and LoRA, on a copy of the backbone."""
-    dense = tuner(arm, task, cell.seed)
-    feed = task.feed(dense.backbone, dense.below)
-    follow(dense.finetune(task.data, feed, lr, settings, cell.seed, progress), settings.patience, trial)
-    dense.keep_best()
-    if arm.refit_head:
-        fit_head(dense.backbone, task.data.train, task.data.val, feed=feed).write(dense.backbone)
-    size = len(safetensors.torch.save({name: p.detach().contiguous() for name, p in dense.trained.items()}))
-    return Fitted(lambda split: predict(dense.backbone, split, feed=feed), dense.count, size, dense)
 
 
 def follow(reports: Iterator[EpochReport], patience: int | None, trial: Trial) -> None:

@@ -1,7 +1,7 @@
 """The figures of a report, drawn from the table."""
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING
+from typing import Any
 
 import numpy as np
 
@@ -10,12 +10,9 @@ from shpeft.compare.overlaps import Pair
 from shpeft.compare.results import Duel, Results
 from shpeft.runs.card import METRICS
 
-if TYPE_CHECKING:
-    from plotly.graph_objects import Figure
 
-
-def pictures(results: Results, duels: Sequence[Duel], pairs: Sequence[Pair] = ()) -> "dict[str, tuple[str, Figure]]":
-    """By file name: a caption, and the figure."""
+def pictures(results: Results, duels: Sequence[Duel], pairs: Sequence[Pair] = ()) -> dict[str, tuple[str, Any]]:
+    """By file name: a caption, and the plotly figure."""
     metric, method = results.plan.report.metric, results.method
     unit = f"{METRICS[metric].lower()}, points"
     order, ranks = results.ranking(metric) or ([], None)

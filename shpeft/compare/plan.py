@@ -47,6 +47,7 @@ class Arm(Section):
     weight_decay: float | None = Field(None, ge=0)
     eps: float | None = Field(None, gt=0)
     refit_head: bool = Field(False, description="fit the head anew on the fine-tuned features at the end")
+    views: Literal[1, 2] = Field(1, description="2: test probabilities are means over the image and its mirror image")
     scope: str = Field("", pattern=r"^(|all|matrices|last:[1-9]\d*)$", description="which weights are eligible")
     budgets: tuple[Budget, ...] | None = None
 
@@ -147,7 +148,7 @@ class Plan(Document):
 
     def grid(self, arm: Arm) -> tuple[float, ...]:
         """The learning rates that an arm tries."""
-        found = arm.lr or self.grids.get(arm.kind)  # type: ignore[call-overload]
+        found = arm.lr or next((grid for kind, grid in self.grids.items() if kind == arm.kind), None)
         if not found:
             raise ValueError(f"there are no learning rates for kind {arm.kind}: give grids.{arm.kind}, or the arm's lr")
         return tuple(found)

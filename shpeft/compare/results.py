@@ -134,7 +134,8 @@ class Results:
         method, margin = self.method, self.plan.report.margin
         found: list[tuple[Entry, dict[str, statistics.Difference], dict[str, float]]] = []
         for other in self.entries:
-            differences, chances = {}, {}
+            differences: dict[str, statistics.Difference] = {}
+            chances: dict[str, float] = {}
             for dataset in self.plan.datasets:
                 if other == method or not (pair := self._paired(method, other, dataset)):
                     continue

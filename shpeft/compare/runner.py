@@ -5,12 +5,12 @@ import time
 from collections.abc import Callable, Sequence
 from fnmatch import fnmatch
 from pathlib import Path
-from typing import Any
 
 import safetensors.torch
+from torch import Tensor
 
 from shpeft.backbones import Backbone
-from shpeft.compare.arms import Fitted, Ready, Trial, applied, probed, train
+from shpeft.compare.arms import Fitted, Trainings, Trial, applied, probed
 from shpeft.compare.plan import Arm, Cell, Plan
 from shpeft.compare.scores import ScoreBook
 from shpeft.compare.table import Record, Table
@@ -91,10 +91,12 @@ class Work:
         start, arm = time.monotonic(), self.plan.arms[cell.arm]
         task = self.tasks.get(cell.dataset, cell.seed)
         base = self._record(cell, arm, task)
+        fitted: Fitted | None
+        tuned: Record = {}
         if arm.kind == "probe":
-            fitted, tuned = probed(task), {}
+            fitted = probed(task, arm.views)
         elif arm.kind == "revert":
-            fitted, tuned = self._reverted(cell, arm, task), {}
+            fitted = self._reverted(cell, arm, task)
         else:
             fitted, tuned = self._tuned(cell, task)
         found: Record = {"status": "failed"}
@@ -137,23 +139,21 @@ class Work:
         arm, tuning = self.plan.arms[cell.arm], self.plan.tuning(cell)
         grid = self.plan.grid(arm)
         rates = grid if tuning.key == cell.key else (self.table.cells()[tuning.key]["lr"],)
-        ready, best, losses = Ready(), None, {}
-        models: tuple[float, Fitted | None] = (math.inf, None)
-        known = self.table.trials()
+        trainings = Trainings(cell, task, self.book, self.progress)
+        best, model, losses, known = None, None, {}, self.table.trials()
         for lr in rates:
             record, fitted = known.get(cell.trial_key(lr)), None
             if record is None:
-                record, fitted = self._trial(cell, task, lr, ready)
+                record, fitted = self._trial(cell, trainings, lr)
             losses[lr] = math.inf if record["val_loss"] is None else record["val_loss"]
             if best is None or losses[lr] < losses[best]:
-                best, models = lr, (lr, fitted)
+                best, model = lr, fitted
         assert best is not None
         chosen = self.table.trials()[cell.trial_key(best)]
-        fitted = models[1]
-        if fitted is None and not chosen["diverged"]:  # its training was finished before an interruption
-            _, fitted = train(cell, task, self.book, best, self.progress, ready)
+        if model is None and not chosen["diverged"]:  # its training was finished before an interruption
+            _, model = trainings.run(best)
         edge = tuning.key == cell.key and len(grid) > 1 and best in (min(grid), max(grid))
-        return fitted, {
+        return model, {
             "lr": best,
             "trials": {f"{lr:g}": None if math.isinf(loss) else loss for lr, loss in losses.items()},
             "tuned": tuning.key == cell.key,
@@ -161,8 +161,8 @@ class Work:
             **{name: chosen[name] for name in ("epoch", "epochs", "val_loss", "seconds_a_step")},
         }
 
-    def _trial(self, cell: Cell, task: Task, lr: float, ready: Ready) -> tuple[Record, Fitted | None]:
-        trial, fitted = train(cell, task, self.book, lr, self.progress, ready)
+    def _trial(self, cell: Cell, trainings: Trainings, lr: float) -> tuple[Record, Fitted | None]:
+        trial, fitted = trainings.run(lr)
         record = _trial_record(cell, lr, trial)
         self.table.add_trial(record)
         if fitted is not None and fitted.dense is not None:
@@ -188,14 +188,14 @@ class Work:
         lr = self.table.cells()[tuning.key]["lr"]
         path = self._dense_path(of, lr)
         if not path.exists():
-            _, fitted = train(of, task, self.book, lr, self.progress)
+            _, fitted = Trainings(of, task, self.book, self.progress).run(lr)
             if fitted is None:
                 return None
             self._keep_dense(of, lr, fitted)
-        return revert(task, safetensors.torch.load_file(path), cell.budget, arm.refit_head)
+        return revert(task, safetensors.torch.load_file(path), cell.budget, arm)
 
 
-def revert(task: Task, tensors: dict[str, Any], budget: int | float, refit_head: bool = False) -> Fitted:
+def revert(task: Task, tensors: dict[str, Tensor], budget: int | float, arm: Arm) -> Fitted:
     """Of densely trained tensors (head included) keep the largest changes only, as many as the budget allows."""
     backbone = task.backbone
     infos = tuple(info for info in backbone.weight_infos() if info.name in tensors)
@@ -206,10 +206,10 @@ def revert(task: Task, tensors: dict[str, Any], budget: int | float, refit_head:
     for name, piece in delta.pieces().items():
         piece.copy_(Entries(changes[name], delta.support.indices[name]).read())
     feed = task.feed(backbone, delta.support.indices)
-    if refit_head:
+    if arm.refit_head:
         with delta.applied(backbone):
             delta.head = fit_head(backbone, task.data.train, task.data.val, feed=feed)
-    return applied(task, delta, feed)
+    return applied(task, delta, feed, arm.views)
 
 
 def _trial_record(cell: Cell, lr: float, trial: Trial) -> Record:

@@ -14,7 +14,6 @@ from shpeft.compare.table import Table
 from shpeft.compare.tasks import Task, Tasks
 from shpeft.datasets import Split
 from shpeft.errors import SelectionError
-from shpeft.feed import Feed
 from shpeft.files import write_atomic
 from shpeft.importance import Scores, consensus, estimate_importance, hybrid
 from shpeft.probe import Head
@@ -88,7 +87,7 @@ class ScoreBook:
             return Scores(score, {info.name: values[info.name] for info in infos}, infos, backbone.count)
         task = self._tasks.get(dataset, seed)
         train = _shuffled(task.data.train, seed) if shuffled else task.data.train
-        scores = estimate(arm, task, task.backbone, train, task.probe, seed, plan.training.batch_size)
+        scores = estimate(arm, task, train, task.probe, seed, plan.training.batch_size)
         write_atomic(path, safetensors.torch.save(scores.values))
         return scores
 
@@ -107,19 +106,11 @@ def task_specific_name(arm: Arm) -> str:
     return arm.score if arm.score in ("gradient", "fisher") else {"l1": "gradient", "l2": "fisher"}[arm.norm]
 
 
-def estimate(
-    arm: Arm,
-    task: Task,
-    backbone: Backbone,
-    train: Split,
-    head: Head,
-    seed: int,
-    batch_size: int,
-    feed: Feed | None = None,
-) -> Scores:
-    """The task-specific score at the backbone's present weights."""
+def estimate(arm: Arm, task: Task, train: Split, head: Head, seed: int, batch_size: int) -> Scores:
+    """The task-specific score at the present weights of a task's backbone."""
+    infos = task.backbone.weight_infos(arm.eligible)
     return estimate_importance(
-        backbone,
+        task.backbone,
         train,
         task_specific_name(arm),
         scope=arm.eligible,
@@ -128,7 +119,7 @@ def estimate(
         expectation=arm.expectation,
         seed=seed,
         head=head,
-        feed=feed or task.feed(backbone, [info.name for info in backbone.weight_infos(arm.eligible)]),
+        feed=task.feed(task.backbone, [info.name for info in infos]),
     )
 
 
