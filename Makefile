@@ -5,8 +5,9 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 PORT ?= 8501
+DATA ?=
 
-.PHONY: app test check screenshots clean
+.PHONY: app test check screenshots results results-quick clean
 
 app: $(VENV)/installed
 	$(BIN)/shpeft ui --port $(PORT)
@@ -23,6 +24,17 @@ check: $(VENV)/installed-dev
 screenshots: $(VENV)/installed-dev
 	$(BIN)/python tools/screenshots.py
 
+results: $(VENV)/installed-compare
+	@test -n "$(DATA)" || { echo "Say where the folders 'data' and 'backbones' of results/compare.yaml are: make results DATA=FOLDER"; exit 1; }
+	$(BIN)/shpeft compare results/compare.yaml --data-root "$(DATA)"
+	$(BIN)/shpeft compare overlaps results/compare.yaml --data-root "$(DATA)"
+	$(BIN)/shpeft compare report results/compare.yaml --to results
+
+results-quick: $(VENV)/installed-compare
+	$(BIN)/shpeft compare results/quick.yaml
+	$(BIN)/shpeft compare overlaps results/quick.yaml
+	$(BIN)/shpeft compare report results/quick.yaml
+
 $(VENV)/python:
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { echo "shpeft needs Python 3.11 or newer; $(PYTHON) is older. Try: make PYTHON=python3.12 $(MAKECMDGOALS)"; exit 1; }
 	$(PYTHON) -m venv $(VENV)
@@ -36,6 +48,10 @@ $(VENV)/installed: $(VENV)/python pyproject.toml
 $(VENV)/installed-dev: $(VENV)/python pyproject.toml
 	$(BIN)/pip install --quiet --editable '.[dev]'
 	@touch $@ $(VENV)/installed
+
+$(VENV)/installed-compare: $(VENV)/installed
+	$(BIN)/pip install --quiet --editable '.[compare]'
+	@touch $@
 
 clean:
 	rm -rf $(VENV) .mypy_cache .pytest_cache .ruff_cache

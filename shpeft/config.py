@@ -1,7 +1,7 @@
 """The schema of a run: one YAML for the command line, the app and the run folder."""
 
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, Self
 
 import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
@@ -22,6 +22,41 @@ class Section(BaseModel):
     """A part of the configuration: immutable, and unknown keys are errors."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+class Document(Section):
+    """A whole configuration, as it stands in one YAML file."""
+
+    @classmethod
+    def parse(cls, raw: dict[str, Any]) -> Self:
+        """Check a nested dictionary.
+
+        Raises:
+            ConfigError: one line for each problem, all of them at once.
+        """
+        try:
+            return cls.model_validate(raw)
+        except ValidationError as error:
+            raise ConfigError(_sentences(error, cls)) from None
+
+    @classmethod
+    def from_yaml(cls, path: str | Path) -> Self:
+        """Read a configuration file.
+
+        Raises:
+            ConfigError: the file cannot be read, is no YAML mapping, or has wrong values.
+        """
+        try:
+            raw = yaml.safe_load(Path(path).read_text(encoding="utf-8"))
+        except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
+            raise ConfigError(f"The configuration {path} cannot be read: {error}") from None
+        if not isinstance(raw, dict):
+            raise ConfigError(f"The configuration {path} is not a YAML mapping with keys such as 'backbone:'.")
+        return cls.parse(raw)
+
+    def to_yaml(self) -> str:
+        """The configuration as YAML, defaults included, in the schema's order."""
+        return yaml.safe_dump(self.model_dump(mode="json"), sort_keys=False)
 
 
 class BackboneConfig(Section):
@@ -99,7 +134,7 @@ class TrainingConfig(Section):
     compiled: bool = Field(False, description="let torch.compile fuse the steps; needs a C++ compiler")
 
 
-class RunConfig(Section):
+class RunConfig(Document):
     """Everything that decides a run's result."""
 
     backbone: BackboneConfig = Field(default_factory=BackboneConfig)
@@ -111,33 +146,6 @@ class RunConfig(Section):
     precision: Literal["float32", "bfloat16"] = Field(
         "float32", description="bfloat16 runs the backbone under autocast; weights and gradients stay float32"
     )
-
-    @classmethod
-    def parse(cls, raw: dict[str, Any]) -> "RunConfig":
-        """Check a nested dictionary.
-
-        Raises:
-            ConfigError: one line for each problem, all of them at once.
-        """
-        try:
-            return cls.model_validate(raw)
-        except ValidationError as error:
-            raise ConfigError(_sentences(error)) from None
-
-    @classmethod
-    def from_yaml(cls, path: str | Path) -> "RunConfig":
-        """Read a configuration file.
-
-        Raises:
-            ConfigError: the file cannot be read, is no YAML mapping, or has wrong values.
-        """
-        try:
-            raw = yaml.safe_load(Path(path).read_text(encoding="utf-8"))
-        except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
-            raise ConfigError(f"The configuration {path} cannot be read: {error}") from None
-        if not isinstance(raw, dict):
-            raise ConfigError(f"The configuration {path} is not a YAML mapping with keys such as 'backbone:'.")
-        return cls.parse(raw)
 
     def with_preset(self, name: str) -> "RunConfig":
         """The same with what a preset of ``PRESETS`` decides."""
@@ -151,18 +159,14 @@ class RunConfig(Section):
         """The preset whose settings are all in force; None where none is."""
         return next((name for name in PRESETS if self.with_preset(name) == self), None)
 
-    def to_yaml(self) -> str:
-        """The configuration as YAML, defaults included, in the schema's order."""
-        return yaml.safe_dump(self.model_dump(mode="json"), sort_keys=False)
 
-
-def _sentences(error: ValidationError) -> str:
+def _sentences(error: ValidationError, schema: type[BaseModel]) -> str:
     """Pydantic's list of problems, as one line a problem."""
     lines = []
     for problem in error.errors():
         where = ".".join(str(part) for part in problem["loc"])
         if problem["type"] == "extra_forbidden":
-            hint = did_you_mean(str(problem["loc"][-1]), _keys(RunConfig))
+            hint = did_you_mean(str(problem["loc"][-1]), _keys(schema))
             lines.append(f"{where}: there is no such setting. {hint}".rstrip())
         else:
             lines.append(f"{where}: {problem['msg']} (found {problem['input']!r})")

@@ -2,7 +2,7 @@
 
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import torch
 from torch import Tensor
@@ -57,6 +57,18 @@ class SparseDelta:
             transform=backbone.transform,
             base=backbone.fingerprint,
         )
+
+    def moved_to(self, support: Support) -> "SparseDelta":
+        """The same change as far as another support allows: its weights keep their values, others go back to θ0."""
+        pieces, values = self.pieces(), []
+        for name, index in support.indices.items():
+            piece = self.values.new_zeros(index.numel())
+            if name in pieces:
+                here = torch.isin(index, self.support.indices[name], assume_unique=True)
+                there = torch.isin(self.support.indices[name], index, assume_unique=True)
+                piece[here] = pieces[name][there]
+            values.append(piece)
+        return replace(self, support=support, values=torch.cat(values))
 
     @property
     def k(self) -> int:

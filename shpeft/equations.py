@@ -12,6 +12,7 @@ L2 form, are joined into a hybrid whose k largest entries are trained. The three
 written so that the reader can choose.
 """
 
+from collections.abc import Sequence
 from typing import Literal
 
 import torch
@@ -67,6 +68,14 @@ def rank(s: Tensor) -> Tensor:
 def hybrid_sum(n_specific: Tensor, n_agnostic: Tensor, lam: float = 0.5) -> Tensor:
     """s = (1 − λ) · n(specific) + λ · n(agnostic), each half already normalised by n (see ``scale`` and ``rank``)."""
     return (1 - lam) * n_specific + lam * n_agnostic
+
+
+def consensus(n_specific: Sequence[Tensor]) -> Tensor:
+    """s = mean over the *other* tasks of n(specific): what matters for them all, a task-agnostic score from data.
+
+    Ours, not the paper's: its task-agnostic half comes from the pretrained weights alone.
+    """
+    return torch.stack(list(n_specific)).mean(0)
 
 
 def hybrid_product(w: Tensor, g: Tensor, norm: Norm = "l1") -> Tensor:

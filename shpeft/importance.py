@@ -1,6 +1,6 @@
 """Importance: the equations over a model and training images, one score a weight. The model is left as it was."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 
@@ -112,8 +112,7 @@ def estimate_importance(
     if score != "hybrid":
         return Scores(score, specific.values, infos, backbone.count)
     agnostic = scores(f"task-agnostic ({form})", _magnitude(backbone, infos, form))
-    hybrid = _join(specific, agnostic, formula, normaliser, lam)
-    return scores(f"hybrid {formula} ({kind})", hybrid, (specific, agnostic))
+    return hybrid(specific, agnostic, formula, lam=lam, normaliser=normaliser, name=f"hybrid {formula} ({kind})")
 
 
 @contextmanager
@@ -125,6 +124,43 @@ def head_written(backbone: Backbone, head: Head) -> Iterator[None]:
         yield
     finally:
         before.write(backbone)
+
+
+def hybrid(
+    specific: Scores,
+    agnostic: Scores,
+    formula: str = "product",
+    *,
+    lam: float = 0.5,
+    normaliser: equations.Normaliser = "mean",
+    name: str | None = None,
+) -> Scores:
+    """Join a task-specific and a task-agnostic score of the same weights, whatever they are.
+
+    Raises:
+        SelectionError: an unknown formula, or halves over different weights.
+    """
+    if formula not in FORMULAS:
+        raise SelectionError(f"There is no hybrid formula {formula!r}. {did_you_mean(formula, FORMULAS)}")
+    if specific.infos != agnostic.infos:
+        raise SelectionError("The halves of a hybrid must be scores of the same weights. Score both in one scope.")
+    values = _join(specific, agnostic, formula, normaliser, lam)
+    return Scores(name or f"hybrid {formula}", values, specific.infos, specific.total, (specific, agnostic), lam)
+
+
+def consensus(others: Sequence[Scores], normaliser: equations.Normaliser = "mean") -> Scores:
+    """The mean over other tasks of their normalised task-specific scores: task-agnostic, from data.
+
+    Raises:
+        SelectionError: no other task, or scores over different weights.
+    """
+    if not others or any(scores.infos != others[0].infos for scores in others):
+        raise SelectionError(
+            f"A consensus needs scores of the same weights by at least one other task; found {len(others)}."
+        )
+    normalised = [_normalised(scores.values, normaliser) for scores in others]
+    values = {name: equations.consensus([n[name] for n in normalised]) for name in normalised[0]}
+    return Scores(f"consensus of {len(others)} other tasks", values, others[0].infos, others[0].total)
 
 
 def _join(specific: Scores, agnostic: Scores, formula: str, normaliser: equations.Normaliser, lam: float) -> Tensors:

@@ -101,6 +101,19 @@ def select(scores: Scores, budget: int | float) -> Support:
     return Support(indices, {name: shapes[name] for name in indices}, scores.total)
 
 
+def select_like(support: Support, infos: tuple[WeightInfo, ...], seed: int = 0) -> Support:
+    """Random weights, as many in each parameter as another support has there: the control for *which* weights.
+
+    Args:
+        infos: the weights that were eligible for the other support.
+    """
+    generator = torch.Generator().manual_seed(seed)
+    indices, sizes = {}, {info.name: info.numel for info in infos}
+    for name, count in support.counts().items():
+        indices[name] = torch.randperm(sizes[name], generator=generator)[:count].sort().values
+    return Support(indices, support.shapes, support.total)
+
+
 def _quota(scores: Scores, k: int) -> dict[str, Tensor]:
     """``equations.hybrid_quota`` over all parameters together."""
     if scores.halves is None:

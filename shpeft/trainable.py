@@ -6,9 +6,11 @@ import torch
 from torch import Tensor, nn
 
 from shpeft.backbones import Backbone
-from shpeft.delta import Placement, SparseDelta
+from shpeft.delta import Entries, Placement, SparseDelta
+from shpeft.errors import SelectionError, did_you_mean
 from shpeft.gradients import Kernel, Remove, Tap, attach, gather_and_free, tappable
 from shpeft.probe import Head
+from shpeft.selection import Support
 
 
 class Trainable:
@@ -24,9 +26,21 @@ class Trainable:
             linear layer's weight without calling the layer).
     """
 
-    def __init__(self, backbone: Backbone, delta: SparseDelta, kernel: Kernel | None = None):
-        """``kernel``: one for all linear layers instead of each layer's cheapest; the result is the same."""
-        self.backbone, self._delta, self._kernel = backbone, delta, kernel
+    def __init__(
+        self,
+        backbone: Backbone,
+        delta: SparseDelta,
+        kernel: Kernel | None = None,
+        lr_scale: Tensor | None = None,
+    ):
+        """Prepare.
+
+        Args:
+            kernel: one for all linear layers instead of each layer's cheapest; the result is the same.
+            lr_scale: (k,) what multiplies each value's learning rate: each step that an optimizer makes is multiplied
+                by it, decoupled weight decay included.
+        """
+        self.backbone, self._delta, self._kernel, self._lr_scale = backbone, delta, kernel, lr_scale
         self._placement, self._frozen = Placement(backbone, delta), backbone.frozen()
         self._remove: list[Remove] = []
         self.demoted: tuple[str, ...] = ()
@@ -53,6 +67,9 @@ class Trainable:
     def _begin(self) -> None:
         self.values = nn.Parameter(self._delta.values.detach().clone().to(self.backbone.device))
         self.values.grad = torch.zeros_like(self.values)
+        if self._lr_scale is not None:
+            self._lr_scale = self._lr_scale.to(self.values)
+            self._before = self.values.detach().clone()
         self.head = list(self.backbone.head.parameters())
         for p in self.head:
             p.requires_grad_(True)
@@ -106,8 +123,37 @@ class Trainable:
 
     def write(self) -> None:
         """Put the present values into the model; to be called after each optimizer step."""
+        if self._lr_scale is not None:
+            with torch.no_grad():
+                self.values.copy_(torch.lerp(self._before, self.values, self._lr_scale))
+                self._before.copy_(self.values)
         self._placement.write(self.values)
 
     def snapshot(self) -> tuple[Tensor, Head]:
         """Copies of the present values and head, on the CPU."""
         return self.values.detach().cpu().clone(), Head.of(self.backbone)
+
+
+LR_SCALES = ("uniform", "magnitude", "rms")
+
+
+def lr_scale(backbone: Backbone, support: Support, rule: str) -> Tensor | None:
+    """What multiplies the learning rate of each selected weight, (k,), of mean 1; None for ``uniform``.
+
+    Args:
+        rule: ``magnitude`` steps in proportion to |w|, ``rms`` to the root mean square of the weight's parameter.
+
+    Raises:
+        SelectionError: an unknown rule.
+    """
+    if rule not in LR_SCALES:
+        raise SelectionError(f"There is no rule {rule!r} for learning rates. {did_you_mean(rule, LR_SCALES)}")
+    if rule == "uniform":
+        return None
+    scales = []
+    for name, index in support.indices.items():
+        w = backbone.parameters[name].detach().float().cpu()
+        picked = Entries(w, index).read().abs()
+        scales.append(picked if rule == "magnitude" else torch.full_like(picked, float(w.square().mean().sqrt())))
+    scale = torch.cat(scales)
+    return scale / scale.mean()

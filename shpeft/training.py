@@ -5,6 +5,7 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
 from dataclasses import dataclass
+from typing import Protocol
 
 import torch
 from torch import Tensor
@@ -51,6 +52,16 @@ class EpochReport:
         )
 
 
+class Subject(Protocol):
+    """What the loop trains."""
+
+    def zero_grad(self) -> None:
+        """Clear the gradients."""
+
+    def write(self) -> None:
+        """Put what the optimizer has moved into the model; called after each of its steps."""
+
+
 def finetune(
     backbone: Backbone,
     delta: SparseDelta,
@@ -61,6 +72,8 @@ def finetune(
     lr: float = 3e-4,
     head_lr: float = 1e-4,
     weight_decay: float = 1e-4,
+    eps: float = 1e-8,
+    lr_scale: Tensor | None = None,
     augment: str = "none",
     checkpointing: bool = False,
     compiled: bool = False,
@@ -79,6 +92,8 @@ def finetune(
         lr: peak learning rate of the selected weights.
         head_lr: peak learning rate of the head.
         weight_decay: pulls the selected weights' change to 0, that is the weights to their pretrained values.
+        eps: AdamW's ε. Steps have about the rate's size, whatever the gradient's, until ε is as large as the gradients.
+        lr_scale: (k,) what multiplies ``lr`` for each selected weight; None: one.
         augment: ``none``, or ``flip`` for random horizontal flips.
         checkpointing: compute activations anew in the backward pass instead of keeping them: less memory, more time.
         compiled: let ``torch.compile`` fuse the step; needs a C++ compiler.
@@ -90,9 +105,6 @@ def finetune(
         SelectionError: the feed has cached what a selected weight would change.
         TrainingError: checkpointing together with a feed that caches.
     """
-    generator = torch.Generator().manual_seed(seed)
-    steps = epochs * math.ceil(len(data.train) / batch_size)
-    start, done, best = time.monotonic(), 0, math.inf
     feed = feed or Feed(backbone)
     feed.check(delta.support.indices)
     if checkpointing and isinstance(feed, CachedFeed):
@@ -103,50 +115,85 @@ def finetune(
     with ExitStack() as stack:
         if checkpointing:
             stack.enter_context(backbone.checkpointing())
-        trainable = stack.enter_context(Trainable(backbone, delta))
-        forward = _compile(feed) if compiled else feed
+        trainable = stack.enter_context(Trainable(backbone, delta, lr_scale=lr_scale))
         optimizer = torch.optim.AdamW(
             [
                 {"params": [trainable.values], "lr": lr, "weight_decay": weight_decay},
                 {"params": trainable.head, "lr": head_lr, "weight_decay": 0.0},
-            ]
+            ],
+            eps=eps,
         )
-        schedule = torch.optim.lr_scheduler.LambdaLR(optimizer, lambda step: _rate(step, steps))
-        for epoch in range(1, epochs + 1):
-            losses = []
-            order = torch.randperm(len(data.train), generator=generator).tolist()
-            mirrored = (torch.rand(len(order), generator=generator) < 0.5).tolist() if augment == "flip" else None
-            for inputs, target in feed.batches(data.train, batch_size, order=order, mirrored=mirrored):
-                progress("training", done, steps)
-                with torch.enable_grad():
-                    loss = cross_entropy(forward(inputs), target)
-                if not math.isfinite(loss.item()):
-                    raise NonFiniteLoss(
-                        f"The loss became {loss.item()} in epoch {epoch} of {epochs} at learning rate {lr:g}. "
-                        "Lower the learning rate, or choose the scope 'matrices'."
-                    )
-                trainable.zero_grad()
-                loss.backward()
-                optimizer.step()
-                schedule.step()
-                trainable.write()
-                losses.append(loss.item() * len(target))
-                done += 1
-            report = _validate(
-                feed,
-                data,
-                epoch,
-                epochs,
-                sum(losses) / len(order),
-                start,
-                best,
-                progress=lambda *_, at=done: progress("validation", at, steps),
-            )
+        for report in run_epochs(
+            trainable,
+            optimizer,
+            feed,
+            data,
+            forward=_compile(feed) if compiled else feed,
+            epochs=epochs,
+            batch_size=batch_size,
+            augment=augment,
+            seed=seed,
+            progress=progress,
+        ):
             if report.best:
-                best = report.val_loss
                 delta.values, delta.head = trainable.snapshot()
             yield report
-        progress("training", steps, steps)
+
+
+def run_epochs(
+    subject: Subject,
+    optimizer: torch.optim.Optimizer,
+    feed: Feed,
+    data: Dataset,
+    *,
+    forward: Callable[[Tensor], Tensor] | None = None,
+    epochs: int = 10,
+    batch_size: int = 16,
+    augment: str = "none",
+    seed: int = 0,
+    progress: Progress = silent,
+) -> Iterator[EpochReport]:
+    """The loop itself, whatever is trained: cross-entropy, warm-up and cosine, validation after each epoch.
+
+    ``finetune`` runs it on a delta; comparisons run it on everything that they set beside one.
+
+    Args:
+        optimizer: its groups' rates are the peaks; the first group's is named when the loss is not finite.
+        forward: logits of what ``feed`` gives; None: the feed itself.
+
+    Raises:
+        NonFiniteLoss: the loss became NaN or infinite.
+    """
+    generator = torch.Generator().manual_seed(seed)
+    steps = epochs * math.ceil(len(data.train) / batch_size)
+    start, done, best = time.monotonic(), 0, math.inf
+    lr = optimizer.param_groups[0]["lr"]
+    schedule = torch.optim.lr_scheduler.LambdaLR(optimizer, lambda step: _rate(step, steps))
+    for epoch in range(1, epochs + 1):
+        losses = []
+        order = torch.randperm(len(data.train), generator=generator).tolist()
+        mirrored = (torch.rand(len(order), generator=generator) < 0.5).tolist() if augment == "flip" else None
+        for inputs, target in feed.batches(data.train, batch_size, order=order, mirrored=mirrored):
+            progress("training", done, steps)
+            with torch.enable_grad():
+                loss = cross_entropy((forward or feed)(inputs), target)
+            if not math.isfinite(loss.item()):
+                raise NonFiniteLoss(
+                    f"The loss became {loss.item()} in epoch {epoch} of {epochs} at learning rate {lr:g}. "
+                    "Lower the learning rate, or choose the scope 'matrices'."
+                )
+            subject.zero_grad()
+            loss.backward()
+            optimizer.step()
+            schedule.step()
+            subject.write()
+            losses.append(loss.item() * len(target))
+            done += 1
+        mean, validating = sum(losses) / len(order), lambda *_, at=done: progress("validation", at, steps)
+        report = _validate(feed, data, epoch, epochs, mean, start, best, progress=validating)
+        best = min(best, report.val_loss)
+        yield report
+    progress("training", steps, steps)
 
 
 def _compile(feed: Feed) -> Callable[[Tensor], Tensor]:

@@ -1,4 +1,4 @@
-"""The command line: ``shpeft finetune | importance | overlap | evaluate | diagnose | datasets | backbones | ui``."""
+"""The command line: one command a verb, ``shpeft finetune`` to ``shpeft ui``."""
 
 from shpeft.cli.commands import app, main
 

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from shpeft.cli import console, exports, launch, options
+from shpeft.cli import comparing, console, exports, launch, options
 from shpeft.cli.caching import cache
 from shpeft.cli.finetuning import finetune
 from shpeft.cli.sentences import Sentences
@@ -37,6 +37,7 @@ def shpeft() -> None:
 
 app.command()(finetune)
 app.command()(cache)
+app.add_typer(comparing.app, name="compare")
 
 
 @app.command()

@@ -25,10 +25,10 @@ QUANTITIES: dict[str, Callable[["LayerSummary"], str]] = {
 
 
 @contextmanager
-def progress_bar() -> Iterator[tuple[Progress, Callable[[object], None]]]:
+def progress_bar(stages: bool = True) -> Iterator[tuple[Progress, Callable[[object], None]]]:
     """A bar with the time that is left, on standard error; yields its progress and a way to print above it.
 
-    Where standard error is no terminal each stage is a line.
+    Where standard error is no terminal each stage is a line, if ``stages`` says so.
     """
     from rich import progress as rich
     from rich.console import Console
@@ -47,7 +47,7 @@ def progress_bar() -> Iterator[tuple[Progress, Callable[[object], None]]]:
         def progress(stage: str, done: int, total: int) -> None:
             left = eta.update(done, total)
             bar.update(task, description=stage, completed=done, total=total or None, left=duration(left))
-            if stage != last[0] and not console.is_terminal:
+            if stages and stage != last[0] and not console.is_terminal:
                 console.print(stage)
             last[0] = stage
 

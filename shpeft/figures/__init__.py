@@ -1,18 +1,32 @@
 """Figures: numbers in, plotly figures out. They look the same everywhere and name the unit of every axis."""
 
+from shpeft.figures.comparisons import (
+    against_budget,
+    against_weights,
+    differences,
+    mean_ranks,
+    shared_against_chance,
+)
 from shpeft.figures.curves import probability_bars, training_curves
 from shpeft.figures.layers import QUANTITIES, density_by_depth, importance_heatmap, layer_histogram
 from shpeft.figures.overlaps import overlap_bars, overlap_sets
+from shpeft.figures.saving import save
 from shpeft.figures.theme import TEMPLATE
 
 __all__ = [
     "QUANTITIES",
     "TEMPLATE",
+    "against_budget",
+    "against_weights",
     "density_by_depth",
+    "differences",
     "importance_heatmap",
     "layer_histogram",
+    "mean_ranks",
     "overlap_bars",
     "overlap_sets",
     "probability_bars",
+    "save",
+    "shared_against_chance",
     "training_curves",
 ]

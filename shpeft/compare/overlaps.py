@@ -1,0 +1,191 @@
+"""Do tasks, scores and seeds choose the same weights, and does magnitude foretell what the tasks agree on?
+
+No weight is trained. Supports are compared with what random choices share (hypergeometric), in all and layer by layer.
+"""
+
+from collections import defaultdict
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from itertools import combinations
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy.stats import spearmanr
+
+from shpeft.backbones import WeightInfo
+from shpeft.compare.plan import Arm, Budget, Cell, Plan
+from shpeft.compare.scores import ScoreBook
+from shpeft.compare.table import Table
+from shpeft.compare.tasks import Tasks
+from shpeft.errors import ConfigError
+from shpeft.importance import Scores, consensus, estimate_importance
+from shpeft.progress import Progress, silent
+from shpeft.selection import Support, overlap, select
+
+SAMPLE = 2_000_000
+"""Weights that rank correlations are computed on, at most: a seeded sample."""
+
+Places = dict[tuple[str, str, int], Support]
+"""Supports by arm, dataset and seed."""
+
+
+@dataclass(frozen=True)
+class Pair:
+    """How far two choices of k weights agree.
+
+    Attributes:
+        kind: what differs: ``tasks``, ``scores`` or ``seeds``.
+        of: what both have in common.
+        expected: the intersection that chance gives; ``p`` that of at least the one found.
+        layers: by matrix, such as ``attn.qkv``: intersection and what chance gives there.
+    """
+
+    kind: str
+    of: str
+    a: str
+    b: str
+    budget: Budget
+    k: int
+    intersection: int
+    expected: float
+    p: float
+    layers: dict[str, tuple[int, float]]
+
+    @property
+    def share(self) -> float:
+        """Shared weights as a fraction of k."""
+        return self.intersection / self.k
+
+
+@dataclass(frozen=True)
+class Foretold:
+    """How well magnitude ranks weights as the consensus of all tasks does; ``by_matrix`` the same within matrices.
+
+    Attributes:
+        correlation: Spearman's.
+        auroc: for each budget, of magnitude as a test for being among the consensus' best.
+    """
+
+    correlation: float
+    auroc: dict[str, float]
+    by_matrix: dict[str, float]
+
+
+def compare_supports(
+    plan: Plan, out: str | Path, *, root: str | Path = ".", progress: Progress = silent
+) -> tuple[list[Pair], Foretold | None]:
+    """The overlaps that a plan asks for, and magnitude against the consensus of its datasets.
+
+    Raises:
+        ConfigError: the plan names no arms under ``overlaps``.
+    """
+    if not plan.overlaps.arms:
+        raise ConfigError("The plan names no arms to compare: give overlaps.arms, such as [gradient, magnitude].")
+    tasks = Tasks(plan, root, progress)
+    book = ScoreBook(tasks, Table(out))
+    pairs = []
+    infos = tasks.get(next(iter(plan.datasets)), plan.seeds[0]).backbone.weight_infos("all")
+    for budget in plan.overlaps.budgets:
+        supports: Places = {}
+        for seed in plan.seeds:
+            for dataset in plan.datasets:
+                for arm in plan.overlaps.arms:
+                    supports[arm, dataset, seed] = book.support(Cell(plan, dataset, arm, budget, seed))
+        scopes = {
+            arm: {i.name for i in tasks.present.backbone.weight_infos(plan.arms[arm].eligible)} for arm in plan.arms
+        }
+        pairs += _pairs(plan, supports, scopes, infos, budget)
+    return pairs, _foretell(plan, tasks, book) if len(plan.datasets) > 1 else None
+
+
+def _pairs(
+    plan: Plan, supports: Places, scopes: dict[str, set[str]], infos: Sequence[WeightInfo], budget: Budget
+) -> list[Pair]:
+    found, first = [], plan.seeds[0]
+    for arm in plan.overlaps.arms:
+        for a, b in combinations(plan.datasets, 2):
+            found.append(("tasks", arm, a, b, (arm, a, first), (arm, b, first)))
+        for dataset in plan.datasets:
+            for x, y in combinations(plan.seeds, 2):
+                found.append(("seeds", f"{arm}, {dataset}", str(x), str(y), (arm, dataset, x), (arm, dataset, y)))
+    for dataset in plan.datasets:
+        for a, b in combinations(plan.overlaps.arms, 2):
+            found.append(("scores", dataset, a, b, (a, dataset, first), (b, dataset, first)))
+    pairs = []
+    for kind, of, a, b, left, right in found:
+        eligible = tuple(info for info in infos if info.name in scopes[left[0]] | scopes[right[0]])
+        pairs.append(_pair(kind, of, a, b, supports[left], supports[right], eligible, budget))
+    return pairs
+
+
+def _pair(
+    kind: str, of: str, a: str, b: str, x: Support, y: Support, infos: tuple[WeightInfo, ...], budget: Budget
+) -> Pair:
+    found = overlap(x, y, infos)
+    layers: dict[str, tuple[int, float]] = defaultdict(lambda: (0, 0.0))
+    for layer in found.layers:
+        if layer.a or layer.b:
+            both, chance = layers[layer.matrix.removesuffix(".weight")]
+            layers[layer.matrix.removesuffix(".weight")] = both + layer.intersection, chance + layer.chance
+    return Pair(kind, of, a, b, budget, x.k, found.intersection, found.chance, found.p_value, dict(layers))
+
+
+def _foretell(plan: Plan, tasks: Tasks, book: ScoreBook) -> Foretold:
+    arm = next((a for a in plan.arms.values() if a.score == "gradient"), Arm(kind="sparse", score="gradient"))
+    seed, names = plan.seeds[0], list(plan.datasets)
+    agreed = consensus([book.specific(arm, name, seed) for name in names])
+    task = tasks.get(names[0], seed)
+    magnitude = estimate_importance(task.backbone, task.data.train, "magnitude", scope=arm.eligible)
+    return foretell(magnitude, agreed, plan.overlaps.budgets)
+
+
+def foretell(magnitude: Scores, agreed: Scores, budgets: Iterable[Budget]) -> Foretold:
+    """Rank correlation and AUROC of magnitude against the consensus."""
+    w, c = _flat(magnitude), _flat(agreed)
+    order = np.sort(w)
+    aurocs = {}
+    for budget in budgets:
+        chosen = select(agreed, budget)
+        picked = [magnitude.values[name].reshape(-1)[index].numpy() for name, index in chosen.indices.items()]
+        aurocs[f"{budget:g}"] = auroc(np.concatenate(picked), order)
+    by_matrix: dict[str, list[str]] = defaultdict(list)
+    for info in magnitude.infos:
+        by_matrix[info.matrix.removesuffix(".weight")].append(info.name)
+    return Foretold(
+        _spearman(w, c),
+        aurocs,
+        {
+            matrix: float(np.mean([_spearman(_one(magnitude, name), _one(agreed, name)) for name in names]))
+            for matrix, names in by_matrix.items()
+        },
+    )
+
+
+def auroc(positives: NDArray[Any], ordered: NDArray[Any]) -> float:
+    """The chance that a positive outranks one of the others, ties half.
+
+    Args:
+        positives: (k,) scores.
+        ordered: (n,) the scores of all, the positives among them, ascending.
+    """
+    k, n = len(positives), len(ordered)
+    below = (np.searchsorted(ordered, positives, "left") + np.searchsorted(ordered, positives, "right")).sum() / 2
+    return float((below - k * k / 2) / (k * (n - k)))
+
+
+def _spearman(x: NDArray[Any], y: NDArray[Any]) -> float:
+    if len(x) > SAMPLE:
+        rows = np.random.default_rng(0).choice(len(x), SAMPLE, replace=False)
+        x, y = x[rows], y[rows]
+    return float(spearmanr(x, y).statistic)
+
+
+def _one(scores: Scores, name: str) -> NDArray[Any]:
+    values: NDArray[Any] = scores.values[name].reshape(-1).numpy()
+    return values
+
+
+def _flat(scores: Scores) -> NDArray[Any]:
+    return np.concatenate([_one(scores, info.name) for info in scores.infos])

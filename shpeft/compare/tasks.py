@@ -1,0 +1,127 @@
+"""A dataset with a seed, ready to be fine-tuned on: capped splits, backbone, frozen features and linear probe."""
+
+from collections import OrderedDict
+from collections.abc import Iterable
+from contextlib import suppress
+from pathlib import Path
+
+import numpy as np
+from torch import Tensor
+
+from shpeft.backbones import Backbone, create_backbone
+from shpeft.compare.plan import Plan
+from shpeft.datasets import Dataset, Split, load_dataset
+from shpeft.datasets.base import make_dataset
+from shpeft.errors import CannotCut, SelectionError
+from shpeft.feed import Feed
+from shpeft.prefix import CachedFeed, Cut, cut_below
+from shpeft.probe import fit_head
+from shpeft.progress import Progress, silent
+
+
+class FrozenFeed(CachedFeed):
+    """What the head sees, computed once an image: only the head can be trained on it."""
+
+    def __init__(self, backbone: Backbone):
+        super().__init__(Cut(backbone, backbone.head_name))
+
+    def run(self, inputs: Tensor) -> Tensor:
+        """The head."""
+        logits: Tensor = self.backbone.head(inputs)
+        return logits
+
+    def features(self, inputs: Tensor) -> Tensor:
+        """What is fed is what the head sees."""
+        return inputs
+
+    def check(self, names: Iterable[str]) -> None:
+        """Refuse to train anything but the head.
+
+        Raises:
+            SelectionError: a weight of the backbone.
+        """
+        if name := next(iter(names), None):
+            raise SelectionError(f"{name} cannot be trained on the features of the frozen backbone.")
+
+
+class Task:
+    """A dataset with a seed.
+
+    Attributes:
+        backbone: shared by all cells of the task, which leave it as it was.
+        frozen: the features of the frozen backbone.
+        probe: the linear probe: every arm's head start.
+    """
+
+    def __init__(self, plan: Plan, root: Path, name: str, seed: int, progress: Progress = silent):
+        self.name, self.seed = name, seed
+        wanted = plan.datasets[name]
+        loaded = load_dataset(
+            **wanted.model_dump() | {"source": located(wanted.source, root)}, seed=seed, progress=progress
+        )
+        self.data = capped(loaded, plan.images_per_class.model_dump(), seed)
+        self.backbone = create_backbone(
+            plan.backbone.name,
+            classes=self.data.classes,
+            weights=located(plan.backbone.weights, root),
+            image_size=plan.backbone.image_size,
+        )
+        self.frozen = FrozenFeed(self.backbone)
+        self.probe = fit_head(self.backbone, self.data.train, self.data.val, feed=self.frozen, progress=progress)
+
+    def feed(self, backbone: Backbone, names: Iterable[str]) -> Feed:
+        """The quickest feed for training these parameters of the backbone, or of a copy; without any, the head."""
+        names = list(names)
+        if not names:
+            return self.frozen
+        with suppress(CannotCut):
+            cut = cut_below(backbone, names)
+            if cut is not None:
+                return CachedFeed(cut)
+        return Feed(backbone)
+
+
+class Tasks:
+    """The tasks of a plan, made when they are first asked for; as many as there are datasets are kept."""
+
+    def __init__(self, plan: Plan, root: str | Path, progress: Progress = silent):
+        self.plan, self.root, self.progress = plan, Path(root), progress
+        self._held: OrderedDict[tuple[str, int], Task] = OrderedDict()
+
+    def get(self, name: str, seed: int) -> Task:
+        """A task."""
+        if (name, seed) not in self._held:
+            while len(self._held) >= len(
+                self.plan.datasets
+            ):  # all of one seed: some arms ask for the others' gradients
+                self._held.popitem(last=False)
+            self._held[name, seed] = Task(self.plan, self.root, name, seed, self.progress)
+        self._held.move_to_end((name, seed))
+        return self.present
+
+    @property
+    def present(self) -> Task:
+        """The task that was asked for last."""
+        return self._held[next(reversed(self._held))]
+
+
+def located(source: str, root: Path) -> str:
+    """A path of the plan, found from the root of the data; what is no path there stays as it is."""
+    path = root / source
+    return str(path) if path.exists() else source
+
+
+def capped(data: Dataset, caps: dict[str, int | None], seed: int) -> Dataset:
+    """At most so many cases of each class in each split: a seeded choice, but of the test cases always the same."""
+    splits = []
+    for split in data.splits:
+        cap = caps[split.name]
+        splits.append(split if cap is None else _cap(split, cap, 0 if split.name == "test" else seed))
+    card = {key: data.card[key] for key in ("modality", "notice")}
+    return make_dataset(data.name, splits, str(data.card["split_rule"]), **card)
+
+
+def _cap(split: Split, cap: int, seed: int) -> Split:
+    labels, rng = np.asarray(split.labels), np.random.default_rng(seed)
+    chosen = [rng.permutation(np.flatnonzero(labels == c))[:cap] for c in range(len(split.classes))]
+    return split.subset(sorted(np.concatenate(chosen).tolist()))

@@ -1,0 +1,116 @@
+"""The report's files: RESULTS.md, the raw table as CSV, the figures, and the overlaps that it takes up."""
+
+import csv
+import io
+import json
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+from shpeft.compare.overlaps import Foretold, Pair, compare_supports
+from shpeft.compare.pictures import pictures
+from shpeft.compare.plan import Plan
+from shpeft.compare.report import markdown, report
+from shpeft.compare.results import Results
+from shpeft.compare.table import Table
+from shpeft.errors import RunError
+from shpeft.figures import save
+from shpeft.files import write_atomic
+from shpeft.progress import Progress, silent
+
+OVERLAPS = "overlaps.json"
+
+
+def write_report(plan: Plan, out: str | Path, *, to: str | Path | None = None, resamples: int = 2000) -> Path:
+    """Write ``RESULTS.md``, ``table.csv`` and ``figures/``, as far as the table in the folder ``out`` is filled.
+
+    Args:
+        to: another folder to write into.
+
+    Raises:
+        RunError: the table holds nothing of this plan, or what it holds is damaged.
+    """
+    results = Results(plan, Table(out))
+    duels = results.duels(resamples)
+    pairs, foretold = _read_overlaps(results.table.folder / OVERLAPS)
+    folder = Path(to) if to else results.table.folder
+    (folder / "figures").mkdir(parents=True, exist_ok=True)
+    drawn = []
+    for name, (caption, figure) in pictures(results, duels, pairs).items():
+        path = save(figure, folder / "figures" / name).relative_to(folder)
+        drawn.append(f"![{caption}]({path})\n\n{caption}" if path.suffix == ".svg" else f"[{caption}]({path})")
+    write_atomic(folder / "table.csv", as_csv(results))
+    more = ["## Figures\n\n" + "\n\n".join(drawn), overlap_section(pairs, foretold)]
+    return write_atomic(folder / "RESULTS.md", report(results, duels, more=more))
+
+
+def write_overlaps(plan: Plan, out: str | Path, *, root: str | Path = ".", progress: Progress = silent) -> Path:
+    """Compute the overlaps that a plan asks for, and keep them for the report."""
+    pairs, foretold = compare_supports(plan, out, root=root, progress=progress)
+    found = {"pairs": [asdict(pair) for pair in pairs], "foretold": asdict(foretold) if foretold else None}
+    return write_atomic(Table(out).folder / OVERLAPS, json.dumps(found, indent=1))
+
+
+def as_csv(results: Results) -> str:
+    """A row a finished cell; what is a list or a mapping stands in its JSON form."""
+    rows = [{k: v for k, v in record.items() if k != "libraries"} for record in results.records]
+    columns = list(dict.fromkeys(key for row in rows for key in row))
+    buffer = io.StringIO()
+    writer = csv.DictWriter(buffer, columns, lineterminator="\n")
+    writer.writeheader()
+    for row in rows:
+        writer.writerow({k: json.dumps(v) if isinstance(v, list | dict) else v for k, v in row.items()})
+    return buffer.getvalue()
+
+
+def overlap_section(pairs: list[Pair], foretold: Foretold | None) -> str:
+    """The overlaps in Markdown; nothing where none were computed."""
+    if not pairs:
+        return ""
+    rows = [
+        [
+            f"{pair.kind}: {pair.a}, {pair.b}",
+            pair.of,
+            f"{100 * pair.budget:g} %" if pair.budget < 1 else f"{pair.budget:,}",
+            f"{pair.share:.3f}",
+            f"{pair.expected / pair.k:.2g}",
+            f"{pair.p:.2g}",
+            _layers(pair),
+        ]
+        for pair in pairs
+    ]
+    head = ["choices", "of", "budget", "shared", "chance", "p", "beyond each layer's own chance"]
+    text = (
+        f"## Do they choose the same weights?\n\n{markdown(head, rows)}\n\nShared weights as a fraction of the budget; "
+        "chance and p are those of random choices among all eligible weights (hypergeometric). The last column sets "
+        "the shared weights against those of random choices with the same counts in each layer."
+    )
+    if foretold is None:
+        return text
+    aurocs = ", ".join(f"{value:.3f} at a share of {budget}" for budget, value in foretold.auroc.items())
+    inside = markdown(["matrix", "rank correlation"], [[m, f"{v:+.3f}"] for m, v in foretold.by_matrix.items()])
+    return (
+        f"{text}\n\n### Does magnitude foretell what the tasks agree on?\n\nSpearman's rank correlation of the "
+        f"magnitude with the mean of all tasks' normalised gradients: {foretold.correlation:+.3f}. AUROC of the "
+        f"magnitude as a test for being among the consensus' best: {aurocs} (0.5 is chance). Within single parameters, "
+        f"mean by kind:\n\n"
+        f"{inside}"
+    )
+
+
+def _layers(pair: Pair) -> str:
+    expected = sum(chance for _, chance in pair.layers.values())
+    return f"{pair.intersection / expected:.3g} ×" if expected else "–"
+
+
+def _read_overlaps(path: Path) -> tuple[list[Pair], Foretold | None]:
+    if not path.exists():
+        return [], None
+    try:
+        raw: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
+        pairs = [Pair(**pair | {"layers": {k: tuple(v) for k, v in pair["layers"].items()}}) for pair in raw["pairs"]]
+        return pairs, Foretold(**raw["foretold"]) if raw["foretold"] else None
+    except (ValueError, KeyError, TypeError) as error:
+        raise RunError(
+            f"{path.name} of the table cannot be read ({error}). Make it anew with `shpeft compare overlaps`."
+        ) from None

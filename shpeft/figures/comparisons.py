@@ -1,0 +1,155 @@
+"""Figures of a comparison: ranks, differences with intervals, and what more weights buy."""
+
+from collections.abc import Mapping, Sequence
+
+import plotly.graph_objects as go
+
+from shpeft.figures.theme import BLUE, GREEN, GREY, ORANGE, empty, figure, percent
+
+DASHES = ("solid", "dot", "dash", "dashdot")
+SYMBOLS = ("circle", "square", "diamond", "triangle-up", "x")
+
+
+def mean_ranks(titles: Sequence[str], ranks: Sequence[float], method: str | None = None) -> go.Figure:
+    """The mean rank of each arm over datasets, the best on top.
+
+    Args:
+        method: the arm that is picked out.
+    """
+    if not titles:
+        return empty("No two arms are complete yet.")
+    drawn = figure(90 + 24 * len(titles))
+    drawn.add_scatter(
+        x=list(ranks),
+        y=list(titles),
+        mode="markers",
+        marker={"size": 11, "color": [ORANGE if title == method else BLUE for title in titles]},
+        hovertemplate="%{y}: mean rank %{x:.2f}<extra></extra>",
+    )
+    drawn.update_xaxes(title_text="mean rank over datasets (1 is the best)", range=[0.5, len(titles) + 0.5])
+    return drawn.update_yaxes(type="category", range=[len(titles) - 0.5, -0.5], dtick=1)
+
+
+def differences(
+    titles: Sequence[str],
+    values: Sequence[float],
+    intervals: Sequence[tuple[float, float]],
+    *,
+    margin: float | None = None,
+    unit: str = "balanced accuracy, points",
+) -> go.Figure:
+    """A method minus each other arm, with intervals; one that holds 0 is grey, and the margin is a band.
+
+    Args:
+        values, intervals, margin: fractions; they are drawn in points of a hundred.
+    """
+    if not titles:
+        return empty("There is nothing to compare with yet.")
+    drawn = figure(90 + 24 * len(titles))
+    colors = [BLUE if low > 0 else ORANGE if high < 0 else GREY for low, high in intervals]
+    drawn.add_scatter(
+        x=[100 * value for value in values],
+        y=list(titles),
+        mode="markers",
+        marker={"size": 9, "color": colors},
+        error_x={
+            "type": "data",
+            "symmetric": False,
+            "array": [100 * (high - value) for value, (_, high) in zip(values, intervals, strict=True)],
+            "arrayminus": [100 * (value - low) for value, (low, _) in zip(values, intervals, strict=True)],
+            "color": GREY,
+            "thickness": 1.5,
+        },
+        hovertext=[f"{100 * low:+.1f} to {100 * high:+.1f}" for low, high in intervals],
+        hovertemplate="against %{y}: %{x:+.1f} (95 %: %{hovertext})<extra></extra>",
+    )
+    if margin is not None:
+        drawn.add_vrect(x0=-100 * margin, x1=100 * margin, fillcolor=GREEN, opacity=0.12, line_width=0)
+    drawn.add_vline(x=0, line={"color": GREY, "width": 1})
+    drawn.update_xaxes(title_text=f"difference in {unit}")
+    return drawn.update_yaxes(type="category", range=[len(titles) - 0.5, -0.5], dtick=1)
+
+
+def against_budget(
+    lines: Mapping[str, tuple[Sequence[float], Sequence[float]]],
+    levels: Mapping[str, float] | None = None,
+    *,
+    unit: str = "balanced accuracy, points",
+) -> go.Figure:
+    """A metric against the trained share of the backbone, a line an arm; arms without a budget are level lines.
+
+    Args:
+        lines: for each arm its shares (fractions of the backbone) and the metric (fractions).
+    """
+    if not lines and not levels:
+        return empty("No arm has been run with a budget yet.")
+    drawn = figure(420)
+    for number, (name, (shares, values)) in enumerate(lines.items()):
+        drawn.add_scatter(
+            x=[100 * share for share in shares],
+            y=[100 * value for value in values],
+            name=name,
+            mode="lines+markers",
+            line={"dash": DASHES[number // 4 % len(DASHES)], "color": (BLUE, ORANGE, GREEN, GREY)[number % 4]},
+            marker={"size": 8, "symbol": SYMBOLS[number % len(SYMBOLS)]},
+            hovertemplate=f"{name}, %{{x:.3g}} %: %{{y:.1f}}<extra></extra>",
+        )
+    for name, value in (levels or {}).items():
+        drawn.add_hline(
+            y=100 * value,
+            line={"color": GREY, "width": 1, "dash": "dot"},
+            annotation_text=name,
+            annotation_font_size=11,
+        )
+    drawn.update_xaxes(title_text="trained share of the backbone, %", type="log")
+    return drawn.update_yaxes(title_text=unit)
+
+
+def against_weights(
+    titles: Sequence[str],
+    shares: Sequence[float],
+    values: Sequence[float],
+    method: str | None = None,
+    *,
+    unit: str = "balanced accuracy, points",
+) -> go.Figure:
+    """A metric against how much of the backbone is trained, a point an arm; arms that train none of it stand left."""
+    if not titles:
+        return empty("No arm is complete yet.")
+    least = min((share for share in shares if share > 0), default=1e-4)
+    drawn = figure(440)
+    drawn.add_scatter(
+        x=[100 * (share or least / 10) for share in shares],
+        y=[100 * value for value in values],
+        text=list(titles),
+        mode="markers+text",
+        textposition="top center",
+        textfont={"size": 11},
+        marker={"size": 10, "color": [ORANGE if title == method else BLUE for title in titles]},
+        hovertext=[percent(share) for share in shares],
+        hovertemplate="%{text}, %{hovertext} of the backbone: %{y:.1f}<extra></extra>",
+        cliponaxis=False,
+    )
+    drawn.update_xaxes(title_text="trained share of the backbone, % (left end: none of it)", type="log")
+    return drawn.update_yaxes(title_text=unit)
+
+
+def shared_against_chance(titles: Sequence[str], shared: Sequence[float], chance: Sequence[float]) -> go.Figure:
+    """For pairs of choices the share of weights that both hold, beside what random choices share."""
+    if not titles:
+        return empty("No choices were compared.")
+    drawn = figure(90 + 22 * len(titles))
+    for name, values, color, symbol in (
+        ("shared", shared, BLUE, "circle"),
+        ("by chance", chance, ORANGE, "line-ns-open"),
+    ):
+        drawn.add_scatter(
+            x=[100 * value for value in values],
+            y=list(titles),
+            name=name,
+            mode="markers",
+            marker={"size": 10, "color": color, "symbol": symbol},
+            hovertemplate=f"%{{y}}: %{{x:.3g}} % {name}<extra></extra>",
+        )
+    drawn.update_xaxes(title_text="weights that both choose, % of the budget", rangemode="tozero")
+    return drawn.update_yaxes(type="category", range=[len(titles) - 0.5, -0.5], dtick=1)

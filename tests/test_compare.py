@@ -1,0 +1,388 @@
+"""Comparisons: every arm runs, each cell once, interrupted or not; the table and its report say what happened."""
+
+import json
+import threading
+from importlib.util import find_spec
+
+import numpy as np
+import pytest
+import torch
+
+from shpeft import compare
+from shpeft.compare import Plan, Table, arms, runner
+from shpeft.compare.dense import Dense
+from shpeft.compare.plan import Arm, Cell, Training
+from shpeft.compare.results import Entry, Results
+from shpeft.compare.scores import ScoreBook
+from shpeft.compare.table import pack, unpack
+from shpeft.compare.tasks import Tasks
+from shpeft.delta import SparseDelta
+from shpeft.errors import Cancelled, ConfigError, RunError
+from shpeft.evaluation import Predictions, predict
+from shpeft.feed import Feed
+from shpeft.selection import Support
+from shpeft.training import finetune
+
+from .conftest import assert_unchanged, state
+
+SETTING = {
+    "backbone": {"name": "test_vit", "weights": "random", "image_size": 32},
+    "datasets": {name: {"source": f"phantom:{name}?n=36&size=32"} for name in ("fundus", "ultrasound")},
+    "images_per_class": {"train": 6, "val": 4},
+    "seeds": [0, 1],
+    "budgets": [40],
+    "tune": "first",
+    "training": {"epochs": 2, "batch_size": 8},
+    "grids": {
+        "head": [1e-4, 1e-3],
+        "full": [1e-5, 1e-4],
+        "bitfit": [1e-4, 1e-3],
+        "lora": [1e-4, 1e-3],
+        "sparse": [1e-3, 1e-2],
+    },
+}
+
+ARMS = {
+    "probe": {"kind": "probe"},
+    "head": {"kind": "head"},
+    "full": {"kind": "full"},
+    "bitfit": {"kind": "bitfit"},
+    "product": {"kind": "sparse", "images": 8},
+    "random": {"kind": "sparse", "score": "random", "masks": 2},
+    "like": {"kind": "sparse", "score": "random", "like": "product"},
+    "revert": {"kind": "revert", "of": "full", "budgets": [40, 0.1]},
+}
+
+
+def plan_of(wanted=None, **changes) -> Plan:
+    return Plan.parse({**SETTING, "arms": wanted or ARMS, **changes})
+
+
+def without_time(records):
+    timed = ("seconds", "seconds_a_step")
+    return {key: {k: v for k, v in record.items() if k not in timed} for key, record in records.items()}
+
+
+@pytest.fixture(scope="module")
+def filled(tmp_path_factory):
+    """A table that was filled in one go, and the lines that were reported."""
+    lines = []
+    folder = tmp_path_factory.mktemp("compare")
+    table = compare.run(plan_of(), folder, on_cell=lambda cell, record, done, total: lines.append((cell, done, total)))
+    return table, lines
+
+
+def test_every_cell_is_one_line(filled):
+    table, lines = filled
+    cells = plan_of().cells()
+    assert len(cells) == 2 * 2 * (7 + 1 + 2)
+    assert list(table.cells()) == [cell.key for cell, _, _ in lines]
+    assert set(table.cells()) == {cell.key for cell in cells}
+    assert [done for _, done, _ in lines] == list(range(1, len(cells) + 1))
+    for record in table.cells().values():
+        assert record["status"] == "finished"
+        assert 0 <= record["balanced_accuracy"] <= 1
+        assert len(table.predictions(record["key"]).labels) == record["cases"]["test"]
+
+
+def test_what_is_trained_is_recorded(filled):
+    table, _ = filled
+    trained = {record["arm"]: record["trained"] for record in table.cells().values() if record["budget"] in (None, 40)}
+    backbone = Tasks(plan_of(), ".").get("fundus", 0).backbone
+    biases = sum(info.numel for info in backbone.weight_infos() if info.name.endswith("bias"))
+    assert trained == {
+        "probe": 0,
+        "head": 0,
+        "full": backbone.count,
+        "bitfit": biases,
+        "product": 40,
+        "random": 40,
+        "like": 40,
+        "revert": 40,
+    }
+    for record in table.cells().values():
+        assert record["share"] == record["trained"] / backbone.count
+        assert record["bytes"] > 4 * record["trained"]
+
+
+def test_rates_are_tried_by_the_first_seed_alone(filled):
+    table, _ = filled
+    for record in table.cells().values():
+        if record["kind"] in ("probe", "revert"):
+            assert "lr" not in record
+            continue
+        first = record["seed"] == 0 and record["mask"] == 0
+        assert record["tuned"] == first
+        assert len(record["trials"]) == (2 if first else 1)
+        lowest = min(record["trials"].items(), key=lambda pair: pair[1])
+        assert float(lowest[0]) == record["lr"]
+    chosen = {(r["dataset"], r["arm"], r["lr"]) for r in table.cells().values() if "lr" in r}
+    assert len(chosen) == 2 * 6
+
+
+def test_a_second_call_does_nothing(filled):
+    table, _ = filled
+    before = (table.folder / "cells.jsonl").read_bytes()
+    compare.run(plan_of(), table.folder, on_cell=lambda *_: pytest.fail("a cell was run again"))
+    assert (table.folder / "cells.jsonl").read_bytes() == before
+
+
+@pytest.mark.parametrize("at", [3, 10, 20])
+def test_interrupted_it_goes_on_to_the_same_numbers(tmp_path, at):
+    few = plan_of({"probe": {"kind": "probe"}, "product": {"kind": "sparse", "images": 8}}, seeds=[0])
+    whole = compare.run(few, tmp_path / "whole")
+    calls = []
+
+    def progress(stage, done, total):
+        calls.append(stage)
+        if stage == "training" and calls.count("training") == at:
+            raise Cancelled
+
+    with pytest.raises(Cancelled):
+        compare.run(few, tmp_path / "cut", progress=progress)
+    assert len(Table(tmp_path / "cut").cells()) < len(whole.cells())
+    again = compare.run(few, tmp_path / "cut")
+    assert without_time(again.cells()) == without_time(whole.cells())
+    for key in whole.cells():
+        assert np.array_equal(again.predictions(key).probabilities, whole.predictions(key).probabilities)
+
+
+def test_the_test_images_are_looked_at_once_a_cell(tmp_path, monkeypatch):
+    looked = []
+    monkeypatch.setattr(
+        arms, "predict", lambda b, split, **more: looked.append(split.name) or predict(b, split, **more)
+    )
+    few = plan_of({"probe": {"kind": "probe"}, "product": {"kind": "sparse", "images": 8}}, seeds=[0])
+    compare.run(few, tmp_path)
+    assert looked == ["test"] * 4
+
+
+def test_a_claimed_cell_is_left_to_the_other_process(tmp_path):
+    few = plan_of({"probe": {"kind": "probe"}}, seeds=[0])
+    first = few.cells()[0]
+    with Table(tmp_path).claimed(first.key) as mine:
+        assert mine
+        table = compare.run(few, tmp_path)
+        assert first.key not in table.cells()
+        assert len(table.cells()) == 1
+    assert len(compare.run(few, tmp_path).cells()) == 2
+
+
+def test_a_torn_line_is_taken_out_and_its_cell_run_again(tmp_path):
+    few = plan_of({"probe": {"kind": "probe"}}, seeds=[0])
+    table = compare.run(few, tmp_path)
+    whole, path = table.cells(), tmp_path / "cells.jsonl"
+    path.write_bytes(path.read_bytes()[:-40])
+    assert len(table.cells()) == 1
+    compare.run(few, tmp_path)
+    assert without_time(table.cells()) == without_time(whole)
+
+
+def test_lines_of_several_writers_do_not_mix(tmp_path):
+    table = Table(tmp_path)
+    writers = [
+        threading.Thread(target=lambda w=w: [table.add_trial({"key": f"{w}-{i}", "x": "y" * 500}) for i in range(5)])
+        for w in range(4)
+    ]
+    for writer in writers:
+        writer.start()
+    for writer in writers:
+        writer.join()
+    assert len(table.trials()) == 20
+
+
+def test_other_images_under_the_same_name_are_refused(tmp_path):
+    few = plan_of({"probe": {"kind": "probe"}}, seeds=[0])
+    table = compare.run(few, tmp_path)
+    record = next(iter(table.cells().values()))
+    (tmp_path / "cells.jsonl").write_text(json.dumps(record | {"data": "other", "key": "other"}) + "\n")
+    with pytest.raises(RunError, match="images for fundus are others"):
+        compare.run(few, tmp_path)
+
+
+def test_stored_predictions_name_no_case(tmp_path):
+    p = np.array([[0.25, 0.75], [0.5, 0.5]])
+    before = Predictions(("scan-of-a.png", "b"), (1, 0), ("patient 7", "patient 7"), ("no", "yes"), p)
+    data = pack(before)
+    after = unpack(data)
+    assert b"scan-of-a" not in data
+    assert after.ids == ("0", "1")
+    assert after.groups[0] == after.groups[1] != "patient 7"
+    assert (after.labels, after.classes) == (before.labels, before.classes)
+    assert np.array_equal(after.probabilities, p)
+
+
+def test_keys_tell_what_determines_a_cell():
+    def key(arm, **changes):
+        return Cell(plan_of({"a": arm}, **changes), "fundus", "a", 40, 0).key
+
+    base = {"kind": "sparse", "images": 8}
+    assert key(base) == key(base, report={"margin": 0.02})
+    assert key(base) == Cell(plan_of({"renamed": base}), "fundus", "renamed", 40, 0).key
+    others = [
+        key(base | {"lam": 0.1, "formula": "sum"}),
+        key(base | {"eps": 1e-6}),
+        key(base | {"lr": [1e-3, 2e-3]}),
+        key(base, seeds=[1, 0]),
+        key(base, images_per_class={"train": 5}),
+        key(base, training={"epochs": 3, "batch_size": 8}),
+    ]
+    assert len({key(base), *others}) == len(others) + 1
+
+
+@pytest.mark.parametrize(
+    ("wanted", "message"),
+    [
+        ({"a": {"kind": "sparse", "lr": [1e-3]}, "b": {"kind": "full"}}, "unfair: a 1, b 2"),
+        (
+            {"a": {"kind": "sparse", "lr": [1e-3]}, "b": {"kind": "sparse", "lr": [1e-3]}},
+            "a and b are the same|b and a",
+        ),
+        ({"a": {"kind": "revert", "of": "b"}}, "refers to 'b'"),
+        ({"a": {"kind": "sparse", "score": "hybird"}}, "hybird"),
+        ({"a": {"kind": "sparse", "reselect_after": 2}}, "training is over"),
+        ({"a": {"kind": "sparse", "lambda": 0.3}}, "no such setting"),
+    ],
+)
+def test_plans_that_make_no_sense_are_refused(wanted, message):
+    with pytest.raises(ConfigError, match=message):
+        plan_of(wanted)
+
+
+def test_another_task_is_needed_for_a_consensus():
+    with pytest.raises(ConfigError, match="only one"):
+        plan_of({"a": {"kind": "sparse", "score": "consensus"}}, datasets={"one": {"source": "phantom:fundus"}})
+
+
+def book_of(wanted, folder) -> tuple[Plan, ScoreBook, Tasks]:
+    plan = plan_of(wanted)
+    tasks = Tasks(plan, ".")
+    return plan, ScoreBook(tasks, Table(folder)), tasks
+
+
+def test_controls_are_what_they_say(tmp_path):
+    wanted = {
+        "product": {"kind": "sparse", "images": 8},
+        "like": {"kind": "sparse", "score": "random", "like": "product", "masks": 2},
+        "other": {"kind": "sparse", "images": 8, "gradients": "other"},
+        "shuffled": {"kind": "sparse", "images": 8, "gradients": "shuffled"},
+        "top": {"kind": "sparse", "score": "magnitude"},
+        "bottom": {"kind": "sparse", "score": "magnitude", "order": "smallest"},
+    }
+    plan, book, tasks = book_of(wanted, tmp_path)
+    before = state(tasks.get("fundus", 0).backbone)
+
+    def support(arm, dataset="fundus", mask=0):
+        return book.support(Cell(plan, dataset, arm, 40, 0, mask))
+
+    assert support("like").counts() == support("product").counts()
+    assert places(support("like")) != places(support("like", mask=1))
+    assert places(support("other")) == places(support("product", "ultrasound"))
+    assert places(support("shuffled")) != places(support("product"))
+    parameters = tasks.get("fundus", 0).backbone.parameters
+    weights = torch.cat([parameters[i.name].reshape(-1) for i in tasks.present.backbone.weight_infos("matrices")]).abs()
+    for arm, largest in (("top", True), ("bottom", False)):
+        picked = torch.cat([parameters[n].reshape(-1)[index] for n, index in support(arm).indices.items()]).abs()
+        assert torch.equal(picked.sort().values, weights.topk(40, largest=largest).values.sort().values)
+    assert_unchanged(tasks.get("fundus", 0).backbone, before)
+
+
+def places(support):
+    return {(name, int(i)) for name, index in support.indices.items() for i in index}
+
+
+def test_scores_are_computed_once(tmp_path, monkeypatch):
+    wanted = {"consensus": {"kind": "sparse", "score": "consensus", "images": 8}}
+    plan, book, _ = book_of(wanted, tmp_path)
+    cell = plan.cells()[0]
+    first = book.support(cell)
+    monkeypatch.setattr("shpeft.compare.scores.estimate", lambda *_, **__: pytest.fail("scored again"))
+    again = ScoreBook(Tasks(plan, "."), Table(tmp_path))
+    assert places(again.support(cell)) == places(first)
+
+
+def test_a_block_trained_densely_or_as_a_support_is_the_same():
+    """Full fine-tuning of the last block's matrices and a support of all of them: one loop, one trajectory."""
+    tasks = Tasks(plan_of(), ".")
+    task = tasks.get("fundus", 0)
+    task.backbone.module.double()
+    task.backbone.__dict__.pop("fingerprint", None)
+    infos = task.backbone.weight_infos("last:1")
+    names = [info.name for info in infos]
+    settings = Training(epochs=2, batch_size=8, weight_decay=0.0)
+    dense = Dense(task.backbone.copy(), {}, names)
+    task.probe.write(dense.backbone)
+    dense = Dense(dense.backbone, {name: dense.backbone.parameters[name] for name in names}, names)
+    a = list(dense.finetune(task.data, Feed(dense.backbone), 1e-3, settings, 0, lambda *_: None))
+    whole = Support(
+        {info.name: torch.arange(info.numel) for info in infos},
+        {info.name: info.shape for info in infos},
+        task.backbone.count,
+    )
+    delta = SparseDelta.zeros(task.backbone, whole, task.probe)
+    b = list(finetune(task.backbone, delta, task.data, epochs=2, batch_size=8, lr=1e-3, weight_decay=0.0))
+    for x, y in zip(a, b, strict=True):
+        assert x.loss == pytest.approx(y.loss, abs=1e-9)
+        assert x.val_loss == pytest.approx(y.val_loss, abs=1e-9)
+    assert b[-1].loss != pytest.approx(b[0].loss, abs=1e-6)
+
+
+def test_all_changes_kept_are_full_fine_tuning(tmp_path):
+    plan, book, tasks = book_of({"full": {"kind": "full"}}, tmp_path)
+    task = tasks.get("fundus", 0)
+    _, fitted = arms.Trainings(Cell(plan, "fundus", "full", None, 0), task, book).run(1e-3)
+    tensors = {name: p.detach() for name, p in fitted.dense.trained.items()}
+    kept_all = Arm(kind="revert", of="full")
+    whole = fitted.predict(task.data.val).probabilities
+    kept = runner.revert(task, tensors, task.backbone.count, kept_all).predict(task.data.val).probabilities
+    none = runner.revert(task, tensors, 1, kept_all).predict(task.data.val).probabilities
+    np.testing.assert_allclose(kept, whole, atol=1e-5)  # θ0 + (θ − θ0) is θ but for rounding
+    assert np.abs(none - whole).max() > 1e-4
+
+
+@pytest.mark.skipif(find_spec("peft") is None, reason="the optional package peft is not installed")
+def test_lora_is_trained_and_counted(tmp_path):
+    plan, book, tasks = book_of({"lora": {"kind": "lora", "rank": 2}}, tmp_path)
+    task = tasks.get("fundus", 0)
+    before = state(task.backbone)
+    trial, fitted = arms.Trainings(Cell(plan, "fundus", "lora", None, 0), task, book).run(1e-2)
+    qkv = [info for info in task.backbone.weight_infos("matrices") if "qkv" in info.name]
+    assert fitted.trained == sum(2 * sum(info.shape) for info in qkv)
+    assert len(trial.history) == 2
+    assert_unchanged(task.backbone, before)
+    start = arms.probed(task).predict(task.data.val).probabilities
+    assert np.abs(fitted.predict(task.data.val).probabilities - start).max() > 1e-4
+
+
+def test_every_knob_at_once(tmp_path):
+    wanted = {
+        "all": {
+            **{"kind": "sparse", "images": 8, "formula": "sum", "normaliser": "rank", "lam": 0.3, "scope": "last:1"},
+            **{"agnostic": "consensus", "eps": 1e-4, "weight_decay": 0.1, "head_lr": 1e-3, "lr_scale": "magnitude"},
+            **{"refit_head": True, "reselect_after": 1, "epochs": 3, "views": 2, "expectation": "image", "norm": "l2"},
+        }
+    }
+    table = compare.run(plan_of(wanted, seeds=[0]), tmp_path)
+    assert {record["status"] for record in table.cells().values()} == {"finished"}
+    assert {record["epochs"] for record in table.cells().values()} == {2}  # after selecting anew
+
+
+def test_training_that_diverges_is_a_result(tmp_path):
+    wild = {"kind": "sparse", "score": "random", "lr": [1e30, 1e32]}
+    table = compare.run(plan_of({"probe": {"kind": "probe"}, "wild": wild}, seeds=[0]), tmp_path)
+    assert [r["status"] for r in table.cells().values() if r["arm"] == "wild"] == ["failed", "failed"]
+    results = Results(plan_of({"probe": {"kind": "probe"}, "wild": wild}, seeds=[0]), table)
+    assert results.entries == [Entry("probe", None)]
+
+
+def test_patience_stops_early(tmp_path):
+    few = plan_of(
+        {"full": {"kind": "full", "lr": [0.1, 0.3]}}, seeds=[0], training={"epochs": 8, "patience": 1, "batch_size": 8}
+    )
+    table = compare.run(few, tmp_path, only=["fundus/*"])
+    assert len(table.cells()) == 1
+    trials = list(table.trials().values())
+    assert all(t["diverged"] or t["epochs"] == min(8, (t["epoch"] or 0) + 1) for t in trials)
+    assert any(t["epochs"] < 8 for t in trials)
+    with pytest.raises(ConfigError, match="No cell matches"):
+        compare.run(few, tmp_path, only=["nothing/*"])

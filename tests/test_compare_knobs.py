@@ -1,0 +1,157 @@
+"""What comparisons vary about the method: rates by weight, ε, selecting once more, other halves, controls."""
+
+import numpy as np
+import pytest
+import torch
+
+from shpeft import equations
+from shpeft.delta import SparseDelta
+from shpeft.errors import SelectionError
+from shpeft.evaluation import predict
+from shpeft.importance import Scores, consensus, estimate_importance, hybrid
+from shpeft.selection import Support, select, select_like
+from shpeft.trainable import Trainable, lr_scale
+from shpeft.training import finetune
+
+from .conftest import tiny
+
+
+def chosen(backbone, k=40, scope="matrices", seed=0):
+    generator = torch.Generator().manual_seed(seed)
+    infos = backbone.weight_infos(scope)
+    values = {info.name: torch.rand(info.shape, generator=generator) for info in infos}
+    return select(Scores("random", values, infos, backbone.count), k)
+
+
+def test_rates_by_weight_are_those_of_one_group_a_weight():
+    backbone = tiny(dtype=torch.float64)
+    support = chosen(backbone, 6)
+    scale = torch.tensor([0.0, 0.1, 0.5, 1.0, 2.0, 10.0], dtype=torch.float64)
+    gradients = torch.randn(20, 6, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
+    options = {"lr": 1e-2, "weight_decay": 0.3, "eps": 1e-3}
+    with Trainable(backbone, SparseDelta.zeros(backbone, support), lr_scale=scale) as trainable:
+        optimizer = torch.optim.AdamW([trainable.values], **options)
+        for g in gradients:
+            trainable.zero_grad()
+            trainable.values.grad.copy_(g)
+            optimizer.step()
+            trainable.write()
+        found = trainable.values.detach().clone()
+    slow = [torch.nn.Parameter(torch.zeros(1, dtype=torch.float64)) for _ in range(6)]
+    groups = [{"params": [p], "lr": 1e-2 * float(s)} for p, s in zip(slow, scale, strict=True)]
+    optimizer = torch.optim.AdamW(groups, **options)
+    for g in gradients:
+        for p, value in zip(slow, g, strict=True):
+            p.grad = value.reshape(1).clone()
+        optimizer.step()
+    torch.testing.assert_close(found, torch.cat([p.detach() for p in slow]), rtol=1e-12, atol=1e-14)
+    assert found[0] == 0
+
+
+def test_rates_of_one_change_no_bit(data):
+    deltas = []
+    for scale in (None, torch.ones(40)):
+        backbone = tiny()
+        delta = SparseDelta.zeros(backbone, chosen(backbone))
+        list(finetune(backbone, delta, data, epochs=1, lr=1e-2, lr_scale=scale))
+        deltas.append(delta.values)
+    assert torch.equal(*deltas)
+
+
+def test_rates_follow_the_weights_or_their_parameters():
+    backbone = tiny()
+    support = chosen(backbone)
+    assert lr_scale(backbone, support, "uniform") is None
+    by_weight, by_layer = (lr_scale(backbone, support, rule) for rule in ("magnitude", "rms"))
+    at = 0
+    for name, index in support.indices.items():
+        w = backbone.parameters[name].detach()
+        picked = w.reshape(-1)[index].abs()
+        mine = slice(at, at + len(index))
+        torch.testing.assert_close(by_weight[mine] / by_weight[0], picked / first_of(backbone, support).abs())
+        ratio = by_layer[mine] / by_layer[0]
+        first = backbone.parameters[next(iter(support.indices))].detach()
+        torch.testing.assert_close(ratio, (w.square().mean() / first.square().mean()).sqrt().expand(len(index)))
+        at += len(index)
+    for scale in (by_weight, by_layer):
+        assert scale.mean() == pytest.approx(1, abs=1e-6)
+    with pytest.raises(SelectionError, match="magnitude"):
+        lr_scale(backbone, support, "magnitud")
+
+
+def first_of(backbone, support):
+    name, index = next(iter(support.indices.items()))
+    return backbone.parameters[name].detach().reshape(-1)[index[0]]
+
+
+def test_epsilon_reaches_the_optimizer(data):
+    sizes = []
+    for eps in (1e-8, 1e4):
+        backbone = tiny()
+        delta = SparseDelta.zeros(backbone, chosen(backbone))
+        list(finetune(backbone, delta, data, epochs=1, lr=1e-2, weight_decay=0, eps=eps))
+        sizes.append(float(delta.values.abs().max()))
+    assert 0 < sizes[1] < 1e-4 * sizes[0]
+
+
+def test_a_delta_moves_to_another_support_exactly():
+    backbone = tiny()
+    a, b = chosen(backbone, 60, "last:1", 0), chosen(backbone, 9000, "last:1", 1)
+    delta = SparseDelta.zeros(backbone, a)
+    delta.values = torch.arange(1, 61, dtype=torch.float32)
+    moved = delta.moved_to(b)
+    before = {(n, int(i)): float(v) for n, p in delta.pieces().items() for i, v in zip(a.indices[n], p, strict=True)}
+    after = {(n, int(i)): float(v) for n, p in moved.pieces().items() for i, v in zip(b.indices[n], p, strict=True)}
+    assert after == {place: before.get(place, 0.0) for place in after}
+    assert 0 < sum(v != 0 for v in after.values()) < 60
+    assert torch.equal(delta.moved_to(a).values, delta.values)
+
+
+def test_a_control_keeps_the_counts_of_each_parameter():
+    backbone = tiny()
+    support = chosen(backbone, 200)
+    infos = backbone.weight_infos("matrices")
+    controls = [select_like(support, infos, seed) for seed in (0, 0, 1)]
+    assert all(control.counts() == support.counts() for control in controls)
+    name = max(support.counts(), key=support.counts().get)
+    assert torch.equal(controls[0].indices[name], controls[1].indices[name])
+    assert not torch.equal(controls[0].indices[name], controls[2].indices[name])
+    assert isinstance(controls[0], Support)
+
+
+def test_a_hybrid_of_given_halves_is_the_hybrid(data):
+    backbone = tiny()
+    more = {"images": 16, "scope": "matrices"}
+    specific = estimate_importance(backbone, data.train, "gradient", **more)
+    agnostic = estimate_importance(backbone, data.train, "magnitude", **more)
+    for formula in ("product", "sum"):
+        whole = estimate_importance(backbone, data.train, "hybrid", formula=formula, lam=0.3, **more)
+        joined = hybrid(specific, agnostic, formula, lam=0.3)
+        assert all(torch.equal(whole.values[name], joined.values[name]) for name in whole.values)
+    with pytest.raises(SelectionError, match="same weights"):
+        hybrid(specific, estimate_importance(backbone, data.train, "magnitude", scope="last:1"))
+
+
+def test_the_consensus_is_the_mean_of_normalised_scores(data):
+    backbone = tiny()
+    infos = backbone.weight_infos("last:1")
+    tasks = [
+        Scores("task", {i.name: torch.rand(i.shape) * 10**t for i in infos}, infos, backbone.count) for t in range(3)
+    ]
+    found = consensus(tasks)
+    flat = [torch.cat([v.reshape(-1) for v in task.values.values()]) for task in tasks]
+    slow = sum(s / s.mean() for s in flat) / 3
+    torch.testing.assert_close(torch.cat([v.reshape(-1) for v in found.values.values()]), slow)
+    torch.testing.assert_close(equations.consensus([s / s.mean() for s in flat]), slow)
+    with pytest.raises(SelectionError, match="at least one other task"):
+        consensus([])
+
+
+def test_two_views_are_averaged(data):
+    backbone = tiny()
+    once, both = (predict(backbone, data.test, views=views).probabilities for views in (1, 2))
+    pixels = torch.stack([backbone.transform.pixels(data.test.image(i)) for i in range(len(data.test))])
+    with torch.no_grad():
+        mirrored = backbone(backbone.transform.normalise(pixels.flip(-1))).double().softmax(1).numpy()
+    np.testing.assert_allclose(both, (once + mirrored) / 2, atol=1e-6)
+    assert abs(once - mirrored).max() > 1e-4
