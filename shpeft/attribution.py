@@ -27,6 +27,7 @@ from shpeft.delta import Placement, SparseDelta
 from shpeft.errors import DiagnosisError
 from shpeft.probe import Head
 from shpeft.progress import Progress, silent
+from shpeft.saliency import Pace
 from shpeft.trainable import Trainable
 
 STEPS = (4, 8, 16, 32, 64)
@@ -225,6 +226,11 @@ def attribute_weights(
         delta=delta,
         infos=backbone.weight_infos(),
     )
+
+
+def expected_seconds(pace: Pace) -> float:
+    """About how many seconds an attribution and a strength curve take: two sums and every strength."""
+    return sum(STEPS[:2]) * pace.backward + len(STRENGTHS) * pace.forward
 
 
 class _Path:

@@ -2,6 +2,7 @@
 
 import time
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from torch import Tensor
@@ -77,6 +78,29 @@ class Sanity:
     def passed(self) -> int:
         """How many of the two checks the map passes."""
         return self.follows_the_weights + self.marks_what_counts
+
+    def numbers(self) -> list[dict[str, str | float | None]]:
+        """Every number as a row of a table: what was measured, of the map and, on average, of the maps to beat."""
+        rows: list[dict[str, str | float | None]] = [
+            {"measure": f"rank correlation, {stage} random", "this map": value, "moved copies": None}
+            for stage, value in self.correlations.items()
+        ]
+        for name in ("deletion", "insertion", "score"):
+            title = "deletion less insertion" if name == "score" else name
+            others = float(np.mean([getattr(control, name) for control in self.controls]))
+            rows.append({"measure": f"{title}, logits", "this map": getattr(self.found, name), "moved copies": others})
+        return [*rows, {"measure": "sensitivity to noise", "this map": self.sensitivity, "moved copies": None}]
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain values for JSON; the same image gives the same."""
+        return {
+            "follows_the_weights": self.follows_the_weights,
+            "marks_what_counts": self.marks_what_counts,
+            "sentences": list(self.sentences()),
+            "beaten": self.beaten,
+            "controls": len(self.controls),
+            "numbers": self.numbers(),
+        }
 
     def sentences(self) -> tuple[str, str]:
         """What was found, for people: one sentence on the randomisation, one on deletion and insertion."""
