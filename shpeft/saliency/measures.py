@@ -88,7 +88,6 @@ def max_sensitivity(
     image: Tensor,
     saliency_map: Map,
     explainer: Callable[[Tensor], Map],
-    *,
     seed: int = 0,
 ) -> float:
     """The largest change of the map under :data:`NOISE`, relative to the map, in the Euclidean norm.
@@ -96,9 +95,9 @@ def max_sensitivity(
     Captum's ``sensitivity_max`` (Yeh et al. 2019), over :data:`NOISY` images.
     """
 
-    def maps(images: Tensor) -> Tensor:
-        known = torch.equal(images, image)
-        return torch.from_numpy(saliency_map if known else explainer(images))[None]
+    def maps(images: tuple[Tensor]) -> tuple[Tensor]:  # of a bare tensor Captum would norm each row by itself
+        known = torch.equal(images[0], image)
+        return (torch.from_numpy(saliency_map if known else explainer(images[0]))[None],)
 
     with seeded(seed, image.device):
         return sensitivity_max(
@@ -162,7 +161,7 @@ def faithfulness(
 
 def _elsewhere(saliency_map: Map, rng: np.random.Generator) -> Map:
     """The map turned, perhaps mirrored, and moved around the edges, at least :data:`NEAREST` along one side."""
-    turned = np.rot90(saliency_map, rng.integers(4))
+    turned = np.rot90(saliency_map, int(rng.integers(4)))
     turned = turned[:, ::-1] if rng.integers(2) else turned
     side, near = saliency_map.shape[0], NEAREST * saliency_map.shape[0]
     while True:
