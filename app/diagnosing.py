@@ -2,28 +2,23 @@
 
 import hashlib
 import json
-import threading
-from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any
 
 import datacard
 import pictures
 import shared
 import streamlit as st
+import working
 from PIL import Image
 
-from shpeft.diagnosis import CAPTION, Diagnosis, diagnose
+from shpeft.diagnosis import CAPTION, Diagnosis
 from shpeft.errors import ShpeftError
 from shpeft.images import Decoding, open_image
-from shpeft.pipeline import LoadedRun, load_run
-from shpeft.runs import RunFolder, find_run
+from shpeft.runs import RunFolder
 from shpeft.runs.formats import plain
-from shpeft.saliency import METHODS, overlay
+from shpeft.saliency import Sanity, overlay
 
 UPLOAD, SAMPLE = "Upload an image", "A test image of this run"
-REMEMBERED = 8
-"""Diagnoses that a session keeps, so that moving a slider does not compute one again."""
 
 
 @dataclass(frozen=True)
@@ -64,7 +59,7 @@ def _upload(run: RunFolder) -> Case | None:
         return None
     if found is not None and st.button("Remove the image", icon=":material/close:"):
         del st.session_state["uploaded"]
-        st.session_state.pop("remembered", None)
+        working.forget()
         st.rerun()
     return found
 
@@ -91,44 +86,6 @@ def _sample(run: RunFolder) -> Case | None:
     return Case(test.image(position), test.ids[position], test.classes[test.labels[position]])
 
 
-@st.cache_resource(show_spinner="Loading the model", max_entries=2)
-def _model(name: str, written: float) -> tuple[LoadedRun, threading.Lock]:
-    """A run's model, with the lock that keeps two browsers from using it at once."""
-    return load_run(find_run(name)), threading.Lock()
-
-
-def _remember(key: tuple[Any, ...], make: Callable[[], Any]) -> Any:
-    """What was made under this key in this session, or what is made now."""
-    kept = st.session_state.setdefault("remembered", {})
-    if key not in kept:
-        kept[key] = make()
-        for old in list(kept)[:-REMEMBERED]:
-            del kept[old]
-    return kept[key]
-
-
-def _diagnose(run: RunFolder, case: Case, method: str | None = None, target: str | None = None) -> Diagnosis:
-    def work() -> Diagnosis:
-        loaded, lock = _model(run.name, run.delta_path.stat().st_mtime)
-        bar = st.progress(0.0, "Waiting for the model")
-
-        def progress(stage: str, done: int, total: int) -> None:
-            bar.progress(min(1.0, done / max(1, total)), stage.capitalize())
-
-        try:
-            with lock:
-                return diagnose(loaded.backbone, case.image, saliency=method, target=target, progress=progress)
-        finally:
-            bar.empty()
-
-    return _remember((run.name, case.digest, method, target), work)
-
-
-def probabilities(run: RunFolder, case: Case) -> Diagnosis:
-    """The model's probabilities for the image."""
-    return _diagnose(run, case)
-
-
 def ranking(case: Case, found: Diagnosis) -> None:
     """The prediction, and every class's probability."""
     st.metric("Prediction", found.predicted)
@@ -138,45 +95,6 @@ def ranking(case: Case, found: Diagnosis) -> None:
         "The model's probabilities. They are not calibrated: 90 % does not mean right in 9 of 10 such cases."
         + (f" The dataset's own label is **{case.label}**." if case.label else "")
     )
-
-
-def explanation(run: RunFolder, case: Case, found: Diagnosis) -> Diagnosis | None:
-    """Offer a saliency map; the diagnosis with it, or None while it is off."""
-    shown = st.toggle(
-        "Show where the score is sensitive", key="set_overlay", help="Lays a saliency map over the image."
-    )
-    method = st.selectbox(
-        "Method",
-        list(METHODS),
-        list(METHODS).index("integrated_gradients"),
-        key="set_method",
-        format_func=lambda name: METHODS[name].title,
-        disabled=not shown,
-    )
-    if not shown:
-        return None
-    st.caption(METHODS[method].sentence)
-    target = st.selectbox(
-        "For the score of",
-        [name for name, _ in found.ranked()],
-        key=f"target-{run.name}-{case.digest}",
-        help="Whose score is explained: first the most probable class.",
-    )
-    with shared.boundary():
-        explained = _diagnose(run, case, method, target)
-        _residual(explained)
-        return explained
-    return None
-
-
-def _residual(explained: Diagnosis) -> None:
-    saliency = explained.saliency
-    if saliency is not None and saliency.residual is not None:
-        st.caption(
-            f"Residual {saliency.residual:.1%}: that much of the score's change is missing from the map.",
-            help="This method promises that its map adds up to the change of the score between a plain image and this "
-            "one. The residual says how far from it this map is; below 5 % is good.",
-        )
 
 
 def view(case: Case, explained: Diagnosis | None) -> float:
@@ -210,9 +128,10 @@ def view(case: Case, explained: Diagnosis | None) -> float:
     return opacity
 
 
-def downloads(case: Case, found: Diagnosis, opacity: float) -> None:
+def downloads(case: Case, found: Diagnosis, opacity: float, checked: Sanity | None) -> None:
     """The diagnosis as JSON and, where there is one, the overlay as PNG; named by content."""
-    entry = plain({"id": case.digest, **found.to_dict(), "ranked": found.ranked()})
+    sanity = None if checked is None else checked.to_dict()
+    entry = plain({"id": case.digest, **found.to_dict(), "ranked": found.ranked(), "sanity": sanity})
     with st.container(horizontal=True):
         st.download_button(
             "Diagnosis (JSON)",

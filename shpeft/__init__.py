@@ -4,6 +4,7 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from shpeft.attribution import StrengthCurve, WeightAttribution, attribute_weights, strength_curve
     from shpeft.backbones import Backbone, create_backbone, list_backbones
     from shpeft.config import RunConfig
     from shpeft.datasets import Dataset, Split, load_dataset
@@ -14,7 +15,7 @@ if TYPE_CHECKING:
     from shpeft.evaluation import Metrics, Predictions, difference, evaluate, predict
     from shpeft.importance import Scores, estimate_importance
     from shpeft.probe import Head, fit_head
-    from shpeft.saliency import Saliency, explain
+    from shpeft.saliency import Saliency, Sanity, check_saliency, explain
     from shpeft.selection import Overlap, Support, overlap, select
     from shpeft.switching import Switchboard
     from shpeft.training import EpochReport, finetune
@@ -35,12 +36,17 @@ _HOMES = {
     "Predictions": "evaluation",
     "RunConfig": "config",
     "Saliency": "saliency",
+    "Sanity": "saliency",
     "Scores": "importance",
     "ShpeftError": "errors",
     "SparseDelta": "delta",
     "Split": "datasets",
+    "StrengthCurve": "attribution",
     "Support": "selection",
     "Switchboard": "switching",
+    "WeightAttribution": "attribution",
+    "attribute_weights": "attribution",
+    "check_saliency": "saliency",
     "create_backbone": "backbones",
     "diagnose": "diagnosis",
     "difference": "evaluation",
@@ -56,6 +62,7 @@ _HOMES = {
     "predict": "evaluation",
     "save_delta": "deltafile",
     "select": "selection",
+    "strength_curve": "attribution",
 }
 
 __all__ = [
@@ -69,12 +76,17 @@ __all__ = [
     "Predictions",
     "RunConfig",
     "Saliency",
+    "Sanity",
     "Scores",
     "ShpeftError",
     "SparseDelta",
     "Split",
+    "StrengthCurve",
     "Support",
     "Switchboard",
+    "WeightAttribution",
+    "attribute_weights",
+    "check_saliency",
     "create_backbone",
     "diagnose",
     "difference",
@@ -90,6 +102,7 @@ __all__ = [
     "predict",
     "save_delta",
     "select",
+    "strength_curve",
 ]
 
 

@@ -23,7 +23,7 @@ LAYERS = [
     {"selection", "summaries"},
     {"delta"},
     {"deltafile", "evaluation", "saliency", "switching", "trainable"},
-    {"training"},
+    {"attribution", "training"},
     {"runs"},
     {"diagnosis", "figures", "pipeline"},
     {"jobs", "compare"},

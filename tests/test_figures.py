@@ -8,6 +8,7 @@ import pytest
 from plotly.colors import hex_to_rgb
 
 from shpeft import figures
+from shpeft.attribution import LayerAttribution, StrengthCurve
 from shpeft.diagnosis import Diagnosis
 from shpeft.errors import ConfigError
 from shpeft.figures.theme import BLUE, GREEN, GREY, ORANGE, number, percent
@@ -56,7 +57,22 @@ def found() -> Diagnosis:
 
 
 @pytest.fixture
-def drawn(summaries, agreement, history, found) -> dict[str, go.Figure]:
+def parts() -> list[LayerAttribution]:
+    """As the model has them: the second block has no fc1."""
+    return [
+        LayerAttribution("blocks.0.attn.qkv.weight", "blocks.0", "attn.qkv.weight", 1, 10, 0.25, 0.75),
+        LayerAttribution("blocks.0.mlp.fc1.weight", "blocks.0", "mlp.fc1.weight", 1, 3, -0.5, 0.5),
+        LayerAttribution("blocks.1.attn.qkv.weight", "blocks.1", "attn.qkv.weight", 2, 4, 0.125, 0.25),
+    ]
+
+
+@pytest.fixture
+def curve() -> StrengthCurve:
+    return StrengthCurve(("benign", "malignant"), (0.0, 0.5, 1.0), ((0.8, 0.2), (0.5, 0.5), (0.1, 0.9)))
+
+
+@pytest.fixture
+def drawn(summaries, agreement, history, found, parts, curve) -> dict[str, go.Figure]:
     """Every figure that there is."""
     return {
         **{quantity: figures.importance_heatmap(summaries, quantity) for quantity in figures.QUANTITIES},
@@ -66,6 +82,8 @@ def drawn(summaries, agreement, history, found) -> dict[str, go.Figure]:
         "overlap_bars": figures.overlap_bars(agreement),
         "training_curves": figures.training_curves(history),
         "probability_bars": figures.probability_bars(found),
+        "attribution_heatmap": figures.attribution_heatmap(parts),
+        "strength_lines": figures.strength_lines(curve, 0.5),
     }
 
 
@@ -75,7 +93,10 @@ def test_every_figure_has_the_template_units_and_words_on_hover(drawn):
         assert figure.layout.height, name
         for trace in figure.data:
             assert trace.hovertemplate or trace.hoverinfo == "skip", name
-        if name not in figures.QUANTITIES:  # where the colour bar has the title and both axes have names
+        if name not in (
+            *figures.QUANTITIES,
+            "attribution_heatmap",
+        ):  # where the colour bar has the title and both axes have names
             values = [axis.title.text for axis in figure.select_xaxes()] + [a.title.text for a in figure.select_yaxes()]
             assert any(values), name
 
@@ -226,3 +247,32 @@ def test_probabilities_are_ranked_and_written_out(drawn):
 def test_numbers_are_short_and_never_in_powers_where_they_can_be_read():
     assert [number(x) for x in (0.0417, 3.84, 384.2, 12840)] == ["0.042", "3.8", "384", "12,840"]
     assert [percent(x) for x in (0.000081, 0.012, 1)] == ["0.0081 %", "1.2 %", "100 %"]
+
+
+def test_the_attribution_heatmap_puts_zero_in_the_middle_and_leaves_gaps(drawn, parts):
+    (cells,) = drawn["attribution_heatmap"].data
+    assert list(zip(cells.y, cells.x, cells.z, strict=True)) == [
+        ("blocks.0", "attn.qkv", 0.25),
+        ("blocks.0", "mlp.fc1", -0.5),
+        ("blocks.1", "attn.qkv", 0.125),
+    ]
+    assert (cells.zmin, cells.zmax) == (-0.5, 0.5)
+    assert cells.colorscale[0][1] == ORANGE
+    assert cells.colorscale[-1][1] == BLUE
+    assert "3 trained weights moved the logit by -0.5000" in cells.hovertext[1]
+    assert "No weights" in figures.attribution_heatmap([]).layout.annotations[0].text
+    nothing = [replace(part, total=0.0, gross=0.0) for part in parts]
+    assert figures.attribution_heatmap(nothing).data[0].zmax > 0
+
+
+def test_the_strength_lines_hold_every_probability_and_tell_classes_apart_without_colour(drawn, curve):
+    lines = {trace.name: trace for trace in drawn["strength_lines"].data}
+    assert list(lines) == ["malignant", "benign"]
+    assert tuple(lines["malignant"].y) == (0.2, 0.5, 0.9)
+    assert tuple(lines["benign"].x) == curve.strengths
+    assert drawn["strength_lines"].layout.shapes[0].x0 == 0.5
+    names = tuple(f"class {n}" for n in range(9))
+    many = StrengthCurve(names, (0.0, 1.0), ((1 / 9,) * 9, tuple(n / 36 for n in range(9))))
+    found = figures.strength_lines(many).data
+    assert [trace.name for trace in found][:2] == ["class 8", "class 7"]
+    assert len({(trace.line.color, trace.line.dash) for trace in found}) == len(found) < 9

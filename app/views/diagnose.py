@@ -1,6 +1,8 @@
-"""Diagnose: one image, the model's probabilities, and where its score is sensitive."""
+"""Diagnose: one image, the model's probabilities, where its score is sensitive, and what the fine-tuning did for it."""
 
+import attributing
 import diagnosing
+import explaining
 import shared
 import streamlit as st
 
@@ -21,10 +23,12 @@ if case is None:
     st.stop()
 
 with words:
-    found = diagnosing.probabilities(run, case)
+    found = explaining.probabilities(run, case)
     diagnosing.ranking(case, found)
-    explained = diagnosing.explanation(run, case, found)
+    explained = explaining.explanation(run, case, found)
 with picture:
     opacity = diagnosing.view(case, explained)
 with words:
-    diagnosing.downloads(case, explained or found, opacity)
+    checked = None if explained is None else explaining.sanity(run, case, explained)
+    diagnosing.downloads(case, explained or found, opacity, checked)
+attributing.section(run, case, found)

@@ -1,5 +1,6 @@
 """Figures: numbers in, plotly figures out. They look the same everywhere and name the unit of every axis."""
 
+from shpeft.figures.attributions import attribution_heatmap, strength_lines
 from shpeft.figures.comparisons import (
     against_budget,
     against_weights,
@@ -18,6 +19,7 @@ __all__ = [
     "TEMPLATE",
     "against_budget",
     "against_weights",
+    "attribution_heatmap",
     "density_by_depth",
     "differences",
     "importance_heatmap",
@@ -28,5 +30,6 @@ __all__ = [
     "probability_bars",
     "save",
     "shared_against_chance",
+    "strength_lines",
     "training_curves",
 ]

@@ -57,7 +57,7 @@ def importance_heatmap(summaries: Sequence[LayerSummary], quantity: str = "mean"
     columns = list(dict.fromkeys(short(s.matrix) for s in ordered))
     values = np.array([shown.of(s) for s in ordered], dtype=np.float64)
     levels = _levels(values, shown.unit)
-    head = 40 if len(columns) <= UPRIGHT else 24 + 7 * max(map(len, columns))
+    head = headroom(columns)
     drawn = figure(head + 24 + 26 * len(rows))
     drawn.add_heatmap(
         x=[short(s.matrix) for s in ordered],
@@ -81,6 +81,17 @@ def importance_heatmap(summaries: Sequence[LayerSummary], quantity: str = "mean"
         hovertemplate="%{hovertext}<extra></extra>",
         showlegend=False,
     )
+    name_cells(drawn, rows, columns)
+    return drawn.update_layout(hovermode="closest", hoverdistance=80, dragmode=False, margin={"t": head})
+
+
+def headroom(columns: Sequence[str]) -> int:
+    """Pixels that the columns' names need above a heatmap."""
+    return 40 if len(columns) <= UPRIGHT else 24 + 7 * max(map(len, columns))
+
+
+def name_cells(drawn: go.Figure, rows: Sequence[str], columns: Sequence[str]) -> None:
+    """The axes of a heatmap: the first row on top, the columns' names above it."""
     drawn.update_xaxes(type="category", categoryorder="array", categoryarray=columns, side="top", showgrid=False)
     drawn.update_xaxes(tickangle=0 if len(columns) <= UPRIGHT else -90)
     drawn.update_yaxes(
@@ -91,7 +102,6 @@ def importance_heatmap(summaries: Sequence[LayerSummary], quantity: str = "mean"
         dtick=1,
         range=[len(rows) - 0.5, -0.5],
     )
-    return drawn.update_layout(hovermode="closest", hoverdistance=80, dragmode=False, margin={"t": head})
 
 
 def layer_histogram(summary: LayerSummary) -> go.Figure:

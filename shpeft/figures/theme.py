@@ -4,6 +4,8 @@ import plotly.graph_objects as go
 
 BLUE, ORANGE, GREEN, GREY = "#0a84d6", "#d55e00", "#009e73", "#767f8c"
 SCALE = "Cividis"
+DIVERGING = [[0.0, ORANGE], [0.5, "rgba(118, 127, 140, 0.12)"], [1.0, BLUE]]
+"""For signed numbers, 0 in the middle: orange and blue are told apart with every colour vision."""
 FONT = "system-ui, sans-serif"
 
 _AXIS = {

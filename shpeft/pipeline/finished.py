@@ -18,11 +18,17 @@ from shpeft.selection import Overlap, overlap
 
 @dataclass(frozen=True)
 class LoadedRun:
-    """A finished run, ready to diagnose with: the backbone is a copy with the delta written into it."""
+    """A finished run, ready to diagnose with.
+
+    Attributes:
+        backbone: a copy of the base with the delta written into it.
+        base: the pretrained backbone, to which the delta belongs.
+    """
 
     name: str
     config: RunConfig
     backbone: Backbone
+    base: Backbone
     delta: SparseDelta
     header: dict[str, Any]
 
@@ -48,7 +54,7 @@ def load_run(folder: RunFolder, device: str = "auto", weights: str | None = None
             f"The run {folder.name} is {state.status}, and only finished runs can be used. {state.message}".rstrip()
         )
     header = read_header(folder.delta_path)
-    backbone = create_backbone(
+    base = create_backbone(
         header["backbone"],
         classes=header["classes"],
         weights=weights or folder.config.backbone.weights,
@@ -56,8 +62,8 @@ def load_run(folder: RunFolder, device: str = "auto", weights: str | None = None
         seed=folder.config.seed,
         device=resolve_device(device),
     )
-    delta = load_delta(folder.delta_path, base=backbone)
-    return LoadedRun(folder.name, folder.config, delta.merge(backbone), delta, header)
+    delta = load_delta(folder.delta_path, base=base)
+    return LoadedRun(folder.name, folder.config, delta.merge(base), base, delta, header)
 
 
 def evaluate_run(

@@ -3,5 +3,21 @@
 from shpeft.saliency.explain import Saliency, explain
 from shpeft.saliency.methods import METHODS, Method, check_method
 from shpeft.saliency.overlay import HUE, Map, ceiling, normalised, overlay
+from shpeft.saliency.pace import Pace
+from shpeft.saliency.sanity import Sanity, check_saliency
 
-__all__ = ["HUE", "METHODS", "Map", "Method", "Saliency", "ceiling", "check_method", "explain", "normalised", "overlay"]
+__all__ = [
+    "HUE",
+    "METHODS",
+    "Map",
+    "Method",
+    "Pace",
+    "Saliency",
+    "Sanity",
+    "ceiling",
+    "check_method",
+    "check_saliency",
+    "explain",
+    "normalised",
+    "overlay",
+]

@@ -69,7 +69,7 @@ def explain(
         passed += len(images)
         return backbone(images)
 
-    with backbone.frozen(), torch.inference_mode(False), torch.enable_grad(), _seeded(seed, backbone.device):
+    with backbone.frozen(), torch.inference_mode(False), torch.enable_grad(), seeded(seed, backbone.device):
         inputs = image.detach().to(backbone.device, torch.float32).clone().requires_grad_()
         attributions, residual = METHODS[method].attribute(Task(backbone, forward, inputs, target))
     progress("explaining", total, total)
@@ -79,11 +79,11 @@ def explain(
     return Saliency(method, target, saliency, residual, time.monotonic() - start)
 
 
-_RNG = threading.Lock()
+_RNG = threading.RLock()
 
 
 @contextmanager
-def _seeded(seed: int, device: torch.device) -> Iterator[None]:
+def seeded(seed: int, device: torch.device) -> Iterator[None]:
     """Captum draws from the global generators, NumPy's too: seed them, one thread at a time, and put them back."""
     with _RNG, torch.random.fork_rng([device] if device.type == "cuda" else []):
         before = np.random.get_state()

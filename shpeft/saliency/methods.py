@@ -103,6 +103,7 @@ class Method:
     Attributes:
         sentence: what it shows, and what it does not.
         cost: how many images pass through the model, which is what the time is proportional to.
+        forward_only: no gradients are taken.
     """
 
     name: str
@@ -110,6 +111,7 @@ class Method:
     sentence: str
     cost: int
     attribute: Callable[[Task], Result] = field(repr=False, compare=False)
+    forward_only: bool = False
 
 
 _ALL = (
@@ -157,6 +159,7 @@ _ALL = (
         " larger or much smaller than the square.",
         (2 * OCCLUSION_WINDOWS - 1) ** 2 + 1,
         _occlusion,
+        forward_only=True,
     ),
     Method(
         "grad_cam",

@@ -140,6 +140,33 @@ def pixels(image) -> list[int]:
     )
 
 
+def test_the_fine_tuning_of_a_test_image_is_shared_out_and_follows_the_slider(trained, open_page):
+    page = open_page(f"/diagnose?run={trained}")
+    ready(page)
+    page.get_by_text("A test image of this run").click()
+    expect(page.get_by_text("Prediction")).to_be_visible()
+    page.get_by_text("Share the change of the score out").click()
+    expect(page.get_by_text(re.compile(r"add up to [+-][\d.]+; the residual is"))).to_be_visible(timeout=60_000)
+    expect(page.locator(".js-plotly-plot")).to_have_count(2)
+    expect(page.get_by_text("At λ = 1.0")).to_be_visible()
+    page.get_by_role("slider", name="Strength λ").press("ArrowLeft")
+    expect(page.get_by_text("At λ = 0.9")).to_be_visible()
+
+
+def test_a_map_gets_its_badge(trained, open_page):
+    page = open_page(f"/diagnose?run={trained}")
+    ready(page)
+    page.get_by_text("A test image of this run").click()
+    page.get_by_text("Show where the score is sensitive").click()
+    start = page.get_by_role("button", name=re.compile("Check this map"))
+    badge = page.get_by_text(re.compile("This map (passes|fails)"))
+    expect(start.or_(badge).first).to_be_visible(timeout=60_000)
+    if start.count():
+        start.click()
+    expect(badge).to_be_visible(timeout=120_000)
+    expect(page.get_by_text(re.compile("(passes|fails) the randomisation check"))).to_be_visible()
+
+
 def test_a_file_that_is_no_image_gives_a_sentence(trained, open_page, tmp_path):
     page = open_page(f"/diagnose?run={trained}")
     ready(page)

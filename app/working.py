@@ -1,0 +1,100 @@
+"""A run's model at work for one image: quick work at once, long work when it is asked for, and stopped when wanted."""
+
+import threading
+from collections.abc import Callable
+from typing import Any
+
+import streamlit as st
+
+from shpeft.pipeline import LoadedRun, load_run
+from shpeft.progress import Progress, about
+from shpeft.runs import RunFolder, find_run
+from shpeft.saliency import Pace
+
+REMEMBERED = 16
+"""Results that a session keeps, so that moving a slider does not compute one again."""
+
+INSTANT = 3.0
+"""Seconds of work up to which it is done without being asked for."""
+
+PATIENCE = 0.2
+"""Seconds between two looks at whether the model is free or the work is no longer wanted."""
+
+Key = tuple[Any, ...]
+
+
+@st.cache_resource(show_spinner="Loading the model", max_entries=2)
+def _model(name: str, written: float) -> tuple[LoadedRun, threading.Lock]:
+    """A run's model, with the lock that keeps two browsers from using it at once."""
+    return load_run(find_run(name)), threading.Lock()
+
+
+@st.cache_resource(show_spinner="Timing the model", max_entries=16)
+def _pace(name: str, written: float) -> Pace:
+    loaded, lock = _model(name, written)
+    with lock:
+        return Pace.measure(loaded.backbone)
+
+
+def pace(run: RunFolder) -> Pace:
+    """How fast the run's model is on this computer; measured once."""
+    return _pace(run.name, _written(run))
+
+
+def _written(run: RunFolder) -> float:
+    return run.delta_path.stat().st_mtime
+
+
+def forget() -> None:
+    """Drop every result of this session."""
+    for name in ("remembered", "decided"):
+        st.session_state.pop(name, None)
+
+
+def done(
+    run: RunFolder, key: Key, work: Callable[[LoadedRun, Progress], Any], title: str = "", seconds: float = 0.0
+) -> Any:
+    """What the work gives, or None while it waits to be asked for, or was stopped.
+
+    Args:
+        key: what the result depends on besides the run; the session remembers results by it.
+        work: called with the run's model, which no one else uses meanwhile, and a progress.
+        title: what a button that starts the work says, where it takes long.
+        seconds: how long it is expected to take.
+    """
+    key = (run.name, *key)
+    kept = st.session_state.setdefault("remembered", {})
+    decided = st.session_state.setdefault("decided", {})
+    if key in kept:
+        return kept[key]
+    place = st.empty()
+    if not decided.get(key, seconds <= INSTANT):
+        words = f"{title} (about {about(seconds)})"
+        place.button(words, key=f"start-{key}", on_click=decided.update, args=({key: True},))
+        return None
+    with place.container():
+        bar = st.progress(0.0, "Waiting for the model")
+        if seconds:
+            st.button("Stop", key=f"stop-{key}", on_click=decided.update, args=({key: False},), icon=":material/stop:")
+    try:
+        kept[key] = _held(run, work, bar)
+    finally:
+        place.empty()
+    for old in list(kept)[:-REMEMBERED]:
+        del kept[old]
+    return kept[key]
+
+
+def _held(run: RunFolder, work: Callable[[LoadedRun, Progress], Any], bar: Any) -> Any:
+    """Do the work once the model is free. A click elsewhere ends it, at the next sign of progress."""
+    loaded, lock = _model(run.name, _written(run))
+    while not lock.acquire(timeout=PATIENCE):
+        bar.progress(0.0, "Waiting for the model")
+
+    def progress(stage: str, done: int, total: int) -> None:
+        bar.progress(min(1.0, done / max(1, total)), stage.capitalize())
+
+    try:
+        return work(loaded, progress)
+    finally:
+        lock.release()
