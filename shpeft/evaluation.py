@@ -41,6 +41,7 @@ class Predictions:
 
     Attributes:
         probabilities: (N, C) softmax of the logits.
+        subgroups: what results are also told apart by, such as the hospital; empty where nothing is known.
     """
 
     ids: tuple[str, ...]
@@ -48,6 +49,7 @@ class Predictions:
     groups: tuple[str, ...]
     classes: tuple[str, ...]
     probabilities: Array
+    subgroups: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -103,7 +105,7 @@ def predict(
         rows.append(feed(inputs).double().softmax(1).cpu().numpy())
         done += len(target)
     progress(stage, done, len(split))
-    return Predictions(split.ids, split.labels, split.groups, split.classes, np.concatenate(rows))
+    return Predictions(split.ids, split.labels, split.groups, split.classes, np.concatenate(rows), split.subgroups)
 
 
 def evaluate(predictions: Predictions, *, resamples: int = 1000, seed: int = 0) -> Metrics:
@@ -113,8 +115,8 @@ def evaluate(predictions: Predictions, *, resamples: int = 1000, seed: int = 0) 
         resamples: bootstrap replicates, drawn with replacement over groups.
     """
     n = len(predictions.labels)
-    weights = np.vstack([np.ones((1, n)), _resamples(predictions.groups, resamples, seed)])
-    replicates = _statistics(predictions, weights)
+    weights = np.vstack([np.ones((1, n)), resample_groups(predictions.groups, resamples, seed)])
+    replicates = weighted_metrics(predictions, weights)
     labels = np.asarray(predictions.labels)
     per_class = tuple(
         {
@@ -136,8 +138,8 @@ def difference(a: Predictions, b: Predictions, *, resamples: int = 1000, seed: i
     """
     if a.ids != b.ids or a.classes != b.classes or a.labels != b.labels:
         raise ClassMismatch("A paired difference needs predictions of the same cases; these are of different ones.")
-    weights = np.vstack([np.ones((1, len(a.labels))), _resamples(a.groups, resamples, seed)])
-    of_a, of_b = _statistics(a, weights), _statistics(b, weights)
+    weights = np.vstack([np.ones((1, len(a.labels))), resample_groups(a.groups, resamples, seed)])
+    of_a, of_b = weighted_metrics(a, weights), weighted_metrics(b, weights)
     return {name: _interval(of_a[name] - of_b[name]) for name in METRICS}
 
 
@@ -148,14 +150,14 @@ def _interval(replicates: Array) -> Interval:
     return Interval(float(replicates[0]), float(low), float(high))
 
 
-def _resamples(groups: tuple[str, ...], resamples: int, seed: int) -> Array:
+def resample_groups(groups: tuple[str, ...], resamples: int, seed: int) -> Array:
     """(R, N) how often each case is drawn when whole groups are drawn with replacement."""
     names, member = np.unique(np.asarray(groups), return_inverse=True)
     draws = np.random.default_rng(seed).multinomial(len(names), np.full(len(names), 1 / len(names)), size=resamples)
     return draws[:, member].astype(np.float64)
 
 
-def _statistics(predictions: Predictions, weights: Array) -> dict[str, Array]:
+def weighted_metrics(predictions: Predictions, weights: Array) -> dict[str, Array]:
     """Every metric for each row of case weights (R, N): arrays (R,), and ``recall`` and ``auroc`` (R, C)."""
     p, labels = predictions.probabilities, np.asarray(predictions.labels)
     classes = p.shape[1]

@@ -6,8 +6,8 @@ from sklearn import metrics as sk
 
 from shpeft.errors import ClassMismatch
 from shpeft.evaluation import METRICS, Predictions, difference, evaluate, predict
-from shpeft.evaluation import _resamples as resamples_of
-from shpeft.evaluation import _statistics as statistics_of
+from shpeft.evaluation import resample_groups as resamples_of
+from shpeft.evaluation import weighted_metrics as statistics_of
 
 from .conftest import tiny
 

@@ -52,6 +52,7 @@ class Split:
         ids: opaque names of the cases. An id stands for the content: equal ids, equal pixels.
         groups: cases of one group (a patient) are never separated; the id itself where no group is known.
         source: where the images are.
+        subgroups: what results are also told apart by, such as the hospital; empty where nothing is known.
     """
 
     name: str
@@ -60,6 +61,7 @@ class Split:
     ids: tuple[str, ...]
     groups: tuple[str, ...]
     source: ImageStore
+    subgroups: tuple[str, ...] = ()
 
     def __len__(self) -> int:
         """The number of cases."""
@@ -83,6 +85,7 @@ class Split:
             labels=tuple(self.labels[row] for row in rows),
             ids=tuple(self.ids[row] for row in rows),
             groups=tuple(self.groups[row] for row in rows),
+            subgroups=tuple(self.subgroups[row] for row in rows) if self.subgroups else (),
             source=Rows(store, rows if base is None else tuple(base[row] for row in rows)),
         )
 

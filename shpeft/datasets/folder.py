@@ -15,7 +15,7 @@ from shpeft.datasets import table
 from shpeft.datasets.base import Dataset, Split, make_dataset
 from shpeft.datasets.card import size_tells_class, sizes
 from shpeft.datasets.duplicates import clusters, look, near_pairs
-from shpeft.datasets.layout import Found, Layout, discover, read_groups
+from shpeft.datasets.layout import Found, Layout, discover, read_groups, read_subgroups
 from shpeft.datasets.loading import THREADS
 from shpeft.datasets.splitting import split_off
 from shpeft.errors import EmptyDataset, Leakage, UnreadableImage
@@ -133,7 +133,9 @@ def _found(root: Path, columns: Mapping[str, str]) -> tuple[Layout, dict[str, st
         return layout, groups, list(layout.warnings)
     layout = discover(root)
     warnings = list(layout.warnings)
-    return layout, read_groups(root, warnings), warnings
+    subgroups = read_subgroups(root, table.COLUMNS["subgroup"])
+    files = tuple(replace(file, subgroup=subgroups.get(file.name, "")) for file in layout.files)
+    return replace(layout, files=files), read_groups(root, warnings), warnings
 
 
 def _read_all(files: Sequence[Found], decoding: Decoding, progress: Progress) -> list[Reading]:
@@ -195,6 +197,7 @@ def _as_split(name: str, cases: Sequence[Case], classes: tuple[str, ...], decodi
         labels=tuple(classes.index(case.found.label) for case in cases),
         ids=tuple(case.id for case in cases),
         groups=tuple(case.group for case in cases),
+        subgroups=tuple(case.found.subgroup for case in cases) if any(case.found.subgroup for case in cases) else (),
         source=Files(tuple(case.found.path for case in cases), tuple(case.found.masks for case in cases), decoding),
     )
 
