@@ -23,7 +23,7 @@ LAYERS = [
     {"selection", "summaries"},
     {"delta"},
     {"deltafile", "evaluation", "saliency", "switching", "trainable"},
-    {"training"},
+    {"training", "trust"},
     {"runs"},
     {"diagnosis", "figures", "pipeline"},
     {"jobs"},
@@ -39,7 +39,7 @@ HOMES = {
     "medmnist": {"datasets"},
     "pandas": {"datasets"},
     "streamlit": set(),
-    "sklearn": {"probe", "evaluation", "datasets"},
+    "sklearn": {"probe", "evaluation", "datasets", "trust"},
 }
 
 

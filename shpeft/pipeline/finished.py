@@ -14,17 +14,23 @@ from shpeft.images import Decoding
 from shpeft.progress import Progress, silent
 from shpeft.runs import RunFolder
 from shpeft.selection import Overlap, overlap
+from shpeft.trust import NoveltyDetector, Trust
 
 
 @dataclass(frozen=True)
 class LoadedRun:
-    """A finished run, ready to diagnose with: the backbone is a copy with the delta written into it."""
+    """A finished run, ready to diagnose with: the backbone is a copy with the delta written into it.
+
+    ``trust`` and ``novelty`` are None of a run of an older version.
+    """
 
     name: str
     config: RunConfig
     backbone: Backbone
     delta: SparseDelta
     header: dict[str, Any]
+    trust: Trust | None = None
+    novelty: NoveltyDetector | None = None
 
     @property
     def decoding(self) -> Decoding:
@@ -57,7 +63,7 @@ def load_run(folder: RunFolder, device: str = "auto", weights: str | None = None
         device=resolve_device(device),
     )
     delta = load_delta(folder.delta_path, base=backbone)
-    return LoadedRun(folder.name, folder.config, delta.merge(backbone), delta, header)
+    return LoadedRun(folder.name, folder.config, delta.merge(backbone), delta, header, folder.trust(), folder.novelty())
 
 
 def evaluate_run(
