@@ -91,8 +91,8 @@ def run(
             test = start.data.test
             finetuned = predict(start.backbone, test, feed=feed, progress=meter.part("Testing", start.work.test))
             meter.lap("testing")
-            progress = meter.part("Calibrating", *start.work.calibration)
-            seen = look(start.backbone, start.data, feed=feed, progress=progress)
+            calibrating = meter.part("Calibrating", *start.work.calibration)
+            seen = look(start.backbone, start.data, feed=feed, progress=calibrating)
         metrics = _metrics(finetuned, probe)
         trust = fit_trust(seen.validation, test=finetuned)
         meter.lap("calibrating")
