@@ -80,7 +80,7 @@ class DatasetConfig(Section):
         description="values of 16-bit and DICOM images that are told apart: auto, full, LOW:HIGH, a CT window",
     )
     frame: int | None = Field(None, ge=0, description="of several, counted from 0; none: a DICOM's middle one")
-    columns: dict[Literal["path", "label", "split", "group"], str] = Field(
+    columns: dict[Literal["path", "label", "split", "group", "subgroup"], str] = Field(
         default_factory=dict, description="what a table's columns are called, where not path, label, split, patient_id"
     )
     on_unreadable: Literal["skip", "refuse"] = Field("skip", description="what to do with damaged images")

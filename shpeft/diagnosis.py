@@ -1,10 +1,11 @@
 """Diagnosis: one image, the probability of each class, and where the score is sensitive."""
 
 import math
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from typing import Any
 
 import torch
+from torch import Tensor
 
 from shpeft import NOTICE
 from shpeft.backbones import Backbone
@@ -12,6 +13,7 @@ from shpeft.errors import DiagnosisError, did_you_mean
 from shpeft.images import AS_FILED, Decoding, ImageSource, open_image
 from shpeft.progress import Progress, silent
 from shpeft.saliency import Saliency, check_method, explain
+from shpeft.trust import Judgement, Novelty, NoveltyDetector, Trust, judge
 
 CAPTION = "Where the score is sensitive, not where disease is."
 
@@ -23,9 +25,10 @@ class Diagnosis:
     Attributes:
         probabilities: the softmax of the logits, one for each class; not calibrated.
         predicted: the class of the highest probability.
-        decoding: what to show of an image with more than 8 bits or one frame: as in training.
         target: the class that the saliency explains.
         image_size: (width, height) of the image in pixels, before it was resized for the model.
+        judgement: calibrated probabilities and what the validation images say of them; None where nothing is known.
+        novelty: how unlike the training images this one looks to the model; None where nothing is known.
     """
 
     classes: tuple[str, ...]
@@ -34,11 +37,14 @@ class Diagnosis:
     target: str
     saliency: Saliency | None
     image_size: tuple[int, int]
+    judgement: Judgement | None = None
+    novelty: Novelty | None = None
     notice: str = NOTICE
 
     def ranked(self) -> list[tuple[str, float]]:
-        """(class, probability), the most probable first."""
-        return sorted(zip(self.classes, self.probabilities, strict=True), key=lambda pair: -pair[1])
+        """(class, probability), the most probable first; calibrated where the model is."""
+        shown = self.probabilities if self.judgement is None else self.judgement.probabilities
+        return sorted(zip(self.classes, shown, strict=True), key=lambda pair: -pair[1])
 
     def to_dict(self) -> dict[str, Any]:
         """Plain values for JSON; the same image gives the same. The map itself is left to the overlay."""
@@ -53,6 +59,8 @@ class Diagnosis:
         return {
             "predicted": self.predicted,
             "probabilities": dict(zip(self.classes, self.probabilities, strict=True)),
+            "judgement": None if self.judgement is None else self.judgement.to_dict(),
+            "novelty": None if self.novelty is None else asdict(self.novelty),
             "saliency": saliency,
             "image_size": list(self.image_size),
             "notice": self.notice,
@@ -66,6 +74,8 @@ def diagnose(
     saliency: str | None = None,
     target: str | None = None,
     decoding: Decoding = AS_FILED,
+    trust: Trust | None = None,
+    novelty: NoveltyDetector | None = None,
     seed: int = 0,
     progress: Progress = silent,
 ) -> Diagnosis:
@@ -76,6 +86,8 @@ def diagnose(
         saliency: a key of :data:`shpeft.saliency.METHODS`, or None for no saliency.
         decoding: what to show of an image with more than 8 bits or one frame: as in training.
         target: the class to explain; None: the predicted one.
+        trust: what validation images say about this model's probabilities.
+        novelty: how the training images look to this model.
 
     Raises:
         UnreadableImage: not an image, or a damaged one.
@@ -88,8 +100,8 @@ def diagnose(
     opened = open_image(image, decoding)
     inputs = backbone.transform(opened).to(backbone.device)
     progress("diagnosing", 0, 1)
-    with torch.no_grad():
-        probabilities = tuple(backbone(inputs)[0].double().softmax(0).tolist())
+    features, logits = _outputs(backbone, inputs)
+    probabilities = tuple(logits.double().softmax(0).tolist())
     progress("diagnosing", 1, 1)
     if not all(math.isfinite(p) for p in probabilities):
         raise DiagnosisError(
@@ -100,4 +112,25 @@ def diagnose(
     explained = None
     if saliency is not None:
         explained = explain(backbone, inputs, backbone.classes.index(chosen), saliency, seed=seed, progress=progress)
-    return Diagnosis(backbone.classes, probabilities, predicted, chosen, explained, opened.size)
+    return Diagnosis(
+        classes=backbone.classes,
+        probabilities=probabilities,
+        predicted=predicted,
+        target=chosen,
+        saliency=explained,
+        image_size=opened.size,
+        judgement=None if trust is None else judge(trust, probabilities),
+        novelty=None if novelty is None else novelty.judge(features.float().cpu().numpy()),
+    )
+
+
+@torch.no_grad()
+def _outputs(backbone: Backbone, inputs: Tensor) -> tuple[Tensor, Tensor]:
+    """What the head sees (D,) and the logits (C,) of one image, from one pass."""
+    logits: list[Tensor] = []
+
+    def forward(given: Tensor) -> Tensor:
+        logits.append(backbone(given))
+        return logits[0]
+
+    return backbone.features(inputs, forward)[0], logits[0][0]

@@ -41,6 +41,7 @@ class Predictions:
 
     Attributes:
         probabilities: (N, C) softmax of the logits.
+        subgroups: what results are also told apart by, such as the hospital; empty where nothing is known.
     """
 
     ids: tuple[str, ...]
@@ -48,6 +49,7 @@ class Predictions:
     groups: tuple[str, ...]
     classes: tuple[str, ...]
     probabilities: Array
+    subgroups: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -107,7 +109,7 @@ def predict(
             done += len(target)
     progress(stage, len(split), len(split))
     probabilities = np.concatenate(rows).reshape(views, len(split), -1).mean(0)
-    return Predictions(split.ids, split.labels, split.groups, split.classes, probabilities)
+    return Predictions(split.ids, split.labels, split.groups, split.classes, probabilities, split.subgroups)
 
 
 def evaluate(predictions: Predictions, *, resamples: int = 1000, seed: int = 0) -> Metrics:

@@ -23,7 +23,7 @@ LAYERS = [
     {"selection", "summaries"},
     {"delta"},
     {"deltafile", "evaluation", "saliency", "switching", "trainable"},
-    {"attribution", "training"},
+    {"attribution", "training", "trust"},
     {"runs"},
     {"diagnosis", "figures", "pipeline"},
     {"jobs", "compare"},
@@ -39,7 +39,7 @@ HOMES = {
     "medmnist": {"datasets"},
     "pandas": {"datasets"},
     "streamlit": set(),
-    "sklearn": {"probe", "evaluation", "datasets", "compare"},
+    "sklearn": {"probe", "evaluation", "datasets", "compare", "trust"},
     "peft": {"compare"},
 }
 

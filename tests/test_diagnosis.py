@@ -80,7 +80,8 @@ def test_nothing_of_the_file_is_kept(vit, scan, tmp_path):
     assert "DOE" not in words
     assert str(tmp_path) not in words
     assert {f.name for f in fields(Diagnosis)} == {
-        "classes", "probabilities", "predicted", "target", "saliency", "image_size", "notice"
+        "classes", "probabilities", "predicted", "target", "saliency", "image_size", "judgement",
+        "novelty", "notice"
     }  # fmt: skip
 
 

@@ -24,7 +24,10 @@ TINY = {
     "training": {"epochs": 2, "batch_size": 8},
     "device": "cpu",
 }
-RESULTS = {"delta.safetensors", "metrics.json", "predictions.csv", "README.md"}
+RESULTS = {
+    "delta.safetensors", "metrics.json", "predictions.csv", "README.md", "predictions_val.csv", "trust.json",
+    "novelty.safetensors",
+}  # fmt: skip
 
 
 def tiny(**sections) -> RunConfig:
@@ -153,6 +156,7 @@ def test_progress_covers_the_whole_run(tmp_path):
         "Fine-tuning, epoch 1 of 2",
         "Fine-tuning, epoch 2 of 2",
         "Testing",
+        "Calibrating",
     ]
     done = [done for _, done, _ in seen]
     assert done == sorted(done)
@@ -171,7 +175,9 @@ def test_scores_without_halves_and_without_images(tmp_path):
 # -- a run that does not
 
 
-@pytest.mark.parametrize("stage", ["Reading", "Fitting", "Testing the", "Scoring", "Fine-tuning, epoch 2", "Testing"])
+@pytest.mark.parametrize(
+    "stage", ["Reading", "Fitting", "Testing the", "Scoring", "Fine-tuning, epoch 2", "Testing", "Calibrating"]
+)
 def test_a_cancelled_run_presents_nothing_as_finished(tmp_path, stage):
     def stop(now, done, total):
         if now.startswith(stage):

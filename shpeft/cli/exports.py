@@ -44,7 +44,16 @@ def diagnose_file(
     from shpeft.saliency import overlay
 
     image = open_image(path, loaded.decoding)
-    found = diagnose_image(loaded.backbone, image, saliency=saliency, target=target, seed=seed, progress=progress)
+    found = diagnose_image(
+        loaded.backbone,
+        image,
+        saliency=saliency,
+        target=target,
+        trust=loaded.trust,
+        novelty=loaded.novelty,
+        seed=seed,
+        progress=progress,
+    )
     name = f"{number:04d}_{hashlib.sha256(path.read_bytes()).hexdigest()[:12]}"
     entry: dict[str, Any] = plain({"id": name, "run": loaded.name, **found.to_dict()})
     if out is not None:

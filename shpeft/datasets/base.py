@@ -54,6 +54,7 @@ class Split:
         source: where the images are.
         contents: what the cache on disk knows each image by: its content and how it is shown; empty where nothing is
             kept.
+        subgroups: what results are also told apart by, such as the hospital; empty where nothing is known.
     """
 
     name: str
@@ -63,6 +64,7 @@ class Split:
     groups: tuple[str, ...]
     source: ImageStore
     contents: tuple[bytes, ...] = ()
+    subgroups: tuple[str, ...] = ()
 
     def __len__(self) -> int:
         """The number of cases."""
@@ -87,6 +89,7 @@ class Split:
             ids=tuple(self.ids[row] for row in rows),
             groups=tuple(self.groups[row] for row in rows),
             contents=tuple(self.contents[row] for row in rows) if self.contents else (),
+            subgroups=tuple(self.subgroups[row] for row in rows) if self.subgroups else (),
             source=Rows(store, rows if base is None else tuple(base[row] for row in rows)),
         )
 

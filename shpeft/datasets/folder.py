@@ -16,7 +16,7 @@ from shpeft.datasets.card import size_tells_class, sizes
 from shpeft.datasets.cases import Case, joined, opaque, without_copies, without_leakage
 from shpeft.datasets.checking import check, shown_as
 from shpeft.datasets.duplicates import near_pairs
-from shpeft.datasets.layout import Layout, discover, read_groups
+from shpeft.datasets.layout import Layout, discover, read_groups, read_subgroups
 from shpeft.datasets.leakage import Handling
 from shpeft.datasets.splitting import split_off
 from shpeft.errors import EmptyDataset, UnreadableImage, named
@@ -150,7 +150,9 @@ def _found(root: Path, columns: Mapping[str, str]) -> tuple[Layout, dict[str, st
         return layout, groups, list(layout.warnings)
     layout = discover(root)
     warnings = list(layout.warnings)
-    return layout, read_groups(root, warnings), warnings
+    subgroups = read_subgroups(root, table.COLUMNS["subgroup"])
+    files = tuple(replace(file, subgroup=subgroups.get(file.name, "")) for file in layout.files)
+    return replace(layout, files=files), read_groups(root, warnings), warnings
 
 
 def _split(
@@ -193,6 +195,7 @@ def _as_split(name: str, cases: Sequence[Case], classes: tuple[str, ...], decodi
             tuple(case.content for case in cases),
             decoding,
         ),
+        subgroups=tuple(case.found.subgroup for case in cases) if any(case.found.subgroup for case in cases) else (),
     )
 
 

@@ -27,13 +27,17 @@ EXPECTED = (
 
 @dataclass(frozen=True)
 class Found:
-    """An image file: its path relative to the folder, where it belongs, and the masks drawn for it."""
+    """An image file: its path relative to the folder, where it belongs, and the masks drawn for it.
+
+    ``subgroup`` is what its table says of its hospital, scanner or the like.
+    """
 
     name: str
     path: Path
     split: str
     label: str
     masks: tuple[Path, ...] = ()
+    subgroup: str = ""
 
 
 @dataclass(frozen=True)
@@ -77,20 +81,36 @@ def discover(root: Path) -> Layout:
 
 def read_groups(root: Path, warnings: list[str]) -> dict[str, str]:
     """The group of each file (relative name), from ``manifest.csv`` with the columns file and group, if it exists."""
-    path = root / "manifest.csv"
-    if not path.is_file():
-        return {}
-    try:
-        with path.open(newline="", encoding="utf-8-sig") as handle:
-            rows = list(csv.DictReader(handle))
-    except (OSError, UnicodeDecodeError, csv.Error) as error:
-        raise DatasetError(f"manifest.csv of '{root.name}' cannot be read: {error}. Save it as UTF-8 CSV.") from None
+    rows = _manifest(root)
     if rows and not {"file", "group"} <= set(rows[0]):
         warnings.append("manifest.csv has no columns 'file' and 'group'; every image is a group of its own.")
         return {}
-    return {
-        row["file"].replace("\\", "/").removeprefix("./"): row["group"] for row in rows if row["file"] and row["group"]
-    }
+    return {_relative(row["file"]): row["group"] for row in rows if row["file"] and row["group"]}
+
+
+def read_subgroups(root: Path, columns: Sequence[str]) -> dict[str, str]:
+    """What ``manifest.csv`` says of each file (relative name) in the first of these columns that it has."""
+    rows = _manifest(root)
+    column = next((name for name in columns if rows and name in rows[0]), None)
+    if column is None or "file" not in rows[0]:
+        return {}
+    return {_relative(row["file"]): row[column].strip() for row in rows if row["file"] and row[column]}
+
+
+def _manifest(root: Path) -> list[dict[str, str]]:
+    """The rows of ``manifest.csv``; none where there is no such file."""
+    path = root / "manifest.csv"
+    if not path.is_file():
+        return []
+    try:
+        with path.open(newline="", encoding="utf-8-sig") as handle:
+            return list(csv.DictReader(handle))
+    except (OSError, UnicodeDecodeError, csv.Error) as error:
+        raise DatasetError(f"manifest.csv of '{root.name}' cannot be read: {error}. Save it as UTF-8 CSV.") from None
+
+
+def _relative(name: str) -> str:
+    return name.replace("\\", "/").removeprefix("./")
 
 
 def _splits(root: Path) -> dict[str, Path]:

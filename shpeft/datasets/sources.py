@@ -36,7 +36,7 @@ def load_dataset(
         val_fraction: share of the training cases kept for validation where no validation split is given.
         test_fraction: share of all cases kept for testing where no test split is given.
         window, frame: what to show of images with more than 8 bits or one frame; see :class:`shpeft.images.Decoding`.
-        columns: what a table's columns for path, label, split and group are called, where not as usual.
+        columns: what a table's columns for path, label, split, group and subgroup are called, where not as usual.
         on_unreadable: name damaged images in the card and go on, or refuse the dataset.
         leakage: what to do with images, patients and look-alikes that stand in two of the splits that are given: say so
             in the card, leave out the twin nearer to training (the test stays as given), or refuse the dataset.

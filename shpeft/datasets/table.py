@@ -15,6 +15,7 @@ COLUMNS = {
     "label": ("label", "class", "diagnosis", "target"),
     "split": ("split", "fold", "subset"),
     "group": ("patient_id", "patient", "subject", "group"),
+    "subgroup": ("subgroup", "site", "hospital", "scanner", "device"),
 }
 """What each column may be called; the first that is there is taken."""
 
@@ -46,7 +47,7 @@ def discover(tables: Mapping[str, Path], columns: Mapping[str, str]) -> tuple[La
 
     Args:
         tables: a table for each split; under '' one that has a column for the split, or leaves it to be drawn.
-        columns: what the columns are called, where not as in ``COLUMNS``: path, label, split, group.
+        columns: what the columns are called, where not as in ``COLUMNS``: path, label, split, group, subgroup.
 
     Raises:
         DatasetError: the table cannot be read, or lacks a column.
@@ -65,7 +66,8 @@ def discover(tables: Mapping[str, Path], columns: Mapping[str, str]) -> tuple[La
             where = path.parent / name
             name = f"{split}/{name}" if split else name
             home = split or _split(path, str(row[names["split"]]) if "split" in names else "")
-            files.append(Found(name, where, home, label))
+            subgroup = str(row[names["subgroup"]]).strip() if "subgroup" in names else ""
+            files.append(Found(name, where, home, label, subgroup=subgroup))
             if "group" in names and str(row[names["group"]]).strip():
                 groups[name] = str(row[names["group"]]).strip()
     files.sort(key=lambda file: (file.split, file.name))

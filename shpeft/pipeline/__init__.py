@@ -5,6 +5,7 @@ from shpeft.pipeline.finished import LoadedRun, evaluate_run, load_run, overlap_
 from shpeft.pipeline.meter import Meter
 from shpeft.pipeline.preview import Preview, describe_selection
 from shpeft.pipeline.recipe import Chosen, Prepared, choose, prepare, run
+from shpeft.pipeline.trusting import choose_trust, look_again
 
 __all__ = [
     "Chosen",
@@ -13,10 +14,12 @@ __all__ = [
     "Prepared",
     "Preview",
     "choose",
+    "choose_trust",
     "describe_selection",
     "evaluate_run",
     "expected_seconds",
     "load_run",
+    "look_again",
     "overlap_between",
     "overlap_in",
     "prepare",

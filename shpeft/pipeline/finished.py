@@ -14,6 +14,7 @@ from shpeft.images import Decoding
 from shpeft.progress import Progress, silent
 from shpeft.runs import RunFolder
 from shpeft.selection import Overlap, overlap
+from shpeft.trust import NoveltyDetector, Trust
 
 
 @dataclass(frozen=True)
@@ -23,6 +24,7 @@ class LoadedRun:
     Attributes:
         backbone: a copy of the base with the delta written into it.
         base: the pretrained backbone, to which the delta belongs.
+        trust, novelty: what its validation and training images say of its answers; None of a run of an older version.
     """
 
     name: str
@@ -31,6 +33,8 @@ class LoadedRun:
     base: Backbone
     delta: SparseDelta
     header: dict[str, Any]
+    trust: Trust | None = None
+    novelty: NoveltyDetector | None = None
 
     @property
     def decoding(self) -> Decoding:
@@ -63,7 +67,9 @@ def load_run(folder: RunFolder, device: str = "auto", weights: str | None = None
         device=resolve_device(device),
     )
     delta = load_delta(folder.delta_path, base=base)
-    return LoadedRun(folder.name, folder.config, delta.merge(base), base, delta, header)
+    return LoadedRun(
+        folder.name, folder.config, delta.merge(base), base, delta, header, folder.trust(), folder.novelty()
+    )
 
 
 def evaluate_run(

@@ -11,6 +11,9 @@ from shpeft.progress import Progress
 SCORING_COST, TRAINING_COST = 3.0, 2.3
 """What an image costs with all gradients, and with those of the selected weights, relative to a forward pass."""
 
+FEATURE_IMAGES = 2000
+"""Training images that the novelty detector is fitted on, at most: enough for a covariance."""
+
 
 @dataclass(frozen=True)
 class Work:
@@ -22,6 +25,7 @@ class Work:
     epoch: float
     epochs: int
     test: float
+    calibration: tuple[float, float, float]
 
     @classmethod
     def plan(cls, config: RunConfig, cases: Sequence[int], share: float) -> "Work":
@@ -40,12 +44,15 @@ class Work:
             epoch=share * ((TRAINING_COST + config.training.checkpointing) * train + val),
             epochs=config.training.epochs,
             test=share * test,
+            calibration=(share * val, share * val, share * min(train, FEATURE_IMAGES)),
         )
 
     @property
     def total(self) -> float:
         """All of it."""
-        return self.probe + self.probe_test + self.scoring + self.epochs * self.epoch + self.test
+        return (
+            self.probe + self.probe_test + self.scoring + self.epochs * self.epoch + self.test + sum(self.calibration)
+        )
 
 
 def trained_share(infos: Sequence[WeightInfo], eligible: Sequence[WeightInfo]) -> float:

@@ -1,6 +1,6 @@
 """The recipe that the command line, the app and a notebook share: a configuration in, a run folder out.
 
-dataset ─▶ backbone ─▶ linear probe ─▶ importance ─▶ selection ─▶ finetune ─▶ test, beside the probe ─▶ files
+dataset ─▶ backbone ─▶ linear probe ─▶ importance ─▶ selection ─▶ finetune ─▶ test, beside the probe ─▶ calibration
 """
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -19,6 +19,7 @@ from shpeft.evaluation import Predictions, difference, evaluate, predict
 from shpeft.feed import Feed
 from shpeft.importance import Scores, estimate_importance, head_written
 from shpeft.pipeline.meter import Meter, Work, trained_share
+from shpeft.pipeline.trusting import look
 from shpeft.prefix import CachedFeed, cut_below
 from shpeft.probe import Head, fit_head
 from shpeft.progress import Progress, silent
@@ -28,6 +29,7 @@ from shpeft.runs.formats import environment, plain
 from shpeft.selection import Support, select
 from shpeft.summaries import LayerSummary, summarise
 from shpeft.training import EpochReport, finetune
+from shpeft.trust import fit_trust
 
 
 @dataclass(frozen=True)
@@ -59,8 +61,8 @@ def run(
 ) -> dict[str, Any]:
     """Carry out a run and leave it in its folder; returns its metrics.
 
-    The folder says how it ended. Delta, predictions, metrics and card are written at the very end, so a run that was
-    cancelled or that failed leaves none of them.
+    The folder says how it ended. Delta, predictions, trust, metrics and card are written at the very end, so a run that
+    was cancelled or that failed leaves none of them.
 
     Raises:
         ShpeftError: whatever the parts raise; the folder's state carries the sentence.
@@ -88,8 +90,12 @@ def run(
         with delta.applied(start.backbone):
             test = start.data.test
             finetuned = predict(start.backbone, test, feed=feed, progress=meter.part("Testing", start.work.test))
+            meter.lap("testing")
+            calibrating = meter.part("Calibrating", *start.work.calibration)
+            seen = look(start.backbone, start.data, feed=feed, progress=calibrating)
         metrics = _metrics(finetuned, probe)
-        meter.lap("testing")
+        trust = fit_trust(seen.validation, test=finetuned)
+        meter.lap("calibrating")
         save_delta(delta, folder.delta_path, _delta_metadata(config, start, chosen))
         metrics |= {
             "weights": _weights(start.backbone, chosen) | {"delta_bytes": folder.delta_path.stat().st_size},
@@ -98,8 +104,11 @@ def run(
             "seconds": meter.seconds,
         }
         folder.write_predictions({"finetuned": finetuned, "probe": probe})
+        folder.write_validation(seen.validation)
+        folder.write_novelty(seen.novelty)
+        folder.write_trust(trust)
         folder.write_metrics(metrics)
-        folder.write_card(model_card(folder.config, plain(metrics), read_header(folder.delta_path)))
+        folder.write_card(model_card(folder.config, plain(metrics), read_header(folder.delta_path), trust))
     return metrics
 
 

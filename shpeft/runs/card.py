@@ -2,10 +2,14 @@
 
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from shpeft import NOTICE
 from shpeft.config import RunConfig
+from shpeft.runs.formats import plain
+
+if TYPE_CHECKING:
+    from shpeft.trust import Trust
 
 METRICS = {
     "accuracy": "Accuracy",
@@ -31,12 +35,15 @@ def percent(share: float) -> str:
     return f"{100 * share:.3f} %" if share >= 5e-6 else f"{100 * share:.2g} %"
 
 
-def model_card(config: RunConfig, metrics: Mapping[str, Any], header: Mapping[str, Any]) -> str:
+def model_card(
+    config: RunConfig, metrics: Mapping[str, Any], header: Mapping[str, Any], trust: "Trust | None" = None
+) -> str:
     """The ``README.md`` of a run folder.
 
     Args:
         metrics: what ``metrics.json`` holds.
         header: the delta file's metadata.
+        trust: what the validation images say about the probabilities.
     """
     weights, dataset = metrics["weights"], metrics["dataset"]
     sections = [
@@ -47,12 +54,12 @@ def model_card(config: RunConfig, metrics: Mapping[str, Any], header: Mapping[st
         f"{percent(weights['share_with_head'])}. They were chosen by *{weights['score']}* among "
         f"{weights['eligible']:,} eligible ones. It tells apart: {', '.join(header['classes'])}.",
         _results(metrics),
+        *([] if trust is None else [_trust(trust)]),
         _data(dataset),
         _training(config, metrics),
         _loading(config, header),
         "## Limits\n\nThe test images come from the same source as the training images; other scanners, hospitals and "
-        "patients may differ. Probabilities are those of the model and are not calibrated. Saliency shows where the "
-        "score is sensitive, not where disease is.",
+        "patients may differ. Saliency shows where the score is sensitive, not where disease is.",
     ]
     return "\n\n".join(sections) + "\n"
 
@@ -82,6 +89,33 @@ def _results(metrics: Mapping[str, Any]) -> str:
             *classes,
         ]
     )
+
+
+def _trust(trust: "Trust") -> str:
+    """Calibration, and what was chosen on the validation images, with what became of it on the test images."""
+    fitted, test = trust.calibration, trust.test
+    lines = [
+        f"## Calibration, on {fitted.cases} validation images",
+        "",
+        f"- Temperature {fitted.temperature:.2f}: logits are divided by it before they become probabilities.",
+    ]
+    if test is not None:
+        before, after = interval(plain(test.calibration.ece_before)), interval(plain(test.calibration.ece_after))
+        lines.append(f"- Calibration error on the test images {before} before, {after} after.")
+    if trust.operating is not None:
+        rates, rule = trust.operating.validation, trust.operating.rule
+        lines.append(
+            f"- Threshold for {rule.positive}: {trust.operating.threshold:.3f} ({rule.rule}); validation sensitivity "
+            f"{rates.sensitivity}, specificity {rates.specificity}."
+        )
+    if test is not None and test.operating is not None:
+        rates = test.operating
+        lines.append(f"- On the test images: sensitivity {rates.sensitivity}, specificity {rates.specificity}.")
+    if test is not None:
+        wanted = f"- Prediction sets ({trust.sets.rule.method.upper()}) at a coverage of {trust.sets.rule.coverage:.0%}"
+        lines.append(f"{wanted} hold the true class of the test images in {test.coverage.covered}.")
+    lines += [f"- Caution: {caution}" for caution in trust.sets.cautions]
+    return "\n".join(lines)
 
 
 def _data(dataset: Mapping[str, Any]) -> str:

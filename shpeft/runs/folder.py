@@ -1,7 +1,8 @@
 """Run folders: everything that a run was asked and everything that it found, on disk.
 
-A folder holds ``config.yaml environment.json state.json metrics.jsonl metrics.json predictions.csv support.safetensors
-importance.npz delta.safetensors README.md``, and ``error.log`` after a bug. Every write is atomic.
+A folder holds ``config.yaml environment.json state.json metrics.jsonl metrics.json predictions.csv predictions_val.csv
+trust.json novelty.safetensors support.safetensors importance.npz delta.safetensors README.md``, and ``error.log`` after
+a bug. Every write is atomic.
 """
 
 import json
@@ -18,11 +19,11 @@ from shpeft.config import RunConfig
 from shpeft.errors import ConfigError, RunError, did_you_mean
 from shpeft.files import is_locked, write_atomic
 from shpeft.runs import formats
-from shpeft.runs.state import RunState, StateFolder
+from shpeft.runs.state import RunState
+from shpeft.runs.trusted import TrustFolder
 
 if TYPE_CHECKING:
     from shpeft.backbones import WeightInfo
-    from shpeft.evaluation import Predictions
     from shpeft.selection import Support
     from shpeft.summaries import LayerSummary
     from shpeft.training import EpochReport
@@ -34,6 +35,9 @@ OWN_FILES = (
     "metrics.jsonl",
     "metrics.json",
     "predictions.csv",
+    "predictions_val.csv",
+    "trust.json",
+    "novelty.safetensors",
     "support.safetensors",
     "importance.npz",
     "delta.safetensors",
@@ -46,7 +50,7 @@ FEATURES = "features"
 NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,79}")
 
 
-class RunFolder(StateFolder):
+class RunFolder(TrustFolder):
     """One run on disk. Use ``create`` or ``open``."""
 
     def __init__(self, path: Path, config: RunConfig) -> None:
@@ -162,15 +166,6 @@ class RunFolder(StateFolder):
         """The scores of each layer."""
         with self._reading("importance.npz"):
             return formats.parse_summaries((self.path / "importance.npz").read_bytes(), which)
-
-    def write_predictions(self, predictions: "Mapping[str, Predictions]") -> None:
-        """Write the test predictions of one or more models over the same cases: ``finetuned probe``."""
-        write_atomic(self.path / "predictions.csv", formats.predictions_text(predictions))
-
-    def predictions(self, which: str = "finetuned") -> "Predictions":
-        """The test predictions of the fine-tuned model or of the linear probe."""
-        with self._reading("predictions.csv"):
-            return formats.parse_predictions((self.path / "predictions.csv").read_text(encoding="utf-8"), which)
 
     def write_environment(self) -> None:
         """Write ``environment.json``: the versions of everything that the numbers depend on."""

@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from shpeft.selection import Support
     from shpeft.summaries import LayerSummary
     from shpeft.training import EpochReport
+    from shpeft.trust import NoveltyDetector, Trust
 
 DAMAGE = (
     ShpeftError,
@@ -36,6 +37,9 @@ DAMAGE = (
     zipfile.BadZipFile,
 )
 """What reading a damaged file may raise."""
+
+TRUST_FORMAT, NOVELTY_FORMAT = "shpeft.trust/1", "shpeft.novelty/1"
+NOVELTY_ARRAYS = ("mean", "directions", "variances", "reference")
 
 LIBRARIES = ("torch", "timm", "numpy", "scikit-learn", "safetensors", "captum", "pillow")
 
@@ -184,18 +188,21 @@ def parse_summaries(data: bytes, which: str) -> "list[LayerSummary]":
 
 
 def predictions_text(predictions: "Mapping[str, Predictions]") -> str:
-    """CSV with a row a case: opaque id, numbered group, label, and ``<model>:<class>`` probabilities in full precision.
+    """CSV with a row a case: opaque id, numbered group, label, subgroup where one is known, and probabilities.
 
-    Groups are numbered (a group's name may be a patient's), in their order, so that the same seed resamples alike.
+    These are called ``<model>:<class>`` and stand in full precision. Groups are numbered (a group's name may be a
+    patient's), in their order, so that the same seed resamples alike.
     """
     first = next(iter(predictions.values()))
     numbers = {group: f"{number:06d}" for number, group in enumerate(sorted(set(first.groups)), start=1)}
     out = io.StringIO()
     writer = csv.writer(out, lineterminator="\n")
-    writer.writerow(["id", "group", "label", *(f"{m}:{c}" for m, p in predictions.items() for c in p.classes)])
+    known = ["subgroup"] if first.subgroups else []
+    writer.writerow(["id", "group", "label", *known, *(f"{m}:{c}" for m, p in predictions.items() for c in p.classes)])
     for row, (case, group, label) in enumerate(zip(first.ids, first.groups, first.labels, strict=True)):
         values = [repr(float(value)) for p in predictions.values() for value in p.probabilities[row]]
-        writer.writerow([case, numbers[group], first.classes[int(label)], *values])
+        known = [first.subgroups[row]] if first.subgroups else []
+        writer.writerow([case, numbers[group], first.classes[int(label)], *known, *values])
     return out.getvalue()
 
 
@@ -206,9 +213,10 @@ def parse_predictions(text: str, which: str) -> "Predictions":
     from shpeft.evaluation import Predictions
 
     header, *rows = csv.reader(io.StringIO(text))
-    models = [column.split(":", 1)[0] for column in header[3:]]
+    known = header[3:4] == ["subgroup"]
+    models = [column.split(":", 1)[0] for column in header[3 + known :]]
     _one_of(dict.fromkeys(models), which)
-    chosen = [position for position, model in enumerate(models, start=3) if model == which]
+    chosen = [position for position, model in enumerate(models, start=3 + known) if model == which]
     classes = tuple(header[position].split(":", 1)[1] for position in chosen)
     return Predictions(
         ids=tuple(row[0] for row in rows),
@@ -216,7 +224,52 @@ def parse_predictions(text: str, which: str) -> "Predictions":
         groups=tuple(row[1] for row in rows),
         classes=classes,
         probabilities=np.array([[float(row[position]) for position in chosen] for row in rows], dtype=np.float64),
+        subgroups=tuple(row[3] for row in rows) if known else (),
     )
+
+
+def trust_text(trust: "Trust") -> str:
+    """Trust as JSON."""
+    return json.dumps({"format": TRUST_FORMAT, **plain(trust)}, indent=1, ensure_ascii=False) + "\n"
+
+
+def parse_trust(data: bytes) -> "Trust":
+    """The trust that ``trust_text`` wrote."""
+    from pydantic import TypeAdapter
+
+    from shpeft.trust import Trust
+
+    found = json.loads(data)
+    if found.pop("format", None) != TRUST_FORMAT:
+        raise ValueError(f"it is not of the format {TRUST_FORMAT}")
+    trust: Trust = TypeAdapter(Trust).validate_python(found)
+    return trust
+
+
+def novelty_bytes(detector: "NoveltyDetector") -> bytes:
+    """A detector as safetensors: its arrays, and its numbers in the metadata."""
+    from safetensors.numpy import save
+
+    arrays = {name: getattr(detector, name) for name in NOVELTY_ARRAYS}
+    numbers = {"rest": detector.rest, "limit": detector.limit, "cases": detector.cases}
+    return save(arrays, metadata={"shpeft": json.dumps({"format": NOVELTY_FORMAT, **numbers}, sort_keys=True)})
+
+
+def parse_novelty(data: bytes) -> "NoveltyDetector":
+    """The detector that ``novelty_bytes`` wrote."""
+    from safetensors import SafetensorError
+    from safetensors.numpy import load
+
+    from shpeft.trust import NoveltyDetector
+
+    try:
+        arrays: dict[str, Any] = load(data)
+    except SafetensorError as error:
+        raise ValueError(str(error)) from None
+    numbers = _described(data)
+    if numbers.pop("format") != NOVELTY_FORMAT:
+        raise ValueError(f"it is not of the format {NOVELTY_FORMAT}")
+    return NoveltyDetector(**arrays, **numbers)
 
 
 def _one_of(found: Mapping[str, Any], which: str) -> Any:
