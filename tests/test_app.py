@@ -2,6 +2,9 @@
 
 import io
 import re
+
+
+import threading
 import time
 import tomllib
 from pathlib import Path
@@ -15,12 +18,15 @@ from streamlit.testing.v1 import AppTest
 
 from shpeft import pipeline
 from shpeft.config import RunConfig
-from shpeft.datasets import load_dataset
+from shpeft.datasets import checking, load_dataset
+from shpeft.datasets.cache import usage
 from shpeft.jobs import manager
 from shpeft.pipeline import describe_selection, expected_seconds
 from shpeft.progress import about
 from shpeft.runs import RunFolder, find_run
 from shpeft.saliency import Pace
+
+from .test_datasets_folder import build
 
 ROOT = Path(__file__).resolve().parents[1]
 MAIN = ROOT / "app" / "main.py"
@@ -49,8 +55,9 @@ def _own_settings():
 
 @pytest.fixture(autouse=True)
 def runs(tmp_path, monkeypatch) -> Path:
-    """A place for runs that is empty."""
+    """A place for runs, and one for what is kept of images, that are empty."""
     monkeypatch.setenv("SHPEFT_RUNS", str(tmp_path / "runs"))
+    monkeypatch.setenv("SHPEFT_CACHE", str(tmp_path / "cache"))
     monkeypatch.syspath_prepend(str(MAIN.parent))
     return tmp_path / "runs"
 
@@ -249,6 +256,66 @@ def test_a_public_set_is_explained_and_read_from_its_folder(tmp_path):
     assert not app.error
     assert "4 images nearer to training left out" in words(app)
     assert "Tampu" in words(app)
+
+
+def press(app: AppTest, label: str) -> AppTest:
+    return next(button for button in app.button if button.label == label).click().run()
+
+
+def labels(app: AppTest) -> list[str]:
+    return [button.label for button in app.button]
+
+
+def test_a_folder_is_opened_in_the_background_and_can_be_stopped(tmp_path, monkeypatch):
+    go = threading.Event()
+
+    def slow(*args, original=checking.open_image):
+        assert go.wait(30)
+        return original(*args)
+
+    monkeypatch.setattr(checking, "open_image", slow)
+    (build(tmp_path / "images", {"a": 8, "b": 8}) / "a" / "cut.png").write_text("no image")
+    app = opened(set_kind="My images", set_folder=str(tmp_path / "images"))
+    press(app, "Look at the images")
+    assert "Stop" in labels(app)
+    begin = time.monotonic()
+    app.number_input(key="set_epochs").set_value(4).run()  # the page goes on being of use
+    assert time.monotonic() - begin < 5
+    assert app.number_input(key="set_epochs").value == 4
+    assert "Start fine-tuning" in labels(app)
+    press(app, "Stop")
+    assert "Stop" not in labels(app)
+    go.set()
+    press(app, "Look at the images")
+    for _ in range(100):
+        if "Stop" not in labels(app):
+            break
+        time.sleep(0.05)
+        app.run()
+    assert not app.error
+    assert any("1 damaged images" in part.label for part in app.expander)
+    listed = [list(frame.value.iloc[0]) for frame in app.dataframe if "reason" in frame.value]
+    assert listed[0][0] == "a/cut.png"
+
+
+def test_what_is_kept_is_told_and_can_be_emptied(tmp_path):
+    load_dataset(build(tmp_path / "images", {"a": 8, "b": 8}))
+    app = opened(set_kind="My images", set_folder=str(tmp_path / "images"))
+    assert f"MiB of resized images in `{usage().folder}`" in words(app)
+    press(app, "Empty the cache")
+    assert usage(count=True).files == 0
+    assert app.toggle(key="set_kept").value
+    app.toggle(key="set_kept").set_value(False).run()
+    press(app, "Look at the images")
+    assert usage(count=True).files == 0
+
+
+def test_files_that_cannot_be_read_are_listed_where_they_are_refused(tmp_path):
+    (build(tmp_path / "images", {"a": 8, "b": 8}) / "a" / "cut.png").write_text("no image")
+    app = opened(set_kind="My images", set_folder=str(tmp_path / "images"), set_damaged="refuse")
+    press(app, "Look at the images")
+    assert "1 image file of 'images' cannot be read" in app.error[0].value
+    assert "a/cut.png: " in app.code[0].value
 
 
 @pytest.mark.parametrize("page", PAGES)
