@@ -229,8 +229,11 @@ def attribute_weights(
 
 
 def expected_seconds(pace: Pace) -> float:
-    """About how many seconds an attribution and a strength curve take: two sums and every strength."""
-    return sum(STEPS[:2]) * pace.backward + len(STRENGTHS) * pace.forward
+    """About how many seconds an attribution and a strength curve take, where the coarsest sum will do.
+
+    Besides it: every strength, the two ends of the way, and the dry run that taps the layers.
+    """
+    return STEPS[0] * pace.backward + (len(STRENGTHS) + 3) * pace.forward
 
 
 class _Path:

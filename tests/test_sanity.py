@@ -175,7 +175,8 @@ def test_an_empty_map_cannot_be_checked(vit, image):
 
 def test_the_expected_time_is_the_counted_passes_times_the_time_of_one(vit):
     before, pace = state(vit), Pace(forward=0.01, backward=0.03)
-    assert pace.explanation("integrated_gradients") == pytest.approx(44 * 0.03)
+    assert pace.explanation("integrated_gradients") == pytest.approx(40 * 0.03 + 4 * 0.01)
+    assert pace.explanation("gradient_shap") == pytest.approx(64 * 0.03 + 128 * 0.01)
     assert pace.explanation("occlusion") == pytest.approx(226 * 0.01)
     assert pace.check("saliency") == pytest.approx(EXPLANATIONS * 0.03 + FORWARD_PASSES * 0.01)
     with pytest.raises(DiagnosisError, match="no saliency method"):
@@ -183,6 +184,19 @@ def test_the_expected_time_is_the_counted_passes_times_the_time_of_one(vit):
     measured = Pace.measure(vit)
     assert 0 < measured.forward < measured.backward
     assert_unchanged(vit, before)
+
+
+@pytest.mark.parametrize("method", METHODS)
+def test_each_method_goes_back_to_the_pixels_as_often_as_it_says(vit, image, method):
+    went_back: list[int] = []
+
+    def see(_: nn.Module, args: object, logits: Tensor) -> None:
+        if logits.requires_grad:
+            logits.register_hook(lambda gradient: went_back.append(len(gradient)))
+
+    vit.module.register_forward_hook(see)
+    explain(vit, image, 0, method)
+    assert sum(went_back) == METHODS[method].backward
 
 
 def test_rank_correlation_is_spearmans(vit, image):

@@ -103,15 +103,15 @@ class Method:
     Attributes:
         sentence: what it shows, and what it does not.
         cost: how many images pass through the model, which is what the time is proportional to.
-        forward_only: no gradients are taken.
+        backward: how many of them go back to the pixels too.
     """
 
     name: str
     title: str
     sentence: str
     cost: int
+    backward: int
     attribute: Callable[[Task], Result] = field(repr=False, compare=False)
-    forward_only: bool = False
 
 
 _ALL = (
@@ -120,12 +120,14 @@ _ALL = (
         "Saliency",
         "How strongly the logit reacts to a tiny change of each pixel. Quick and noisy.",
         1,
+        1,
         _saliency,
     ),
     Method(
         "input_x_gradient",
         "Input × gradient",
         "That reaction times how far the pixel is from the mean colour. Quick and noisy; mean-coloured pixels get 0.",
+        1,
         1,
         _input_x_gradient,
     ),
@@ -135,12 +137,14 @@ _ALL = (
         "Shares out the change of the logit between a mean-coloured image and this one; its residual says how"
         " completely. Depends on that starting image.",
         2 * IG_STEPS + 4,
+        2 * IG_STEPS,
         _integrated_gradients,
     ),
     Method(
         "smoothgrad",
         "SmoothGrad",
         "The gradient averaged over noisy copies of the image: less noisy, but about the image's neighbourhood too.",
+        NOISE_SAMPLES,
         NOISE_SAMPLES,
         _smoothgrad,
     ),
@@ -150,6 +154,7 @@ _ALL = (
         "Integrated gradients from several plain colours with random steps: less tied to one starting image. Its"
         " residual is larger, because it samples.",
         3 * SHAP_SAMPLES,
+        SHAP_SAMPLES,
         _gradient_shap,
     ),
     Method(
@@ -158,8 +163,8 @@ _ALL = (
         "How far the logit moves when a square is covered with the mean colour. No gradients; blind to findings"
         " larger or much smaller than the square.",
         (2 * OCCLUSION_WINDOWS - 1) ** 2 + 1,
+        0,
         _occlusion,
-        forward_only=True,
     ),
     Method(
         "grad_cam",
@@ -167,6 +172,7 @@ _ALL = (
         "Which places of the last layer speak for the class (gradient × activation, positive part). Coarse: one value"
         " a patch, enlarged; where nothing speaks for the class it is empty.",
         2,
+        1,
         grad_cam,
     ),
 )

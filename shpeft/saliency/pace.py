@@ -44,7 +44,8 @@ class Pace:
             DiagnosisError: an unknown method.
         """
         check_method(method)
-        return METHODS[method].cost * (self.forward if METHODS[method].forward_only else self.backward)
+        wanted = METHODS[method]
+        return wanted.backward * self.backward + (wanted.cost - wanted.backward) * self.forward
 
     def check(self, method: str) -> float:
         """Seconds of ``check_saliency`` with this method."""
