@@ -175,7 +175,9 @@ def test_scores_without_halves_and_without_images(tmp_path):
 # -- a run that does not
 
 
-@pytest.mark.parametrize("stage", ["Reading", "Fitting", "Testing the", "Scoring", "Fine-tuning, epoch 2", "Testing", "Calibrating"])
+@pytest.mark.parametrize(
+    "stage", ["Reading", "Fitting", "Testing the", "Scoring", "Fine-tuning, epoch 2", "Testing", "Calibrating"]
+)
 def test_a_cancelled_run_presents_nothing_as_finished(tmp_path, stage):
     def stop(now, done, total):
         if now.startswith(stage):
