@@ -185,7 +185,7 @@ def weighted_metrics(predictions: Predictions, weights: Array) -> dict[str, Arra
         "macro_f1": _mean_present(f1),
         "macro_auroc": _mean_present(auroc),
         "mcc": mcc,
-        "ece": _ece(p.max(1), guess == labels, weights),
+        "ece": calibration_error(p.max(1), guess == labels, weights),
         "brier": weights @ errors / total,
         "recall": recall,
         "auroc": auroc,
@@ -211,8 +211,8 @@ def _auroc(score: Array, positive: NDArray[np.bool_], weights: Array) -> Array:
     return np.where(pairs > 0, area / np.where(pairs > 0, pairs, 1), np.nan)
 
 
-def _ece(confidence: Array, correct: NDArray[np.bool_], weights: Array) -> Array:
-    """Σ_bins |Σ w·(correct − confidence)| / Σ w over equal-width bins of the top probability."""
+def calibration_error(confidence: Array, correct: NDArray[np.bool_], weights: Array) -> Array:
+    """ECE for each row of weights: Σ_bins |Σ w·(correct − confidence)| / Σ w over equal-width bins of the top probability."""
     bins = np.minimum((confidence * ECE_BINS).astype(int), ECE_BINS - 1)
     gaps = weights @ (np.eye(ECE_BINS)[bins] * (correct - confidence)[:, None])
     return np.abs(gaps).sum(1) / weights.sum(1)

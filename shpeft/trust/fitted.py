@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from shpeft.evaluation import Interval, Predictions, difference, evaluate
+from shpeft.evaluation import Interval, Predictions, calibration_error, resample_groups
 from shpeft.trust.abstention import Abstention, AbstentionRule, Answered, answered, choose_abstention
 from shpeft.trust.calibration import Bin, Calibration, calibrate, calibrated, fit_calibration
 from shpeft.trust.conformal import Coverage, PredictionSets, SetRule, coverage_of, fit_sets
@@ -15,6 +15,9 @@ from shpeft.trust.proportions import Proportion
 from shpeft.trust.thresholds import OperatingPoint, Rates, ThresholdRule, choose_threshold, rates
 
 Array = NDArray[np.float64]
+
+RESAMPLES = 1000
+"""Bootstrap replicates of the calibration errors."""
 
 
 @dataclass(frozen=True)
@@ -179,9 +182,22 @@ def judge(trust: Trust, probabilities: Sequence[float]) -> Judgement:
 
 
 def _errors(before: Predictions, after: Predictions) -> CalibrationErrors:
-    was, now = evaluate(before), evaluate(after)
-    change = difference(after, before)["ece"]
-    return CalibrationErrors(was.cases, was.ece, now.ece, change, was.brier, now.brier)
+    """With bootstrap intervals, the same resamples before and after."""
+    labels = np.asarray(before.labels)
+    weights = np.vstack([np.ones((1, len(labels))), resample_groups(before.groups, RESAMPLES, seed=0)])
+    ece, brier = [], []
+    for p in (before.probabilities, after.probabilities):
+        ece.append(calibration_error(p.max(1), p.argmax(1) == labels, weights))
+        squares = ((p - np.eye(p.shape[1])[labels]) ** 2).sum(1)
+        brier.append(weights @ squares / weights.sum(1))
+    found = (_interval(replicates) for replicates in (ece[0], ece[1], ece[1] - ece[0], *brier))
+    return CalibrationErrors(len(labels), *found)
+
+
+def _interval(replicates: Array) -> Interval:
+    """The first replicate is the value, the others give the interval of 95 %."""
+    low, high = np.quantile(replicates[1:], [0.025, 0.975])
+    return Interval(float(replicates[0]), float(low), float(high))
 
 
 def _counts(observed: Proportion) -> dict[str, Any]:

@@ -90,7 +90,8 @@ def threshold_curve(predictions: Predictions, positive: str) -> ThresholdCurve:
         )
     values = np.unique(p)
     thresholds = np.concatenate([[0.0], (values[1:] + values[:-1]) / 2, [np.nextafter(1.0, 2.0)]])
-    sensitivity = 1 - np.searchsorted(np.sort(p[truth]), thresholds, "left") / truth.sum()
+    missed = np.searchsorted(np.sort(p[truth]), thresholds, "left")
+    sensitivity = (truth.sum() - missed) / truth.sum()
     specificity = np.searchsorted(np.sort(p[~truth]), thresholds, "left") / (~truth).sum()
     return ThresholdCurve(thresholds, sensitivity, specificity)
 
