@@ -2,8 +2,6 @@
 
 import io
 import re
-
-
 import threading
 import time
 import tomllib
