@@ -2,6 +2,7 @@
 
 import argparse
 import importlib.util
+import json
 import subprocess
 import sys
 from pathlib import Path
@@ -12,15 +13,49 @@ import safetensors.torch
 import timm
 import torch
 from PIL import Image
+from safetensors import safe_open
 
 from shpeft.backbones import create_backbone
-from shpeft.backbones.packing import rounded
+from shpeft.backbones.packing import rounded, unpack
 from shpeft.errors import WeightsUnavailable
-
-from .test_pretrain_backbone import KEYS, remake
 
 ROOT = Path(__file__).resolve().parents[1]
 SCRIPT = ROOT / "tools" / "distill_backbone.py"
+KEYS = {
+    "format",
+    "architecture",
+    "kwargs",
+    "mean",
+    "std",
+    "interpolation",
+    "image_size",
+    "description",
+    "licence",
+}
+
+
+def remake(path):
+    """The model that a file describes, with its weights loaded strictly."""
+    with safe_open(path, "pt") as file:
+        metadata = file.metadata()
+        weights = unpack({name: file.get_tensor(name) for name in file.keys()})  # noqa: SIM118 (it is no dictionary)
+    model = timm.create_model(metadata["architecture"], num_classes=0, **json.loads(metadata["kwargs"]))
+    model.load_state_dict(weights)
+    return model.eval(), metadata, weights
+
+
+def test_the_embedded_backbone_says_how_to_make_it_again():
+    path = ROOT / "assets" / "embedded_vit.safetensors"
+    model, metadata, weights = remake(path)
+    assert set(metadata) == KEYS
+    assert metadata["format"] == "shpeft.backbone/1"
+    assert path.stat().st_size < 8e6
+    assert all(tensor.isfinite().all() for tensor in weights.values())
+    size = int(metadata["image_size"])
+    with torch.no_grad():
+        features = model(torch.randn(2, 3, size, size))
+    assert features.shape == (2, model.num_features)
+    assert (features[0] - features[1]).abs().max() > 0
 
 
 @pytest.fixture(scope="module")
