@@ -97,7 +97,8 @@ def _trust(trust: "Trust") -> str:
     lines = [
         f"## Calibration, on {fitted.cases} validation images",
         "",
-        f"- Temperature {fitted.temperature:.2f}: logits are divided by it before they become probabilities.",
+        f"- Temperature {fitted.temperature:.2f} [{fitted.interval[0]:.2f}, {fitted.interval[1]:.2f}]: logits are divided "
+        "by it before they become probabilities.",
     ]
     if test is not None:
         before, after = interval(plain(test.calibration.ece_before)), interval(plain(test.calibration.ece_after))
