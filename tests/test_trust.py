@@ -102,7 +102,7 @@ def test_a_model_that_is_always_right_is_not_called_certain():
 
 def test_probabilities_of_zero_and_one_stay_finite():
     assert np.isfinite(calibrate(np.array([1.0, 0.0, 0.0]), 3.0)).all()
-    assert np.isfinite(fit_temperature(np.array([[1.0, 0.0], [0.0, 1.0], [1.0, 0.0]]), [0, 1, 1]))
+    assert np.isfinite(fit_temperature(np.array([[1.0, 0.0], [0.0, 1.0], [1.0, 0.0]]), [0, 1, 1])[0])
 
 
 def test_bins_hold_equally_many_cases_and_every_probability():

@@ -1,4 +1,4 @@
-"""Figures of an evaluation: ROC and precision–recall curves, the confusion matrix, reliability, thresholds, abstaining."""
+"""Figures of an evaluation: ROC and precision–recall, the confusion matrix, reliability, thresholds, abstaining."""
 
 from collections.abc import Sequence
 
