@@ -16,6 +16,7 @@ page = st.navigation(
         st.Page("views/train.py", title="Train", url_path="train", default=True),
         st.Page("views/importance.py", title="Importance", url_path="importance"),
         st.Page("views/overlap.py", title="Overlap", url_path="overlap"),
+        st.Page("views/evaluate.py", title="Evaluate", url_path="evaluate"),
         st.Page("views/diagnose.py", title="Diagnose", url_path="diagnose"),
         st.Page("views/runs.py", title="Runs", url_path="runs"),
     ],

@@ -188,6 +188,7 @@ def title(run: RunFolder) -> str:
 LINKS = {
     "importance": "Which weights matter",
     "overlap": "Where the scores agree",
+    "evaluate": "How far to trust it",
     "diagnose": "Diagnose an image",
     "runs": "Configuration and files",
 }

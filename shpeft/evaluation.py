@@ -212,7 +212,7 @@ def _auroc(score: Array, positive: NDArray[np.bool_], weights: Array) -> Array:
 
 
 def calibration_error(confidence: Array, correct: NDArray[np.bool_], weights: Array) -> Array:
-    """ECE for each row of weights: Σ_bins |Σ w·(correct − confidence)| / Σ w over equal-width bins of the top probability."""
+    """ECE, one for a row of weights: Σ_bins |Σ w·(correct − confidence)| / Σ w over even bins of top probability."""
     bins = np.minimum((confidence * ECE_BINS).astype(int), ECE_BINS - 1)
     gaps = weights @ (np.eye(ECE_BINS)[bins] * (correct - confidence)[:, None])
     return np.abs(gaps).sum(1) / weights.sum(1)

@@ -52,7 +52,8 @@ def test_the_interval_of_a_share_is_wilsons():
 @pytest.mark.parametrize("overconfidence", [0.5, 1.0, 3.0])
 def test_the_temperature_is_found(overconfidence):
     validation = drawn(20_000, 1, overconfidence=overconfidence)
-    found = fit_temperature(validation.probabilities, validation.labels)
+    found, (low, high) = fit_temperature(validation.probabilities, validation.labels)
+    assert low < found < high
     assert found == pytest.approx(overconfidence, rel=0.04)  # 20 000 labels know it that well
 
 
@@ -65,7 +66,16 @@ def test_the_temperature_is_the_lowest_loss_of_a_fine_grid():
         return -np.log(q[range(80), y]).sum() - np.log(q).mean()
 
     grid = np.exp(np.linspace(np.log(0.3), np.log(8), 4000))
-    assert fit_temperature(p, validation.labels) == pytest.approx(grid[np.argmin([loss(t) for t in grid])], rel=2e-3)
+    assert fit_temperature(p, validation.labels)[0] == pytest.approx(grid[np.argmin([loss(t) for t in grid])], rel=2e-3)
+
+
+def test_the_interval_of_the_temperature_holds_the_truth():
+    held = []
+    for seed in range(200):
+        validation = drawn(60, seed, overconfidence=2.0)
+        _, (low, high) = fit_temperature(validation.probabilities, validation.labels)
+        held.append(low <= 2.0 <= high)
+    assert 0.9 < np.mean(held) <= 1
 
 
 def test_calibration_lowers_the_error_on_other_cases_and_keeps_the_order():
@@ -85,14 +95,14 @@ def test_calibration_lowers_the_error_on_other_cases_and_keeps_the_order():
 
 def test_a_model_that_is_always_right_is_not_called_certain():
     p = np.tile([[0.9, 0.1], [0.1, 0.9]], (20, 1))
-    t = fit_temperature(p, [0, 1] * 20)
+    t, _ = fit_temperature(p, [0, 1] * 20)
     assert 0.2 < t < 1
     assert calibrate(p, t).max() == pytest.approx(1 - 0.5 / 41, abs=1e-3)  # as of 40 right cases and half a wrong one
 
 
 def test_probabilities_of_zero_and_one_stay_finite():
     assert np.isfinite(calibrate(np.array([1.0, 0.0, 0.0]), 3.0)).all()
-    assert np.isfinite(fit_temperature(np.array([[1.0, 0.0], [0.0, 1.0], [1.0, 0.0]]), [0, 1, 1]))
+    assert np.isfinite(fit_temperature(np.array([[1.0, 0.0], [0.0, 1.0], [1.0, 0.0]]), [0, 1, 1])[0])
 
 
 def test_bins_hold_equally_many_cases_and_every_probability():

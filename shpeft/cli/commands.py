@@ -12,6 +12,7 @@ import typer
 
 from shpeft.cli import comparing, console, exports, launch, options
 from shpeft.cli.caching import cache
+from shpeft.cli.calibrating import calibrate
 from shpeft.cli.finetuning import finetune
 from shpeft.cli.sentences import Sentences
 from shpeft.errors import ConfigError, RunError, ShpeftError, did_you_mean
@@ -38,6 +39,7 @@ def shpeft() -> None:
 app.command()(finetune)
 app.command()(cache)
 app.add_typer(comparing.app, name="compare")
+app.command()(calibrate)
 
 
 @app.command()
@@ -168,9 +170,7 @@ def diagnose(
             continue
         found.append(entry)
         if not json:
-            typer.echo(f"{entry['id']}: {entry['predicted']}")
-            ranked = sorted(entry["probabilities"].items(), key=lambda pair: pair[1], reverse=True)
-            console.table([], [[f"  {name}", f"{100 * value:.1f} %"] for name, value in ranked])
+            console.judged(entry)
     if json:
         console.as_json(found)
     else:

@@ -15,6 +15,7 @@ from shpeft.runs.formats import plain
 if TYPE_CHECKING:
     from shpeft.selection import Overlap
     from shpeft.summaries import LayerSummary
+    from shpeft.trust import Trust
 
 QUANTITIES: dict[str, Callable[["LayerSummary"], str]] = {
     "selected": lambda layer: f"{layer.selected:,}",
@@ -22,6 +23,8 @@ QUANTITIES: dict[str, Callable[["LayerSummary"], str]] = {
     "mean": lambda layer: f"{layer.mean:.2g}",
     "maximum": lambda layer: f"{layer.maximum:.2g}",
 }
+
+BAND = {"maximum": "top probability", "threshold": "probability of the positive class"}
 
 
 @contextmanager
@@ -109,6 +112,83 @@ def one_model(found: Mapping[str, Any]) -> None:
         ["class", "cases", "recall", "AUROC"],
         [[row["name"], row["cases"], interval(row["recall"]), interval(row["auroc"])] for row in found["per_class"]],
     )
+
+
+def trust(found: "Trust") -> None:
+    """Print what the validation images say about a model, and what became of it on the test images."""
+    test = found.test
+    errors = [("validation", found.validation)] + ([] if test is None else [("test", test.calibration)])
+    fitted = found.calibration
+    low, high = fitted.interval
+    typer.echo(f"Temperature {fitted.temperature:.3f} [{low:.3f}, {high:.3f}], from {fitted.cases} validation images")
+    table(
+        ["calibration error", "images", "before", "after"],
+        [[name, e.cases, interval(plain(e.ece_before)), interval(plain(e.ece_after))] for name, e in errors],
+    )
+    if found.operating is not None:
+        rule, threshold = found.operating.rule, found.operating.threshold
+        typer.echo(f"\nThreshold for {rule.positive} ({rule.rule}): {threshold:.4f}")
+        rates = [("validation", found.operating.validation)]
+        rates += [] if test is None or test.operating is None else [("test", test.operating)]
+        table(["", "sensitivity", "specificity"], [[name, r.sensitivity, r.specificity] for name, r in rates])
+    sets = found.sets
+    typer.echo(
+        f"\nPrediction sets ({sets.rule.method.upper()}{', by class' * sets.rule.by_class}) for a coverage of "
+        f"{sets.rule.coverage:.0%}; with these validation images it lies between {sets.expected[0]:.0%} and "
+        f"{sets.expected[1]:.0%}"
+    )
+    if test is not None:
+        typer.echo(f"  on the test images {test.coverage.covered}; {test.coverage.mean_size:.2f} classes on average")
+    for caution in sets.cautions:
+        typer.echo(f"  Caution: {caution}")
+    if found.abstention is not None:
+        low, high = found.abstention.band
+        typer.echo(f"\nAbstains where the {BAND[found.abstention.rule.on]} lies between {low:.3f} and {high:.3f}")
+        shares = [("validation", found.abstention.validation)]
+        shares += [] if test is None or test.abstention is None else [("test", test.abstention)]
+        table(["", "answered", "of those wrong"], [[name, a.coverage, a.risk] for name, a in shares])
+
+
+def judged(entry: Mapping[str, Any]) -> None:
+    """Print one image's diagnosis: every class's probability, and what stands behind it."""
+    typer.echo(f"{entry['id']}: {entry['predicted']}")
+    judgement, names = entry["judgement"], list(entry["probabilities"])
+    shown = judgement["probabilities"] if judgement else list(entry["probabilities"].values())
+    counts = judgement["validation_counts"] if judgement else []
+    rows = [
+        [f"  {name}", f"{100 * p:.1f} %", _behind(counts, at)]
+        for at, (name, p) in enumerate(zip(names, shown, strict=True))
+    ]
+    table([], [rows[at] for at in sorted(range(len(rows)), key=lambda at: -shown[at])])
+    if judgement is None:
+        typer.echo("  The probabilities are not calibrated.")
+    else:
+        _rules(judgement)
+    if entry["novelty"] and entry["novelty"]["alarm"]:
+        typer.echo(
+            f"  Warning: this image looks unlike the training images (more unusual than "
+            f"{entry['novelty']['percentile']:.0%} of the validation images)."
+        )
+
+
+def _behind(counts: Sequence[Mapping[str, Any]], at: int) -> str:
+    if not counts:
+        return ""
+    return f"{counts[at]['with_the_class']} of {counts[at]['cases']} such validation images"
+
+
+def _rules(judgement: Mapping[str, Any]) -> None:
+    """What threshold, prediction set and abstain band say."""
+    call, found = judgement["threshold"], judgement["prediction_set"]
+    if call:
+        rates = [call["validation_sensitivity"], call["validation_specificity"]]
+        typer.echo(
+            f"  {'Positive' if call['positive'] else 'Negative'} for {call['positive_class']} at the threshold "
+            f"{call['threshold']:.3f} (validation sensitivity {interval(rates[0])}, specificity {interval(rates[1])})"
+        )
+    typer.echo(f"  Prediction set at a coverage of {found['coverage']:.0%}: {', '.join(found['classes'])}")
+    if judgement["abstain"]:
+        typer.echo("  Abstain: the model is too unsure of this image; leave it to people.")
 
 
 def blocks(summaries: "Sequence[LayerSummary]", quantity: str) -> None:

@@ -9,6 +9,14 @@ from shpeft.figures.comparisons import (
     shared_against_chance,
 )
 from shpeft.figures.curves import probability_bars, training_curves
+from shpeft.figures.evaluations import (
+    confusion_matrix,
+    precision_recall,
+    reliability_diagram,
+    risk_coverage_curve,
+    roc,
+    threshold_lines,
+)
 from shpeft.figures.layers import QUANTITIES, density_by_depth, importance_heatmap, layer_histogram
 from shpeft.figures.overlaps import overlap_bars, overlap_sets
 from shpeft.figures.saving import save
@@ -20,6 +28,7 @@ __all__ = [
     "against_budget",
     "against_weights",
     "attribution_heatmap",
+    "confusion_matrix",
     "density_by_depth",
     "differences",
     "importance_heatmap",
@@ -27,9 +36,14 @@ __all__ = [
     "mean_ranks",
     "overlap_bars",
     "overlap_sets",
+    "precision_recall",
     "probability_bars",
     "save",
     "shared_against_chance",
     "strength_lines",
+    "reliability_diagram",
+    "risk_coverage_curve",
+    "roc",
+    "threshold_lines",
     "training_curves",
 ]

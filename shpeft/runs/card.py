@@ -94,10 +94,12 @@ def _results(metrics: Mapping[str, Any]) -> str:
 def _trust(trust: "Trust") -> str:
     """Calibration, and what was chosen on the validation images, with what became of it on the test images."""
     fitted, test = trust.calibration, trust.test
+    low, high = fitted.interval
     lines = [
         f"## Calibration, on {fitted.cases} validation images",
         "",
-        f"- Temperature {fitted.temperature:.2f}: logits are divided by it before they become probabilities.",
+        f"- Temperature {fitted.temperature:.2f} [{low:.2f}, {high:.2f}]: logits are divided by it "
+        "before they become probabilities.",
     ]
     if test is not None:
         before, after = interval(plain(test.calibration.ece_before)), interval(plain(test.calibration.ece_after))

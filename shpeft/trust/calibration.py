@@ -5,7 +5,7 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.optimize import minimize_scalar
+from scipy.optimize import brentq, minimize_scalar
 from scipy.special import log_softmax, softmax
 
 from shpeft.errors import ClassMismatch, did_you_mean
@@ -22,6 +22,9 @@ BIN_CASES = 10
 
 RANGE = (0.05, 20.0)
 """Temperatures that are considered."""
+
+CHI2 = 3.841458820694124
+"""The 95 % point of χ² with one degree of freedom."""
 
 TINY = 1e-300
 
@@ -47,11 +50,13 @@ class Calibration:
 
     Attributes:
         temperature: above 1 the model was too sure of itself, below 1 not sure enough.
+        interval: the temperatures of 95 % that these cases allow; where 1 is among them, they do not show which it was.
         cases: the validation cases it was fitted on.
         evidence: for each class the bins of its calibrated probability over those cases.
     """
 
     temperature: float
+    interval: tuple[float, float]
     cases: int
     evidence: dict[str, tuple[Bin, ...]]
 
@@ -67,15 +72,18 @@ def fit_calibration(validation: Predictions) -> Calibration:
     To the N cases one more is added whose label is uniform, so that T stays finite when the model is right about every
     one of a few cases. (Platt's smoothed targets do the same for two classes.)
     """
-    temperature = fit_temperature(validation.probabilities, validation.labels)
+    temperature, interval = fit_temperature(validation.probabilities, validation.labels)
     p = calibrate(validation.probabilities, temperature)
     labels = np.asarray(validation.labels)
     bins = {name: reliability(p[:, c], labels == c) for c, name in enumerate(validation.classes)}
-    return Calibration(temperature, len(labels), bins)
+    return Calibration(temperature, interval, len(labels), bins)
 
 
-def fit_temperature(probabilities: Array, labels: Sequence[int]) -> float:
-    """T = argmin Σ_i −log p_T(y_i) − (1/N) Σ_i mean_c log p_T(c), with p_T = softmax(log p / T).
+def fit_temperature(probabilities: Array, labels: Sequence[int]) -> tuple[float, tuple[float, float]]:
+    """T = argmin Σ_i −log p_T(y_i) − (1/N) Σ_i mean_c log p_T(c), with p_T = softmax(log p / T); and its interval.
+
+    The interval is that of the likelihood ratio: where twice the loss is at most χ²₁(0.95) above its minimum. It takes
+    cases as independent.
 
     Args:
         probabilities: (N, C) softmax of the logits, which are log p up to a constant of each case.
@@ -86,8 +94,14 @@ def fit_temperature(probabilities: Array, labels: Sequence[int]) -> float:
         log_p = log_softmax(z / np.exp(log_t), axis=1)
         return float(-log_p[np.arange(n), labels].sum() - log_p.mean())
 
-    found = minimize_scalar(loss, bounds=tuple(np.log(RANGE)), method="bounded", options={"xatol": 1e-6})
-    return float(np.exp(found.x))
+    ends = tuple(np.log(RANGE))
+    best = minimize_scalar(loss, bounds=ends, method="bounded", options={"xatol": 1e-6})
+
+    def above(log_t: float) -> float:
+        return 2 * (loss(log_t) - best.fun) - CHI2
+
+    low, high = (float(np.exp(end if above(end) <= 0 else brentq(above, end, best.x))) for end in ends)
+    return float(np.exp(best.x)), (low, high)
 
 
 def calibrate(probabilities: Array, temperature: float) -> Array:
