@@ -4,6 +4,7 @@ import io
 import re
 import time
 import tomllib
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
@@ -15,6 +16,7 @@ from streamlit.testing.v1 import AppTest
 from shpeft import pipeline
 from shpeft.config import RunConfig
 from shpeft.datasets import load_dataset
+from shpeft.errors import DiagnosisError
 from shpeft.jobs import manager
 from shpeft.pipeline import describe_selection, expected_seconds
 from shpeft.progress import about
@@ -283,9 +285,20 @@ def diagnosing(run: str) -> AppTest:
     return app.segmented_control(key="set_origin").set_value("A test image of this run").run()
 
 
-def test_a_quick_map_is_checked_at_once_and_its_badge_says_what_was_found(with_run, monkeypatch):
-    monkeypatch.setattr("shpeft.saliency.Pace.measure", lambda _: Pace(1e-4, 1e-4))
+@pytest.fixture
+def timed(monkeypatch) -> Iterator[Callable[[Pace], None]]:
+    """Makes the app believe that models are as fast as is said."""
+
+    def believe(pace: Pace) -> None:
+        streamlit.cache_resource.clear()
+        monkeypatch.setattr("shpeft.saliency.Pace.measure", lambda _: pace)
+
+    yield believe
     streamlit.cache_resource.clear()
+
+
+def test_a_quick_map_is_checked_at_once_and_its_badge_says_what_was_found(with_run, timed):
+    timed(Pace(1e-4, 1e-4))
     app = diagnosing(with_run).toggle(key="set_overlay").set_value(True).run()
     assert not app.error
     assert "sanity check" in words(app)
@@ -294,9 +307,8 @@ def test_a_quick_map_is_checked_at_once_and_its_badge_says_what_was_found(with_r
     assert len(app.dataframe[0].value) == 7
 
 
-def test_long_work_waits_until_it_is_asked_for(with_run, monkeypatch):
-    monkeypatch.setattr("shpeft.saliency.Pace.measure", lambda _: Pace(1.0, 2.0))
-    streamlit.cache_resource.clear()
+def test_long_work_waits_until_it_is_asked_for(with_run, timed):
+    timed(Pace(1.0, 2.0))
     app = diagnosing(with_run).toggle(key="set_overlay").set_value(True).run()
     assert "Where the score is sensitive, not" not in words(app)
     start = next(button for button in app.button if button.label.startswith("Make the map"))
@@ -305,11 +317,11 @@ def test_long_work_waits_until_it_is_asked_for(with_run, monkeypatch):
     assert "Where the score is sensitive, not" in words(app)
     assert "the randomisation check" not in words(app)
     check = next(button for button in app.button if button.label.startswith("Check this map"))
-    assert check.label == "Check this map (about 11 min)"  # 5 maps and 201 passes of 1 s
-    streamlit.cache_resource.clear()
+    assert check.label == "Check this map (about 10 min)"  # 5 maps of 84 s and 201 passes of 1 s
 
 
-def test_the_fine_tuning_is_shared_out_among_the_trained_weights(with_run, finished):
+def test_the_fine_tuning_is_shared_out_among_the_trained_weights(with_run, finished, timed):
+    timed(Pace(1e-4, 1e-4))
     app = diagnosing(with_run)
     assert "moved the score" not in words(app)
     app.toggle(key="set_weights").set_value(True).run()
@@ -328,6 +340,20 @@ def test_the_fine_tuning_is_shared_out_among_the_trained_weights(with_run, finis
     assert len(at_one) == len(at_zero) == 1
     for name in finished.predictions().classes:
         assert f"{name} **" in at_zero[0]
+
+
+def test_a_method_that_the_model_does_not_allow_is_a_sentence(with_run, timed, monkeypatch):
+    timed(Pace(1e-4, 1e-4))
+
+    def refuse(*_: object, **__: object) -> None:
+        raise DiagnosisError("Grad-CAM finds no layer. Choose another method.")
+
+    app = diagnosing(with_run)
+    monkeypatch.setattr("shpeft.diagnosis.explain", refuse)
+    app.toggle(key="set_overlay").set_value(True).run()
+    assert [error.value for error in app.error] == ["Grad-CAM finds no layer. Choose another method."]
+    app.toggle(key="set_overlay").set_value(False).run()
+    assert not app.error
 
 
 def _with_errors(kind: str) -> None:
