@@ -82,13 +82,15 @@ def _residual(attributed: WeightAttribution) -> str:
     reached = "" if attributed.converged else " More than the tolerance: read the parts as rough."
     return (
         f"The parts of the {attributed.delta.k:,} trained weights add up to {attributed.backbone:+.4f}; the residual "
-        f"is {attributed.residual:+.1e}, {attributed.relative_residual:.2%} of all that they did, with "
+        f"is {attributed.residual:+.1e}, {shared.share(attributed.relative_residual)} of all that they did, with "
         f"{attributed.steps} steps from the pretrained weights to the fine-tuned ones.{reached} Both scores are under "
         "the fine-tuned classifier, whose own change is not part of this."
     )
 
 
+@st.fragment
 def _strength(curve: StrengthCurve) -> None:
+    """The probabilities at a strength that a slider chooses; the rest of the page stays as it is."""
     st.markdown("**With more or less of the fine-tuning**")
     strength = st.select_slider(
         "Strength λ",
@@ -103,6 +105,8 @@ def _strength(curve: StrengthCurve) -> None:
     st.markdown(
         f"At λ = {strength:.1f}: " + ", ".join(f"{name} **{p:.1%}**" for name, p in curve.at(strength).items()) + "."
     )
+    with st.expander("Every strength in a table"):
+        st.dataframe([{"λ": at, **curve.at(at)} for at in curve.strengths], hide_index=True)
 
 
 def _tables(case: Case, attributed: WeightAttribution) -> None:

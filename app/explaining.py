@@ -24,7 +24,7 @@ def probabilities(run: RunFolder, case: Case) -> Diagnosis:
     def work(loaded: LoadedRun, progress: Progress) -> Diagnosis:
         return diagnose(loaded.backbone, case.image, progress=progress)
 
-    return working.done(run, (case.digest, "probabilities"), work)
+    return working.at_once(run, (case.digest, "probabilities"), work)
 
 
 def explanation(run: RunFolder, case: Case, found: Diagnosis) -> Diagnosis | None:

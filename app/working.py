@@ -21,6 +21,7 @@ PATIENCE = 0.2
 """Seconds between two looks at whether the model is free or the work is no longer wanted."""
 
 Key = tuple[Any, ...]
+Work = Callable[[LoadedRun, Progress], Any]
 
 
 @st.cache_resource(show_spinner="Loading the model", max_entries=2)
@@ -51,41 +52,77 @@ def forget() -> None:
         st.session_state.pop(name, None)
 
 
-def done(
-    run: RunFolder, key: Key, work: Callable[[LoadedRun, Progress], Any], title: str = "", seconds: float = 0.0
-) -> Any:
-    """What the work gives, or None while it waits to be asked for, or was stopped.
+def at_once(run: RunFolder, key: Key, work: Work) -> Any:
+    """What the work gives: what the page cannot do without."""
+    key = (run.name, *key)
+    kept = _kept()
+    if key not in kept:
+        place = st.empty()
+        try:
+            _remember(key, _held(run, work, place.progress(0.0, "Waiting for the model")))
+        finally:
+            place.empty()
+    return kept[key]
+
+
+def done(run: RunFolder, key: Key, work: Work, title: str, seconds: float) -> Any:
+    """What the work gives, or None while it is under way, waits to be asked for, or was stopped.
+
+    Work is carried out by :func:`finish`, when the page is drawn to its end, and the page is drawn again with it.
 
     Args:
         key: what the result depends on besides the run; the session remembers results by it.
         work: called with the run's model, which no one else uses meanwhile, and a progress.
-        title: what a button that starts the work says, where it takes long.
+        title: what the button says that starts the work, where it takes long.
         seconds: how long it is expected to take.
     """
     key = (run.name, *key)
-    kept = st.session_state.setdefault("remembered", {})
+    found = _kept().get(key)
+    if isinstance(found, Exception):
+        raise found
+    if found is not None:
+        return found
     decided = st.session_state.setdefault("decided", {})
-    if key in kept:
-        return kept[key]
-    place = st.empty()
-    if not decided.get(key, seconds <= INSTANT):
-        words = f"{title} (about {about(seconds)})"
-        place.button(words, key=f"start-{key}", on_click=decided.update, args=({key: True},))
-        return None
-    with place.container():
-        bar = st.progress(0.0, "Waiting for the model")
-        if seconds:
+    with st.container():  # one element either way, so that what follows keeps its place
+        if decided.get(key, seconds <= INSTANT):
+            bar = st.progress(0.0, "Waiting for the model")
             st.button("Stop", key=f"stop-{key}", on_click=decided.update, args=({key: False},), icon=":material/stop:")
-    try:
-        kept[key] = _held(run, work, bar)
-    finally:
-        place.empty()
+            st.session_state.setdefault("pending", []).append((run, key, work, bar))
+        else:
+            words = f"{title} (about {about(seconds)})"
+            st.button(words, key=f"start-{key}", on_click=decided.update, args=({key: True},))
+    return None
+
+
+def begin() -> None:
+    """At the top of the page: nothing is left over from a drawing of the page that was cut short."""
+    st.session_state["pending"] = []
+
+
+def finish() -> None:
+    """At the end of the page: do the work that it waits for, and draw it again."""
+    pending = st.session_state.pop("pending", [])
+    for run, key, work, bar in pending:
+        try:
+            _remember(key, _held(run, work, bar))
+        except Exception as error:  # shown where the result would stand
+            _remember(key, error)
+    if pending:
+        st.rerun()
+
+
+def _kept() -> dict[Key, Any]:
+    return st.session_state.setdefault("remembered", {})
+
+
+def _remember(key: Key, result: Any) -> None:
+    kept = _kept()
+    kept[key] = result
     for old in list(kept)[:-REMEMBERED]:
         del kept[old]
-    return kept[key]
 
 
-def _held(run: RunFolder, work: Callable[[LoadedRun, Progress], Any], bar: Any) -> Any:
+def _held(run: RunFolder, work: Work, bar: Any) -> Any:
     """Do the work once the model is free. A click elsewhere ends it, at the next sign of progress."""
     loaded, lock = _model(run.name, _written(run))
     while not lock.acquire(timeout=PATIENCE):

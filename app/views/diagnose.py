@@ -5,7 +5,9 @@ import diagnosing
 import explaining
 import shared
 import streamlit as st
+import working
 
+working.begin()
 picture, words = st.columns([3, 2], gap="large")
 picture.title("Diagnose", anchor=False)
 with words:
@@ -32,3 +34,4 @@ with words:
     checked = None if explained is None else explaining.sanity(run, case, explained)
     diagnosing.downloads(case, explained or found, opacity, checked)
 attributing.section(run, case, found)
+working.finish()

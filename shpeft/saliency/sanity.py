@@ -105,16 +105,17 @@ class Sanity:
     def sentences(self) -> tuple[str, str]:
         """What was found, for people: one sentence on the randomisation, one on deletion and insertion."""
         likeness = f"(rank correlation {self.likeness:.2f}; from {ALIKE:g} on it counts as the same)"
-        others = f"{self.beaten} of {len(self.controls)} copies of itself that were moved elsewhere"
+        others = f"{len(self.controls)} copies of itself that were moved elsewhere"
         return (
             f"The map passes the randomisation check: a model with random weights gives another map {likeness}."
             if self.follows_the_weights
             else f"The map fails the randomisation check: a model with random weights gives much the same map "
             f"{likeness}, so it shows the image rather than what the model has learned.",
-            f"The map passes the deletion and insertion check: it marks what the score depends on better than {others}."
+            f"The map passes the deletion and insertion check: it marks what the score depends on better than all "
+            f"{others}."
             if self.marks_what_counts
-            else f"The map fails the deletion and insertion check: it marks what the score depends on better than only "
-            f"{others}, so other places may matter as much.",
+            else f"The map fails the deletion and insertion check: of {others} only {self.beaten} mark less of what "
+            "the score depends on, so other places may matter as much.",
         )
 
 
