@@ -1,0 +1,4 @@
+CLASSES = ("normal", "x")
+
+def draw(rng, label, size, difficulty):
+    raise NotImplementedError
