@@ -83,7 +83,7 @@ def _tissue(rng: np.random.Generator, head: Head, size: int) -> np.ndarray:
     u, v, r = head.coordinates(size)
     grey, white = 0.44 - rng.uniform(0, 0.1), 0.5
     r = r + 0.012 * noise(rng, size, 4)
-    folds = np.abs(noise(rng, size, rng.uniform(11, 15), rng.uniform(12, 17)))
+    folds = np.abs(noise(rng, size, rng.uniform(16, 22), rng.uniform(18, 24)))
     outer = smoothstep(r, 0.35, 0.75)
     brain = white + (grey - white) * (1 - smoothstep(folds, 0.25, 0.7)) * (0.25 + 0.75 * outer)
     sulcus = rng.uniform(0.1, 0.24) * (1 - smoothstep(folds, 0.05, 0.28)) * outer
