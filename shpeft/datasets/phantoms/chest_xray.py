@@ -196,7 +196,7 @@ def _opacity(rng: np.random.Generator, chest: Chest, lungs: list[np.ndarray], di
     size = len(lungs[0])
     side = int(rng.integers(2))
     added = np.zeros((size, size), np.float32)
-    strength = rng.uniform(0.22, 0.42) / (1 + 0.35 * difficulty)
+    strength = rng.uniform(0.28, 0.46) / (1 + 0.3 * difficulty)
     for _ in range(rng.integers(1, 4)):
         sign = 1 if side == LEFT else -1
         place = _at(chest, sign * rng.uniform(0.25, 0.62), rng.uniform(-0.5, chest.domes[side] - 0.05))
@@ -212,7 +212,7 @@ def _effusion(rng: np.random.Generator, chest: Chest, lungs: list[np.ndarray], d
     size = len(lungs[0])
     side = int(rng.integers(2))
     u, v = chest.coordinates(size)
-    level = chest.domes[side] + 0.16 - rng.uniform(0.02, 0.4) / (1 + 0.5 * difficulty)
+    level = chest.domes[side] + 0.16 - rng.uniform(0.06, 0.46) / (1 + 0.4 * difficulty)
     meniscus = rng.uniform(0.2, 0.45) * np.clip(np.abs(u) / 0.78, 0, 1.1) ** 3
     wet = smoothstep(v + meniscus + 0.01 * noise(rng, size, 6), level + 0.05, level + 0.16)
     return np.asarray(rng.uniform(0.3, 0.45) / (1 + 0.2 * difficulty) * wet * lungs[side], np.float32)

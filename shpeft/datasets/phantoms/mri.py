@@ -150,18 +150,18 @@ def _lookalikes(rng: np.random.Generator, head: Head, signal: np.ndarray, diffic
     for _ in range(rng.poisson(0.8 * difficulty)):
         spot = head.inside(rng.uniform(-0.55, 0.55, 2))
         patch = bell(size, tuple(spot), rng.uniform(0.05, 0.14)) * (1 + 0.25 * noise(rng, size, 9))
-        signal += rng.choice((-1, 0.8)) * rng.uniform(0.03, 0.12) * smoothstep(patch, 0.25, 0.9) * (r < BRAIN)
+        signal += float(rng.choice((-1, 0.8))) * rng.uniform(0.03, 0.12) * smoothstep(patch, 0.25, 0.9) * (r < BRAIN)
 
 
 def _tumour(rng: np.random.Generator, label: int, difficulty: float) -> Tumour:
     """Signs drawn from what is usual for the class; ``difficulty`` makes the kinds overlap and the enhancement weak."""
     outside = label == 2
     odd = rng.random(4) < min(0.45, 0.1 + 0.08 * difficulty)  # each sign may be that of the other kind
-    radius = rng.uniform(0.11, 0.27) / (1 + 0.15 * difficulty)
+    radius = rng.uniform(0.14, 0.3) / (1 + 0.15 * difficulty)
     broad = outside != odd[0]
     angle = rng.uniform(0, 2 * np.pi)
     reach = BRAIN - 0.75 * radius if broad else rng.uniform(0.25, 0.6)
-    bright = rng.uniform(0.2, 0.45) / (1 + 0.2 * difficulty)
+    bright = rng.uniform(0.28, 0.5) / (1 + 0.2 * difficulty)
     ring = outside == odd[1]
     return Tumour(
         at=(reach * np.cos(angle), reach * np.sin(angle)),

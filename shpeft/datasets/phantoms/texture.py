@@ -83,9 +83,9 @@ class Canvas:
         self._image = Image.new("L", (size * self.OVER, size * self.OVER))
         self._draw = ImageDraw.Draw(self._image)
 
-    def polygon(self, points: np.ndarray) -> None:
-        """Fill a polygon, (corners, 2)."""
-        self._draw.polygon(self._scaled(points), fill=255)
+    def polygon(self, points: np.ndarray, level: float = 1.0) -> None:
+        """Fill a polygon, (corners, 2); a ``level`` below 1 fills it in part, whatever was there."""
+        self._draw.polygon(self._scaled(points), fill=round(255 * level))
 
     def line(self, points: np.ndarray, width: float) -> None:
         """Draw a line through (points, 2); ``width`` in the square's units."""
@@ -98,14 +98,14 @@ class Canvas:
             for piece in range(pieces):
                 self.line(path[cuts[piece] : cuts[piece + 1] + 1], float(width) * (1 - 0.22 * piece))
 
-    def ellipses(self, centres: np.ndarray, radii: np.ndarray, tilts: np.ndarray) -> None:
+    def ellipses(self, centres: np.ndarray, radii: np.ndarray, tilts: np.ndarray, level: float = 1.0) -> None:
         """Fill ellipses: (N, 2) centres, (N, 2) radii across and along, (N,) tilts in radians."""
         angles = np.linspace(0, 2 * np.pi, 14, endpoint=False)
         across, along = radii[:, :1] * np.cos(angles), radii[:, 1:] * np.sin(angles)
         cos, sin = np.cos(tilts)[:, None], np.sin(tilts)[:, None]
         corners = np.stack([across * cos - along * sin, across * sin + along * cos], axis=2) + centres[:, None]
         for corner in corners:
-            self.polygon(corner)
+            self.polygon(corner, level)
 
     def coverage(self) -> np.ndarray:
         """How much of each pixel is covered: float32 (size, size) in 0..1."""
