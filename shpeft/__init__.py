@@ -14,8 +14,9 @@ if TYPE_CHECKING:
     from shpeft.evaluation import Metrics, Predictions, difference, evaluate, predict
     from shpeft.importance import Scores, estimate_importance
     from shpeft.probe import Head, fit_head
-    from shpeft.saliency import Saliency, explain
+    from shpeft.saliency import Localisation, Saliency, explain, localise
     from shpeft.selection import Overlap, Support, overlap, select
+    from shpeft.shortcut import ShortcutCheck, shortcut_check
     from shpeft.switching import Switchboard
     from shpeft.training import EpochReport, finetune
 
@@ -30,12 +31,14 @@ _HOMES = {
     "Diagnosis": "diagnosis",
     "EpochReport": "training",
     "Head": "probe",
+    "Localisation": "saliency",
     "Metrics": "evaluation",
     "Overlap": "selection",
     "Predictions": "evaluation",
     "RunConfig": "config",
     "Saliency": "saliency",
     "Scores": "importance",
+    "ShortcutCheck": "shortcut",
     "ShpeftError": "errors",
     "SparseDelta": "delta",
     "Split": "datasets",
@@ -52,10 +55,12 @@ _HOMES = {
     "list_backbones": "backbones",
     "load_dataset": "datasets",
     "load_delta": "deltafile",
+    "localise": "saliency",
     "overlap": "selection",
     "predict": "evaluation",
     "save_delta": "deltafile",
     "select": "selection",
+    "shortcut_check": "shortcut",
 }
 
 __all__ = [
@@ -64,12 +69,14 @@ __all__ = [
     "Diagnosis",
     "EpochReport",
     "Head",
+    "Localisation",
     "Metrics",
     "Overlap",
     "Predictions",
     "RunConfig",
     "Saliency",
     "Scores",
+    "ShortcutCheck",
     "ShpeftError",
     "SparseDelta",
     "Split",
@@ -86,10 +93,12 @@ __all__ = [
     "list_backbones",
     "load_dataset",
     "load_delta",
+    "localise",
     "overlap",
     "predict",
     "save_delta",
     "select",
+    "shortcut_check",
 ]
 
 

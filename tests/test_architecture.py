@@ -25,7 +25,7 @@ LAYERS = [
     {"deltafile", "evaluation", "saliency", "switching", "trainable"},
     {"training"},
     {"runs"},
-    {"diagnosis", "figures", "pipeline"},
+    {"diagnosis", "figures", "pipeline", "shortcut"},
     {"jobs"},
     {"cli"},
     {"__main__"},

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 import numpy as np
 from scipy.ndimage import gaussian_filter
 
-from shpeft.datasets.phantoms.texture import Canvas, Point, bell, grid, grow, noise, outline, rounded, smoothstep
+from shpeft.datasets.phantoms.texture import Canvas, Point, bell, grid, grow, noise, rounded, smoothstep
 
 CLASSES = ("normal", "pneumonia", "effusion")
 
@@ -60,7 +60,7 @@ def draw(rng: np.random.Generator, label: int | None, size: int, difficulty: flo
     absorbed = _soft_tissue(scene, chest, lungs, size)
     absorbed += _bones(scene, chest, size)
     absorbed += _vessels(scene, chest, size) * (lungs[RIGHT] + lungs[LEFT])
-    absorbed += _lookalikes(scene, chest, lungs, difficulty)
+    absorbed += _lookalikes(scene, chest, size, difficulty)
     if label == 1:
         absorbed += _opacity(disease, chest, lungs, difficulty)
     elif label == 2:
@@ -81,19 +81,17 @@ def _anatomy(rng: np.random.Generator) -> Chest:
     )
 
 
-def _filled(chest: Chest, size: int, outline: np.ndarray, blur: float) -> np.ndarray:
+def _filled(chest: Chest, size: int, corners: np.ndarray, blur: float) -> np.ndarray:
     """How much of each pixel a rounded shape covers."""
     canvas = Canvas(size)
-    canvas.polygon(chest.inside(rounded(outline)))
+    canvas.polygon(chest.inside(rounded(corners)))
     return gaussian_filter(canvas.coverage(), blur * size / 2, truncate=3)
 
 
 def _soft_tissue(rng: np.random.Generator, chest: Chest, lungs: list[np.ndarray], size: int) -> np.ndarray:
     """The trunk with its two lungs full of air, the heart and great vessels, and what lies below the diaphragm."""
     u, v = chest.coordinates(size)
-    half = np.array(
-        [(0.2, -1.6), (0.22, -1.06), (0.4, -0.98), (0.9, -0.86), (1.2, -0.55), (1.3, 0.0), (1.35, 1.6)]
-    )
+    half = np.array([(0.2, -1.6), (0.22, -1.06), (0.4, -0.98), (0.9, -0.86), (1.2, -0.55), (1.3, 0.0), (1.35, 1.6)])
     trunk = _filled(chest, size, np.concatenate([half, half[::-1] * (-1, 1)]), 0.01)
     gap = rng.uniform(0.93, 1.15)  # the arms hang away from the trunk
     trunk *= 1 - smoothstep(np.abs(u), gap, gap + 0.05) * smoothstep(v, -0.3, -0.1) * (rng.random() < 0.5)
@@ -168,10 +166,8 @@ def _vessels(rng: np.random.Generator, chest: Chest, size: int) -> np.ndarray:
     return np.asarray(rng.uniform(0.12, 0.22) * lines + rng.uniform(0.06, 0.16) * hilum, np.float32)
 
 
-def _lookalikes(rng: np.random.Generator, chest: Chest, lungs: list[np.ndarray], difficulty: float) -> np.ndarray:
+def _lookalikes(rng: np.random.Generator, chest: Chest, size: int, difficulty: float) -> np.ndarray:
     """What absorbs but is no disease: breasts, dense patches of the chest wall, scars, leads and a letter."""
-    size = len(lungs[0])
-    _, v = chest.coordinates(size)
     shadow = np.zeros((size, size), np.float32)
     breasts = rng.uniform(0, 0.16) * (rng.random() < 0.5)
     for sign in (-1, 1):

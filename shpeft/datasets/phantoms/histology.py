@@ -1,4 +1,4 @@
-"""Lung tissue under the microscope, stained with haematoxylin and eosin: benign, gland-forming or squamous carcinoma."""
+"""Lung tissue under the microscope, haematoxylin and eosin: benign, an adenocarcinoma, or a squamous carcinoma."""
 
 from dataclasses import dataclass
 
@@ -7,7 +7,7 @@ from PIL import Image
 from scipy.ndimage import gaussian_filter
 from scipy.spatial import cKDTree
 
-from shpeft.datasets.phantoms.texture import Canvas, Point, grid, noise, outline, smoothstep
+from shpeft.datasets.phantoms.texture import Canvas, grid, noise, outline, smoothstep
 
 CLASSES = ("benign", "adenocarcinoma", "squamous_cell_carcinoma")
 
@@ -21,7 +21,7 @@ UNIT = 0.085
 
 @dataclass
 class Slide:
-    """How much of each stain there is at each point: float32 (size, size), 0 in empty glass and about 1 in a nucleus."""
+    """How much of each stain is where: float32 (size, size), 0 in empty glass, haematoxylin about 1 in a nucleus."""
 
     haematoxylin: np.ndarray
     eosin: np.ndarray
@@ -111,13 +111,13 @@ def _lung(rng: np.random.Generator, size: int, difficulty: float) -> Slide:
     long = UNIT * rng.uniform(0.6, 1.0, len(spots))
     radii = np.stack([long, long * rng.uniform(0.4, 0.8, len(spots))], axis=1)
     Nuclei(spots, radii, rng.uniform(0, 3.1, len(spots))).stain(rng, slide, 1.0, 0.0)
-    _blood(rng, slide, wall)
+    _blood(rng, slide)
     _macrophages(rng, slide, wall)
     _inflammation(rng, slide, difficulty)
     return slide
 
 
-def _blood(rng: np.random.Generator, slide: Slide, wall: np.ndarray) -> None:
+def _blood(rng: np.random.Generator, slide: Slide) -> None:
     """Red cells in heaps."""
     canvas = Canvas(slide.size)
     for _ in range(rng.poisson(1.5)):
@@ -143,7 +143,7 @@ def _macrophages(rng: np.random.Generator, slide: Slide, wall: np.ndarray) -> No
 def _inflammation(rng: np.random.Generator, slide: Slide, difficulty: float) -> None:
     """What looks like tumour and is none: swollen solid tissue, crowds of lymphocytes, scars."""
     size = slide.size
-    for _ in range(rng.poisson(0.9 * difficulty)):
+    for _ in range(rng.poisson(0.6 * difficulty)):
         canvas = Canvas(size)
         wide = rng.uniform(0.25, 0.6)
         canvas.polygon(outline(rng, tuple(rng.uniform(-0.9, 0.9, 2)), (wide, wide * 0.7), rng.uniform(0, 3), 0.15))
@@ -169,12 +169,12 @@ class Growth:
 
 def _growth(rng: np.random.Generator, label: int, difficulty: float) -> Growth:
     """Signs drawn from what is usual for the class; ``difficulty`` makes the kinds overlap."""
-    squamous = (label == 2) != (rng.random(4) < min(0.45, 0.04 + 0.06 * difficulty))
+    squamous = (label == 2) != (rng.random(4) < min(0.45, 0.02 + 0.06 * difficulty))
     return Growth(
         glands=rng.uniform(0.0, 0.15) if squamous[0] else rng.uniform(0.5, 1.0),
         borders=rng.uniform(0.6, 1.0) if squamous[1] else rng.uniform(0.0, 0.3),
         keratin=rng.uniform(0.45, 0.9) if squamous[2] else rng.uniform(0.0, 0.25),
-        oval=rng.uniform(1.0, 1.4) if squamous[3] else rng.uniform(1.2, 1.9),
+        oval=rng.uniform(1.0, 1.35) if squamous[3] else rng.uniform(1.5, 2.2),
         pale=rng.uniform(0.25, 0.6),
     )
 
@@ -183,27 +183,27 @@ def _tumour(rng: np.random.Generator, slide: Slide, label: int, difficulty: floa
     """Nests of carcinoma in a fibrous bed, which take the place of a part of the lung."""
     size, growth = slide.size, _growth(rng, label, difficulty)
     canvas = Canvas(size)
-    wide = rng.uniform(0.6, 1.1) / (1 + 0.2 * difficulty)
+    wide = rng.uniform(0.65, 1.1) / (1 + 0.15 * difficulty)
     centre = tuple(rng.uniform(-0.6, 0.6, 2).tolist())
     canvas.polygon(outline(rng, centre, (wide, wide * rng.uniform(0.65, 1.0)), rng.uniform(0, 3.1), 0.12))
     bed = gaussian_filter(canvas.coverage(), 0.008 * size, truncate=3)
     fibres = np.maximum(0, 1 - 2 * np.abs(noise(rng, size, 6, 13)))
     slide.cover(bed, 0.12 + 0.05 * noise(rng, size, 14), 0.36 + 0.2 * fibres)
-    nests = _scatter(rng, rng.uniform(0.5, 0.8))
+    nests = _scatter(rng, rng.uniform(0.45, 0.7))
     gap = _cells(nests, size, 4)
     inside = smoothstep(gap + 0.04 * noise(rng, size, 8), 0.05, 0.1) * bed
     open_ = rng.random(len(nests)) < growth.glands
-    hollow = np.where(open_, rng.uniform(0.12, 0.26, len(nests)), 0.0)
+    hollow = np.where(open_, rng.uniform(0.1, 0.2, len(nests)), 0.0)
     lumen = _lumina(rng, nests, hollow, size) * inside
-    cells = _scatter(rng, rng.uniform(0.19, 0.25))
+    cells = _scatter(rng, rng.uniform(0.16, 0.21))
     between = _cells(cells, size, 2)
     border = growth.borders * (1 - smoothstep(between, 0.012, 0.04))
-    pink = 0.28 + 0.45 * growth.keratin + 0.06 * noise(rng, size, 8)
+    pink = 0.26 + 0.62 * growth.keratin + 0.06 * noise(rng, size, 8)
     slide.cover(inside, 0.3 - 0.25 * growth.keratin + 0.08 * noise(rng, size, 10), pink)
     slide.cover(inside * border, 0.12, 0.1 + 0.5 * growth.keratin)
-    keep = (_at(inside, cells) > 0.5) & (_at(lumen, cells) < 0.2)
+    keep = (_at(inside, cells) > 0.5) & (_at(lumen, cells) < 0.3)
     cells = cells[keep]
-    short = UNIT * rng.uniform(0.85, 1.25, len(cells))
+    short = UNIT * rng.uniform(0.75, 1.1, len(cells))
     radii = np.stack([short * growth.oval**0.5, short / growth.oval**0.5], axis=1)
     Nuclei(cells, radii, _turned(cells, nests) + rng.normal(0, 0.3, len(cells))).stain(rng, slide, bed, growth.pale)
     _pearls(rng, slide, nests, inside, growth.keratin)
@@ -242,7 +242,7 @@ def _microscope(rng: np.random.Generator, slide: Slide) -> np.ndarray:
     """Stain strengths and hues of the laboratory, section thickness, lamp, focus and sensor noise (Beer-Lambert)."""
     size = slide.size
     hue = rng.normal(0, 0.05, (2, 3)).astype(np.float32)
-    strengths = rng.uniform((0.75, 0.45), (1.25, 0.95)).tolist()
+    strengths = rng.uniform((0.8, 0.5), (1.25, 1.05)).tolist()
     thick = (1 + 0.05 * noise(rng, size, 3))[..., None]
     density = strengths[0] * slide.haematoxylin[..., None] * (HAEMATOXYLIN + hue[0])
     density += strengths[1] * slide.eosin[..., None] * (EOSIN + hue[1])

@@ -117,7 +117,7 @@ def _ventricles(rng: np.random.Generator, head: Head, signal: np.ndarray) -> Non
         front = np.array([(0.03, -0.22), (0.1, -0.38), (0.2, -0.4), (0.16, -0.28), (0.07, -0.05), (0.03, -0.05)])
         back = np.array([(apart, 0.1), (apart + 0.12, 0.26), (apart + 0.16, 0.42), (apart + 0.09, 0.36), (apart, 0.22)])
         body = np.array([(0.03, -0.25), (0.08, -0.25), (0.12, 0.1), (0.17, 0.3), (0.11, 0.25), (0.04, 0.05)])
-        for shape in ((body,) if head.level > 0.45 else (front, back)):
+        for shape in (body,) if head.level > 0.45 else (front, back):
             middle = shape.mean(axis=0)
             corners = (middle + (shape - middle) * (swell * lean, 0.5 + 0.5 * swell)) * (sign, 1)
             canvas.polygon(head.inside(rounded(corners)))

@@ -16,8 +16,8 @@ from shpeft.datasets.splitting import split_off
 from shpeft.errors import DatasetError, did_you_mean
 
 Draw = Callable[[np.random.Generator, int | None, int, float], np.ndarray]
-"""``draw(rng, label, size, difficulty)`` -> pixels uint8 (size, size, 3); a label of None leaves the lesion out. What is
-not the lesion comes from the generator alone: it knows no label."""
+"""``draw(rng, label, size, difficulty)`` -> pixels uint8 (size, size, 3). A label of None leaves the lesion out;
+the pixels that differ then are the lesion's. What is around it comes from the generator, which knows no label."""
 
 
 @dataclass(frozen=True)
