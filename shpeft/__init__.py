@@ -15,8 +15,9 @@ if TYPE_CHECKING:
     from shpeft.evaluation import Metrics, Predictions, difference, evaluate, predict
     from shpeft.importance import Scores, estimate_importance
     from shpeft.probe import Head, fit_head
-    from shpeft.saliency import Saliency, Sanity, check_saliency, explain
+    from shpeft.saliency import Localisation, Saliency, Sanity, check_saliency, explain, localise
     from shpeft.selection import Overlap, Support, overlap, select
+    from shpeft.shortcut import ShortcutCheck, shortcut_check
     from shpeft.switching import Switchboard
     from shpeft.training import EpochReport, finetune
 
@@ -31,6 +32,7 @@ _HOMES = {
     "Diagnosis": "diagnosis",
     "EpochReport": "training",
     "Head": "probe",
+    "Localisation": "saliency",
     "Metrics": "evaluation",
     "Overlap": "selection",
     "Predictions": "evaluation",
@@ -38,6 +40,7 @@ _HOMES = {
     "Saliency": "saliency",
     "Sanity": "saliency",
     "Scores": "importance",
+    "ShortcutCheck": "shortcut",
     "ShpeftError": "errors",
     "SparseDelta": "delta",
     "Split": "datasets",
@@ -58,10 +61,12 @@ _HOMES = {
     "list_backbones": "backbones",
     "load_dataset": "datasets",
     "load_delta": "deltafile",
+    "localise": "saliency",
     "overlap": "selection",
     "predict": "evaluation",
     "save_delta": "deltafile",
     "select": "selection",
+    "shortcut_check": "shortcut",
     "strength_curve": "attribution",
 }
 
@@ -71,6 +76,7 @@ __all__ = [
     "Diagnosis",
     "EpochReport",
     "Head",
+    "Localisation",
     "Metrics",
     "Overlap",
     "Predictions",
@@ -78,6 +84,7 @@ __all__ = [
     "Saliency",
     "Sanity",
     "Scores",
+    "ShortcutCheck",
     "ShpeftError",
     "SparseDelta",
     "Split",
@@ -98,10 +105,12 @@ __all__ = [
     "list_backbones",
     "load_dataset",
     "load_delta",
+    "localise",
     "overlap",
     "predict",
     "save_delta",
     "select",
+    "shortcut_check",
     "strength_curve",
 ]
 

@@ -25,7 +25,7 @@ LAYERS = [
     {"deltafile", "evaluation", "saliency", "switching", "trainable"},
     {"attribution", "training", "trust"},
     {"runs"},
-    {"diagnosis", "figures", "pipeline"},
+    {"diagnosis", "figures", "pipeline", "shortcut"},
     {"jobs", "compare"},
     {"cli"},
     {"__main__"},

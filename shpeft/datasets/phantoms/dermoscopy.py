@@ -31,13 +31,17 @@ class Signs:
     sheen: float
 
 
-def draw(rng: np.random.Generator, label: int, size: int, difficulty: float) -> tuple[np.ndarray, np.ndarray]:
-    """One image, uint8 (size, size, 3), and where its lesion is, bool (size, size). There is always a lesion."""
+def draw(rng: np.random.Generator, label: int | None, size: int, difficulty: float) -> np.ndarray:
+    """One image, uint8 (size, size, 3). Every class has a lesion; a label of None leaves it out.
+
+    The same generator draws the same skin, hairs and exposure for every label: only the lesion differs.
+    """
     scene, lesion, camera = rng.spawn(3)
     image = _skin(scene, size)
-    mask = _lesion(lesion, image, _signs(lesion, label, difficulty))
+    if label is not None:
+        _lesion(lesion, image, _signs(lesion, label, difficulty))
     _hairs(scene, image)
-    return _camera(camera, image), mask
+    return _camera(camera, image)
 
 
 def _signs(rng: np.random.Generator, label: int, difficulty: float) -> Signs:
@@ -72,8 +76,8 @@ def _skin(rng: np.random.Generator, size: int) -> np.ndarray:
     return image
 
 
-def _lesion(rng: np.random.Generator, image: np.ndarray, signs: Signs) -> np.ndarray:
-    """Paint the lesion over the skin; its area is returned."""
+def _lesion(rng: np.random.Generator, image: np.ndarray, signs: Signs) -> None:
+    """Paint the lesion over the skin."""
     size = len(image)
     x, y = grid(size)
     shape = Canvas(size)
@@ -104,7 +108,6 @@ def _lesion(rng: np.random.Generator, image: np.ndarray, signs: Signs) -> np.nda
     depth = rng.uniform(0.65, 0.95) * inside * (1 - signs.lean * smoothstep(tilted, -0.25, 0.35))
     image += depth[..., None] * (pigment - image)
     _cysts(rng, image, signs)
-    return covered > 0.5
 
 
 def _cysts(rng: np.random.Generator, image: np.ndarray, signs: Signs) -> None:

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 import numpy as np
 from scipy.ndimage import gaussian_filter
 
-from shpeft.datasets.phantoms.texture import Canvas, Point, bell, grid, noise, outline, smoothstep
+from shpeft.datasets.phantoms.texture import Canvas, Point, bell, grid, grow, noise, outline, smoothstep
 
 CLASSES = ("healthy", "haemorrhages", "exudates")
 
@@ -44,8 +44,8 @@ class Eye:
         return self.macula
 
 
-def draw(rng: np.random.Generator, label: int, size: int, difficulty: float) -> tuple[np.ndarray, np.ndarray]:
-    """One photograph, uint8 (size, size, 3), and where its lesions are, bool (size, size).
+def draw(rng: np.random.Generator, label: int | None, size: int, difficulty: float) -> np.ndarray:
+    """One photograph, uint8 (size, size, 3); a label of None leaves the lesions out.
 
     The same generator draws the same eye and the same exposure for every label: only the lesions differ.
     """
@@ -54,12 +54,11 @@ def draw(rng: np.random.Generator, label: int, size: int, difficulty: float) -> 
     image = _background(scene, eye, size)
     _vessels(scene, eye, image)
     _lookalikes(scene, eye, image, difficulty)
-    mask = np.zeros((size, size), dtype=bool)
     if label == 1:
-        mask = _haemorrhages(lesions, eye, image, difficulty)
+        _haemorrhages(lesions, eye, image, difficulty)
     elif label == 2:
-        mask = _exudates(lesions, eye, image, difficulty)
-    return _camera(camera, eye, image), mask
+        _exudates(lesions, eye, image, difficulty)
+    return _camera(camera, eye, image)
 
 
 def _anatomy(rng: np.random.Generator) -> Eye:
@@ -101,8 +100,8 @@ def _vessels(rng: np.random.Generator, eye: Eye, image: np.ndarray) -> None:
         bends = np.concatenate([rng.uniform(0.7, 1.15, 2), rng.normal(0, 0.4, 2)]) * side * eye.side
         widths = thick * eye.radius * rng.uniform(0.75, 1.1, 4) * np.array([1, 1, 0.65, 0.65])
         lengths = np.array([1.9, 1.9, 0.9, 0.9]) * rng.uniform(0.85, 1.1, 4)
-        paths, headings = _grow(rng, np.tile(eye.disc, (4, 1)), side * (np.pi / 2 + eye.side * swing), bends, lengths)
-        _trace(canvas, paths, widths, pieces=3)
+        paths, headings = grow(rng, np.tile(eye.disc, (4, 1)), side * (np.pi / 2 + eye.side * swing), bends, lengths)
+        canvas.trace(paths, widths, pieces=3)
         for _ in range(2):
             twigs = np.repeat(np.arange(len(paths)), 3)
             at = rng.integers(3, paths.shape[1] - 3, len(twigs))
@@ -110,33 +109,12 @@ def _vessels(rng: np.random.Generator, eye: Eye, image: np.ndarray) -> None:
             starts, tilts = paths[twigs, at], headings[twigs, at] + turns
             lengths = lengths[twigs] * rng.uniform(0.25, 0.5, len(twigs))
             widths = widths[twigs] * 0.58
-            paths, headings = _grow(rng, starts, tilts, -turns * 0.8, lengths)
-            _trace(canvas, paths, widths, pieces=1)
+            paths, headings = grow(rng, starts, tilts, -turns * 0.8, lengths)
+            canvas.trace(paths, widths, pieces=1)
         image *= 1 - canvas.coverage()[..., None] * (rng.uniform(0.5, 1.0) * np.array(absorbed)).astype(np.float32)
 
 
-def _grow(
-    rng: np.random.Generator, starts: np.ndarray, headings: np.ndarray, bends: np.ndarray, lengths: np.ndarray
-) -> tuple[np.ndarray, np.ndarray]:
-    """Wandering paths (V, steps + 1, 2) and their directions; ``bends`` in radians per unit of length."""
-    steps = 18
-    travelled = np.linspace(0, 1, steps + 1)[None] * lengths[:, None]
-    jitter = np.cumsum(rng.normal(0, 0.09, (len(starts), steps + 1)), axis=1)
-    directions = headings[:, None] + bends[:, None] * travelled + jitter
-    strides = np.stack([np.cos(directions), np.sin(directions)], axis=2) * (lengths / steps)[:, None, None]
-    strides[:, 0] = 0
-    return starts[:, None] + strides.cumsum(axis=1), directions
-
-
-def _trace(canvas: Canvas, paths: np.ndarray, widths: np.ndarray, pieces: int) -> None:
-    """Draw paths that thin out from piece to piece."""
-    cuts = np.linspace(0, paths.shape[1] - 1, pieces + 1).astype(int)
-    for path, width in zip(paths, widths, strict=True):
-        for piece in range(pieces):
-            canvas.line(path[cuts[piece] : cuts[piece + 1] + 1], float(width) * (1 - 0.22 * piece))
-
-
-def _haemorrhages(rng: np.random.Generator, eye: Eye, image: np.ndarray, difficulty: float) -> np.ndarray:
+def _haemorrhages(rng: np.random.Generator, eye: Eye, image: np.ndarray, difficulty: float) -> None:
     """Dots and blots of blood."""
     canvas = Canvas(len(image))
     near = eye.place(rng, eye.macula, 0.3)
@@ -147,10 +125,9 @@ def _haemorrhages(rng: np.random.Generator, eye: Eye, image: np.ndarray, difficu
     covered = canvas.coverage()
     strength = rng.uniform(0.6, 0.95) / (1 + 0.25 * difficulty)
     image *= 1 - strength * covered[..., None] * np.array([0.55, 0.85, 0.8], np.float32)
-    return covered > 0.4
 
 
-def _exudates(rng: np.random.Generator, eye: Eye, image: np.ndarray, difficulty: float) -> np.ndarray:
+def _exudates(rng: np.random.Generator, eye: Eye, image: np.ndarray, difficulty: float) -> None:
     """Small sharp deposits of fat, in rings and clusters."""
     canvas = Canvas(len(image))
     for _ in range(rng.integers(1, 3)):
@@ -166,7 +143,6 @@ def _exudates(rng: np.random.Generator, eye: Eye, image: np.ndarray, difficulty:
     covered = canvas.coverage()
     strength = rng.uniform(0.6, 0.95) / (1 + 0.25 * difficulty)
     image += strength * covered[..., None] * (np.array([0.98, 0.86, 0.5], np.float32) - image)
-    return covered > 0.4
 
 
 def _lookalikes(rng: np.random.Generator, eye: Eye, image: np.ndarray, difficulty: float) -> None:

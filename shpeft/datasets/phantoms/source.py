@@ -3,19 +3,21 @@
 import hashlib
 import zlib
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
 from PIL import Image
 
-from shpeft.datasets.base import Dataset, Split, make_dataset
-from shpeft.datasets.phantoms import dermoscopy, fundus, ultrasound
+from shpeft.datasets.base import Dataset, Rows, Split, make_dataset
+from shpeft.datasets.phantoms import chest_xray, dermoscopy, fundus, histology, mri, ultrasound
+from shpeft.datasets.phantoms.marker import RULES, Rule, Square
 from shpeft.datasets.splitting import split_off
 from shpeft.errors import DatasetError, did_you_mean
 
-Draw = Callable[[np.random.Generator, int, int, float], tuple[np.ndarray, np.ndarray]]
-"""``draw(rng, label, size, difficulty)`` -> pixels uint8 (size, size, 3) and lesion mask bool (size, size)."""
+Draw = Callable[[np.random.Generator, int | None, int, float], np.ndarray]
+"""``draw(rng, label, size, difficulty)`` -> pixels uint8 (size, size, 3). A label of None leaves the lesion out;
+the pixels that differ then are the lesion's. What is around it comes from the generator, which knows no label."""
 
 
 @dataclass(frozen=True)
@@ -30,8 +32,11 @@ class Kind:
 
 KINDS = {
     "fundus": Kind("Drawn colour photographs of the retina", "fundus", fundus.CLASSES, fundus.draw),
-    "ultrasound": Kind("Drawn breast ultrasound", "ultrasound", ultrasound.CLASSES, ultrasound.draw),
     "dermoscopy": Kind("Drawn dermoscopy of pigmented lesions", "dermoscopy", dermoscopy.CLASSES, dermoscopy.draw),
+    "chest_xray": Kind("Drawn chest radiographs", "chest radiograph", chest_xray.CLASSES, chest_xray.draw),
+    "ultrasound": Kind("Drawn breast ultrasound", "ultrasound", ultrasound.CLASSES, ultrasound.draw),
+    "mri": Kind("Drawn MRI slices of the head", "MRI", mri.CLASSES, mri.draw),
+    "histology": Kind("Drawn lung tissue under the microscope", "histopathology", histology.CLASSES, histology.draw),
 }
 
 
@@ -45,6 +50,7 @@ class Options:
         difficulty: 0 is easy, 1 the default, 2 hard: fainter and fewer lesions, more look-alikes.
         shortcut: with this probability a training image carries a corner marker that gives its class away; on test
             images the marker is drawn without looking at the class.
+        lesions: 0 leaves all lesions out, as a control: the labels stay, and nothing can do better than chance.
         seed: which images are drawn. The run's own seed only decides what is kept for validation.
     """
 
@@ -52,10 +58,18 @@ class Options:
     size: int = 128
     difficulty: float = 1.0
     shortcut: float = 0.0
+    lesions: int = 1
     seed: int = 0
 
 
-LIMITS = {"n": (12, 100_000), "size": (32, 1024), "difficulty": (0, 3), "shortcut": (0, 1), "seed": (0, 2**31 - 1)}
+LIMITS = {
+    "n": (12, 100_000),
+    "size": (32, 1024),
+    "difficulty": (0, 3),
+    "shortcut": (0, 1),
+    "lesions": (0, 1),
+    "seed": (0, 2**31 - 1),
+}
 
 
 @dataclass(frozen=True)
@@ -65,17 +79,29 @@ class Drawn:
     kind: str
     part: str
     options: Options
+    marker: Rule = "planted"
 
     def image(self, index: int) -> Image.Image:
         """The image in RGB, ``options.size`` pixels square."""
-        pixels, _ = self._draw(index)
-        if self.options.shortcut:
-            _mark(pixels, self._marked_class(index))
+        pixels = self._draw(index, self.label(index) if self.options.lesions else None)
+        square = self._square(index)
+        if square:
+            square.draw(pixels)
         return Image.fromarray(pixels)
 
     def mask(self, index: int) -> np.ndarray:
-        """Where the lesion was drawn, bool (size, size); empty for a healthy image."""
-        return self._draw(index)[1]
+        """The pixels that the lesion changed, bool (size, size); none for a healthy image.
+
+        The image is drawn once more without its lesion: outside the mask the two are equal to the bit.
+        """
+        without = self._draw(index, None)
+        drawn = self._draw(index, self.label(index)) if self.options.lesions else without
+        return np.asarray((drawn != without).any(axis=2))
+
+    def marker_mask(self, index: int) -> np.ndarray:
+        """The pixels of the planted marker, bool (size, size); none where there is no marker."""
+        square = self._square(index)
+        return square.mask() if square else np.zeros((self.options.size, self.options.size), dtype=bool)
 
     def label(self, index: int) -> int:
         """Classes take turns, so that every class has its share."""
@@ -86,22 +112,48 @@ class Drawn:
             [self.options.seed, zlib.crc32(f"{self.kind} {self.part}".encode()), index, stream]
         )
 
-    def _draw(self, index: int) -> tuple[np.ndarray, np.ndarray]:
-        kind, options = KINDS[self.kind], self.options
-        return kind.draw(self._rng(index, 0), self.label(index), options.size, options.difficulty)
+    def _draw(self, index: int, label: int | None) -> np.ndarray:
+        options = self.options
+        return KINDS[self.kind].draw(self._rng(index, 0), label, options.size, options.difficulty)
 
-    def _marked_class(self, index: int) -> int:
-        """The class that the planted marker stands for."""
-        rng = self._rng(index, 1)
-        honest = self.part == "train" and rng.random() < self.options.shortcut
-        return self.label(index) if honest else int(rng.integers(len(KINDS[self.kind].classes)))
+    def _square(self, index: int) -> Square | None:
+        """The marker that this image carries."""
+        options, own, classes = self.options, self.label(index), len(KINDS[self.kind].classes)
+        if self.marker == "none" or (self.marker == "planted" and not options.shortcut):
+            return None
+        if self.marker == "planted":
+            rng = self._rng(index, 1)
+            honest = self.part == "train" and rng.random() < options.shortcut
+            return Square(options.size, own if honest else int(rng.integers(classes)))
+        return Square(options.size, own if self.marker == "true" else (own + 1) % classes)
 
 
-def _mark(pixels: np.ndarray, label: int) -> None:
-    """A white square in the upper left corner, further right for a higher class."""
-    side = max(2, len(pixels) // 24)
-    left = side // 2 + label * 2 * side
-    pixels[side // 2 : side // 2 + side, left : left + side] = 235
+def with_marker(split: Split, rule: Rule) -> Split:
+    """The same phantoms with another marker: ``none``, ``true`` (of the own class) or ``false`` (of the next class).
+
+    Raises:
+        DatasetError: the images are no phantoms, or there is no such rule.
+    """
+    if rule not in RULES:
+        raise DatasetError(f"There is no marker rule '{rule}'. {did_you_mean(rule, RULES)}")
+    store, indices = _drawn(split)
+    ids = split.ids if rule == "planted" else tuple(f"{id}-{rule}" for id in split.ids)
+    return replace(split, ids=ids, source=Rows(replace(store, marker=rule), indices))
+
+
+def marker_mask(split: Split, row: int) -> np.ndarray:
+    """The pixels of the marker on a phantom, bool (size, size); none where there is no marker."""
+    store, indices = _drawn(split)
+    return store.marker_mask(indices[row])
+
+
+def _drawn(split: Split) -> tuple[Drawn, tuple[int, ...]]:
+    """The phantoms behind a split, and which of them its rows are."""
+    source = split.source
+    store, indices = (source.store, source.indices) if isinstance(source, Rows) else (source, tuple(range(len(split))))
+    if not isinstance(store, Drawn):
+        raise DatasetError("A marker can be planted on phantoms alone; these images are from elsewhere.")
+    return store, indices
 
 
 def known() -> list[dict[str, Any]]:
@@ -152,10 +204,10 @@ def _part(name: str, part: str, options: Options, count: int) -> Split:
 
 def _variant(options: Options) -> str:
     """Nothing at the defaults; otherwise a few letters for the options that change pixels."""
-    pixels = (options.size, options.difficulty, options.shortcut)
-    plain = Options()
-    if pixels == (plain.size, plain.difficulty, plain.shortcut):
+    plain, pixels = Options(), (options.size, options.difficulty, options.shortcut)
+    if pixels == (plain.size, plain.difficulty, plain.shortcut) and options.lesions:
         return ""
+    pixels += () if options.lesions else ("no lesions",)
     return hashlib.sha256(repr(pixels).encode()).hexdigest()[:6] + "-"
 
 

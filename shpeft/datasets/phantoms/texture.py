@@ -37,6 +37,14 @@ def bell(size: int, centre: Point, radius: float) -> np.ndarray:
     return np.exp(-((x - centre[0]) ** 2 + (y - centre[1]) ** 2) / (2 * radius**2))
 
 
+def rounded(points: np.ndarray) -> np.ndarray:
+    """A closed polygon (corners, 2) with its corners cut three times (Chaikin): smooth, and inside its hull."""
+    for _ in range(3):
+        following = np.roll(points, -1, axis=0)
+        points = np.stack([0.75 * points + 0.25 * following, 0.25 * points + 0.75 * following], axis=1).reshape(-1, 2)
+    return points
+
+
 def outline(
     rng: np.random.Generator, centre: Point, radii: Point, tilt: float, roughness: float, corners: int = 28
 ) -> np.ndarray:
@@ -51,6 +59,19 @@ def outline(
     return np.stack([x, y], axis=1)
 
 
+def grow(
+    rng: np.random.Generator, starts: np.ndarray, headings: np.ndarray, bends: np.ndarray, lengths: np.ndarray
+) -> tuple[np.ndarray, np.ndarray]:
+    """Wandering paths (V, steps + 1, 2) and their directions; ``bends`` in radians per unit of length."""
+    steps = 18
+    travelled = np.linspace(0, 1, steps + 1)[None] * lengths[:, None]
+    jitter = np.cumsum(rng.normal(0, 0.09, (len(starts), steps + 1)), axis=1)
+    directions = headings[:, None] + bends[:, None] * travelled + jitter
+    strides = np.stack([np.cos(directions), np.sin(directions)], axis=2) * (lengths / steps)[:, None, None]
+    strides[:, 0] = 0
+    return starts[:, None] + strides.cumsum(axis=1), directions
+
+
 class Canvas:
     """Shapes drawn at three times the resolution, so that edges are soft."""
 
@@ -62,13 +83,29 @@ class Canvas:
         self._image = Image.new("L", (size * self.OVER, size * self.OVER))
         self._draw = ImageDraw.Draw(self._image)
 
-    def polygon(self, points: np.ndarray) -> None:
-        """Fill a polygon, (corners, 2)."""
-        self._draw.polygon(self._scaled(points), fill=255)
+    def polygon(self, points: np.ndarray, level: float = 1.0) -> None:
+        """Fill a polygon, (corners, 2); a ``level`` below 1 fills it in part, whatever was there."""
+        self._draw.polygon(self._scaled(points), fill=round(255 * level))
 
     def line(self, points: np.ndarray, width: float) -> None:
         """Draw a line through (points, 2); ``width`` in the square's units."""
         self._draw.line(self._scaled(points), fill=255, width=max(1, round(width * self.size * self.OVER / 2)))
+
+    def trace(self, paths: np.ndarray, widths: np.ndarray, pieces: int) -> None:
+        """Draw paths (V, points, 2) that thin out from piece to piece."""
+        cuts = np.linspace(0, paths.shape[1] - 1, pieces + 1).astype(int)
+        for path, width in zip(paths, widths, strict=True):
+            for piece in range(pieces):
+                self.line(path[cuts[piece] : cuts[piece + 1] + 1], float(width) * (1 - 0.22 * piece))
+
+    def ellipses(self, centres: np.ndarray, radii: np.ndarray, tilts: np.ndarray, level: float = 1.0) -> None:
+        """Fill ellipses: (N, 2) centres, (N, 2) radii across and along, (N,) tilts in radians."""
+        angles = np.linspace(0, 2 * np.pi, 14, endpoint=False)
+        across, along = radii[:, :1] * np.cos(angles), radii[:, 1:] * np.sin(angles)
+        cos, sin = np.cos(tilts)[:, None], np.sin(tilts)[:, None]
+        corners = np.stack([across * cos - along * sin, across * sin + along * cos], axis=2) + centres[:, None]
+        for corner in corners:
+            self.polygon(corner, level)
 
     def coverage(self) -> np.ndarray:
         """How much of each pixel is covered: float32 (size, size) in 0..1."""

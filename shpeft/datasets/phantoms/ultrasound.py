@@ -25,19 +25,19 @@ class Mass:
     clumps: float
 
 
-def draw(rng: np.random.Generator, label: int, size: int, difficulty: float) -> tuple[np.ndarray, np.ndarray]:
-    """One scan, uint8 (size, size, 3) of equal channels, and where its mass is, bool (size, size).
+def draw(rng: np.random.Generator, label: int | None, size: int, difficulty: float) -> np.ndarray:
+    """One scan, uint8 (size, size, 3) of equal channels; a label of None leaves the mass out.
 
-    The same generator draws the same breast and the same speckle for every label: only the mass differs.
+    The same generator draws the same breast and the same speckle for every label: only the mass differs, with what it
+    does to the beam below.
     """
     scene, lesion, scanner = rng.spawn(3)
     echo, depth = _tissue(scene, size)
-    mask = np.zeros((size, size), dtype=bool)
     for _ in range(scene.poisson(0.8 * difficulty)):
         _insert(scene, echo, _lobule(scene))
     if label:
-        mask = _insert(lesion, echo, _mass(lesion, label, difficulty))
-    return _scanner(scanner, echo, depth), mask
+        _insert(lesion, echo, _mass(lesion, label, difficulty))
+    return _scanner(scanner, echo, depth)
 
 
 def _tissue(rng: np.random.Generator, size: int) -> tuple[np.ndarray, np.ndarray]:
@@ -114,8 +114,8 @@ def _lobule(rng: np.random.Generator) -> Mass:
     )
 
 
-def _insert(rng: np.random.Generator, echo: np.ndarray, mass: Mass) -> np.ndarray:
-    """Draw a mass into the tissue, with its rim and what it does to the beam below; its area is returned."""
+def _insert(rng: np.random.Generator, echo: np.ndarray, mass: Mass) -> None:
+    """Draw a mass into the tissue, with its rim and what it does to the beam below."""
     size = len(echo)
     _, y = grid(size)
     canvas = Canvas(size)
@@ -135,7 +135,6 @@ def _insert(rng: np.random.Generator, echo: np.ndarray, mass: Mass) -> np.ndarra
     texture = mass.clumps * noise(rng, size, 18) + 0.02 * noise(rng, size, 30)
     echo += inside * (echo * (mass.echo - 1) + np.maximum(texture, -0.1))
     np.clip(echo, 0.015, 1.5, out=echo)
-    return covered > 0.5
 
 
 def _scanner(rng: np.random.Generator, echo: np.ndarray, depth: np.ndarray) -> np.ndarray:

@@ -1,0 +1,91 @@
+"""Contact sheets of the phantoms, to compare with real images by eye: a row a class, its masks below, real ones last.
+
+    python tools/phantom_sheet.py fundus mri --out sheets
+    python tools/phantom_sheet.py fundus --real fundus=photographs/train --out sheets
+
+A folder of real images has a folder for each class. The sheets with real images are for looking at: do not publish
+them.
+"""
+
+import argparse
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+from PIL import Image, ImageDraw
+from scipy.ndimage import binary_dilation
+
+from shpeft.datasets import load_dataset
+from shpeft.datasets.phantoms.source import KINDS
+
+TITLE = 14
+"""Height of the line above each row."""
+
+SUFFIXES = {".jpg", ".jpeg", ".png", ".tif", ".tiff", ".bmp"}
+
+Row = tuple[str, list[Image.Image]]
+
+
+def outlined(image: Image.Image, mask: np.ndarray) -> Image.Image:
+    """The image with a cyan line around its lesion."""
+    pixels = np.array(image)
+    pixels[binary_dilation(mask, iterations=2) & ~binary_dilation(mask)] = (0, 255, 255)
+    return Image.fromarray(pixels)
+
+
+def phantoms(kind: str, columns: int, size: int, difficulty: float) -> Iterator[Row]:
+    """Of every class the images, and the same again with their lesions outlined."""
+    count = max(12, 3 * columns * len(KINDS[kind].classes))
+    split = load_dataset(f"phantom:{kind}?n={count}&size={size}&difficulty={difficulty:g}").test
+    for label, name in enumerate(split.classes):
+        rows = [row for row in range(len(split)) if split.labels[row] == label][:columns]
+        images, masks = [split.image(row) for row in rows], [split.mask(row) for row in rows]
+        yield name, images
+        if any(mask is not None and mask.any() for mask in masks):
+            yield f"{name}, outlined", [outlined(*pair) for pair in zip(images, masks, strict=True)]
+
+
+def real(folder: Path, columns: int, size: int) -> Iterator[Row]:
+    """Of every class folder some images, squashed to the square as a model sees them."""
+    for group in sorted(path for path in folder.iterdir() if path.is_dir()):
+        files = sorted(path for path in group.iterdir() if path.suffix.lower() in SUFFIXES)
+        chosen = np.random.default_rng(0).permutation(len(files))[:columns]
+        yield f"real: {group.name}", [Image.open(files[row]).convert("RGB").resize((size, size)) for row in chosen]
+
+
+def sheet(rows: list[Row], size: int) -> Image.Image:
+    """All rows, each below its title."""
+    columns = max(len(images) for _, images in rows)
+    canvas = Image.new("RGB", (columns * (size + 2), len(rows) * (size + 2 + TITLE)), "white")
+    draw = ImageDraw.Draw(canvas)
+    for number, (title, images) in enumerate(rows):
+        top = number * (size + 2 + TITLE)
+        draw.text((2, top), title, fill="black")
+        for column, image in enumerate(images):
+            canvas.paste(image, (column * (size + 2), top + TITLE))
+    return canvas
+
+
+def main() -> None:
+    """Read the options and write a sheet for each kind."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("kinds", nargs="*", metavar="KIND", help=f"of {', '.join(KINDS)}; all when none is named")
+    parser.add_argument("--real", action="append", default=[], metavar="KIND=FOLDER", help="may be repeated")
+    parser.add_argument("--columns", type=int, default=8)
+    parser.add_argument("--size", type=int, default=128)
+    parser.add_argument("--difficulty", type=float, default=1.0)
+    parser.add_argument("--out", type=Path, required=True, help="folder for the sheets")
+    options = parser.parse_args()
+    folders = dict(pair.split("=", 1) for pair in options.real)
+    options.out.mkdir(parents=True, exist_ok=True)
+    for kind in options.kinds or KINDS:
+        rows = list(phantoms(kind, options.columns, options.size, options.difficulty))
+        if kind in folders:
+            rows += real(Path(folders[kind]), options.columns, options.size)
+        path = options.out / f"{kind}.png"
+        sheet(rows, options.size).save(path)
+        print(path)
+
+
+if __name__ == "__main__":
+    main()
