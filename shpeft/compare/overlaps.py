@@ -104,7 +104,8 @@ def _pairs(
     plan: Plan, supports: Places, scopes: dict[str, set[str]], infos: Sequence[WeightInfo], budget: Budget
 ) -> list[Pair]:
     found, first = [], plan.seeds[0]
-    for arm in plan.overlaps.arms:
+    from_data = [arm for arm in plan.overlaps.arms if plan.arms[arm].score not in ("magnitude", "random")]
+    for arm in from_data:  # the others choose the same weights whatever the images
         for a, b in combinations(plan.datasets, 2):
             found.append(("tasks", arm, a, b, (arm, a, first), (arm, b, first)))
         for dataset in plan.datasets:

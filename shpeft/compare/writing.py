@@ -34,13 +34,14 @@ def write_report(plan: Plan, out: str | Path, *, to: str | Path | None = None, r
     duels = results.duels(resamples)
     pairs, foretold = _read_overlaps(results.table.folder / OVERLAPS)
     folder = Path(to) if to else results.table.folder
-    (folder / "figures").mkdir(parents=True, exist_ok=True)
-    drawn = []
-    for name, (caption, figure) in pictures(results, duels, pairs).items():
-        path = save(figure, folder / "figures" / name).relative_to(folder)
-        drawn.append(f"![{caption}]({path})\n\n{caption}" if path.suffix == ".svg" else f"[{caption}]({path})")
+    drawn = pictures(results, duels, pairs)
+    paths = save({name: figure for name, (_, figure) in drawn.items()}, folder / "figures")
+    shown = []
+    for name, (caption, _) in drawn.items():
+        path = paths[name].relative_to(folder)
+        shown.append(f"![{caption}]({path})\n\n{caption}" if path.suffix == ".svg" else f"[{caption}]({path})")
     write_atomic(folder / "table.csv", as_csv(results))
-    more = ["## Figures\n\n" + "\n\n".join(drawn), overlap_section(pairs, foretold)]
+    more = ["## Figures\n\n" + "\n\n".join(shown), overlap_section(pairs, foretold)]
     return write_atomic(folder / "RESULTS.md", report(results, duels, more=more))
 
 
@@ -74,7 +75,7 @@ def overlap_section(pairs: list[Pair], foretold: Foretold | None) -> str:
             f"{100 * pair.budget:g} %" if pair.budget < 1 else f"{pair.budget:,}",
             f"{pair.share:.3f}",
             f"{pair.expected / pair.k:.2g}",
-            f"{pair.p:.2g}",
+            f"{pair.p:.2g}" if pair.p else "< 1e-300",
             _layers(pair),
         ]
         for pair in pairs
