@@ -193,7 +193,13 @@ def test_the_command_line_from_nothing_to_a_report(setting):
     shpeft("compare", "report", setting, "--resamples", 200)
     folder = setting.with_suffix("")
     text = (folder / "RESULTS.md").read_text()
-    for part in ("# A test", "## In short", "| product, 40 weights |", "scores: gradient, product", "Learning rates"):
+    for part in (
+        "# A test",
+        "## In short",
+        "| product, 40 weights |",
+        "scores: gradient and product, 40 weights",
+        "Learning rates",
+    ):
         assert part in text
     assert str(folder) not in text
     found = json.loads((folder / "overlaps.json").read_text())

@@ -30,6 +30,7 @@ def save(figures: Mapping[str, go.Figure], folder: str | Path) -> dict[str, Path
     for name, figure in figures.items():
         if name in images:
             write_atomic(folder / f"{name}.svg", images[name])
+            (folder / f"{name}.html").unlink(missing_ok=True)
         else:
             figure.write_html(folder / f"{name}.html", include_plotlyjs="directory", default_width=WIDTH)
     return {name: folder / (f"{name}.svg" if name in images else f"{name}.html") for name in figures}
