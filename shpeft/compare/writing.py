@@ -108,7 +108,8 @@ def _foretold(found: Foretold) -> str:
     return (
         "### Does magnitude foretell what the tasks agree on?\n\nSpearman's rank correlation of the magnitude with the "
         f"mean of all tasks' normalised gradients: {found.correlation:+.3f}. AUROC of the magnitude as a test for "
-        f"being among the consensus' best: {aurocs} (0.5 is chance). Within single parameters, mean by kind:\n\n{inside}"
+        f"being among the consensus' best: {aurocs} (0.5 is chance). Within single parameters, mean by kind:\n\n"
+        f"{inside}"
     )
 
 
