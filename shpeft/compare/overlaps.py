@@ -4,9 +4,9 @@ No weight is trained. Supports are compared with what random choices share (hype
 """
 
 from collections import defaultdict
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 from dataclasses import dataclass
-from itertools import combinations
+from itertools import combinations, product
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.stats import spearmanr
 
-from shpeft.backbones import WeightInfo
+from shpeft.backbones import Backbone
 from shpeft.compare.plan import Arm, Budget, Cell, Plan
 from shpeft.compare.scores import ScoreBook
 from shpeft.compare.table import Table
@@ -37,15 +37,15 @@ class Pair:
 
     Attributes:
         kind: what differs: ``tasks``, ``scores`` or ``seeds``.
-        of: what both have in common.
+        arms: the arm whose choices they are, or both arms where the scores differ.
+        on: the datasets and seeds.
         expected: the intersection that chance gives; ``p`` that of at least the one found.
         layers: by matrix, such as ``attn.qkv``: intersection and what chance gives there.
     """
 
     kind: str
-    of: str
-    a: str
-    b: str
+    arms: str
+    on: str
     budget: Budget
     k: int
     intersection: int
@@ -85,51 +85,49 @@ def compare_supports(
         raise ConfigError("The plan names no arms to compare: give overlaps.arms, such as [gradient, magnitude].")
     tasks = Tasks(plan, root, progress)
     book = ScoreBook(tasks, Table(out))
-    pairs = []
-    infos = tasks.get(next(iter(plan.datasets)), plan.seeds[0]).backbone.weight_infos("all")
-    for budget in plan.overlaps.budgets:
-        supports: Places = {}
-        for seed in plan.seeds:
-            for dataset in plan.datasets:
-                for arm in plan.overlaps.arms:
-                    supports[arm, dataset, seed] = book.support(Cell(plan, dataset, arm, budget, seed))
-        scopes = {
-            arm: {i.name for i in tasks.present.backbone.weight_infos(plan.arms[arm].eligible)} for arm in plan.arms
-        }
-        pairs += _pairs(plan, supports, scopes, infos, budget)
+    supports: dict[Budget, Places] = {budget: {} for budget in plan.overlaps.budgets}
+    for seed, dataset, arm in product(plan.seeds, plan.datasets, plan.overlaps.arms):
+        for budget, places in supports.items():
+            places[arm, dataset, seed] = book.support(Cell(plan, dataset, arm, budget, seed))
+    pairs = [
+        pair for budget, places in supports.items() for pair in _pairs(plan, places, tasks.present.backbone, budget)
+    ]
     return pairs, _foretell(plan, tasks, book) if len(plan.datasets) > 1 else None
 
 
-def _pairs(
-    plan: Plan, supports: Places, scopes: dict[str, set[str]], infos: Sequence[WeightInfo], budget: Budget
-) -> list[Pair]:
+def _pairs(plan: Plan, supports: Places, backbone: Backbone, budget: Budget) -> list[Pair]:
     found, first = [], plan.seeds[0]
-    for arm in plan.overlaps.arms:
+    scopes = {arm: {info.name for info in backbone.weight_infos(plan.arms[arm].eligible)} for arm in plan.overlaps.arms}
+    from_data = [arm for arm in plan.overlaps.arms if plan.arms[arm].score not in ("magnitude", "random")]
+    for arm in from_data:  # the others choose the same weights whatever the images
         for a, b in combinations(plan.datasets, 2):
-            found.append(("tasks", arm, a, b, (arm, a, first), (arm, b, first)))
+            found.append(("tasks", arm, f"{a}, {b}", (arm, a, first), (arm, b, first)))
         for dataset in plan.datasets:
             for x, y in combinations(plan.seeds, 2):
-                found.append(("seeds", f"{arm}, {dataset}", str(x), str(y), (arm, dataset, x), (arm, dataset, y)))
+                found.append(("seeds", arm, f"{dataset}, {x}, {y}", (arm, dataset, x), (arm, dataset, y)))
     for dataset in plan.datasets:
         for a, b in combinations(plan.overlaps.arms, 2):
-            found.append(("scores", dataset, a, b, (a, dataset, first), (b, dataset, first)))
+            found.append(("scores", f"{a} and {b}", dataset, (a, dataset, first), (b, dataset, first)))
     pairs = []
-    for kind, of, a, b, left, right in found:
-        eligible = tuple(info for info in infos if info.name in scopes[left[0]] | scopes[right[0]])
-        pairs.append(_pair(kind, of, a, b, supports[left], supports[right], eligible, budget))
+    for kind, arms, on, left, right in found:
+        eligible = tuple(info for info in backbone.weight_infos() if info.name in scopes[left[0]] | scopes[right[0]])
+        both = overlap(supports[left], supports[right], eligible)
+        layers: dict[str, tuple[int, float]] = {}
+        for layer in both.layers:
+            if layer.a or layer.b:
+                shared, chance = layers.get(name := layer.matrix.removesuffix(".weight"), (0, 0.0))
+                layers[name] = shared + layer.intersection, chance + layer.chance
+        pairs.append(Pair(kind, arms, on, budget, both.a, both.intersection, both.chance, both.p_value, layers))
     return pairs
 
 
-def _pair(
-    kind: str, of: str, a: str, b: str, x: Support, y: Support, infos: tuple[WeightInfo, ...], budget: Budget
-) -> Pair:
-    found = overlap(x, y, infos)
-    layers: dict[str, tuple[int, float]] = defaultdict(lambda: (0, 0.0))
-    for layer in found.layers:
-        if layer.a or layer.b:
-            both, chance = layers[layer.matrix.removesuffix(".weight")]
-            layers[layer.matrix.removesuffix(".weight")] = both + layer.intersection, chance + layer.chance
-    return Pair(kind, of, a, b, budget, x.k, found.intersection, found.chance, found.p_value, dict(layers))
+def grouped(pairs: Iterable[Pair]) -> dict[str, list[Pair]]:
+    """Pairs by what is compared, such as ``tasks: gradient, 0.01 %``."""
+    groups: dict[str, list[Pair]] = {}
+    for pair in pairs:
+        size = f"{100 * pair.budget:g} %" if pair.budget < 1 else f"{pair.budget:,} weights"
+        groups.setdefault(f"{pair.kind}: {pair.arms}, {size}", []).append(pair)
+    return groups
 
 
 def _foretell(plan: Plan, tasks: Tasks, book: ScoreBook) -> Foretold:

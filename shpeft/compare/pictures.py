@@ -6,7 +6,7 @@ from typing import Any
 import numpy as np
 
 from shpeft import figures
-from shpeft.compare.overlaps import Pair
+from shpeft.compare.overlaps import Pair, grouped
 from shpeft.compare.results import Duel, Results
 from shpeft.runs.card import METRICS
 
@@ -46,11 +46,11 @@ def pictures(results: Results, duels: Sequence[Duel], pairs: Sequence[Pair] = ()
         drawn["budgets"] = caption, figures.against_budget(lines, levels, unit=unit)
     if pairs:
         drawn["overlaps"] = (
-            "Weights that two choices share, beside chance.",
+            "Weights that two choices share, mean over pairs, beside chance.",
             figures.shared_against_chance(
-                [f"{p.kind} ({p.of}, {p.budget:g}): {p.a}, {p.b}" for p in pairs],
-                [p.share for p in pairs],
-                [p.expected / p.k for p in pairs],
+                list(groups := grouped(pairs)),
+                [float(np.mean([pair.share for pair in group])) for group in groups.values()],
+                [float(np.mean([pair.expected / pair.k for pair in group])) for group in groups.values()],
             ),
         )
     return drawn

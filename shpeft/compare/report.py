@@ -76,11 +76,9 @@ def in_short(results: Results, duels: Sequence[Duel]) -> list[str]:
 
 def _setting(results: Results) -> str:
     plan, records = results.plan, results.records
-    first = {r["dataset"]: r for r in reversed(records)}
-    data = markdown(
-        ["dataset", "training", "validation", "test"],
-        [[name, *(r["cases"][part] for part in ("train", "val", "test"))] for name, r in first.items()],
-    )
+    cases = {r["dataset"]: r["cases"] for r in records}
+    rows = [[name, *map(cases[name].get, ("train", "val", "test"))] for name in plan.datasets if name in cases]
+    data = markdown(["dataset", "training", "validation", "test"], rows)
     hours = sum(r["seconds"] for r in records) / 3600
     caps = ", ".join(f"{n} {part}" for part, n in plan.images_per_class.model_dump().items() if n) or "none"
     versions = ", ".join(f"{k} {v}" for k, v in records[-1]["libraries"].items() if k in ("shpeft", "torch", "timm"))

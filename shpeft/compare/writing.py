@@ -7,7 +7,9 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-from shpeft.compare.overlaps import Foretold, Pair, compare_supports
+import numpy as np
+
+from shpeft.compare.overlaps import Foretold, Pair, compare_supports, grouped
 from shpeft.compare.pictures import pictures
 from shpeft.compare.plan import Plan
 from shpeft.compare.report import markdown, report
@@ -34,13 +36,14 @@ def write_report(plan: Plan, out: str | Path, *, to: str | Path | None = None, r
     duels = results.duels(resamples)
     pairs, foretold = _read_overlaps(results.table.folder / OVERLAPS)
     folder = Path(to) if to else results.table.folder
-    (folder / "figures").mkdir(parents=True, exist_ok=True)
-    drawn = []
-    for name, (caption, figure) in pictures(results, duels, pairs).items():
-        path = save(figure, folder / "figures" / name).relative_to(folder)
-        drawn.append(f"![{caption}]({path})\n\n{caption}" if path.suffix == ".svg" else f"[{caption}]({path})")
+    drawn = pictures(results, duels, pairs)
+    paths = save({name: figure for name, (_, figure) in drawn.items()}, folder / "figures")
+    shown = []
+    for name, (caption, _) in drawn.items():
+        path = paths[name].relative_to(folder)
+        shown.append(f"![{caption}]({path})\n\n{caption}" if path.suffix == ".svg" else f"[{caption}]({path})")
     write_atomic(folder / "table.csv", as_csv(results))
-    more = ["## Figures\n\n" + "\n\n".join(drawn), overlap_section(pairs, foretold)]
+    more = ["## Figures\n\n" + "\n\n".join(shown), overlap_section(pairs, foretold)]
     return write_atomic(folder / "RESULTS.md", report(results, duels, more=more))
 
 
@@ -64,43 +67,50 @@ def as_csv(results: Results) -> str:
 
 
 def overlap_section(pairs: list[Pair], foretold: Foretold | None) -> str:
-    """The overlaps in Markdown; nothing where none were computed."""
+    """The overlaps in Markdown, a row for all pairs of a kind; nothing where none were computed."""
     if not pairs:
         return ""
-    rows = [
-        [
-            f"{pair.kind}: {pair.a}, {pair.b}",
-            pair.of,
-            f"{100 * pair.budget:g} %" if pair.budget < 1 else f"{pair.budget:,}",
-            f"{pair.share:.3f}",
-            f"{pair.expected / pair.k:.2g}",
-            f"{pair.p:.2g}",
-            _layers(pair),
-        ]
-        for pair in pairs
-    ]
-    head = ["choices", "of", "budget", "shared", "chance", "p", "beyond each layer's own chance"]
+    matrices = list(dict.fromkeys(name for pair in pairs for name in pair.layers))
+    rows, layers = [], []
+    for title, group in grouped(pairs).items():
+        shares, p = [pair.share for pair in group], max(pair.p for pair in group)
+        rows.append(
+            [
+                title,
+                len(group),
+                f"{np.mean(shares):.3f} ({min(shares):.3f} to {max(shares):.3f})",
+                f"{np.mean([pair.expected / pair.k for pair in group]):.2g}",
+                f"{p:.2g}" if p else "< 1e-300",
+                _beyond([counts for pair in group for counts in pair.layers.values()]),
+            ]
+        )
+        by_matrix = [[pair.layers[name] for pair in group if name in pair.layers] for name in matrices]
+        layers.append([title, *map(_beyond, by_matrix)])
+    head = ["choices", "pairs", "shared", "by chance", "largest p", "beyond each layer's own chance"]
     text = (
-        f"## Do they choose the same weights?\n\n{markdown(head, rows)}\n\nShared weights as a fraction of the budget; "
-        "chance and p are those of random choices among all eligible weights (hypergeometric). The last column sets "
-        "the shared weights against those of random choices with the same counts in each layer."
+        f"## Do they choose the same weights?\n\n{markdown(head, rows)}\n\nShared weights as a fraction of the budget, "
+        "mean over pairs and their range; chance and p are those of random choices among all eligible weights "
+        "(hypergeometric). The last column sets the shared weights against those of random choices with the same "
+        f"counts in each layer; by kind of matrix:\n\n{markdown(['choices', *matrices], layers)}"
     )
-    if foretold is None:
-        return text
-    aurocs = ", ".join(f"{value:.3f} at a share of {budget}" for budget, value in foretold.auroc.items())
-    inside = markdown(["matrix", "rank correlation"], [[m, f"{v:+.3f}"] for m, v in foretold.by_matrix.items()])
+    return f"{text}\n\n{_foretold(foretold)}" if foretold else text
+
+
+def _beyond(counts: list[tuple[int, float]]) -> str:
+    """How many times as many weights are shared as chance gives in the same layers."""
+    expected = sum(chance for _, chance in counts)
+    return f"{sum(shared for shared, _ in counts) / expected:.3g} ×" if expected else "–"
+
+
+def _foretold(found: Foretold) -> str:
+    aurocs = ", ".join(f"{value:.3f} at a budget of {budget}" for budget, value in found.auroc.items())
+    inside = markdown(["matrix", "rank correlation"], [[m, f"{v:+.3f}"] for m, v in found.by_matrix.items()])
     return (
-        f"{text}\n\n### Does magnitude foretell what the tasks agree on?\n\nSpearman's rank correlation of the "
-        f"magnitude with the mean of all tasks' normalised gradients: {foretold.correlation:+.3f}. AUROC of the "
-        f"magnitude as a test for being among the consensus' best: {aurocs} (0.5 is chance). Within single parameters, "
-        f"mean by kind:\n\n"
+        "### Does magnitude foretell what the tasks agree on?\n\nSpearman's rank correlation of the magnitude with the "
+        f"mean of all tasks' normalised gradients: {found.correlation:+.3f}. AUROC of the magnitude as a test for "
+        f"being among the consensus' best: {aurocs} (0.5 is chance). Within single parameters, mean by kind:\n\n"
         f"{inside}"
     )
-
-
-def _layers(pair: Pair) -> str:
-    expected = sum(chance for _, chance in pair.layers.values())
-    return f"{pair.intersection / expected:.3g} ×" if expected else "–"
 
 
 def _read_overlaps(path: Path) -> tuple[list[Pair], Foretold | None]:

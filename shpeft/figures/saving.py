@@ -1,21 +1,58 @@
-"""Figures as files: an SVG where plotly's kaleido finds a browser, a page otherwise."""
+"""Figures as files: SVG images where Playwright and a Chromium are there to draw them, pages otherwise."""
 
+import json
+import shutil
+from collections.abc import Mapping
 from pathlib import Path
+from urllib.parse import unquote
 
 import plotly.graph_objects as go
+from plotly.offline import get_plotlyjs
+
+from shpeft.files import write_atomic
 
 WIDTH = 900
 
+BROWSERS = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable")
 
-def save(drawn: go.Figure, path: str | Path) -> Path:
-    """Write a figure beside ``path`` with the ending that it gets; returns where it is.
 
-    A page needs ``plotly.min.js``, which is written into the same folder; nothing is fetched from elsewhere.
+def save(figures: Mapping[str, go.Figure], folder: str | Path) -> dict[str, Path]:
+    """Write figures into a folder, which is made; returns where each is.
+
+    Pages share one ``plotly.min.js`` in the folder; nothing is fetched from elsewhere.
+
+    Args:
+        figures: by file name, without an ending.
     """
-    path = Path(path)
+    folder = Path(folder)
+    folder.mkdir(parents=True, exist_ok=True)
+    images = _drawn(figures)
+    for name, figure in figures.items():
+        if name in images:
+            write_atomic(folder / f"{name}.svg", images[name])
+            (folder / f"{name}.html").unlink(missing_ok=True)
+        else:
+            figure.write_html(folder / f"{name}.html", include_plotlyjs="directory", default_width=WIDTH)
+    return {name: folder / (f"{name}.svg" if name in images else f"{name}.html") for name in figures}
+
+
+def _drawn(figures: Mapping[str, go.Figure]) -> dict[str, str]:
+    """The figures as SVG, by a browser without a window; nothing where there is none."""
     try:
-        drawn.write_image(path.with_suffix(".svg"), width=WIDTH)
-        return path.with_suffix(".svg")
-    except (ValueError, RuntimeError, OSError):  # no kaleido, or no Chromium for it
-        drawn.write_html(path.with_suffix(".html"), include_plotlyjs="directory", default_width=WIDTH)
-        return path.with_suffix(".html")
+        from playwright.sync_api import Error, sync_playwright
+    except ImportError:
+        return {}
+    browser = next((path for name in BROWSERS if (path := shutil.which(name))), None)
+    images = {}
+    try:
+        with sync_playwright() as playwright:
+            page = playwright.chromium.launch(executable_path=browser, args=["--no-sandbox"]).new_page()
+            page.add_script_tag(content=get_plotlyjs())  # our own page alone, so the browser needs no sandbox
+            for name, figure in figures.items():
+                options = {"format": "svg", "width": WIDTH, "height": figure.layout.height or 450}
+                drawing = "([figure, options]) => Plotly.toImage(figure, options)"
+                address = page.evaluate(drawing, [json.loads(figure.to_json()), options])
+                images[name] = unquote(address.partition(",")[2])
+    except Error:
+        return {}
+    return images
