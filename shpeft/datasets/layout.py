@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from shpeft.errors import ClassMismatch, DatasetError, EmptyDataset
-from shpeft.images import SUFFIXES
+from shpeft.images import SUFFIXES, looks_like_image
 
 SPLIT_WORDS = {
     "train": ("train", "training"),
@@ -20,7 +20,7 @@ MASK = re.compile(r"^(?P<stem>.+)_mask(_\d+)?$", re.IGNORECASE)
 
 EXPECTED = (
     "Expected train/<class>/ and test/<class>/ (val/<class>/ may be there too), or only <class>/ folders, with image"
-    f" files ({', '.join(suffix.removeprefix('.') for suffix in SUFFIXES)}) inside."
+    f" files ({', '.join(suffix.removeprefix('.') for suffix in SUFFIXES)}, or DICOM of any name) inside."
 )
 
 
@@ -115,7 +115,7 @@ def _images(root: Path, folder: Path, split: str) -> list[Found]:
     paths = sorted(
         path
         for path in folder.rglob("*")
-        if path.suffix.lower() in SUFFIXES and not path.name.startswith(".") and path.is_file()
+        if not path.name.startswith(".") and path.is_file() and looks_like_image(path)
     )
     stems = {path.with_suffix("") for path in paths}
     masks: dict[Path, list[Path]] = {}
@@ -165,7 +165,7 @@ def _what_else(root: Path) -> str:
     """The most frequent kinds of files that are there instead of images."""
     paths = (path for path in root.rglob("*") if path.is_file() and not path.name.startswith("."))
     kinds = Counter(path.suffix.lower() or "no suffix" for path, _ in zip(paths, range(10_000), strict=False))
-    loose = sum(1 for path in root.iterdir() if path.suffix.lower() in SUFFIXES)
+    loose = sum(1 for path in root.iterdir() if path.is_file() and looks_like_image(path))
     if loose:
         return f": {loose} image files lie outside class folders"
     return f" (found: {', '.join(f'{count} {kind}' for kind, count in kinds.most_common(4))})" if kinds else ""

@@ -13,6 +13,8 @@ FRAME_HEADERS = {*range(0xC0, 0xD0), 0xF7} - {0xC4, 0xC8, 0xCC}
 WITHOUT_LENGTH = {0x01, *range(0xD0, 0xD9)}
 """Markers that no segment follows."""
 
+FILL, START_OF_SCAN = 0xFF, 0xDA
+
 
 class Codestream(NamedTuple):
     """Width and height in pixels, channels, and bits of the first channel, which may be signed in JPEG 2000."""
@@ -37,18 +39,22 @@ def describe(data: bytes) -> Codestream | None:
 
 
 def _jpeg(data: bytes) -> Codestream | None:
+    """Segment by segment up to the pixels: a chain that breaks before is no codestream."""
     at = len(JPEG)
+    found = None
     while True:
-        fill, marker = unpack_from(">BB", data, at)
-        if fill != 0xFF:
+        prefix, marker = unpack_from(">BB", data, at)
+        if prefix != FILL:
             return None
-        if marker == 0xFF or marker in WITHOUT_LENGTH:
-            at += 1 if marker == 0xFF else 2
-        elif marker in FRAME_HEADERS:
+        if marker == START_OF_SCAN:
+            return found
+        if marker == FILL or marker in WITHOUT_LENGTH:
+            at += 1 if marker == FILL else 2
+            continue
+        if marker in FRAME_HEADERS:
             bits, height, width, channels = unpack_from(">BHHB", data, at + 4)
-            return Codestream(width, height, channels, bits)
-        else:
-            at += 2 + unpack_from(">H", data, at + 2)[0]
+            found = Codestream(width, height, channels, bits)
+        at += 2 + unpack_from(">H", data, at + 2)[0]
 
 
 def _jpeg_2000(data: bytes, start: int) -> Codestream:

@@ -7,7 +7,8 @@ import numpy as np
 from PIL import Image
 
 from shpeft.errors import MissingExtra, UnreadableImage
-from shpeft.images import codestream, dicom_grey
+from shpeft.images import dicom_grey
+from shpeft.images.codestream import Codestream, describe
 from shpeft.images.decoding import Decoding
 from shpeft.images.dicom_header import UNDEFINED, Header, parse
 
@@ -75,58 +76,68 @@ def _check_size(header: Header, max_pixels: int, name: str) -> None:
 
 def _pixels(header: Header, frame: int, name: str) -> np.ndarray:
     """The stored values of one frame, (H, W), or (H, W, 3) in RGB."""
-    from pydicom.pixels import as_pixel_options
+    from pydicom.pixels import as_pixel_options, get_decoder
 
     options = as_pixel_options(header.tags, pixel_keyword=header.keyword, pixel_vr=header.vr)
     options.setdefault("planar_configuration", 0)
+    plugin = ""
     if header.syntax.is_compressed:
         decoder = _decoder(header, name)
-        _check_codestream(header, frame, options, name)
+        plugin = _plugin(decoder, _codestream(header, frame, options, name))
     else:
-        from pydicom.pixels import get_decoder
-
         decoder = get_decoder(header.syntax)
         _check_length(header, options, name)
+        if header.tags.BitsAllocated == 1:
+            return _bits(header, frame)
     header.stream.seek(header.start)
-    return decoder.as_array(header.stream, index=frame, **options)[0]
+    return decoder.as_array(header.stream, index=frame, decoding_plugin=plugin, **options)[0]
 
 
 def _decoder(header: Header, name: str) -> "Decoder":
     """What decodes a compressed transfer syntax."""
     from pydicom.pixels import get_decoder
-    from pydicom.uid import JPEGExtended12Bit
+    from pydicom.uid import HTJ2K, HTJ2KLossless, HTJ2KLosslessRPCL, JPEGExtended12Bit
 
     syntax = header.syntax
     try:
         decoder = get_decoder(syntax)
     except NotImplementedError:
         raise UnreadableImage(f"{name} is compressed as {syntax.name}, which is no image that can be read.") from None
-    asked = f"{name} is compressed as {syntax.name}, and what decodes that is not installed."
-    if not decoder.is_available:
-        if any("gdcm" in missing for missing in decoder.missing_dependencies):
-            raise MissingExtra(f"{asked} {EXTRA}")
-        raise MissingExtra(f"{asked} Install it with: pip install pylibjpeg pylibjpeg-openjpeg")
     twelve_bits = syntax == JPEGExtended12Bit and header.tags.BitsStored > 8
-    if twelve_bits and "pylibjpeg" not in decoder.available_plugins:
-        raise MissingExtra(f"{asked} Install it with: pip install pylibjpeg pylibjpeg-libjpeg")
-    return decoder
+    if decoder.is_available and (not twelve_bits or "pylibjpeg" in decoder.available_plugins):
+        return decoder
+    install = EXTRA
+    if twelve_bits or syntax in (HTJ2K, HTJ2KLossless, HTJ2KLosslessRPCL):  # beyond what the extra brings
+        package = "pylibjpeg-libjpeg" if twelve_bits else "pylibjpeg-openjpeg"
+        install = f"Install it with: pip install pylibjpeg {package}"
+    raise MissingExtra(f"{name} is compressed as {syntax.name}, and what decodes that is not installed. {install}")
 
 
-def _check_codestream(header: Header, frame: int, options: dict[str, Any], name: str) -> None:
-    """A decoder makes room for what the codestream says: it must be what the header says, whose size was checked."""
+def _codestream(header: Header, frame: int, options: dict[str, Any], name: str) -> Codestream | None:
+    """What the compressed image says of itself; None for RLE, which says nothing.
+
+    A decoder makes room for what it reads there, so that must be what the header says, whose size was checked. GDCM
+    moreover ends the whole process on some that are damaged, most of which do not get past here.
+    """
     from pydicom.encaps import get_frame
+    from pydicom.uid import RLELossless
 
+    if header.syntax == RLELossless:
+        return None
     header.stream.seek(header.start)
-    data = get_frame(
-        header.stream,
-        frame,
-        number_of_frames=header.frames,
-        extended_offsets=options.get("extended_offsets"),
-    )
-    told = codestream.describe(data)
-    expected = (header.tags.Columns, header.tags.Rows, header.tags.SamplesPerPixel)
-    if told is not None and told[:3] != expected:
+    offsets = options.get("extended_offsets")
+    told = describe(get_frame(header.stream, frame, number_of_frames=header.frames, extended_offsets=offsets))
+    if told is None:
+        raise UnreadableImage(f"{name} is damaged: its compressed image has no readable header.")
+    if told[:3] != (header.tags.Columns, header.tags.Rows, header.tags.SamplesPerPixel):
         raise UnreadableImage(f"{name} is damaged: its compressed image is not of the size that its header says.")
+    return told
+
+
+def _plugin(decoder: "Decoder", told: Codestream | None) -> str:
+    """Pillow, which outlives damage, wherever it decodes all bits; otherwise pydicom's choice."""
+    whole = told is not None and (told.channels == 1 or told.bits <= 8)
+    return "pillow" if whole and "pillow" in decoder.available_plugins else ""
 
 
 def _check_length(header: Header, options: dict[str, Any], name: str) -> None:
@@ -142,6 +153,15 @@ def _check_length(header: Header, options: dict[str, Any], name: str) -> None:
             needed = needed * 2 / 3
     if header.length < ceil(needed):
         raise UnreadableImage(f"{name} is damaged: it holds fewer pixels than its header says.")
+
+
+def _bits(header: Header, frame: int) -> np.ndarray:
+    """Pixels of one bit, packed: a frame may begin within a byte, and pydicom then reads too few."""
+    shape = header.tags.Rows, header.tags.Columns
+    first, offset = divmod(frame * shape[0] * shape[1], 8)
+    header.stream.seek(header.start + first)
+    packed = np.frombuffer(header.stream.read(ceil((offset + shape[0] * shape[1]) / 8)), np.uint8)
+    return np.unpackbits(packed, bitorder="little")[offset : offset + shape[0] * shape[1]].reshape(shape)
 
 
 def _shown(values: np.ndarray, header: Header, frame: int, decoding: Decoding) -> np.ndarray:

@@ -49,10 +49,10 @@ def grey(values: np.ndarray, tags: "Dataset", frame: int, decoding: Decoding) ->
         return to_8_bits(values, decoding.limits, units=units, inverted=inverted)
     voi = _voi(functional_group(tags, frame, "FrameVOILUTSequence"), tags) if decoding.window == "auto" else None
     if voi is not None:
-        function, limits = voi
-        return to_8_bits(values, limits, units=lambda block: function(units(block)), inverted=inverted)
-    limits = _storable(bits, tags, modality) if bits <= 8 else None
-    return to_8_bits(values, limits, units=units, inverted=inverted)
+        function, shown = voi
+        return to_8_bits(values, shown, units=lambda block: function(units(block)), inverted=inverted)
+    whole = _storable(bits, tags, modality) if bits <= 8 else None
+    return to_8_bits(values, whole, units=units, inverted=inverted)
 
 
 def colour(values: np.ndarray, tags: "Dataset") -> np.ndarray:

@@ -3,7 +3,8 @@
 from dataclasses import dataclass
 
 import numpy as np
-from PIL import Image
+from PIL import Image, ImageFile
+from PIL.TiffImagePlugin import TiffImageFile
 
 from shpeft.images import codestream
 from shpeft.images.decoding import Decoding, Units, to_8_bits
@@ -38,14 +39,14 @@ class Stored:
     offset: float = 0.0
 
 
-def stored(image: Image.Image, head: bytes) -> Stored:
+def stored(image: ImageFile.ImageFile, head: bytes) -> Stored:
     """Read it from an opened image, before it is loaded, and from the file's first bytes.
 
     Raises:
         NotRead: Pillow would lose or mix up values.
     """
-    tile = image.tile[0] if getattr(image, "tile", None) else None
-    if image.format == "TIFF":
+    tile = image.tile[0] if image.tile else None
+    if isinstance(image, TiffImageFile):
         return _tiff(image)
     if image.format == "PNG" and tile is not None and tile.args == "LA;16B":
         raise NotRead("grey of 16 bits with transparency; save it without transparency")
@@ -57,7 +58,7 @@ def stored(image: Image.Image, head: bytes) -> Stored:
     return Stored()
 
 
-def _tiff(image: Image.Image) -> Stored:
+def _tiff(image: TiffImageFile) -> Stored:
     tags = image.tag_v2
     bits = tags.get(BITS_PER_SAMPLE, (1,))
     if tags.get(PLANAR_CONFIGURATION) == SEPARATE_PLANES and len(bits) > 1 and max(bits) > 8:
