@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from shpeft.errors import ClassMismatch, DatasetError, EmptyDataset
-from shpeft.images import SUFFIXES
+from shpeft.images import SUFFIXES, looks_like_image
 
 SPLIT_WORDS = {  # the words that Hugging Face's datasets know
     "train": ("train", "training"),
@@ -21,7 +21,7 @@ MASK = re.compile(r"^(?P<stem>.+)_mask(_\d+)?$", re.IGNORECASE)
 
 EXPECTED = (
     "Expected train/<class>/ and test/<class>/ (val/<class>/ may be there too), or only <class>/ folders, with image"
-    f" files ({', '.join(suffix.removeprefix('.') for suffix in SUFFIXES)}) inside."
+    f" files ({', '.join(suffix.removeprefix('.') for suffix in SUFFIXES)}, or DICOM of any name) inside."
 )
 
 
@@ -161,7 +161,7 @@ def _files_below(folder: str) -> Iterator[str]:
         for entry in entries:
             if entry.is_dir(follow_symlinks=False):
                 yield from _files_below(entry.path)
-            elif entry.name.lower().endswith(SUFFIXES) and not entry.name.startswith(".") and entry.is_file():
+            elif not entry.name.startswith(".") and entry.is_file() and looks_like_image(Path(entry.path)):
                 yield entry.path
 
 
@@ -200,7 +200,7 @@ def _what_else(root: Path) -> str:
     """The most frequent kinds of files that are there instead of images."""
     paths = (path for path in root.rglob("*") if path.is_file() and not path.name.startswith("."))
     kinds = Counter(path.suffix.lower() or "no suffix" for path, _ in zip(paths, range(10_000), strict=False))
-    loose = sum(1 for path in root.iterdir() if path.suffix.lower() in SUFFIXES)
+    loose = sum(1 for path in root.iterdir() if path.is_file() and looks_like_image(path))
     if loose:
         return f": {loose} image files lie outside class folders"
     return f" (found: {', '.join(f'{count} {kind}' for kind, count in kinds.most_common(4))})" if kinds else ""

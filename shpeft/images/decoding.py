@@ -1,6 +1,7 @@
 """How values of more than 8 bits become grey, and which frame of several is taken."""
 
 import re
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
 import numpy as np
@@ -23,6 +24,9 @@ lung -600/1500, mediastinum and abdomen 40/400, liver 30/150, brain 40/80, subdu
 
 RANGE = re.compile(r"(-?\d+(?:\.\d+)?):(-?\d+(?:\.\d+)?)")
 
+BLOCK = 2**20
+"""How many values are held in double precision at a time: 8 MiB, whatever the image's size."""
+
 
 @dataclass(frozen=True)
 class Decoding:
@@ -31,7 +35,9 @@ class Decoding:
     Attributes:
         window: ``auto`` is what the file itself asks for (a DICOM's VOI LUT or window), and the full range of its
             values where it asks for nothing; ``full`` is the full range; ``LOW:HIGH`` and the names of ``CT_WINDOWS``
-            are in the file's own units (Hounsfield units in CT). Images of 8 bits are shown as they are.
+            are in the file's own units (Hounsfield units in CT). Images of 8 bits are shown as they are, unless they
+            are DICOM files with a window (heeded by ``auto``) or with units (to which any window applies). Colours of
+            more than 8 bits are scaled by the whole range of their type.
         frame: counted from 0. None: the middle one of a DICOM, the first of an animation or a TIFF.
 
     Raises:
@@ -62,15 +68,41 @@ class Decoding:
         return (float(found[1]), float(found[2])) if found else None
 
 
-def to_8_bits(values: np.ndarray, limits: tuple[float, float] | None = None) -> np.ndarray:
+Units = Callable[[np.ndarray], np.ndarray]
+"""Stored values to values in the file's units, each by itself; what is to be left out becomes not a number."""
+
+
+def to_8_bits(
+    values: np.ndarray, limits: tuple[float, float] | None = None, *, units: Units | None = None, inverted: bool = False
+) -> np.ndarray:
     """Grey values of any range as uint8: from ``limits``, or from their smallest to their largest finite value.
 
-    Values outside the limits become black or white. What is not a number becomes black.
+    Values outside the limits become black or white, swapped if ``inverted``. What is not a number becomes black. The
+    limits are in the units that ``units`` gives to the values.
     """
-    values = np.asarray(values, dtype=np.float64)
-    finite = np.isfinite(values)
-    if limits is None:
-        limits = (float(values[finite].min()), float(values[finite].max())) if finite.any() else (0.0, 0.0)
-    low, high = limits
-    shown = np.where(finite, values, low)
-    return np.round(np.clip((shown - low) / max(high - low, 1e-12), 0, 1) * 255).astype(np.uint8)
+    flat = np.ascontiguousarray(values).reshape(-1)
+    low, high = limits or _extent(flat, units)
+    shown = np.empty(flat.size, np.uint8)
+    for start, block in _blocks(flat, units):
+        finite = np.isfinite(block)
+        with np.errstate(over="ignore", invalid="ignore"):  # all values alike: any that is higher is white
+            level = np.clip((block - low) / max(high - low, np.finfo(np.float64).tiny), 0, 1)
+        grey = np.round(255 * np.where(finite, level, 0)).astype(np.uint8)
+        shown[start : start + BLOCK] = np.where(finite, 255 - grey, 0) if inverted else grey
+    return shown.reshape(np.shape(values))
+
+
+def _extent(flat: np.ndarray, units: Units | None) -> tuple[float, float]:
+    """The smallest and the largest finite value; 0 and 0 where there is none."""
+    low, high = np.inf, -np.inf
+    for _, block in _blocks(flat, units):
+        finite = block[np.isfinite(block)]
+        low, high = finite.min(initial=low), finite.max(initial=high)
+    return (float(low), float(high)) if low <= high else (0.0, 0.0)
+
+
+def _blocks(flat: np.ndarray, units: Units | None) -> Iterator[tuple[int, np.ndarray]]:
+    """The values in double precision, some at a time, each with the position of its first."""
+    for start in range(0, flat.size, BLOCK):
+        block = flat[start : start + BLOCK]
+        yield start, np.asarray(units(block) if units else block, dtype=np.float64)

@@ -1,78 +1,58 @@
-"""DICOM files as images, through pydicom: modality LUT, VOI LUT or window, photometric interpretation, frames.
+"""DICOM files as images, through pydicom: one frame, uncompressed or compressed, as grey or RGB of 8 bits."""
 
-Of all tags only those that the pixels need are looked at, and none of their values goes into a message.
-"""
-
-from io import BytesIO
-from pathlib import Path
+from math import ceil
 from typing import TYPE_CHECKING, Any, BinaryIO
 
 import numpy as np
 from PIL import Image
 
 from shpeft.errors import MissingExtra, UnreadableImage
-from shpeft.images.decoding import Decoding, to_8_bits
+from shpeft.images import dicom_grey
+from shpeft.images.codestream import Codestream, describe
+from shpeft.images.decoding import Decoding
+from shpeft.images.dicom_header import UNDEFINED, Header, parse
 
 if TYPE_CHECKING:
-    from pydicom import Dataset
+    from pydicom.pixels.decoders.base import Decoder
 
 SUFFIXES = (".dcm", ".dicom")
 EXTRA = "Install it with: pip install 'shpeft[dicom]'"
 
+MONOCHROME = ("MONOCHROME1", "MONOCHROME2")
+COLOUR = ("RGB", "YBR_FULL", "YBR_FULL_422", "YBR_ICT", "YBR_RCT")
+PALETTE = "PALETTE COLOR"
 
-def is_dicom(head: bytes) -> bool:
-    """Whether a file that begins so is a DICOM file: ``DICM`` after a preamble of 128 bytes."""
-    return head[128:132] == b"DICM"
+BYTES_PER_PIXEL = 3
+"""Of a deflated file, for each pixel of the largest image: RGB, or grey of 16 bits and its header."""
 
 
-def read(source: bytes | Path | BinaryIO, decoding: Decoding, max_pixels: int, name: str) -> Image.Image:
-    """One frame as a grey or RGB image of 8 bits.
+def read(file: BinaryIO, decoding: Decoding, max_pixels: int, name: str) -> Image.Image:
+    """One frame as a grey or RGB image of 8 bits. Only this frame is read, whatever the number of them.
 
     Raises:
         MissingExtra: pydicom, or what decodes this file's compression, is not installed.
-        UnreadableImage: no pixels, damaged ones, too many, or no such frame.
+        UnreadableImage: no pixels, damaged ones, too many, of a kind that is not read, or no such frame.
     """
     try:
-        import pydicom
-        from pydicom.pixels import pixel_array
+        import pydicom.pixels  # noqa: F401
     except ImportError:
         raise MissingExtra(f"DICOM files need the package 'pydicom', which is not installed. {EXTRA}") from None
     try:
-        data = pydicom.dcmread(BytesIO(source) if isinstance(source, bytes) else source)
-        frame = _frame(data, decoding.frame, name)
-        size = data.Rows * data.Columns
-    except UnreadableImage:
+        header = parse(file, BYTES_PER_PIXEL * max_pixels, name)
+        frame = _frame(header, decoding.frame, name)
+        _check_size(header, max_pixels, name)
+        values = _pixels(header, frame, name)
+        return Image.fromarray(_shown(values, header, frame, decoding))
+    except (UnreadableImage, MissingExtra):
         raise
     except Exception as error:  # pydicom raises anything on damaged files; its words may quote tags
         raise UnreadableImage(
-            f"{name} cannot be read as an image: it is a damaged DICOM file or has no pixels ({type(error).__name__})."
-        ) from None
-    if size > max_pixels:
-        raise UnreadableImage(f"{name} has more than {max_pixels // 10**6} million pixels. Save a smaller copy.")
-    _check_decoder(data, name)
-    try:
-        values = pixel_array(data, index=frame)
-        return _shown(values, data, decoding)
-    except Exception as error:
-        raise UnreadableImage(
-            f"{name} cannot be read as an image: its DICOM pixels are damaged ({type(error).__name__})."
+            f"{name} cannot be read as an image: it is a damaged DICOM file ({type(error).__name__})."
         ) from None
 
 
-def modality(source: bytes | Path | BinaryIO) -> str | None:
-    """The file's modality, such as CT or US; None where it does not say."""
-    import pydicom
-
-    data = pydicom.dcmread(
-        BytesIO(source) if isinstance(source, bytes) else source, stop_before_pixels=True, specific_tags=["Modality"]
-    )
-    return str(data.get("Modality", "")) or None
-
-
-def _frame(data: "Dataset", wanted: int | None, name: str) -> int:
-    count = int(data.get("NumberOfFrames", 1) or 1)
-    if "PixelData" not in data and "FloatPixelData" not in data and "DoubleFloatPixelData" not in data:
-        raise UnreadableImage(f"{name} is a DICOM file without an image.")
+def _frame(header: Header, wanted: int | None, name: str) -> int:
+    count = header.frames
     if wanted is None:
         return (count - 1) // 2
     if not 0 <= wanted < count:
@@ -80,57 +60,114 @@ def _frame(data: "Dataset", wanted: int | None, name: str) -> int:
     return wanted
 
 
-def _check_decoder(data: "Dataset", name: str) -> None:
-    from pydicom.pixels import get_decoder
+def _check_size(header: Header, max_pixels: int, name: str) -> None:
+    """Before anything is decoded."""
+    if header.tags.Rows * header.tags.Columns > max_pixels:
+        raise UnreadableImage(
+            f"{name} has {header.tags.Columns} x {header.tags.Rows} pixels; at most {max_pixels // 10**6} million are"
+            " read. Save a smaller copy."
+        )
+    kind = header.tags.PhotometricInterpretation
+    if kind not in (*MONOCHROME, *COLOUR, PALETTE):
+        raise UnreadableImage(
+            f"{name} keeps its pixels in a way that is not read; {', '.join((*MONOCHROME, PALETTE, *COLOUR))} are."
+        )
 
-    syntax = data.file_meta.TransferSyntaxUID
-    if not syntax.is_compressed or syntax.is_deflated:
-        return
+
+def _pixels(header: Header, frame: int, name: str) -> np.ndarray:
+    """The stored values of one frame, (H, W), or (H, W, 3) in RGB."""
+    from pydicom.pixels import as_pixel_options, get_decoder
+
+    options = as_pixel_options(header.tags, pixel_keyword=header.keyword, pixel_vr=header.vr)
+    options.setdefault("planar_configuration", 0)
+    plugin = ""
+    if header.syntax.is_compressed:
+        decoder = _decoder(header, name)
+        plugin = _plugin(decoder, _codestream(header, frame, options, name))
+    else:
+        decoder = get_decoder(header.syntax)
+        _check_length(header, options, name)
+        if header.tags.BitsAllocated == 1:
+            return _bits(header, frame)
+    header.stream.seek(header.start)
+    return decoder.as_array(header.stream, index=frame, decoding_plugin=plugin, **options)[0]
+
+
+def _decoder(header: Header, name: str) -> "Decoder":
+    """What decodes a compressed transfer syntax."""
+    from pydicom.pixels import get_decoder
+    from pydicom.uid import HTJ2K, HTJ2KLossless, HTJ2KLosslessRPCL, JPEGExtended12Bit
+
+    syntax = header.syntax
     try:
-        available = get_decoder(syntax).is_available
+        decoder = get_decoder(syntax)
     except NotImplementedError:
         raise UnreadableImage(f"{name} is compressed as {syntax.name}, which is no image that can be read.") from None
-    if not available:
-        raise MissingExtra(f"{name} is compressed as {syntax.name}, and what decodes that is not installed. {EXTRA}")
+    twelve_bits = syntax == JPEGExtended12Bit and header.tags.BitsStored > 8
+    if decoder.is_available and (not twelve_bits or "pylibjpeg" in decoder.available_plugins):
+        return decoder
+    install = EXTRA
+    if twelve_bits or syntax in (HTJ2K, HTJ2KLossless, HTJ2KLosslessRPCL):  # beyond what the extra brings
+        package = "pylibjpeg-libjpeg" if twelve_bits else "pylibjpeg-openjpeg"
+        install = f"Install it with: pip install pylibjpeg {package}"
+    raise MissingExtra(f"{name} is compressed as {syntax.name}, and what decodes that is not installed. {install}")
 
 
-def _shown(values: np.ndarray, data: "Dataset", decoding: Decoding) -> Image.Image:
-    from pydicom.pixels import apply_color_lut, apply_modality_lut
+def _codestream(header: Header, frame: int, options: dict[str, Any], name: str) -> Codestream | None:
+    """What the compressed image says of itself; None for RLE, which says nothing.
 
-    kind = data.PhotometricInterpretation
-    if kind == "PALETTE COLOR":
-        values = apply_color_lut(values, data)
-    if values.ndim == 3:  # pixel_array has turned YBR into RGB
-        if values.dtype != np.uint8:
-            depth = 16 if kind == "PALETTE COLOR" else int(data.BitsStored)
-            values = to_8_bits(values, (0, 2**depth - 1))
-        return Image.fromarray(values, "RGB")
-    grey = _windowed(np.asarray(apply_modality_lut(values, data)), data, decoding)
-    return Image.fromarray(255 - grey if kind == "MONOCHROME1" else grey)
+    A decoder makes room for what it reads there, so that must be what the header says, whose size was checked. GDCM
+    moreover ends the whole process on some that are damaged, most of which do not get past here.
+    """
+    from pydicom.encaps import get_frame
+    from pydicom.uid import RLELossless
 
-
-def _windowed(values: np.ndarray, data: "Dataset", decoding: Decoding) -> np.ndarray:
-    if decoding.limits is not None:
-        return to_8_bits(values, decoding.limits)
-    if decoding.window == "auto" and data.get("VOILUTSequence"):
-        from pydicom.pixels import apply_voi
-
-        bits = int(data.VOILUTSequence[0].LUTDescriptor[2])
-        return to_8_bits(apply_voi(values, data), (0, 2**bits - 1))
-    if decoding.window == "auto" and "WindowCenter" in data and "WindowWidth" in data:
-        return window(values, _first(data.WindowCenter), _first(data.WindowWidth), data.get("VOILUTFunction", "LINEAR"))
-    return to_8_bits(values)
+    if header.syntax == RLELossless:
+        return None
+    header.stream.seek(header.start)
+    offsets = options.get("extended_offsets")
+    told = describe(get_frame(header.stream, frame, number_of_frames=header.frames, extended_offsets=offsets))
+    if told is None:
+        raise UnreadableImage(f"{name} is damaged: its compressed image has no readable header.")
+    if told[:3] != (header.tags.Columns, header.tags.Rows, header.tags.SamplesPerPixel):
+        raise UnreadableImage(f"{name} is damaged: its compressed image is not of the size that its header says.")
+    return told
 
 
-def window(values: np.ndarray, centre: float, width: float, function: str = "LINEAR") -> np.ndarray:
-    """The VOI LUT functions of DICOM PS3.3 C.11.2.1.2 and C.11.2.1.3, as uint8."""
-    if function == "SIGMOID":
-        return to_8_bits(1 / (1 + np.exp(-4 * (np.asarray(values, np.float64) - centre) / width)), (0, 1))
-    if function == "LINEAR_EXACT":
-        return to_8_bits(values, (centre - width / 2, centre + width / 2))
-    return to_8_bits(values, (centre - 0.5 - (width - 1) / 2, centre - 0.5 + (width - 1) / 2))
+def _plugin(decoder: "Decoder", told: Codestream | None) -> str:
+    """Pillow, which outlives damage, wherever it decodes all bits; otherwise pydicom's choice."""
+    whole = told is not None and (told.channels == 1 or told.bits <= 8)
+    return "pillow" if whole and "pillow" in decoder.available_plugins else ""
 
 
-def _first(value: Any) -> float:
-    """A file may offer several windows; the first is the one to show."""
-    return float(value[0] if isinstance(value, list | tuple) or hasattr(value, "append") else value)
+def _check_length(header: Header, options: dict[str, Any], name: str) -> None:
+    """There must be as many bytes as all frames need; subsampled colours may turn out not to be so."""
+    tags = header.tags
+    if header.length == UNDEFINED:
+        raise UnreadableImage(f"{name} is damaged: its pixels are compressed, and its header says that they are not.")
+    needed = tags.Rows * tags.Columns * tags.SamplesPerPixel * tags.BitsAllocated * header.frames / 8
+    if tags.PhotometricInterpretation == "YBR_FULL_422":
+        if header.length >= needed:
+            options["photometric_interpretation"] = "YBR_FULL"
+        else:
+            needed = needed * 2 / 3
+    if header.length < ceil(needed):
+        raise UnreadableImage(f"{name} is damaged: it holds fewer pixels than its header says.")
+
+
+def _bits(header: Header, frame: int) -> np.ndarray:
+    """Pixels of one bit, packed: a frame may begin within a byte, and pydicom then reads too few."""
+    shape = header.tags.Rows, header.tags.Columns
+    first, offset = divmod(frame * shape[0] * shape[1], 8)
+    header.stream.seek(header.start + first)
+    packed = np.frombuffer(header.stream.read(ceil((offset + shape[0] * shape[1]) / 8)), np.uint8)
+    return np.unpackbits(packed, bitorder="little")[offset : offset + shape[0] * shape[1]].reshape(shape)
+
+
+def _shown(values: np.ndarray, header: Header, frame: int, decoding: Decoding) -> np.ndarray:
+    """Stored values as uint8, (H, W) or (H, W, 3)."""
+    if header.tags.PhotometricInterpretation == PALETTE:
+        return dicom_grey.palette(values, header.tags)
+    if values.ndim == 3:
+        return dicom_grey.colour(values, header.tags)
+    return dicom_grey.grey(values, header.tags, frame, decoding)

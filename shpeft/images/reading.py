@@ -5,12 +5,12 @@ from io import BytesIO
 from pathlib import Path
 from typing import BinaryIO
 
-import numpy as np
 from PIL import Image, ImageOps
 
 from shpeft.errors import MissingExtra, UnreadableImage
-from shpeft.images import dicom
-from shpeft.images.decoding import Decoding, to_8_bits
+from shpeft.images import dicom, wide
+from shpeft.images.decoding import Decoding
+from shpeft.images.dicom_header import is_dicom
 
 ImageSource = str | Path | bytes | BinaryIO | Image.Image
 
@@ -25,6 +25,10 @@ SUFFIXES = (
 MAX_PIXELS = 80_000_000
 """Larger images are refused before they are decoded: a few kilobytes can unpack to gigabytes."""
 
+HEAD = 4096
+"""Bytes that tell a file's kind."""
+
+TIFF = (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+")
 
 AS_FILED = Decoding()
 """What the file itself asks for."""
@@ -33,56 +37,82 @@ AS_FILED = Decoding()
 def open_image(source: ImageSource, decoding: Decoding = AS_FILED) -> Image.Image:
     """Read an image, upright and in RGB, whatever its kind: PNG, JPEG, TIFF, BMP, GIF, WebP, PPM, JPEG 2000, DICOM.
 
-    EXIF orientation is applied, and transparency is laid on black. Which of several frames is taken, and how values of
-    more than 8 bits become grey, is the ``decoding``'s business.
+    The kind is told by the content, never by the name. EXIF orientation is applied. Transparency is laid on black, the
+    ground of a radiograph and of what surrounds a fundus. Colour profiles are not applied. Which of several frames is
+    taken, and how values of more than 8 bits become grey, is the ``decoding``'s business.
 
     Raises:
-        UnreadableImage: not an image, a damaged one, one that is too large, or one without the frame.
+        UnreadableImage: not an image, a damaged one, one that is too large, of a kind that is not read, or one without
+            the frame.
         MissingExtra: what reads a DICOM file is not installed.
     """
     if isinstance(source, Image.Image):
-        return _to_rgb(source, decoding)
+        return _to_rgb(source, wide.Stored(), decoding)
     name = str(source) if isinstance(source, str | Path) else "the uploaded file"
+    head = b""
     try:
         with open(source, "rb") if isinstance(source, str | Path) else nullcontext(_as_file(source)) as file:
-            head = file.read(132)
+            head = file.read(HEAD)
             file.seek(0)
-            if dicom.is_dicom(head):
+            if is_dicom(head):
                 return dicom.read(file, decoding, MAX_PIXELS, name).convert("RGB")
             with Image.open(file, formats=FORMATS) as image:
-                if image.width * image.height > MAX_PIXELS:
-                    raise UnreadableImage(
-                        f"{name} has {image.width} x {image.height} pixels; at most {MAX_PIXELS // 10**6} million are"
-                        " read. Save a smaller copy."
-                    )
+                _check_size(image, name)
                 _seek(image, decoding.frame, name)
-                return _to_rgb(image, decoding)
+                return _to_rgb(image, wide.stored(image, head), decoding)
     except (UnreadableImage, MissingExtra):
         raise
     except Exception as error:  # decoders raise anything from SyntaxError to struct.error on damaged files
-        raise UnreadableImage(f"{name} cannot be read as an image: {_reason(error)}.") from None
+        raise UnreadableImage(f"{name} cannot be read as an image: {_reason(error, head)}.") from None
+
+
+def looks_like_image(path: Path) -> bool:
+    """Whether a file is to be taken for an image: by its suffix, or as DICOM by its content, which often has none."""
+    if path.suffix.lower() in SUFFIXES:
+        return True
+    try:
+        with path.open("rb") as file:
+            return is_dicom(file.read(HEAD))
+    except OSError:
+        return False
 
 
 def _as_file(source: bytes | BinaryIO) -> BinaryIO:
     return BytesIO(source) if isinstance(source, bytes) else source
 
 
+def _check_size(image: Image.Image, name: str) -> None:
+    """Before the image is decoded."""
+    if image.width * image.height > MAX_PIXELS:
+        raise UnreadableImage(
+            f"{name} has {image.width} x {image.height} pixels; at most {MAX_PIXELS // 10**6} million are read. Save a"
+            " smaller copy."
+        )
+
+
 def _seek(image: Image.Image, frame: int | None, name: str) -> None:
     """Go to a frame of an animation or of a TIFF; an ordinary image has one whatever is asked."""
-    count = getattr(image, "n_frames", 1)
-    if frame is None or count == 1:
+    if frame is None or (count := getattr(image, "n_frames", 1)) == 1:
         return
     if not 0 <= frame < count:
         raise UnreadableImage(f"{name} has {count} frames, counted from 0; frame {frame} was asked for.")
     image.seek(frame)
+    _check_size(image, name)  # the pages of a TIFF differ
 
 
-def _reason(error: Exception) -> str:
+def _reason(error: Exception, head: bytes) -> str:
     """A decoder's error as a phrase without paths or object addresses."""
     if isinstance(error, FileNotFoundError):
         return "there is no such file"
     if isinstance(error, IsADirectoryError | PermissionError):
         return "it is a folder or may not be read"
+    if isinstance(error, wide.NotRead):
+        return f"it has {error}"
+    if type(error).__name__ == "UnidentifiedImageError" and head.startswith(TIFF):
+        return (
+            "its header is damaged, or it is of a kind of TIFF that is not read. Save it as grey of 8 or 16 bits, of 32"
+            " bits (whole numbers or floating point), or as colours of 8 bits"
+        )
     if type(error).__name__ == "UnidentifiedImageError":
         return "it is not a PNG, JPEG, TIFF, BMP, GIF, WebP, PPM, JPEG 2000 or DICOM image, or its header is damaged"
     if isinstance(error, Image.DecompressionBombError):
@@ -90,12 +120,25 @@ def _reason(error: Exception) -> str:
     return f"it is damaged ({error})"
 
 
-def _to_rgb(image: Image.Image, decoding: Decoding) -> Image.Image:
+def _to_rgb(image: Image.Image, how: wide.Stored, decoding: Decoding) -> Image.Image:
     """A loaded copy in mode RGB."""
-    image = ImageOps.exif_transpose(image)
-    if image.mode.startswith(("I", "F")):
-        image = Image.fromarray(to_8_bits(np.asarray(image), decoding.limits))
-    if image.mode in ("LA", "PA", "La", "RGBA", "RGBa") or "transparency" in image.info:
+    image = _upright(image)
+    if wide.is_wide(image):
+        return wide.to_grey(image, how, decoding).convert("RGB")
+    if how.signed and image.mode == "L":
+        image = wide.shifted(image)
+    if image.mode == "La":
+        image = image.convert("LA")
+    if image.mode in ("LA", "PA", "RGBA", "RGBa") or "transparency" in image.info:
         image = image.convert("RGBA")
         return Image.alpha_composite(Image.new("RGBA", image.size, "black"), image).convert("RGB")
     return image.convert("RGB")
+
+
+def _upright(image: Image.Image) -> Image.Image:
+    """Turned as its EXIF says; EXIF that cannot be read says nothing."""
+    image.load()
+    try:
+        return ImageOps.exif_transpose(image)
+    except Exception:  # what is in there may be anything
+        return image

@@ -1,0 +1,96 @@
+"""What Pillow gives for images of more than 8 bits, put right: values in the file's units, which end is white."""
+
+from dataclasses import dataclass
+
+import numpy as np
+from PIL import Image, ImageFile
+from PIL.TiffImagePlugin import TiffImageFile
+
+from shpeft.images import codestream
+from shpeft.images.decoding import Decoding, Units, to_8_bits
+
+# TIFF 6.0
+BITS_PER_SAMPLE = 258
+PHOTOMETRIC = 262
+PLANAR_CONFIGURATION = 284
+SAMPLE_FORMAT = 339
+WHITE_IS_ZERO, SEPARATE_PLANES, UNSIGNED, SIGNED = 0, 2, 1, 2
+
+
+class NotRead(Exception):
+    """A kind of pixels that Pillow would show wrongly."""
+
+
+@dataclass(frozen=True)
+class Stored:
+    """How a file keeps its values, where Pillow does not heed it.
+
+    Attributes:
+        white_is_zero: the lowest value is white.
+        unsigned: 32 bits that Pillow takes for signed.
+        signed: 8 bits that Pillow takes for unsigned.
+        scale, offset: what Pillow has multiplied the values by, and then added.
+    """
+
+    white_is_zero: bool = False
+    unsigned: bool = False
+    signed: bool = False
+    scale: float = 1.0
+    offset: float = 0.0
+
+
+def stored(image: ImageFile.ImageFile, head: bytes) -> Stored:
+    """Read it from an opened image, before it is loaded, and from the file's first bytes.
+
+    Raises:
+        NotRead: Pillow would lose or mix up values.
+    """
+    tile = image.tile[0] if image.tile else None
+    if isinstance(image, TiffImageFile):
+        return _tiff(image)
+    if image.format == "PNG" and tile is not None and tile.args == "LA;16B":
+        raise NotRead("grey of 16 bits with transparency; save it without transparency")
+    if image.format == "PPM" and tile is not None and tile.codec_name in ("ppm", "ppm_plain"):
+        return Stored(scale=65535 / tile.args[-1])
+    if image.format == "JPEG2000" and (told := codestream.describe(head)) is not None and told.bits < 16:
+        scale = 2 ** (16 - told.bits)
+        return Stored(scale=scale, offset=scale * 2 ** (told.bits - 1) if told.signed else 0)
+    return Stored()
+
+
+def _tiff(image: TiffImageFile) -> Stored:
+    tags = image.tag_v2
+    bits = tags.get(BITS_PER_SAMPLE, (1,))
+    if tags.get(PLANAR_CONFIGURATION) == SEPARATE_PLANES and len(bits) > 1 and max(bits) > 8:
+        raise NotRead("colours of more than 8 bits, each in a plane of its own; save them pixel by pixel")
+    kind = tags.get(SAMPLE_FORMAT, (UNSIGNED,))[0]
+    return Stored(
+        white_is_zero=tags.get(PHOTOMETRIC) == WHITE_IS_ZERO,
+        unsigned=kind == UNSIGNED and bits == (32,),
+        signed=kind == SIGNED and max(bits) == 8,
+    )
+
+
+def is_wide(image: Image.Image) -> bool:
+    """Whether these are grey values of more than 8 bits."""
+    return image.mode.startswith(("I", "F"))
+
+
+def to_grey(image: Image.Image, how: Stored, decoding: Decoding) -> Image.Image:
+    """Grey values of more than 8 bits as grey of 8 bits; a value that stands for transparency becomes black."""
+    values = np.asarray(image)
+    if how.unsigned:
+        values = values.view(np.uint32)
+    clear = image.info.get("transparency")
+
+    def units(block: np.ndarray) -> np.ndarray:
+        shown = (block - how.offset) / how.scale
+        return shown if clear is None else np.where(block == clear, np.nan, shown)
+
+    plain: Units | None = None if (how.scale, how.offset, clear) == (1, 0, None) else units
+    return Image.fromarray(to_8_bits(values, decoding.limits, units=plain, inverted=how.white_is_zero))
+
+
+def shifted(image: Image.Image) -> Image.Image:
+    """Signed grey of 8 bits, which Pillow takes for unsigned: −128 is black, 127 is white."""
+    return image.point([(value + 128) % 256 for value in range(256)])

@@ -1,0 +1,317 @@
+"""DICOM files of every transfer syntax, with or without preamble and name; damaged ones, and ones meant to do harm."""
+
+import builtins
+import logging
+import re
+import traceback
+import tracemalloc
+import warnings
+from contextlib import nullcontext
+
+import numpy as np
+import pytest
+
+from shpeft.datasets import load_dataset
+from shpeft.errors import ConfigError, MissingExtra, UnreadableImage
+from shpeft.images import looks_like_image, open_image
+from shpeft.images.codestream import describe
+
+pydicom = pytest.importorskip("pydicom", reason="needs the dicom extra")
+
+from pydicom.dataset import Dataset  # noqa: E402
+from pydicom.encaps import encapsulate, get_frame  # noqa: E402
+from pydicom.uid import (  # noqa: E402
+    UID,
+    DeflatedExplicitVRLittleEndian,
+    ExplicitVRBigEndian,
+    ExplicitVRLittleEndian,
+    HTJ2KLossless,
+    ImplicitVRLittleEndian,
+    JPEGExtended12Bit,
+    JPEGLSLossless,
+    RLELossless,
+)
+
+from .dicom_files import HOUNSFIELD, PATIENT, compressed, grey, in_syntax, made, scan, written  # noqa: E402
+
+NOISE = np.random.default_rng(0).integers(0, 4000, (16, 24), dtype=np.uint16)
+UNCOMPRESSED = [
+    ImplicitVRLittleEndian,
+    ExplicitVRLittleEndian,
+    ExplicitVRBigEndian,
+    DeflatedExplicitVRLittleEndian,
+]
+
+
+def ordered(syntax: UID) -> np.ndarray:
+    """The noise in the syntax's byte order."""
+    return NOISE.byteswap() if syntax == ExplicitVRBigEndian else NOISE
+
+
+@pytest.mark.parametrize("syntax", UNCOMPRESSED, ids=lambda syntax: syntax.name)
+def test_uncompressed_files(syntax):
+    assert (grey(in_syntax(made(ordered(syntax)), syntax)) == grey(made(NOISE))).all()
+
+
+@pytest.mark.parametrize("syntax", UNCOMPRESSED, ids=lambda syntax: syntax.name)
+def test_files_without_a_preamble(syntax, tmp_path):
+    data = in_syntax(made(ordered(syntax)), syntax)
+    assert (grey(data[132:]) == grey(made(NOISE))).all()
+    path = tmp_path / "1.2.840.113619"
+    path.write_bytes(data[132:])
+    assert looks_like_image(path)
+    assert (np.asarray(open_image(path))[..., 0] == grey(made(NOISE))).all()
+
+
+@pytest.mark.parametrize("syntax", UNCOMPRESSED[:3], ids=lambda syntax: syntax.name)
+def test_bare_data_sets_that_do_not_name_their_syntax(syntax):
+    data = in_syntax(made(ordered(syntax)), syntax)
+    order = "big" if syntax == ExplicitVRBigEndian else "little"
+    assert (grey(data[data.index((8).to_bytes(2, order) + (0x16).to_bytes(2, order)) :]) == grey(made(NOISE))).all()
+
+
+def test_a_file_that_misnames_its_syntax():
+    data = in_syntax(made(NOISE), ImplicitVRLittleEndian)
+    said = data.index(b"1.2.840.10008.1.2\0")
+    length = data.index(b"\x02\x00\x10\x00UI") + 6
+    wrong = data[:length] + (20).to_bytes(2, "little") + b"1.2.840.10008.1.2.1\0" + data[said + 18 :]
+    assert (grey(wrong) == grey(made(NOISE))).all()
+
+
+def test_other_files_are_not_taken_for_dicom(tmp_path):
+    others = [
+        b"",
+        b"hello",
+        b"\x08\0\x05\0",
+        b"\x08\0" * 200,
+        b"\x02\0\0\0UL\x04\0",
+        np.arange(300, dtype="<u2").tobytes(),
+    ]
+    others += [b"path,label\n" * 40, b"II*\0" + bytes(300), bytes(600), np.arange(8, 300, dtype="<u4").tobytes()]
+    for number, data in enumerate(others):
+        path = tmp_path / f"{number}.txt"
+        path.write_bytes(data)
+        assert not looks_like_image(path), data[:10]
+    assert looks_like_image(tmp_path / "missing.PNG")  # by its name
+    assert not looks_like_image(tmp_path / "missing")
+    assert not looks_like_image(tmp_path)
+
+
+LOSSLESS = [
+    *("JPEGLosslessProcess14", "JPEGLosslessProcess14_1", "JPEGLSLossless", "JPEG2000Lossless", "RLELossless"),
+]
+
+
+@pytest.mark.parametrize("signed", [False, True])
+@pytest.mark.parametrize("syntax", LOSSLESS)
+def test_lossless_compression_changes_nothing(syntax, signed, tmp_path):
+    pytest.importorskip("gdcm", reason="needs the dicom extra")
+    values = NOISE.astype(np.int16) - 1024 if signed else NOISE
+    plain = made(values, RescaleSlope=1, RescaleIntercept=0)
+    data = compressed(plain, syntax, tmp_path)
+    for window in ("auto", "-100:2000"):
+        assert (grey(data, window) == grey(plain, window)).all()
+
+
+@pytest.mark.parametrize("syntax", LOSSLESS)
+def test_lossless_colour(syntax, tmp_path):
+    pytest.importorskip("gdcm", reason="needs the dicom extra")
+    values = np.random.default_rng(1).integers(0, 256, (40, 48, 3), dtype=np.uint8)
+    data = compressed(made(values, "RGB"), syntax, tmp_path)
+    assert np.asarray(open_image(data)).tolist() == values.tolist()
+
+
+@pytest.mark.parametrize(
+    ("syntax", "tolerance"), [("JPEGBaselineProcess1", 6), ("JPEGLSNearLossless", 3), ("JPEG2000", 3)]
+)
+def test_lossy_compression_changes_little(syntax, tolerance, tmp_path):
+    pytest.importorskip("gdcm", reason="needs the dicom extra")
+    ramp = np.add.outer(np.arange(32), 2 * np.arange(40)).astype(np.uint8)
+    shown = grey(compressed(made(ramp), syntax, tmp_path))
+    assert np.abs(shown.astype(int) - ramp).max() <= tolerance
+
+
+def test_what_is_missing_is_named(monkeypatch):
+    data = written(scan())
+
+    def without(name, *args, _import=builtins.__import__, **kwargs):
+        if name.split(".")[0] == "pydicom":
+            raise ImportError(name)
+        return _import(name, *args, **kwargs)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(builtins, "__import__", without)
+        with pytest.raises(MissingExtra, match=r"pip install 'shpeft\[dicom\]'"):
+            open_image(data)
+    encoded = made(HOUNSFIELD)
+    encoded.compress(RLELossless)
+    monkeypatch.setattr("pydicom.pixels.decoders.base.Decoder.is_available", property(lambda self: False))
+    with pytest.raises(MissingExtra, match=r"RLE Lossless.*pip install 'shpeft\[dicom\]'"):
+        open_image(written(encoded))
+
+
+def encapsulated(syntax: UID, data: bytes = b"\xff\xd8\xff\xd9", **tags: object) -> bytes:
+    """The slice with these bytes as its compressed pixels."""
+    image = scan(**tags)
+    image.file_meta.TransferSyntaxUID = syntax
+    image.PixelData = encapsulate([data])
+    image["PixelData"].VR = "OB"
+    image["PixelData"].is_undefined_length = True
+    return written(image)
+
+
+def test_syntaxes_beyond_the_extra():
+    with pytest.raises(MissingExtra, match=r"High-Throughput JPEG 2000.*pip install pylibjpeg pylibjpeg-openjpeg"):
+        open_image(encapsulated(HTJ2KLossless))
+    with pytest.raises(MissingExtra, match=r"JPEG Extended.*pip install pylibjpeg pylibjpeg-libjpeg"):
+        open_image(encapsulated(JPEGExtended12Bit, BitsStored=12, HighBit=11))
+    with pytest.raises(UnreadableImage, match=r"compressed as MPEG4.*no image"):
+        open_image(encapsulated(UID("1.2.840.10008.1.2.4.102")))
+    with pytest.raises(UnreadableImage, match="transfer syntax that is not known"):
+        open_image(encapsulated(UID("1.2.3.4.5")))
+
+
+def test_pixels_that_are_compressed_and_do_not_say_so():
+    data = encapsulated(JPEGLSLossless).replace(b"1.2.840.10008.1.2.4.80", b"1.2.840.10008.1.2.1\0\0\0")
+    with pytest.raises(UnreadableImage, match="its pixels are compressed, and its header says that they are not"):
+        open_image(data)
+
+
+@pytest.mark.parametrize("syntax", ["JPEGLosslessProcess14_1", "JPEGLSLossless", "JPEG2000Lossless"])
+def test_a_codestream_says_its_size_before_it_is_decoded(syntax, tmp_path):
+    """A file of six pixels may hold a codestream of four thousand million: the decoder must not see it."""
+    pytest.importorskip("gdcm", reason="needs the dicom extra")
+    read = pydicom.dcmread(compressed_path(syntax, tmp_path))
+    data = get_frame(read.PixelData, 0, number_of_frames=1)
+    assert describe(data)[:3] == (24, 16, 1)
+    assert describe(data[:8]) is None
+    read.Rows, read.Columns = 8, 48
+    with pytest.raises(UnreadableImage, match="not of the size that its header says"):
+        open_image(written(read))
+
+
+def compressed_path(syntax, folder):
+    compressed(made(NOISE), syntax, folder)
+    return folder / "after.dcm"
+
+
+def test_codestreams_that_are_none():
+    for data in (
+        b"",
+        b"\xff\xd8",
+        b"\xff\xd8\xff",
+        b"\xff\xd8\0\0\0\0",
+        b"\xff\x4f\xff\x51\0",
+        b"\xff\xd8" + b"\xff" * 50,
+    ):
+        assert describe(data) is None
+
+
+def test_a_deflated_file_is_not_unfolded_without_end():
+    """600 MB of nothing in 600 KB."""
+    bomb = scan()
+    bomb.add_new(0x00091001, "OB", bytes(600_000_000))
+    data = in_syntax(bomb, DeflatedExplicitVRLittleEndian)
+    assert len(data) < 1_000_000
+    del bomb
+    tracemalloc.start()
+    try:
+        with pytest.raises(UnreadableImage, match="deflated, and unfolds to more than 240 million bytes"):
+            open_image(data)
+        assert tracemalloc.get_traced_memory()[1] < 300_000_000
+    finally:
+        tracemalloc.stop()
+
+
+def test_absurd_sizes_are_refused_before_anything_is_decoded():
+    with pytest.raises(UnreadableImage, match="60000 x 50000 pixels; at most 80 million are read"):
+        open_image(written(scan(Rows=50_000, Columns=60_000)))
+    with pytest.raises(UnreadableImage, match="fewer pixels than its header says"):
+        open_image(written(scan(Rows=3000)))
+
+
+def test_a_large_image_takes_little_more_than_its_pixels():
+    """Its four million values are not all held in double precision, which would be 32 MiB each time."""
+    data = written(made(np.random.default_rng(0).integers(0, 4000, (2048, 2048), dtype=np.uint16)))
+    tracemalloc.start()
+    try:
+        open_image(data)
+        assert tracemalloc.get_traced_memory()[1] < 80 * 2**20
+    finally:
+        tracemalloc.stop()
+
+
+def tagged(**tags: object) -> Dataset:
+    """A slice with the patient in all sorts of tags, broken ones among them."""
+    data = scan(**tags)
+    for keyword in ("PatientBirthName", "OtherPatientNames", "ReferringPhysicianName", "InstitutionName"):
+        setattr(data, keyword, PATIENT)
+    data.PatientComments = data.ImageComments = data.WindowCenterWidthExplanation = PATIENT
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        data.PatientAge = data.StudyDate = data.StudyInstanceUID = PATIENT  # not of their kind
+    return data
+
+
+def test_no_tag_of_a_patient_in_any_message(tmp_path, caplog, capfd):
+    """Cut anywhere, or with a byte that is wrong: what is said, logged, warned of or printed names no one."""
+    caplog.set_level(logging.DEBUG)
+    rng = np.random.default_rng(0)
+    path = tmp_path / "DOE_JANE.dcm"
+    said, opened = [], 0
+    for syntax in (ExplicitVRLittleEndian, ImplicitVRLittleEndian, DeflatedExplicitVRLittleEndian, RLELossless):
+        data = tagged()
+        if syntax == RLELossless:
+            data.compress(syntax)
+        whole = written(data) if syntax == RLELossless else in_syntax(data, syntax)
+        broken = [whole[:end] for end in range(140, len(whole) - 1, 7)]
+        for at in rng.integers(132, len(whole), 60):
+            broken.append(whole[:at] + bytes([rng.integers(256)]) + whole[at + 1 :])
+        for number, file in enumerate(broken):
+            path.write_bytes(file)
+            with (
+                warnings.catch_warnings(record=True) as warned,
+                path.open("rb") if number % 2 else nullcontext(file) as it,
+            ):
+                warnings.simplefilter("always")
+                try:
+                    open_image(it)
+                    opened += 1
+                except (UnreadableImage, MissingExtra) as error:
+                    said += [str(error), "".join(traceback.format_exception(error)).replace(str(path), "")]
+                said += [str(warning.message) for warning in warned]
+    assert len(said) > 200
+    printed = "".join(capfd.readouterr())
+    for words in (*said, caplog.text, printed):
+        assert not re.search("DOE|JANE", words), words
+
+
+def test_a_folder_of_dicom_files_is_a_dataset(tmp_path):
+    for label, level in (("low", 1000), ("high", 1400)):
+        (tmp_path / label).mkdir()
+        for number in range(4):
+            values = np.random.default_rng(level + number).integers(level, level + 40, (16, 16)).astype(np.uint16)
+            data = made(values, RescaleSlope=1, RescaleIntercept=-1024)
+            (tmp_path / label / f"{number}.dcm").write_bytes(written(data))
+    wide, narrow = (load_dataset(tmp_path, window=window) for window in ("auto", "0:400"))
+    assert wide.train.counts() == narrow.train.counts()
+    assert set(wide.train.ids).isdisjoint(narrow.train.ids)  # other pixels: never taken from a cache for the same
+    row = narrow.train.labels.index(narrow.classes.index("high"))
+    shades = np.asarray(narrow.train.image(row))[..., 0]  # 376 to 415 of 0 to 400
+    assert (shades.min(), shades.max()) == (240, 255)
+    with pytest.raises(ConfigError, match="There is no window"):
+        load_dataset(tmp_path, window="wide")
+
+
+def test_a_folder_as_clinics_export_it(tmp_path):
+    """No suffixes, or numbers for suffixes; beside the images a directory and notes."""
+    for label, start in (("benign", 0), ("malignant", 100)):
+        (tmp_path / label).mkdir()
+        for number in range(5):
+            data = made(np.random.default_rng(start + number).integers(0, 4000, (16, 16)).astype(np.uint16))
+            file = written(data)[132:] if number % 2 else written(data)
+            (tmp_path / label / (f"IM{number:04}" if number % 3 else f"1.2.840.{number}")).write_bytes(file)
+        (tmp_path / label / "NOTES").write_text("of the export")
+    loaded = load_dataset(tmp_path)
+    assert sum(map(len, (loaded.train, loaded.val, loaded.test))) == 10
+    assert not loaded.card["unreadable"]
