@@ -87,7 +87,7 @@ def test_the_script_runs_and_its_file_is_a_backbone(teacher_file, tmp_path):
     command = [sys.executable, str(SCRIPT), *map(str, options)]
     done = subprocess.run(command, capture_output=True, text=True, cwd=ROOT, check=False)
     assert done.returncode == 0, done.stderr
-    assert "10 views" in done.stdout  # two of each photograph, two phantoms of each of three kinds
+    assert "16 views" in done.stdout  # two of each photograph, two phantoms of each of six kinds
     model, metadata, weights = remake(out)
     assert set(metadata) == KEYS
     backbone = create_backbone("embedded", classes=("a", "b"), weights=out)

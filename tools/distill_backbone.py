@@ -53,7 +53,7 @@ def view(job: Job) -> np.ndarray:
     rng = np.random.default_rng([811, number, *name.encode()])
     if name.startswith("phantom:"):
         kind = KINDS[name.removeprefix("phantom:")]
-        image = Image.fromarray(kind.draw(rng, number % len(kind.classes), SIZE, float(rng.uniform(0, 2)))[0])
+        image = Image.fromarray(kind.draw(rng, number % len(kind.classes), SIZE, float(rng.uniform(0, 2))))
     else:
         image = open_image(name)
     if number and not name.startswith("phantom:"):

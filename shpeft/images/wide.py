@@ -51,6 +51,7 @@ def stored(image: ImageFile.ImageFile, head: bytes) -> Stored:
     if image.format == "PNG" and tile is not None and tile.args == "LA;16B":
         raise NotRead("grey of 16 bits with transparency; save it without transparency")
     if image.format == "PPM" and tile is not None and tile.codec_name in ("ppm", "ppm_plain"):
+        assert isinstance(tile.args, tuple)
         return Stored(scale=65535 / tile.args[-1])
     if image.format == "JPEG2000" and (told := codestream.describe(head)) is not None and told.bits < 16:
         scale = 2 ** (16 - told.bits)

@@ -169,7 +169,8 @@ class Growth:
 
 def _growth(rng: np.random.Generator, label: int, difficulty: float) -> Growth:
     """Signs drawn from what is usual for the class; ``difficulty`` makes the kinds overlap."""
-    squamous = (label == 2) != (rng.random(4) < min(0.45, 0.02 + 0.06 * difficulty))
+    odd = rng.random(4) < min(0.45, 0.02 + 0.06 * difficulty)  # each sign may be that of the other kind
+    squamous = np.full(4, label == 2) != odd
     return Growth(
         glands=rng.uniform(0.0, 0.15) if squamous[0] else rng.uniform(0.5, 1.0),
         borders=rng.uniform(0.6, 1.0) if squamous[1] else rng.uniform(0.0, 0.3),

@@ -204,10 +204,12 @@ def _part(name: str, part: str, options: Options, count: int) -> Split:
 
 def _variant(options: Options) -> str:
     """Nothing at the defaults; otherwise a few letters for the options that change pixels."""
-    plain, pixels = Options(), (options.size, options.difficulty, options.shortcut)
-    if pixels == (plain.size, plain.difficulty, plain.shortcut) and options.lesions:
+    pixels: tuple[float | str, ...] = (options.size, options.difficulty, options.shortcut)
+    if not options.lesions:
+        pixels += ("no lesions",)
+    plain = Options()
+    if pixels == (plain.size, plain.difficulty, plain.shortcut):
         return ""
-    pixels += () if options.lesions else ("no lesions",)
     return hashlib.sha256(repr(pixels).encode()).hexdigest()[:6] + "-"
 
 
