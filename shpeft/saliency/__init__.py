@@ -1,6 +1,6 @@
 """Saliency: which pixels a class's logit is sensitive to, by Captum's methods, and the map over its image."""
 
-from shpeft.saliency.explain import Saliency, explain
+from shpeft.saliency.explaining import Saliency, explain
 from shpeft.saliency.localisation import Localisation, area_share, localise, mass_in_mask, pointing_hit
 from shpeft.saliency.methods import METHODS, Method, check_method
 from shpeft.saliency.overlay import HUE, Map, ceiling, normalised, overlay

@@ -15,7 +15,7 @@ from shpeft.backbones import Backbone
 from shpeft.datasets import Split
 from shpeft.errors import DiagnosisError
 from shpeft.progress import Progress, silent
-from shpeft.saliency.explain import explain
+from shpeft.saliency.explaining import explain
 from shpeft.saliency.methods import check_method
 from shpeft.saliency.overlay import Map
 

@@ -11,7 +11,7 @@ from torch import Tensor
 
 from shpeft.backbones import Backbone
 from shpeft.progress import Progress, silent
-from shpeft.saliency.explain import seeded
+from shpeft.saliency.explaining import seeded
 from shpeft.saliency.methods import BATCH
 from shpeft.saliency.overlay import Map
 

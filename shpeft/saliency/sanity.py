@@ -10,7 +10,7 @@ from torch import Tensor
 from shpeft.backbones import Backbone
 from shpeft.errors import DiagnosisError
 from shpeft.progress import Progress, silent
-from shpeft.saliency.explain import Saliency, explain
+from shpeft.saliency.explaining import Saliency, explain
 from shpeft.saliency.measures import (
     NOISY,
     RANDOM_MAPS,
