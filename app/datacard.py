@@ -39,8 +39,9 @@ def show(config: RunConfig) -> Dataset | None:
         if st.session_state.get("looked_at") != key:
             st.caption("Every image is read and checked when you ask for it here, or when the run starts.")
             return None
+    new = key not in _openings()
     opening = _opening(key)
-    if not opening.wait(AT_ONCE):
+    if not opening.wait(AT_ONCE if new else 0):
         _watch(key)
         return None
     data = opening.result()
