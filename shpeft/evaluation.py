@@ -4,6 +4,7 @@ All metrics are computed from case weights: with weights of one they are the met
 multiplicities its bootstrap replicate. Cases of one group (a patient) are drawn together.
 """
 
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
@@ -154,7 +155,7 @@ def _interval(replicates: Array) -> Interval:
     return Interval(float(replicates[0]), float(low), float(high))
 
 
-def resample_groups(groups: tuple[str, ...], resamples: int, seed: int) -> Array:
+def resample_groups(groups: tuple[str, ...], resamples: int, seed: int | Sequence[int]) -> Array:
     """(R, N) how often each case is drawn when whole groups are drawn with replacement."""
     names, member = np.unique(np.asarray(groups), return_inverse=True)
     draws = np.random.default_rng(seed).multinomial(len(names), np.full(len(names), 1 / len(names)), size=resamples)

@@ -3,6 +3,7 @@
 import json
 import threading
 from importlib.util import find_spec
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -386,3 +387,12 @@ def test_patience_stops_early(tmp_path):
     assert any(t["epochs"] < 8 for t in trials)
     with pytest.raises(ConfigError, match="No cell matches"):
         compare.run(few, tmp_path, only=["nothing/*"])
+
+
+@pytest.mark.parametrize("path", sorted((Path(__file__).parents[1] / "results").glob("*.yaml")), ids=lambda p: p.stem)
+def test_the_plans_that_ship_are_valid(path):
+    plan = Plan.from_yaml(path)
+    keys = [cell.key for cell in plan.cells()]
+    assert len(set(keys)) == len(keys)
+    assert plan.report.method in plan.arms
+    assert not any(Path(dataset.source).is_absolute() for dataset in plan.datasets.values())

@@ -70,11 +70,13 @@ def bootstrap_difference(
         if any(_cases(other) != cases for other in (*ours, *theirs)):
             raise ClassMismatch("A paired difference needs predictions of the same cases; these are of different ones.")
         if cases not in drawn:
-            picks = resample_groups(ours[0].groups, resamples, seed + len(drawn))
+            picks = resample_groups(ours[0].groups, resamples, [seed, len(drawn)])
             drawn[cases] = np.vstack([np.ones((1, len(ours[0].labels))), picks])
         rows.append(_mean_metric(ours, metric, drawn[cases]) - _mean_metric(theirs, metric, drawn[cases]))
     by_seed = np.array(rows)  # (S, 1 + R)
-    share = np.random.default_rng(seed).multinomial(len(a), np.full(len(a), 1 / len(a)), size=resamples) / len(a)
+    share = np.random.default_rng([seed, len(drawn)]).multinomial(
+        len(a), np.full(len(a), 1 / len(a)), size=resamples
+    ) / len(a)
     return Difference(float(by_seed[:, 0].mean()), (by_seed[:, 1:].T * share).sum(1))
 
 
