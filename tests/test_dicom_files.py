@@ -2,7 +2,6 @@
 
 import builtins
 import logging
-import re
 import traceback
 import tracemalloc
 import warnings
@@ -13,7 +12,7 @@ import pytest
 
 from shpeft.datasets import load_dataset
 from shpeft.errors import ConfigError, MissingExtra, UnreadableImage
-from shpeft.images import looks_like_image, open_image
+from shpeft.images import looks_like_image, open_image, reading
 from shpeft.images.codestream import describe
 
 pydicom = pytest.importorskip("pydicom", reason="needs the dicom extra")
@@ -165,7 +164,7 @@ def test_syntaxes_beyond_the_extra():
         open_image(encapsulated(HTJ2KLossless))
     with pytest.raises(MissingExtra, match=r"JPEG Extended.*pip install pylibjpeg pylibjpeg-libjpeg"):
         open_image(encapsulated(JPEGExtended12Bit, BitsStored=12, HighBit=11))
-    with pytest.raises(UnreadableImage, match=r"compressed as MPEG4.*no image"):
+    with pytest.raises(UnreadableImage, match=r"compressed as MPEG-4.*no image"):
         open_image(encapsulated(UID("1.2.840.10008.1.2.4.102")))
     with pytest.raises(UnreadableImage, match="transfer syntax that is not known"):
         open_image(encapsulated(UID("1.2.3.4.5")))
@@ -207,18 +206,18 @@ def test_codestreams_that_are_none():
         assert describe(data) is None
 
 
-def test_a_deflated_file_is_not_unfolded_without_end():
-    """600 MB of nothing in 600 KB."""
+def test_a_deflated_file_is_not_unfolded_without_end(monkeypatch):
+    """60 MB of nothing in 60 KB, where 3 MB could hold the largest image."""
+    monkeypatch.setattr(reading, "MAX_PIXELS", 1_000_000)
     bomb = scan()
-    bomb.add_new(0x00091001, "OB", bytes(600_000_000))
+    bomb.add_new(0x00091001, "OB", bytes(60_000_000))
     data = in_syntax(bomb, DeflatedExplicitVRLittleEndian)
-    assert len(data) < 1_000_000
-    del bomb
+    assert len(data) < 100_000
     tracemalloc.start()
     try:
-        with pytest.raises(UnreadableImage, match="deflated, and unfolds to more than 240 million bytes"):
+        with pytest.raises(UnreadableImage, match="deflated, and unfolds to more than 3 million bytes"):
             open_image(data)
-        assert tracemalloc.get_traced_memory()[1] < 300_000_000
+        assert tracemalloc.get_traced_memory()[1] < 10_000_000
     finally:
         tracemalloc.stop()
 
@@ -253,37 +252,38 @@ def tagged(**tags: object) -> Dataset:
     return data
 
 
+def damaged(syntax: UID, rng: np.random.Generator) -> list[bytes]:
+    """Such a file cut anywhere, or with a byte that is wrong."""
+    data = tagged()
+    if syntax == RLELossless:
+        data.compress(syntax)
+    whole = in_syntax(data, syntax)
+    cut = [whole[:end] for end in range(140, len(whole) - 1, 7)]
+    wrong = [whole[:at] + bytes([rng.integers(256)]) + whole[at + 1 :] for at in rng.integers(132, len(whole), 60)]
+    return cut + wrong
+
+
 def test_no_tag_of_a_patient_in_any_message(tmp_path, caplog, capfd):
-    """Cut anywhere, or with a byte that is wrong: what is said, logged, warned of or printed names no one."""
-    caplog.set_level(logging.DEBUG)
+    """Said, logged, warned of or printed."""
     rng = np.random.default_rng(0)
+    syntaxes = (ExplicitVRLittleEndian, ImplicitVRLittleEndian, DeflatedExplicitVRLittleEndian, RLELossless)
+    files = [file for syntax in syntaxes for file in damaged(syntax, rng)]
     path = tmp_path / "DOE_JANE.dcm"
-    said, opened = [], 0
-    for syntax in (ExplicitVRLittleEndian, ImplicitVRLittleEndian, DeflatedExplicitVRLittleEndian, RLELossless):
-        data = tagged()
-        if syntax == RLELossless:
-            data.compress(syntax)
-        whole = written(data) if syntax == RLELossless else in_syntax(data, syntax)
-        broken = [whole[:end] for end in range(140, len(whole) - 1, 7)]
-        for at in rng.integers(132, len(whole), 60):
-            broken.append(whole[:at] + bytes([rng.integers(256)]) + whole[at + 1 :])
-        for number, file in enumerate(broken):
-            path.write_bytes(file)
-            with (
-                warnings.catch_warnings(record=True) as warned,
-                path.open("rb") if number % 2 else nullcontext(file) as it,
-            ):
-                warnings.simplefilter("always")
-                try:
-                    open_image(it)
-                    opened += 1
-                except (UnreadableImage, MissingExtra) as error:
-                    said += [str(error), "".join(traceback.format_exception(error)).replace(str(path), "")]
-                said += [str(warning.message) for warning in warned]
+    said = []
+    caplog.clear()
+    caplog.set_level(logging.DEBUG)
+    for number, file in enumerate(files):
+        path.write_bytes(file)
+        opened = path.open("rb") if number % 2 else nullcontext(file)
+        with warnings.catch_warnings(record=True) as warned, opened as source:
+            warnings.simplefilter("always")
+            try:
+                open_image(source)
+            except (UnreadableImage, MissingExtra) as error:
+                said += [str(error), "".join(traceback.format_exception(error))]
+            said += [str(warning.message) for warning in warned]
     assert len(said) > 200
-    printed = "".join(capfd.readouterr())
-    for words in (*said, caplog.text, printed):
-        assert not re.search("DOE|JANE", words), words
+    assert [words for words in (*said, caplog.text, *capfd.readouterr()) if "DOE" in words or "JANE" in words] == []
 
 
 def test_a_folder_of_dicom_files_is_a_dataset(tmp_path):

@@ -52,7 +52,10 @@ def _jpeg(data: bytes) -> Codestream | None:
             at += 1 if marker == FILL else 2
             continue
         if marker in FRAME_HEADERS:
-            bits, height, width, channels = unpack_from(">BHHB", data, at + 4)
+            length, bits, height, width, channels = unpack_from(">HBHHB", data, at + 2)
+            tables = unpack_from(">" + "2xB" * channels, data, at + 10)
+            if length != 8 + 3 * channels or max(tables, default=4) > 3:
+                return None
             found = Codestream(width, height, channels, bits)
         at += 2 + unpack_from(">H", data, at + 2)[0]
 

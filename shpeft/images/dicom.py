@@ -129,7 +129,8 @@ def _codestream(header: Header, frame: int, options: dict[str, Any], name: str) 
     told = describe(get_frame(header.stream, frame, number_of_frames=header.frames, extended_offsets=offsets))
     if told is None:
         raise UnreadableImage(f"{name} is damaged: its compressed image has no readable header.")
-    if told[:3] != (header.tags.Columns, header.tags.Rows, header.tags.SamplesPerPixel):
+    expected = (header.tags.Columns, header.tags.Rows, header.tags.SamplesPerPixel)
+    if told[:3] != expected or not 0 < told.bits <= header.tags.BitsAllocated:
         raise UnreadableImage(f"{name} is damaged: its compressed image is not of the size that its header says.")
     return told
 
