@@ -2,6 +2,7 @@
 
     python tools/phantom_sheet.py fundus mri --out sheets
     python tools/phantom_sheet.py fundus --real fundus=photographs/train --out sheets
+    python tools/phantom_sheet.py --overview assets/phantoms.png
 
 A folder of real images has a folder for each class. The sheets with real images are for looking at: do not publish
 them.
@@ -45,6 +46,14 @@ def phantoms(kind: str, columns: int, size: int, difficulty: float) -> Iterator[
             yield f"{name}, outlined", [outlined(*pair) for pair in zip(images, masks, strict=True)]
 
 
+def overview(each: int, size: int) -> Iterator[Row]:
+    """A row a phantom: some images of every class."""
+    for kind, drawn in KINDS.items():
+        split = load_dataset(f"phantom:{kind}?size={size}").test
+        order = sorted(range(each * len(drawn.classes)), key=lambda row: split.labels[row])
+        yield f"phantom:{kind}: {', '.join(drawn.classes)}", [split.image(row) for row in order]
+
+
 def real(folder: Path, columns: int, size: int) -> Iterator[Row]:
     """Of every class folder some images, squashed to the square as a model sees them."""
     for group in sorted(path for path in folder.iterdir() if path.is_dir()):
@@ -74,8 +83,12 @@ def main() -> None:
     parser.add_argument("--columns", type=int, default=8)
     parser.add_argument("--size", type=int, default=128)
     parser.add_argument("--difficulty", type=float, default=1.0)
-    parser.add_argument("--out", type=Path, required=True, help="folder for the sheets")
+    parser.add_argument("--out", type=Path, default=Path("sheets"), help="folder for the sheets")
+    parser.add_argument("--overview", type=Path, metavar="FILE", help="one sheet of all phantoms instead")
     options = parser.parse_args()
+    if options.overview:
+        sheet(list(overview(3, options.size)), options.size).save(options.overview)
+        return
     folders = dict(pair.split("=", 1) for pair in options.real)
     options.out.mkdir(parents=True, exist_ok=True)
     for kind in options.kinds or KINDS:
