@@ -73,5 +73,8 @@ def check(delta: SparseDelta, image: Tensor, target: int) -> None:
 def finite(value: float) -> float:
     """The value, or an error where it is not a number."""
     if not math.isfinite(value):
-        raise DiagnosisError("The model's output is not a number: its weights overflow. Choose a smaller strength.")
+        raise DiagnosisError(
+            "The model's output is not a number: its weights overflow. Use a smaller strength, or train again at a "
+            "lower rate."
+        )
     return value
