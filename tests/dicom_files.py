@@ -70,7 +70,9 @@ def in_syntax(data: Dataset, syntax: UID) -> bytes:
 def written(data: Dataset) -> bytes:
     """The file."""
     buffer = BytesIO()
-    data.save_as(buffer, enforce_file_format=True)
+    syntax = data.file_meta.TransferSyntaxUID
+    told = {"implicit_vr": False, "little_endian": True} if syntax.is_private else {}
+    data.save_as(buffer, enforce_file_format=True, **told)
     return buffer.getvalue()
 
 

@@ -1,6 +1,7 @@
 """The app's pages without a browser, its settings, and the guard that insists on them."""
 
 import io
+import shutil
 import threading
 import time
 import tomllib
@@ -13,7 +14,7 @@ from PIL import Image
 from streamlit import config as settings
 from streamlit.testing.v1 import AppTest
 
-from shpeft import pipeline
+from shpeft import pipeline, trust
 from shpeft.config import RunConfig
 from shpeft.datasets import checking, load_dataset
 from shpeft.datasets.cache import usage
@@ -26,7 +27,7 @@ from .test_datasets_folder import build
 
 ROOT = Path(__file__).resolve().parents[1]
 MAIN = ROOT / "app" / "main.py"
-PAGES = ("train", "importance", "overlap", "diagnose", "runs")
+PAGES = ("train", "importance", "overlap", "evaluate", "diagnose", "runs")
 TINY = {
     "backbone": {"name": "test_vit", "weights": "random", "image_size": 32},
     "dataset": {"source": "phantom:fundus?n=36&size=32"},
@@ -362,6 +363,61 @@ def test_the_overlay_is_off_until_it_is_asked_for(with_run):
     app.toggle(key="set_overlay").set_value(True).run()
     assert "Where the score is sensitive, not where disease is." in words(app)
     assert not app.error
+
+
+@pytest.fixture
+def own_run(finished, tmp_path, monkeypatch) -> RunFolder:
+    """A finished run that a test may change."""
+    folder = RunFolder.open(shutil.copytree(finished.path, tmp_path / "own" / "tiny"))
+    monkeypatch.setenv("SHPEFT_RUNS", str(tmp_path / "own"))
+    return folder
+
+
+def pressed(app: AppTest, label: str) -> AppTest:
+    return next(button for button in app.button if button.label == label).click().run()
+
+
+def test_a_threshold_is_chosen_and_kept(own_run):
+    app = opened("evaluate", own_run.name)
+    assert "These choices are kept with the run" in words(app)
+    app.selectbox(key=f"positive-{own_run.name}").set_value("exudates").run()
+    assert not app.error
+    assert own_run.trust().operating is None
+    pressed(app, "Keep these choices with the run")
+    point = own_run.trust().operating
+    assert point.rule.positive == "exudates"
+    assert f"{point.threshold:.3f}" in words(app)
+    assert "These choices are kept with the run" in words(app)
+    assert opened("evaluate", own_run.name).selectbox(key=f"positive-{own_run.name}").value == "exudates"
+
+
+def test_choices_that_lead_to_nothing_are_a_sentence(own_run):
+    app = opened("evaluate", own_run.name)
+    app.segmented_control(key=f"by-{own_run.name}").set_value("risk").run()
+    app.number_input(key=f"abstention-risk-{own_run.name}").set_value(0.0).run()
+    surest = trust.risk_coverage(own_run.validation()).risk.min()
+    assert bool(app.error) == (surest > 0)
+    assert "These choices are kept with the run" in words(app) or not app.error
+
+
+def test_the_images_behind_a_cell_are_shown(with_run, finished):
+    found = finished.predictions()
+    true, guess = found.classes[found.labels[0]], found.classes[int(found.probabilities[0].argmax())]
+    app = opened("evaluate", with_run)
+    app.selectbox(key="cell").set_value(f"{true}, taken for {guess}").run()
+    assert not app.error
+    assert f"{len(trust.cases_in(found, true, guess))} test images; below each" in words(app)
+
+
+def test_a_run_of_an_older_version_is_evaluated_as_far_as_it_goes(own_run):
+    for name in ("trust.json", "predictions_val.csv", "novelty.safetensors"):
+        (own_run.path / name).unlink()
+    app = opened("evaluate", own_run.name)
+    assert "made by an older version" in words(app)
+    assert "AUROC" in [metric.label for metric in app.metric]
+    pressed(app, "Run the model over its validation images")
+    assert "Temperature" in [metric.label for metric in app.metric]
+    assert own_run.trust() is not None
 
 
 def _with_errors(kind: str) -> None:

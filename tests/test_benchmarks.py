@@ -15,6 +15,10 @@ SMALLEST = {
     "presets.py": ["--backbone", "test_vit", "--weights", "random", "--image-size", "32", "--epochs", "1"],
     "selection.py": ["--count", "300000"],
     "switch.py": ["--backbone", "test_vit", "--switches", "2"],
+    "novelty.py": [
+        *("--backbone", "test_vit", "--weights", "random", "--image-size", "32"),
+        *("--data", "phantom:fundus?n=45&size=32", "--data", "phantom:ultrasound?n=45&size=32"),
+    ],
     "calibrate.py": ["--tokens", "16", "--densities", "1e-3", "1e-2"],
     "loading.py": ["--images", "40", "--side", "64", "--files", "40"],
 }
@@ -25,6 +29,10 @@ ROWS = {
     "presets.py": ["phantom:fundus?n=36&size=32", "mean"],
     "selection.py": ["torch.topk", "ours, 1 %"],
     "switch.py": ["delta, 0.01 %"],
+    "novelty.py": [
+        *("--backbone", "test_vit", "--weights", "random", "--image-size", "32"),
+        *("--data", "phantom:fundus?n=45&size=32", "--data", "phantom:ultrasound?n=45&size=32"),
+    ],
     "calibrate.py": ["ViT-B fc1, 1 %"],
     "loading.py": ["40 JPEGs of 64 px", "40 PNGs of 32 px, opened, again"],
 }

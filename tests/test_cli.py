@@ -9,6 +9,7 @@ import pytest
 from shpeft.cli import launch
 from shpeft.cli.console import duration
 from shpeft.cli.options import configuration, parse_budget
+from shpeft.datasets import load_dataset
 from shpeft.errors import ConfigError
 from shpeft.runs import RunFolder
 
@@ -224,3 +225,38 @@ def test_ui_starts_the_app_with_its_settings(monkeypatch, tmp_path):
 )
 def test_durations(seconds, text):
     assert duration(seconds) == text
+
+
+# -- calibrate
+
+
+def test_calibrate_keeps_the_threshold_and_diagnose_uses_it(tiny_run, tmp_path):
+    output = shpeft("calibrate", tiny_run, "--positive", "exudates", "--rule", "sensitivity", "--target", 0.9).output
+    trust = RunFolder.open(tiny_run).trust()
+    assert f"Threshold for exudates (sensitivity): {trust.operating.threshold:.4f}" in output
+    assert f"Temperature {trust.calibration.temperature:.3f} [" in output
+    assert "Research use only" in output
+    load_dataset("phantom:fundus?n=36&size=32").test.image(0).save(tmp_path / "DOE.png")
+    output = shpeft("diagnose", tiny_run, tmp_path / "DOE.png").output
+    assert "for exudates at the threshold" in output
+    assert "such validation images" in output
+    assert "Prediction set at a coverage of 90%:" in output
+    entry = json.loads(shpeft("diagnose", tiny_run, tmp_path / "DOE.png", "--json").stdout)[0]
+    assert entry["judgement"]["threshold"]["threshold"] == trust.operating.threshold
+    assert set(entry["novelty"]) == {"distance", "percentile", "alarm"}
+
+
+@pytest.mark.parametrize(
+    ("flags", "said"),
+    [
+        (["--positive", "exudate"], "exudates"),
+        (["--positive", "exudates", "--rule", "yuden"], "youden"),
+        (["--coverage", "90"], "between 0 and 1"),
+        (["--answer", "0.9", "--max-risk", "0.1"], "not both"),
+        (["--around", "threshold"], "Choose one first"),
+    ],
+)
+def test_choices_that_cannot_be_are_sentences(tiny_run, flags, said):
+    before = (tiny_run / "trust.json").read_bytes()
+    assert said in shpeft("calibrate", tiny_run, *flags, code=2).stderr
+    assert (tiny_run / "trust.json").read_bytes() == before

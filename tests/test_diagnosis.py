@@ -13,6 +13,9 @@ from PIL.PngImagePlugin import PngInfo
 from shpeft import NOTICE
 from shpeft.diagnosis import CAPTION, Diagnosis, diagnose
 from shpeft.errors import DiagnosisError, UnreadableImage
+from shpeft.evaluation import Predictions
+from shpeft.trust import Choices, ThresholdRule, fit_novelty, fit_trust
+from shpeft.trust.calibration import calibrate
 from tests.conftest import assert_unchanged, state
 
 
@@ -116,6 +119,44 @@ def test_a_model_that_overflows_is_a_sentence(vit, scan):
         vit.head.bias.fill_(torch.inf)
     with pytest.raises(DiagnosisError, match="not a number"):
         diagnose(vit, scan)
+
+
+@pytest.fixture
+def validation(vit) -> Predictions:
+    rng = np.random.default_rng(1)
+    p = rng.dirichlet(np.ones(3), 60)
+    labels = tuple(int(rng.choice(3, p=row)) for row in p)
+    ids = tuple(map(str, range(60)))
+    return Predictions(ids, labels, ids, vit.classes, p)
+
+
+def test_the_validation_images_judge_a_diagnosis(vit, scan, validation):
+    trust = fit_trust(validation, Choices(ThresholdRule(vit.classes[1])))
+    with torch.no_grad():
+        features = vit.features(vit.transform(scan)).numpy()
+    rng = np.random.default_rng(2)
+    usual = features + 0.05 * rng.normal(size=(80, features.shape[1])).astype(np.float32)
+    detector = fit_novelty(usual[:60], usual[60:])
+    plain, found = diagnose(vit, scan), diagnose(vit, scan, trust=trust, novelty=detector)
+    assert found.probabilities == plain.probabilities
+    assert found.predicted == plain.predicted
+    calibrated = calibrate(np.asarray(plain.probabilities), trust.calibration.temperature)
+    assert found.judgement.probabilities == tuple(calibrated.tolist())
+    assert [p for _, p in found.ranked()] == sorted(calibrated, reverse=True)
+    assert found.judgement.members[0] == found.predicted
+    assert found.judgement.call.called == (calibrated[1] >= trust.operating.threshold)
+    assert not found.novelty.alarm
+    noise = Image.fromarray(255 * (np.indices((40, 60)).sum(0) % 2).astype(np.uint8))
+    assert diagnose(vit, noise, novelty=detector).novelty.alarm
+    entry = json.loads(json.dumps(found.to_dict(), allow_nan=False))
+    assert entry == found.to_dict()
+    at = vit.classes.index(found.predicted)
+    behind = trust.calibration.behind(found.predicted, float(calibrated[at])).observed
+    counts = entry["judgement"]["validation_counts"][at]
+    assert (counts["cases"], counts["with_the_class"]) == (behind.cases, behind.count)
+    assert entry["judgement"]["threshold"]["validation_sensitivity"]["low"] < 1
+    assert entry["judgement"]["abstain"] in (True, False)
+    assert plain.to_dict()["judgement"] is plain.to_dict()["novelty"] is None
 
 
 def test_progress_tells_both_stages(vit, scan):

@@ -11,11 +11,15 @@ from safetensors.torch import save_file
 from shpeft import pipeline, prefix
 from shpeft.backbones import create_backbone
 from shpeft.config import RunConfig
+from shpeft.datasets import load_dataset
 from shpeft.deltafile import load_delta
 from shpeft.errors import Cancelled, ClassMismatch, ShpeftError
-from shpeft.evaluation import difference, evaluate
+from shpeft.evaluation import difference, evaluate, predict
+from shpeft.feed import Feed
+from shpeft.probe import extract_features
 from shpeft.runs import FEATURES, RunFolder
 from shpeft.runs.formats import plain
+from shpeft.trust import Choices, SetRule, ThresholdRule, by_subgroup, fit_trust
 
 TINY = {
     "backbone": {"name": "test_vit", "weights": "random", "image_size": 32},
@@ -170,6 +174,72 @@ def test_scores_without_halves_and_without_images(tmp_path):
     assert folder.support().k == 40
     with pytest.raises(ShpeftError, match="not task-specific"):
         folder.support("task-specific")
+
+
+# -- how far to believe it
+
+
+def test_a_run_keeps_what_its_validation_images_say(finished):
+    loaded = pipeline.load_run(finished, "cpu")
+    data = load_dataset(**finished.config.dataset.model_dump(), seed=finished.config.seed)
+    again = predict(loaded.backbone, data.val)
+    validation, trust = finished.validation(), finished.trust()
+    assert validation.ids == data.val.ids
+    assert np.array_equal(validation.probabilities, again.probabilities)
+    assert trust == fit_trust(validation, test=finished.predictions())
+    assert (loaded.trust, loaded.novelty.cases) == (trust, len(data.val))
+    features, _ = extract_features(Feed(loaded.backbone), data.val)
+    assert loaded.novelty.distances(features).max() == pytest.approx(loaded.novelty.reference[-1], rel=1e-4)
+
+
+def test_choices_are_kept_and_wrong_ones_change_nothing(finished, tmp_path):
+    folder = RunFolder.open(shutil.copytree(finished.path, tmp_path / "copy"))
+    choices = Choices(ThresholdRule("exudates", "sensitivity", 0.8), SetRule("aps", 0.8, True), None)
+    trust = pipeline.choose_trust(folder, choices)
+    assert folder.trust() == trust
+    assert trust.choices == choices
+    assert trust.operating.validation.sensitivity.value >= 0.8
+    assert f"Threshold for exudates: {trust.operating.threshold:.3f}" in (folder.path / "README.md").read_text()
+    before = (folder.path / "trust.json").read_bytes()
+    with pytest.raises(ClassMismatch, match="exudates"):
+        pipeline.choose_trust(folder, Choices(ThresholdRule("exudate")))
+    assert (folder.path / "trust.json").read_bytes() == before
+
+
+def test_a_run_of_an_older_version_opens_and_can_be_looked_at_anew(finished, tmp_path):
+    folder = RunFolder.open(shutil.copytree(finished.path, tmp_path / "old"))
+    for name in ("trust.json", "predictions_val.csv", "novelty.safetensors"):
+        (folder.path / name).unlink()
+    loaded = pipeline.load_run(folder, "cpu")
+    assert loaded.trust is loaded.novelty is folder.trust() is folder.validation() is None
+    with pytest.raises(ShpeftError, match="shpeft calibrate"):
+        pipeline.choose_trust(folder, Choices())
+    assert pipeline.look_again(folder, device="cpu") == finished.trust() == folder.trust()
+    for name in ("trust.json", "predictions_val.csv", "novelty.safetensors"):
+        assert (folder.path / name).read_bytes() == (finished.path / name).read_bytes(), name
+
+
+@pytest.mark.parametrize("name", ["trust.json", "novelty.safetensors", "predictions_val.csv"])
+def test_a_damaged_file_of_trust_is_a_sentence(finished, tmp_path, name):
+    folder = RunFolder.open(shutil.copytree(finished.path, tmp_path / "damaged"))
+    for content in (b"", b"{}", (folder.path / name).read_bytes()[:300]):
+        (folder.path / name).write_bytes(content)
+        with pytest.raises(ShpeftError, match=f"damaged is damaged: {name}"):
+            {"trust.json": folder.trust, "novelty.safetensors": folder.novelty}.get(name, folder.validation)()
+
+
+def test_a_table_says_which_subgroup_a_case_is_of(tmp_path):
+    rows = ["path,label,split,site"]
+    data = load_dataset("phantom:fundus?n=36&size=32")
+    for split in data.splits:
+        for i, label in enumerate(split.labels):
+            split.image(i).save(tmp_path / f"{split.name}{i}.png")
+            rows.append(f"{split.name}{i}.png,{split.classes[label]},{split.name},{('north', 'south')[i % 2]}")
+    (tmp_path / "images.csv").write_text("\n".join(rows))
+    folder = carry_out(tmp_path / "run", tiny(dataset={"source": str(tmp_path / "images.csv")}, training={"epochs": 1}))
+    found = by_subgroup(folder.predictions(), resamples=5)
+    assert [(part.name, part.metrics.cases) for part in found] == [("north", 6), ("south", 6)]
+    assert folder.predictions("probe").subgroups == folder.predictions().subgroups
 
 
 # -- a run that does not

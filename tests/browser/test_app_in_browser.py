@@ -72,7 +72,7 @@ def test_the_run_stays_chosen_from_page_to_page(trained, open_page):
     page = open_page(f"/overlap?run={trained}")
     ready(page)
     expect(page.get_by_text("Random choices would share")).to_be_visible()
-    for name in ("Importance", "Runs", "Diagnose", "Train"):
+    for name in ("Importance", "Evaluate", "Runs", "Diagnose", "Train"):
         page.get_by_role("link", name=name, exact=True).click()
         expect(page).to_have_url(re.compile(f"run={trained}"))
         ready(page)
@@ -91,6 +91,20 @@ def test_a_click_on_the_heatmap_shows_that_matrix(trained, open_page):
     chosen = page.get_by_role("combobox", name=re.compile("Matrix")).input_value()
     assert chosen in plot.evaluate("plot => plot.data.flatMap(trace => (trace.customdata || []).flat())")
     expect(page.locator(".js-plotly-plot")).to_have_count(2)
+
+
+def test_a_click_on_the_confusion_matrix_shows_its_images(trained, open_page):
+    page = open_page(f"/evaluate?run={trained}")
+    ready(page)
+    expect(page.get_by_role("heading", name="When should it rather not answer?")).to_be_visible()
+    plot = page.locator(".js-plotly-plot").filter(has=page.locator(".heatmaplayer image"))
+    plot.scroll_into_view_if_needed()
+    page.wait_for_timeout(500)
+    cells = plot.locator(".heatmaplayer image").bounding_box()
+    page.mouse.click(cells["x"] + cells["width"] / 6, cells["y"] + cells["height"] / 6)
+    expect(page.get_by_text(re.compile(r"\d+ test images; below each"))).to_be_visible(timeout=A_WHILE)
+    assert page.get_by_role("combobox", name="Images of").input_value() == "healthy, taken for healthy"
+    expect(page.locator("img[alt^='a test image of healthy']").first).to_be_visible()
 
 
 def test_an_upload_is_diagnosed_and_its_name_appears_nowhere(trained, open_page, tmp_path):
