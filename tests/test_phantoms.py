@@ -98,7 +98,7 @@ def probe_hits(name, more):
 def test_without_lesions_a_probe_is_at_chance():
     """Labels leak through nothing but the lesion. Six times 80 images: chance is 160 hits, the deviation 10.3."""
     assert abs(sum(probe_hits(name, "&lesions=0") for name in NAMES) - 160) < 41
-    assert probe_hits("dermoscopy", "&difficulty=0") > 27 + 4 * 4.2
+    assert probe_hits("dermoscopy", "&difficulty=0") > 27 + 3 * 4.2  # of 80: three deviations above chance
 
 
 @pytest.mark.parametrize("name", [name for name in NAMES if name != "dermoscopy"])

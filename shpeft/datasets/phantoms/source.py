@@ -137,6 +137,8 @@ def with_marker(split: Split, rule: Rule) -> Split:
     if rule not in RULES:
         raise DatasetError(f"There is no marker rule '{rule}'. {did_you_mean(rule, RULES)}")
     store, indices = _drawn(split)
+    if rule == store.marker:
+        return split
     ids = split.ids if rule == "planted" else tuple(f"{id}-{rule}" for id in split.ids)
     return replace(split, ids=ids, source=Rows(replace(store, marker=rule), indices))
 
