@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import datacard
+import judging
 import pictures
 import shared
 import streamlit as st
@@ -92,7 +93,7 @@ def _sample(run: RunFolder) -> Case | None:
 
 
 @st.cache_resource(show_spinner="Loading the model", max_entries=2)
-def _model(name: str, written: float) -> tuple[LoadedRun, threading.Lock]:
+def _model(name: str, written: tuple[float, ...]) -> tuple[LoadedRun, threading.Lock]:
     """A run's model, with the lock that keeps two browsers from using it at once."""
     return load_run(find_run(name)), threading.Lock()
 
@@ -109,7 +110,7 @@ def _remember(key: tuple[Any, ...], make: Callable[[], Any]) -> Any:
 
 def _diagnose(run: RunFolder, case: Case, method: str | None = None, target: str | None = None) -> Diagnosis:
     def work() -> Diagnosis:
-        loaded, lock = _model(run.name, run.delta_path.stat().st_mtime)
+        loaded, lock = _model(run.name, _written(run))
         bar = st.progress(0.0, "Waiting for the model")
 
         def progress(stage: str, done: int, total: int) -> None:
@@ -117,11 +118,25 @@ def _diagnose(run: RunFolder, case: Case, method: str | None = None, target: str
 
         try:
             with lock:
-                return diagnose(loaded.backbone, case.image, saliency=method, target=target, progress=progress)
+                return diagnose(
+                    loaded.backbone,
+                    case.image,
+                    saliency=method,
+                    target=target,
+                    trust=loaded.trust,
+                    novelty=loaded.novelty,
+                    progress=progress,
+                )
         finally:
             bar.empty()
 
-    return _remember((run.name, case.digest, method, target), work)
+    return _remember((run.name, _written(run), case.digest, method, target), work)
+
+
+def _written(run: RunFolder) -> tuple[float, ...]:
+    """When the model and what it is judged by were written: what is remembered of older ones is of no use."""
+    files = (run.delta_path, run.path / "trust.json", run.path / "novelty.safetensors")
+    return tuple(file.stat().st_mtime for file in files if file.exists())
 
 
 def probabilities(run: RunFolder, case: Case) -> Diagnosis:
@@ -134,10 +149,9 @@ def ranking(case: Case, found: Diagnosis) -> None:
     st.metric("Prediction", found.predicted)
     for name, probability in found.ranked():
         st.progress(probability, f"{name}: {probability:.1%}")
-    st.caption(
-        "The model's probabilities. They are not calibrated: 90 % does not mean right in 9 of 10 such cases."
-        + (f" The dataset's own label is **{case.label}**." if case.label else "")
-    )
+    judging.show(found)
+    if case.label:
+        st.caption(f"The dataset's own label is **{case.label}**.")
 
 
 def explanation(run: RunFolder, case: Case, found: Diagnosis) -> Diagnosis | None:
