@@ -74,8 +74,7 @@ def sets(trust: Trust) -> None:
         f"{low:.0%} to {high:.0%}",
         border=True,
         help="Chance in the drawing of the validation images: with as many as there are, the coverage on new images "
-        "lies "
-        "in this range, in 95 % of draws. More validation images make it narrower.",
+        "lies in this range, in 95 % of draws. More validation images make it narrower.",
     )
     if found is None:
         return
@@ -101,10 +100,8 @@ def sets(trust: Trust) -> None:
     )
     st.caption(
         "The promise holds for images that are exchangeable with the validation images: same source, same mix. These "
-        "have "
-        "also chosen the training's best epoch and the temperature, which weakens it a little; the coverage on the "
-        "test "
-        "images is the honest number. The most probable class is in every set."
+        "have also chosen the training's best epoch and the temperature, which weakens it a little; the coverage on "
+        "the test images is the honest number. The most probable class is in every set."
     )
 
 

@@ -26,9 +26,8 @@ def threshold_rule(run: RunFolder, kept: Trust) -> ThresholdRule | None:
     """How the threshold is to be chosen; None without a class that is looked for."""
     st.header("From which probability on is it positive?", anchor=False)
     st.write(
-        "An operating threshold turns the probability of *one* class into a decision: that class against all the "
-        "others. "
-        "It is chosen on the validation images; the test images say what it is worth."
+        "An operating threshold turns the probability of *one* class into a decision: that class against all "
+        "the others. It is chosen on the validation images; the test images say what it is worth."
     )
     was = kept.choices.threshold
     left, middle, right = st.columns([1, 2, 1], gap="medium")
@@ -80,8 +79,7 @@ def set_rule(run: RunFolder, kept: Trust) -> SetRule:
     st.header("Which classes cannot be ruled out?", anchor=False)
     st.write(
         "A *prediction set* names every class that is plausible for an image, and holds the true one as often as you "
-        "ask, "
-        "as long as new images are like the validation images."
+        "ask, as long as new images are like the validation images."
     )
     was = kept.choices.sets
     left, middle, right = st.columns([1, 2, 1], gap="medium", vertical_alignment="center")

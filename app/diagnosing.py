@@ -5,6 +5,7 @@ import json
 from dataclasses import dataclass
 
 import datacard
+import judging
 import pictures
 import shared
 import streamlit as st
@@ -91,10 +92,9 @@ def ranking(case: Case, found: Diagnosis) -> None:
     st.metric("Prediction", found.predicted)
     for name, probability in found.ranked():
         st.progress(probability, f"{name}: {probability:.1%}")
-    st.caption(
-        "The model's probabilities. They are not calibrated: 90 % does not mean right in 9 of 10 such cases."
-        + (f" The dataset's own label is **{case.label}**." if case.label else "")
-    )
+    judging.show(found)
+    if case.label:
+        st.caption(f"The dataset's own label is **{case.label}**.")
 
 
 def view(case: Case, explained: Diagnosis | None) -> float:

@@ -74,8 +74,7 @@ def curves(run: RunFolder, predictions: Predictions) -> None:
             "Average precision",
             str(pr.area),
             help=f"The mean precision over all recalls. Guessing gives {pr.chance:.3f}, the share of the class among "
-            f"the "
-            "test images; with a rarer class in practice, precision is lower than here.",
+            "the test images; with a rarer class in practice, precision is lower than here.",
         )
         st.plotly_chart(figures.precision_recall(pr), key="pr", config=PLAIN)
         rows = _rows(pr, "recall", "precision")
@@ -154,8 +153,7 @@ def subgroups(predictions: Predictions) -> None:
     if not predictions.subgroups:
         st.caption(
             "No subgroups are known. A column `site`, `hospital`, `scanner` or `subgroup` in the table of images, or "
-            "in a "
-            "folder's `manifest.csv`, tells results apart here; the model does not see it."
+            "in a folder's `manifest.csv`, tells results apart here; the model does not see it."
         )
         return
     with shared.boundary():
@@ -218,8 +216,7 @@ def calibration(run: RunFolder, trust: Trust) -> None:
         st.dataframe(_errors(trust), hide_index=True)
         st.caption(
             "Calibration error: how far, on average, the top probability is from the share that was right. Brier "
-            "score: "
-            "squared error of all probabilities. Lower is better for both.",
+            "score: squared error of all probabilities. Lower is better for both.",
             help="The calibration error is taken over 15 bins of equal width and is never quite 0, even of a perfectly "
             "calibrated model; the fewer the images, the larger it is. The validation images chose the temperature, so "
             "that the test images are the fairer ones.",

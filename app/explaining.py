@@ -22,7 +22,7 @@ def probabilities(run: RunFolder, case: Case) -> Diagnosis:
     """The model's probabilities for the image."""
 
     def work(loaded: LoadedRun, progress: Progress) -> Diagnosis:
-        return diagnose(loaded.backbone, case.image, progress=progress)
+        return diagnose(loaded.backbone, case.image, trust=loaded.trust, novelty=loaded.novelty, progress=progress)
 
     return working.at_once(run, (case.digest, "probabilities"), work)
 

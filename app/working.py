@@ -25,13 +25,13 @@ Work = Callable[[LoadedRun, Progress], Any]
 
 
 @st.cache_resource(show_spinner="Loading the model", max_entries=2)
-def _model(name: str, written: float) -> tuple[LoadedRun, threading.Lock]:
+def _model(name: str, written: tuple[float, ...]) -> tuple[LoadedRun, threading.Lock]:
     """A run's model, with the lock that keeps two browsers from using it at once."""
     return load_run(find_run(name)), threading.Lock()
 
 
 @st.cache_resource(show_spinner="Timing the model", max_entries=16)
-def _pace(name: str, written: float) -> Pace:
+def _pace(name: str, written: tuple[float, ...]) -> Pace:
     loaded, lock = _model(name, written)
     with lock:
         return Pace.measure(loaded.backbone)
@@ -42,8 +42,10 @@ def pace(run: RunFolder) -> Pace:
     return _pace(run.name, _written(run))
 
 
-def _written(run: RunFolder) -> float:
-    return run.delta_path.stat().st_mtime
+def _written(run: RunFolder) -> tuple[float, ...]:
+    """When the model and what it is judged by were written: what is remembered of older ones is of no use."""
+    files = (run.delta_path, run.path / "trust.json", run.path / "novelty.safetensors")
+    return tuple(file.stat().st_mtime for file in files if file.exists())
 
 
 def forget() -> None:
@@ -54,7 +56,7 @@ def forget() -> None:
 
 def at_once(run: RunFolder, key: Key, work: Work) -> Any:
     """What the work gives: what the page cannot do without."""
-    key = (run.name, *key)
+    key = (run.name, _written(run), *key)
     kept = _kept()
     if key not in kept:
         place = st.empty()
@@ -76,7 +78,7 @@ def done(run: RunFolder, key: Key, work: Work, title: str, seconds: float) -> An
         title: what the button says that starts the work, where it takes long.
         seconds: how long it is expected to take.
     """
-    key = (run.name, *key)
+    key = (run.name, _written(run), *key)
     found = _kept().get(key)
     if isinstance(found, Exception):
         raise found

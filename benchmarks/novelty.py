@@ -6,12 +6,11 @@ Each set in turn is the known one. Unknown are the other sets, generated phantom
     python benchmarks/novelty.py --data SET --data SET [--backbone NAME --weights FILE --image-size 112]
 """
 
-import argparse
 from collections.abc import Callable
 
 import numpy as np
 import torch
-from harness import publish, table
+from harness import arguments, publish, table
 from PIL import Image
 from sklearn.covariance import LedoitWolf
 from sklearn.metrics import roc_auc_score
@@ -133,12 +132,11 @@ def measure(backbone: Backbone, sources: list[str]) -> str:
 
 def main() -> None:
     """Measure and print."""
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser = arguments(__doc__.splitlines()[0])
     parser.add_argument("--data", action="append", required=True, help="a dataset; at least two")
     parser.add_argument("--backbone", default="embedded")
     parser.add_argument("--weights", default="pretrained")
     parser.add_argument("--image-size", type=int, default=112)
-    parser.add_argument("--write", action="store_true", help="put the table into RESULTS.md")
     options = parser.parse_args()
     backbone = create_backbone(
         options.backbone, classes=("a", "b"), weights=options.weights, image_size=options.image_size

@@ -46,7 +46,7 @@ def test_every_cell_of_the_confusion_matrix_can_be_clicked(predictions):
     written = {
         (y, x): text
         for trace in drawn.data
-        if trace.mode == "text"
+        if trace.type == "scatter" and trace.mode == "text"
         for x, y, text in zip(trace.x, trace.y, trace.text, strict=True)
     }
     assert written == {(t, g): f"<b>{counts[i, j]}</b>" for i, t in enumerate(CLASSES) for j, g in enumerate(CLASSES)}

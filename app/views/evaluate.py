@@ -9,8 +9,7 @@ import streamlit as st
 st.title("Evaluate", anchor=False)
 st.write(
     "How well does the model tell the classes apart on *test* images, which it has never seen? And how far can one "
-    "trust "
-    "its probabilities? The second is fitted on the *validation* images, which it was not trained on either."
+    "trust its probabilities? The second is fitted on the *validation* images, which it was not trained on either."
 )
 run = shared.pick_run(
     shared.runs_with("predictions.csv"),
