@@ -1,5 +1,6 @@
 """A dataset that is opened in the background: looked at, waited for and stopped."""
 
+import gc
 import subprocess
 import sys
 import threading
@@ -38,6 +39,17 @@ def test_it_tells_how_far_it_is_and_then_has_the_dataset(tmp_path, held):
     held.set()
     assert opening.wait(20)
     assert opening.result().fingerprint == load_dataset(tmp_path / "d", seed=3).fingerprint
+
+
+def test_full_collections_wait_until_the_last_opening_is_done(tmp_path, held):
+    before, place = gc.get_threshold(), build(tmp_path / "d", {"a": 6, "b": 6})
+    openings = [Opening(place, cache=False) for _ in range(2)]
+    assert not openings[0].wait(0.1)
+    assert gc.get_threshold() == (*before[:2], 10**6)
+    held.set()
+    for opening in openings:
+        opening.result()
+    assert gc.get_threshold() == before
 
 
 def test_it_can_be_stopped(tmp_path, held):
