@@ -85,7 +85,8 @@ def to_grey(image: Image.Image, how: Stored, decoding: Decoding) -> Image.Image:
     clear = image.info.get("transparency")
 
     def units(block: np.ndarray) -> np.ndarray:
-        shown = block - how.offset if how.scale == 1 else np.rint((block - how.offset) / how.scale)
+        shown = block.astype(np.float64) - how.offset
+        shown = shown if how.scale == 1 else np.rint(shown / how.scale)
         return shown if clear is None else np.where(block == clear, np.nan, shown)
 
     plain: Units | None = None if (how.scale, how.offset, clear) == (1, 0, None) else units
