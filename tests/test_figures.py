@@ -260,6 +260,8 @@ def test_the_attribution_heatmap_puts_zero_in_the_middle_and_leaves_gaps(drawn, 
     assert cells.colorscale[0][1] == ORANGE
     assert cells.colorscale[-1][1] == BLUE
     assert "3 trained weights moved the logit by -0.5000" in cells.hovertext[1]
+    later = [replace(part, block="blocks.1", depth=2) for part in parts[:2]]
+    assert figures.attribution_heatmap([parts[1], *later]).layout.xaxis.categoryarray == ("attn.qkv", "mlp.fc1")
     assert "No weights" in figures.attribution_heatmap([]).layout.annotations[0].text
     nothing = [replace(part, total=0.0, gross=0.0) for part in parts]
     assert figures.attribution_heatmap(nothing).data[0].zmax > 0

@@ -6,7 +6,7 @@ import pytest
 import torch
 from PIL import Image
 
-from shpeft.errors import ConfigError, UnreadableImage
+from shpeft.errors import UnreadableImage
 from shpeft.images import Decoding, InputTransform, open_image, reading
 
 RED = (200, 30, 10)
@@ -32,6 +32,15 @@ def close(image, colour, tolerance=0):
         ("P", "GIF", 12),
         ("RGB", "WEBP", 12),
         ("P", "PNG", 12),
+        ("RGB", "BMP", 0),
+        ("P", "BMP", 12),
+        ("RGB", "TIFF", 0),
+        ("P", "TIFF", 12),
+        ("CMYK", "TIFF", 6),
+        ("YCbCr", "TIFF", 6),
+        ("YCbCr", "JPEG", 6),
+        ("RGB", "PPM", 0),
+        ("RGB", "JPEG2000", 0),
     ],
 )
 def test_modes_and_formats_become_rgb(mode, kind, tolerance):
@@ -55,22 +64,25 @@ def test_exif_orientation_is_applied():
     assert open_image(encoded(image, "JPEG", exif=exif)).size == (4, 6)
 
 
-@pytest.mark.parametrize("dtype", [np.uint16, np.int32, np.float32])
-def test_wide_grey_values_are_scaled_by_their_own_range(dtype):
-    values = np.array([[1000, 1500], [2000, 3000]], dtype=dtype)
-    opened = open_image(encoded(Image.fromarray(values), "TIFF"))
-    assert np.asarray(opened)[..., 0].tolist() == [[0, 64], [128, 255]]
+@pytest.mark.parametrize("kind", ["JPEG", "PNG", "WEBP"])
+def test_exif_that_cannot_be_read_says_nothing(kind):
+    image = Image.new("RGB", (6, 4), RED)
+    for exif in (b"Exif\0\0garbage", b"Exif\0\0II*\0\x08\0\0\0\xff\xff", b"Exif\0\0"):
+        assert close(open_image(encoded(image, kind, exif=exif)), RED, 12)
+        assert open_image(encoded(image, kind, exif=exif)).size == (6, 4)
 
 
-def test_a_window_shows_what_lies_in_it():
-    values = np.array([[-1000, -160], [40, 3000]], dtype=np.int32)
-    data = encoded(Image.fromarray(values), "TIFF")
-    for window in ("-160:240", "abdomen"):
-        assert np.asarray(open_image(data, Decoding(window)))[..., 0].tolist() == [[0, 0], [128, 255]]
-    with pytest.raises(ConfigError, match=r"There is no window 'abdomn'.*Did you mean abdomen"):
-        Decoding("abdomn")
-    with pytest.raises(ConfigError, match="is empty"):
-        Decoding("5:5")
+def test_the_orientation_of_a_tiff_is_applied_once():
+    values = np.arange(6, dtype=np.uint8).reshape(2, 3)
+    for dtype, factor in ((np.uint8, 1), (np.uint16, 51)):
+        data = encoded(Image.fromarray(values.astype(dtype)), "TIFF", tiffinfo={274: 6})
+        assert np.asarray(open_image(data))[..., 0].tolist() == (factor * np.rot90(values, -1)).tolist()
+
+
+def test_grey_of_one_bit():
+    image = Image.fromarray(np.array([[True, False]]))
+    for kind in ("PNG", "TIFF", "BMP", "PPM"):
+        assert np.asarray(open_image(encoded(image, kind)))[..., 0].tolist() == [[255, 0]]
 
 
 def test_a_chosen_page_of_a_tiff():
@@ -83,14 +95,29 @@ def test_a_chosen_page_of_a_tiff():
     assert close(open_image(encoded(pages[1]), Decoding(frame=3)), 20)  # an ordinary image has one
 
 
-def test_flat_or_broken_float_values_do_not_fail():
-    assert close(open_image(encoded(Image.fromarray(np.full((3, 3), 700, np.uint16)), "PNG")), 0)
-    assert close(open_image(encoded(Image.fromarray(np.full((3, 3), np.nan, np.float32)), "TIFF")), 0)
-
-
 def test_transparency_is_laid_on_black():
-    assert close(open_image(encoded(Image.new("RGBA", (3, 3), (*RED, 0)))), 0)
+    half = (100, 15, 5)
+    for kind in ("PNG", "WEBP", "TIFF"):
+        options = {"lossless": True} if kind == "WEBP" else {}
+        assert close(open_image(encoded(Image.new("RGBA", (3, 3), (*RED, 0)), kind, **options)), 0)
+        assert close(open_image(encoded(Image.new("RGBA", (3, 3), (*RED, 128)), kind, **options)), half, 2)
     assert close(open_image(encoded(Image.new("LA", (3, 3), (100, 255)))), 100)
+    assert close(open_image(Image.new("LA", (3, 3), (100, 128)).convert("La")), 50, 1)
+
+
+@pytest.mark.parametrize(("mode", "colour", "clear"), [("L", 100, 100), ("RGB", RED, RED), ("1", 1, 255), ("P", 1, 1)])
+def test_a_colour_that_stands_for_transparency_is_black(mode, colour, clear):
+    image = Image.new(mode, (3, 3), colour)
+    if mode == "P":
+        image.putpalette([0, 0, 0, *RED])
+    assert close(open_image(encoded(image, transparency=clear)), 0)
+
+
+def test_a_palette_with_transparency():
+    image = Image.new("P", (2, 1))
+    image.putpalette([*RED, *RED])
+    image.putpixel((1, 0), 1)
+    assert np.asarray(open_image(encoded(image, transparency=bytes([0, 255])))).tolist() == [[[0, 0, 0], list(RED)]]
 
 
 def test_the_first_frame_of_an_animation():
@@ -125,6 +152,15 @@ def test_bombs_are_refused_before_decoding(monkeypatch):
     monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 40_000)
     with pytest.raises(UnreadableImage, match="million pixels"):
         open_image(data)
+
+
+def test_pages_after_the_first_are_checked_too(monkeypatch):
+    pages = [Image.new("L", (10, 10)), Image.new("L", (300, 300))]
+    data = encoded(pages[0], "TIFF", save_all=True, append_images=pages[1:], compression="tiff_deflate")
+    monkeypatch.setattr(reading, "MAX_PIXELS", 80_000)
+    assert open_image(data).size == (10, 10)
+    with pytest.raises(UnreadableImage, match="300 x 300"):
+        open_image(data, Decoding(frame=1))
 
 
 TRANSFORM = InputTransform(8, (0.5, 0.4, 0.3), (0.2, 0.25, 0.5), "bilinear")

@@ -21,7 +21,8 @@ def attribution_heatmap(layers: Sequence[LayerAttribution]) -> go.Figure:
         return empty("No weights were trained.")
     ordered = sorted(layers, key=lambda layer: layer.depth)
     rows = list(dict.fromkeys(layer.block for layer in ordered))
-    columns = list(dict.fromkeys(short(layer.matrix) for layer in ordered))
+    fullest = sorted(ordered, key=lambda layer: -sum(other.block == layer.block for other in ordered))
+    columns = list(dict.fromkeys(short(layer.matrix) for layer in fullest))  # as a block without gaps has them
     top = max(abs(layer.total) for layer in ordered) or 1.0
     head = headroom(columns)
     drawn = figure(head + 24 + 26 * len(rows))

@@ -13,7 +13,7 @@ FRAME_HEADERS = {*range(0xC0, 0xD0), 0xF7} - {0xC4, 0xC8, 0xCC}
 WITHOUT_LENGTH = {0x01, *range(0xD0, 0xD9)}
 """Markers that no segment follows."""
 
-FILL, START_OF_SCAN = 0xFF, 0xDA
+LOWEST, START_OF_SCAN, ADOBE, FILL = 0xC0, 0xDA, 0xEE, 0xFF
 
 
 class Codestream(NamedTuple):
@@ -33,7 +33,7 @@ def describe(data: bytes) -> Codestream | None:
             return _jpeg(data)
         if (start := data.find(JPEG_2000, 0, 4096)) >= 0:  # a JP2 file has boxes before its codestream
             return _jpeg_2000(data, start)
-    except struct.error:  # cut short
+    except (struct.error, IndexError):  # cut short
         pass
     return None
 
@@ -44,7 +44,7 @@ def _jpeg(data: bytes) -> Codestream | None:
     found = None
     while True:
         prefix, marker = unpack_from(">BB", data, at)
-        if prefix != FILL:
+        if prefix != FILL or (marker < LOWEST and marker not in WITHOUT_LENGTH):
             return None
         if marker == START_OF_SCAN:
             return found
@@ -57,6 +57,8 @@ def _jpeg(data: bytes) -> Codestream | None:
             if length != 8 + 3 * channels or max(tables, default=4) > 3:
                 return None
             found = Codestream(width, height, channels, bits)
+        if marker == ADOBE and data[at + 4 : at + 9] == b"Adobe" and data[at + 15] > 1:
+            return None  # a colour transformation of four channels, or none: GDCM would end the process
         at += 2 + unpack_from(">H", data, at + 2)[0]
 
 

@@ -79,7 +79,7 @@ def _pixels(header: Header, frame: int, name: str) -> np.ndarray:
     from pydicom.pixels import as_pixel_options, get_decoder
 
     options = as_pixel_options(header.tags, pixel_keyword=header.keyword, pixel_vr=header.vr)
-    options.setdefault("planar_configuration", 0)
+    options["planar_configuration"] = options.get("planar_configuration") or 0
     plugin = ""
     if header.syntax.is_compressed:
         decoder = _decoder(header, name)

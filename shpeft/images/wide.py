@@ -53,7 +53,7 @@ def stored(image: ImageFile.ImageFile, head: bytes) -> Stored:
     if image.format == "PPM" and tile is not None and tile.codec_name in ("ppm", "ppm_plain"):
         assert isinstance(tile.args, tuple)
         return Stored(scale=65535 / tile.args[-1])
-    if image.format == "JPEG2000" and (told := codestream.describe(head)) is not None and told.bits < 16:
+    if image.format == "JPEG2000" and (told := codestream.describe(head)) is not None and told.bits <= 16:
         scale = 2 ** (16 - told.bits)
         return Stored(scale=scale, offset=scale * 2 ** (told.bits - 1) if told.signed else 0)
     return Stored()
@@ -85,7 +85,8 @@ def to_grey(image: Image.Image, how: Stored, decoding: Decoding) -> Image.Image:
     clear = image.info.get("transparency")
 
     def units(block: np.ndarray) -> np.ndarray:
-        shown = (block - how.offset) / how.scale
+        shown = block.astype(np.float64) - how.offset
+        shown = shown if how.scale == 1 else np.rint(shown / how.scale)
         return shown if clear is None else np.where(block == clear, np.nan, shown)
 
     plain: Units | None = None if (how.scale, how.offset, clear) == (1, 0, None) else units

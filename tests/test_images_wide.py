@@ -1,0 +1,191 @@
+"""Images of more than 8 bits in ordinary files: values in the file's units, and which end of them is white."""
+
+import struct
+import tracemalloc
+import zlib
+from io import BytesIO
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from shpeft.errors import ConfigError, UnreadableImage
+from shpeft.images import Decoding, open_image
+from shpeft.images.decoding import BLOCK, to_8_bits
+
+TWELVE_BITS = np.array([[0, 1000], [2000, 4000]], dtype=np.uint16)
+
+
+def encoded(image: Image.Image, kind: str = "PNG", **options: object) -> bytes:
+    buffer = BytesIO()
+    image.save(buffer, kind, **options)
+    return buffer.getvalue()
+
+
+def tiff(values: np.ndarray, **tags: int) -> bytes:
+    """A TIFF of one strip, little or big endian as the values are, written tag by tag."""
+    order = ">" if values.dtype.byteorder == ">" else "<"
+    channels = values.shape[2] if values.ndim == 3 else 1
+    bits = 8 * values.dtype.itemsize
+    entries = {
+        256: ("H", [values.shape[1]]),
+        257: ("H", [values.shape[0]]),
+        258: ("H", [bits] * channels),
+        259: ("H", [1]),
+        262: ("H", [tags.get("photometric", 1 if channels == 1 else 2)]),
+        273: ("I", [8]),
+        277: ("H", [channels]),
+        278: ("H", [values.shape[0]]),
+        279: ("I", [values.nbytes]),
+        284: ("H", [tags.get("planar", 1)]),
+        339: ("H", [{"u": 1, "i": 2, "f": 3}[values.dtype.kind]] * channels),
+    }
+    more = 8 + values.nbytes
+    body, extra = b"", b""
+    for tag, (kind, numbers) in entries.items():
+        value = struct.pack(f"{order}{len(numbers)}{kind}", *numbers)
+        body += struct.pack(f"{order}HHI", tag, 3 if kind == "H" else 4, len(numbers))
+        if len(value) > 4:
+            body += struct.pack(f"{order}I", more + len(extra))
+            extra += value
+        else:
+            body += value.ljust(4, b"\0")
+    head = (b"II*\0" if order == "<" else b"MM\0*") + struct.pack(f"{order}I", more + len(extra))
+    return head + values.tobytes() + extra + struct.pack(f"{order}H", len(entries)) + body + bytes(4)
+
+
+def shown(data: bytes, window: str = "auto") -> list:
+    pixels = np.asarray(open_image(data, Decoding(window)))
+    assert (pixels == pixels[..., :1]).all()
+    return pixels[..., 0].tolist()
+
+
+@pytest.mark.parametrize("dtype", ["<u2", ">u2", "<i2", ">i2", "<u4", "<i4", ">i4", "<f4", ">f4"])
+def test_grey_is_scaled_by_its_own_range_or_by_a_window(dtype):
+    data = tiff(np.array([[1000, 1500], [2000, 3000]], dtype))
+    assert shown(data) == shown(data, "full") == [[0, 64], [128, 255]]
+    assert shown(data, "1500:2500") == [[0, 0], [128, 255]]
+
+
+@pytest.mark.parametrize("kind", ["PNG", "TIFF", "JPEG2000"])
+def test_16_bits_in_every_kind_of_file_that_has_them(kind):
+    data = encoded(Image.fromarray(TWELVE_BITS), kind)
+    assert shown(data) == [[0, 64], [128, 255]]
+    assert shown(data, "0:2000") == [[0, 128], [255, 255]]
+
+
+@pytest.mark.parametrize("compression", ["raw", "tiff_lzw", "tiff_adobe_deflate", "packbits"])
+def test_compressed_tiff(compression):
+    assert shown(encoded(Image.fromarray(TWELVE_BITS), "TIFF", compression=compression)) == [[0, 64], [128, 255]]
+
+
+def test_windows_of_values_below_zero():
+    data = encoded(Image.fromarray(np.array([[-1000, -160], [40, 3000]], dtype=np.int32)), "TIFF")
+    for window in ("-160:240", "abdomen"):
+        assert shown(data, window) == [[0, 0], [128, 255]]
+    with pytest.raises(ConfigError, match=r"There is no window 'abdomn'.*Did you mean abdomen"):
+        Decoding("abdomn")
+    with pytest.raises(ConfigError, match="is empty"):
+        Decoding("5:5")
+
+
+@pytest.mark.parametrize("dtype", ["u1", "<u2", "<f4"])
+def test_white_as_zero_is_heeded(dtype):
+    data = tiff(np.array([[0, 51], [102, 255]], dtype), photometric=0)
+    assert shown(data) == [[255, 204], [153, 0]]
+    if dtype != "u1":
+        assert shown(data, "0:102") == [[255, 127], [0, 0]]
+
+
+def test_whole_numbers_above_two_thousand_million_are_no_negative_ones():
+    assert shown(tiff(np.array([[0, 2**31, 2**32 - 1]], "<u4"))) == [[0, 128, 255]]
+
+
+def test_signed_grey_of_8_bits():
+    assert shown(tiff(np.array([[-128, -1, 0, 127]], "i1"))) == [[0, 127, 128, 255]]
+
+
+def test_colours_of_16_bits_are_scaled_by_the_range_of_their_type():
+    values = np.array([[[65535, 2570, 0], [0, 25700, 65535]]], "<u2")
+    for data in (tiff(values), tiff(values.astype(">u2"))):
+        assert np.asarray(open_image(data)).tolist() == [[[255, 10, 0], [0, 100, 255]]]
+    assert np.asarray(open_image(png(values, 2))).tolist() == [[[255, 10, 0], [0, 100, 255]]]
+
+
+def png(values: np.ndarray, kind: int) -> bytes:
+    """A PNG of 16 bits; Pillow writes no colours so."""
+    rows = b"".join(b"\0" + row.astype(">u2").tobytes() for row in values)
+    header = struct.pack(">IIBBBBB", values.shape[1], values.shape[0], 16, kind, 0, 0, 0)
+    chunks = [(b"IHDR", header), (b"IDAT", zlib.compress(rows)), (b"IEND", b"")]
+    return b"\x89PNG\r\n\x1a\n" + b"".join(
+        struct.pack(">I", len(body)) + name + body + struct.pack(">I", zlib.crc32(name + body)) for name, body in chunks
+    )
+
+
+def test_what_would_come_out_wrong_is_refused_in_a_sentence():
+    grey_and_alpha = png(np.full((2, 2, 2), 4000), 4)
+    with pytest.raises(UnreadableImage, match="grey of 16 bits with transparency; save it without"):
+        open_image(grey_and_alpha)
+    with pytest.raises(UnreadableImage, match="each in a plane of its own"):
+        open_image(tiff(np.full((2, 2, 3), 700, "<u2"), planar=2))
+    for values in (
+        np.zeros((2, 2), "<f8"),
+        np.zeros((2, 2), "<f2"),
+        np.zeros((2, 2, 3), "<f4"),
+        np.zeros((2, 2), "<u8"),
+    ):
+        with pytest.raises(UnreadableImage, match=r"kind of TIFF that is not read\. Save it as grey of 8 or 16 bits"):
+            open_image(tiff(values))
+
+
+def test_a_value_that_stands_for_transparency_is_black_and_not_part_of_the_range():
+    values = np.array([[65535, 1000], [2000, 3000]], np.uint16)
+    assert shown(encoded(Image.fromarray(values), transparency=65535)) == [[0, 0], [128, 255]]
+
+
+@pytest.mark.parametrize("most", [4095, 1023, 65535])
+def test_values_of_a_pgm_are_its_own(most):
+    values = np.array([[0, 250, 500, 1000]], ">u2")
+    binary = b"P5 4 1 %d\n" % most + values.tobytes()
+    plain = b"P2 4 1 %d\n0 250 500 1000\n" % most
+    for data in (binary, plain):
+        assert shown(data, "0:500") == [[0, 128, 255, 255]]
+
+
+@pytest.mark.parametrize(("depth", "zero"), [(11, 2**15 - 2**11), (0x80 | 11, 2**15), (0x80 | 15, 2**15)])
+def test_values_of_a_jpeg_2000_of_other_depths_are_its_own(depth, zero):
+    """The depth in its header says how far a coder has shifted the values, so that any can be had from 16 bits."""
+    values = np.random.default_rng(0).integers(-1000, 1000, (32, 32)) if depth & 0x80 else TWELVE_BITS.astype(int)
+    data = bytearray(encoded(Image.fromarray((zero + values).astype(np.uint16)), "JPEG2000"))
+    at = data.index(b"\xff\x4f\xff\x51") + 42
+    assert data[at] == 15
+    data[at] = depth
+    assert shown(bytes(data), "-500:1500") == to_8_bits(values, (-500, 1500)).tolist()
+
+
+def test_flat_or_broken_float_values_do_not_fail():
+    assert shown(encoded(Image.fromarray(np.full((3, 3), 700, np.uint16)))) == [[0] * 3] * 3
+    assert shown(encoded(Image.fromarray(np.full((3, 3), np.nan, np.float32)), "TIFF")) == [[0] * 3] * 3
+    infinite = np.array([[np.nan, -np.inf, np.inf, 1e-30, 3e-30]], np.float32)
+    assert shown(encoded(Image.fromarray(infinite), "TIFF")) == [[0, 0, 0, 0, 255]]
+
+
+@pytest.mark.parametrize("inverted", [False, True])
+@pytest.mark.parametrize("limits", [None, (-3.0, 100.0)])
+def test_blocks_do_not_show(inverted, limits):
+    """More values than a block holds, against the formula in one piece."""
+    values = np.random.default_rng(0).integers(-1000, 1000, BLOCK + 5).astype(np.int16)
+    values[-1] = 1500
+    low, high = limits or (values.min(), values.max())
+    expected = np.round(255 * np.clip((values.astype(np.float64) - low) / (high - low), 0, 1)).astype(np.uint8)
+    assert (to_8_bits(values, limits, inverted=inverted) == (255 - expected if inverted else expected)).all()
+
+
+def test_a_large_image_is_not_held_in_double_precision():
+    values = np.zeros((4096, 4096), np.uint16)
+    tracemalloc.start()
+    try:
+        to_8_bits(values)
+        assert tracemalloc.get_traced_memory()[1] < values.size + 8 * 8 * BLOCK
+    finally:
+        tracemalloc.stop()
