@@ -17,7 +17,7 @@ def threshold(run: RunFolder, trust: Trust) -> None:
     if point is None:
         st.info("Choose the class that is looked for, and the threshold is chosen with it.")
         return
-    left, right = st.columns([3, 2], gap="large")
+    left, right = st.columns(2, gap="large")
     seen = trusting.calibrated(run.validation(), trust.calibration.temperature)
     curve = trusting.threshold_curve(seen, point.rule.positive)
     with left:
@@ -110,7 +110,7 @@ def abstaining(run: RunFolder, trust: Trust) -> None:
     found = trust.abstention
     if found is None:
         return
-    left, right = st.columns([3, 2], gap="large")
+    left, right = st.columns(2, gap="large")
     seen = trusting.calibrated(run.validation(), trust.calibration.temperature)
     curve = trusting.risk_coverage(seen, found.operating)
     with left:

@@ -52,6 +52,12 @@ def test_every_cell_of_the_confusion_matrix_can_be_clicked(predictions):
     assert written == {(t, g): f"<b>{counts[i, j]}</b>" for i, t in enumerate(CLASSES) for j, g in enumerate(CLASSES)}
 
 
+def test_the_numbers_do_not_fade_when_a_cell_is_chosen(predictions):
+    written = [t for t in figures.confusion_matrix(trust.confusion(predictions), CLASSES).data[1:] if t.mode == "text"]
+    assert written
+    assert all(trace.unselected.textfont.color == trace.textfont.color for trace in written)
+
+
 def test_a_class_without_images_leaves_an_empty_row():
     assert figures.confusion_matrix(np.array([[3, 1], [0, 0]]), ("a", "b")).data[0].z[1].tolist() == [0, 0]
 

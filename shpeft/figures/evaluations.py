@@ -41,7 +41,7 @@ def _with_band(curve: Curve, x: str, y: str, shape: str = "linear") -> go.Figure
         line={"color": BLUE, "width": 2, "shape": shape},
         hovertemplate="%{x:.2f}, %{y:.2f}<extra></extra>",
     )
-    drawn.update_xaxes(title_text=x, range=[0, 1])
+    drawn.update_xaxes(title_text=x, range=[0, 1.02])
     return drawn.update_yaxes(title_text=y, range=[0, 1.02])
 
 
@@ -66,14 +66,15 @@ def confusion_matrix(counts: NDArray[np.int64], classes: Sequence[str]) -> go.Fi
         ygap=2,
         hoverinfo="skip",
     )
-    for dark in (True, False):
+    for dark, ink in ((True, "#ffffff"), (False, "#101418")):
         inside = [(t, g) for t, g in cells if (shares[t, g] < 0.5) == dark]
         drawn.add_scatter(
             x=[classes[guess] for _, guess in inside],
             y=[classes[true] for true, _ in inside],
             mode="text",
             text=[f"<b>{counts[cell]:,}</b>" for cell in inside],
-            textfont={"size": 16, "color": "#ffffff" if dark else "#101418"},
+            textfont={"size": 16, "color": ink},
+            unselected={"textfont": {"color": ink}},
             hoverinfo="skip",
             showlegend=False,
         )
@@ -142,7 +143,7 @@ def threshold_lines(curve: ThresholdCurve, chosen: OperatingPoint | None) -> go.
         drawn.add_scatter(
             x=[None], y=[None], mode="lines", name=f"chosen: {chosen.threshold:.3f}", line={"color": ORANGE, "width": 2}
         )
-    drawn.update_xaxes(title_text="threshold of the calibrated probability", range=[0, 1])
+    drawn.update_xaxes(title_text="threshold of the calibrated probability", range=[0, 1.02])
     return drawn.update_yaxes(title_text="share", range=[0, 1.02])
 
 
