@@ -12,6 +12,10 @@ from shpeft.evaluation import Interval, Predictions, difference, evaluate, predi
 from shpeft.progress import Progress, silent
 from shpeft.saliency import area_share, check_method, explain, mass_in_mask
 
+MARGIN = 0.1
+"""A model that never saw a marker can be sensitive to one by accident. Linear probes of two backbones on four phantoms,
+150 test images each: the interval's lower end was at most 0.04 without a planted shortcut, at least 0.27 with one."""
+
 
 @dataclass(frozen=True)
 class ShortcutCheck:
@@ -40,8 +44,8 @@ class ShortcutCheck:
 
     @property
     def caught(self) -> bool:
-        """Whether the model takes the shortcut: a lying marker costs accuracy, the 95 % interval being above 0."""
-        return self.lost.low > 0
+        """Whether a lying marker costs more accuracy than :data:`MARGIN`, with 95 % confidence."""
+        return self.lost.low > MARGIN
 
     def __str__(self) -> str:
         verdict = "The model follows the marker" if self.caught else "No sign that the model follows the marker"

@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 import torch
 
+import shpeft
 from shpeft.datasets import load_dataset
 from shpeft.datasets.phantoms.marker import Square
 from shpeft.errors import ClassMismatch, DatasetError, DiagnosisError
@@ -20,13 +21,16 @@ def split():
 
 
 def reader(classes):
-    """Reads the marker: each logit is the brightness of the class's square. Without a marker it falls to noise."""
-    squares = [Square(SIZE, label).mask() for label in range(len(classes))]
-    backbone = looking(torch.from_numpy(np.any(squares, axis=0)), classes, SIZE)
+    """Reads the marker: each logit is how much brighter the class's square is than its frame."""
+    squares = [Square(SIZE, label) for label in range(len(classes))]
+    backbone = looking(torch.from_numpy(np.any([square.mask() for square in squares], axis=0)), classes, SIZE)
     with torch.no_grad():
         backbone.head.bias.zero_()
         for label, square in enumerate(squares):
-            backbone.head.weight[label] = torch.from_numpy(np.tile(square, (3, 1, 1))).flatten().float()
+            pattern = np.zeros((SIZE, SIZE, 3))
+            square.draw(pattern)
+            pattern[square.place] -= 100
+            backbone.head.weight[label] = torch.from_numpy(pattern).permute(2, 0, 1).flatten().float()
     return backbone
 
 
@@ -41,7 +45,7 @@ def test_a_model_that_reads_the_marker_is_caught(split):
     assert found.removed.value < 0.7
     assert found.caught
     assert found.mass == 1
-    assert found.chance == pytest.approx(4 / SIZE**2)
+    assert found.chance == pytest.approx(16 / SIZE**2)
     assert str(found).startswith("The model follows the marker")
 
 
@@ -62,6 +66,19 @@ def test_the_planted_marker_does_not_matter(split):
     backbone = reader(split.classes)
     assert shortcut_check(backbone, split) == shortcut_check(backbone, plain)
     assert shortcut_check(backbone, split).mass is None
+
+
+@pytest.mark.timeout(120)
+def test_a_linear_probe_takes_a_shortcut_when_there_is_one():
+    """The same phantoms with and without a planted marker, the embedded backbone."""
+    found = {}
+    for honesty in (0, 1):
+        data = load_dataset(f"phantom:ultrasound?n=180&shortcut={honesty}")
+        backbone = shpeft.create_backbone("embedded", classes=data.classes)
+        shpeft.fit_head(backbone, data.train, data.val).write(backbone)
+        found[honesty] = shortcut_check(backbone, data.test)
+    assert found[1].caught, str(found[1])
+    assert not found[0].caught, str(found[0])
 
 
 def test_what_cannot_be_checked_is_refused(data, vit, split):

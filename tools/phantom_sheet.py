@@ -2,7 +2,7 @@
 
     python tools/phantom_sheet.py fundus mri --out sheets
     python tools/phantom_sheet.py fundus --real fundus=photographs/train --out sheets
-    python tools/phantom_sheet.py --overview assets/phantoms.png
+    python tools/phantom_sheet.py --overview assets/phantoms.jpg
 
 A folder of real images has a folder for each class. The sheets with real images are for looking at: do not publish
 them.
