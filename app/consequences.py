@@ -41,8 +41,7 @@ def threshold(run: RunFolder, trust: Trust) -> None:
         st.dataframe(_rates(point.validation, trust.test.operating if trust.test else None), hide_index=True)
         st.caption(
             "With 95 % intervals (Wilson). The validation images chose the threshold, so that they flatter it a "
-            "little; the "
-            "test images did not.",
+            "little; the test images did not.",
             help="Predictive values hold at the share of the class among these images. Where the class is rarer, the "
             "positive predictive value is lower. The intervals take images as independent: with several images of a "
             "patient they are too narrow.",

@@ -63,8 +63,8 @@ def curves(run: RunFolder, predictions: Predictions) -> None:
             "AUROC",
             str(roc.area),
             help="The chance that an image of the class gets a higher probability than one without it: 0.5 is "
-            "guessing, "
-            "1 is perfect. In brackets the 95 % interval from resampling the test images, whole patients where known.",
+            "guessing, 1 is perfect. In brackets the 95 % interval from resampling the test images, whole patients "
+            "where known.",
         )
         st.plotly_chart(figures.roc(roc), key="roc", config=PLAIN)
         rows = _rows(roc, "false positive rate", "true positive rate")
@@ -206,8 +206,8 @@ def calibration(run: RunFolder, trust: Trust) -> None:
             "Temperature",
             f"{fitted.temperature:.2f} [{low:.2f}, {high:.2f}]",
             help="The model's logits are divided by it. Above 1 the model was too sure of itself, below 1 not sure "
-            "enough. "
-            "It changes no ranking and no prediction. In brackets: the values that the validation images allow.",
+            "enough. It changes no ranking and no prediction. In brackets: the values that the validation images "
+            "allow.",
         )
         st.caption(
             f"Fitted on {fitted.cases:,} validation images."

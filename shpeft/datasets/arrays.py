@@ -94,11 +94,11 @@ def without_leakage(splits: Sequence[Split], leakage: Handling) -> tuple[list[Sp
     images = [image for split in splits for image in cast(Arrays, split.source).images]
     content = [hashlib.sha256(image.tobytes()).hexdigest() for image in images]
     homes = [split.name for split in splits for _ in split.ids]
+    ids = [id for split in splits for id in split.ids]
     found = crossings(homes, content, content, ())
     if found and leakage == "refuse":
         places = [f"image {row} of {split.name}" for split in splits for row in range(len(split))]
-        raise Leakage(refusal(found, places))
-    ids = [id for split in splits for id in split.ids]
+        raise refusal(found, ids, places)
     card = {"leakage": record(found, ids, leakage), "warnings": sentences(found, leakage)}
     if not found or leakage == "report":
         return list(splits), card

@@ -55,7 +55,7 @@ def without_leakage(
     ids = [case.id for case in cases]
     found = crossings([case.found.split for case in cases], ids, [case.group for case in cases], pairs)
     if found and leakage == "refuse":
-        raise Leakage(refusal(found, [case.found.name for case in cases]))
+        raise refusal(found, ids, [case.found.name for case in cases])
     warnings += sentences(found, leakage)
     stays = np.ones(len(cases), dtype=bool)
     if leakage == "drop":

@@ -7,6 +7,8 @@ from typing import Any, Literal
 
 import numpy as np
 
+from shpeft.errors import Leakage, named
+
 Handling = Literal["report", "drop", "refuse"]
 """Say it and go on, leave out the twin that is nearer to training, or refuse the dataset."""
 
@@ -93,16 +95,19 @@ def sentences(found: Sequence[Crossing], leakage: Handling) -> list[str]:
     return said
 
 
-def refusal(found: Sequence[Crossing], names: Sequence[str]) -> str:
-    """Why a dataset is refused: its first crossing, by the files' names, and what to do."""
+def refusal(found: Sequence[Crossing], ids: Sequence[str], names: Sequence[str]) -> Leakage:
+    """Why a dataset is refused, by opaque ids, and what to do; notes name the files, which no run stores."""
     first = found[0]
-    a, b = (names[row] for row in first.rows)
+    a, b = (ids[row] for row in first.rows)
+    cases = f"Two files of the case {a}" if a == b else f"The cases {a} and {b}"
     more = f" There are {len(found):,} such findings." if len(found) > 1 else ""
-    return (
-        f"'{a}' and '{b}' are {KINDS[first.kind][2]}, but stand in {first.splits[0]} and {first.splits[1]}: the test "
-        f"would be flattered.{more} Move or remove one of them, or set leakage to 'drop' to train without the twins, "
-        "or to 'report' to go on with them."
+    error = Leakage(
+        f"{cases} are {KINDS[first.kind][2]}, but stand in {first.splits[0]} and {first.splits[1]}: the test would be "
+        f"flattered.{more} Move or remove one of them, or set leakage to 'drop' to train without the twins, or to "
+        "'report' to go on with them."
     )
+    pairs = [(crossing, [names[row] for row in crossing.rows]) for crossing in found]
+    return named(error, [(f"{one} and {other}", KINDS[crossing.kind][2]) for crossing, (one, other) in pairs])
 
 
 def record(found: Sequence[Crossing], ids: Sequence[str], leakage: Handling) -> dict[str, Any]:
