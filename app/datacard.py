@@ -113,7 +113,7 @@ def kept() -> None:
     if found.folder is None:
         left.caption("No resized images are kept: the cache is turned off.")
         return
-    left.caption(f"Kept for the next time: {found.bytes / 2**20:,.0f} MiB of resized images; `shpeft cache` says where.")
+    left.caption(f"Kept for the next time: {found.bytes / 2**20:,.0f} MiB of resized images: see `shpeft cache`.")
     if right.button("Empty the cache", disabled=not found.bytes, width="stretch"):
         clear_cache()
         st.rerun()

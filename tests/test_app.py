@@ -298,7 +298,8 @@ def test_a_folder_is_opened_in_the_background_and_can_be_stopped(tmp_path, monke
 def test_what_is_kept_is_told_and_can_be_emptied(tmp_path):
     load_dataset(build(tmp_path / "images", {"a": 8, "b": 8}))
     app = opened(set_kind="My images", set_folder=str(tmp_path / "images"))
-    assert f"MiB of resized images in `{usage().folder}`" in words(app)
+    assert "MiB of resized images" in words(app)
+    assert str(usage().folder) not in words(app)
     press(app, "Empty the cache")
     assert usage(count=True).files == 0
     assert app.toggle(key="set_kept").value
