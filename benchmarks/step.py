@@ -27,6 +27,9 @@ ARMS: dict[str, Builder] = {
     "ours-0.01": ours(1e-4),
     "ours-0.1": ours(1e-3),
     "ours-1": ours(1e-2),
+    "random-0.01": ours(1e-4, score="random"),
+    "random-0.1": ours(1e-3, score="random"),
+    "random-1": ours(1e-2, score="random"),
     "ours-last3": ours(1e-4, "last:3"),
     "ours-fast": ours(1e-4, "last:3", cached=True),
 }
@@ -203,6 +206,9 @@ def main() -> None:
     """Measure and print, one section a model."""
     parser = arguments(__doc__.splitlines()[0])
     parser.add_argument("--models", nargs="+", default=MODELS, help="timm names")
+    parser.add_argument("--weights", default="random", help="random, pretrained, or a .safetensors file of one model")
+    parser.add_argument("--data", default="phantom:ultrasound", help="images to score weights on and to train on")
+    parser.add_argument("--image-size", type=int, help="side in pixels; by default the model's")
     parser.add_argument("--batch", type=int, default=8, help="images a step")
     parser.add_argument(
         "--arms", nargs="+", default=list(ARMS), choices=list(ARMS), metavar="ARM", help=", ".join(ARMS)
@@ -210,8 +216,10 @@ def main() -> None:
     parser.add_argument("--fused", action="store_true", help="PyTorch's fused AdamW for every arm")
     options = parser.parse_args()
     for model in options.models:
-        work = Work.of(model, options.batch, options.fused)
-        section = f"One training step, {model}, batch {options.batch}" + (", fused AdamW" if options.fused else "")
+        work = Work.of(model, options.weights, options.data, options.batch, options.image_size, options.fused)
+        weights = options.weights if options.weights in ("random", "pretrained") else "pretrained"
+        section = f"One training step, {model} ({weights}), batch {options.batch}"
+        section += ", fused AdamW" if options.fused else ""
         publish(section, measure(work, options.arms, options.repeats), options.write)
 
 

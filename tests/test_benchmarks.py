@@ -10,7 +10,7 @@ import pytest
 FOLDER = Path(__file__).parents[1] / "benchmarks"
 
 SMALLEST = {
-    "step.py": ["--models", "test_vit", "--batch", "2"],
+    "step.py": ["--models", "test_vit", "--batch", "2", "--data", "phantom:fundus?n=36&size=32"],
     "score.py": ["--models", "test_vit", "--batch", "2"],
     "presets.py": ["--backbone", "test_vit", "--weights", "random", "--image-size", "32", "--epochs", "1"],
     "selection.py": ["--count", "300000"],
@@ -24,7 +24,7 @@ SMALLEST = {
 }
 
 ROWS = {
-    "step.py": ["full fine-tuning", "floor", "ours, 0.01 %", "prefix cached"],
+    "step.py": ["full fine-tuning", "floor", "ours, 0.01 %", "ours, 1 % at random", "prefix cached"],
     "score.py": ["plain forward and backward", "exact Fisher"],
     "presets.py": ["phantom:fundus?n=36&size=32", "mean"],
     "selection.py": ["torch.topk", "ours, 1 %"],
@@ -54,7 +54,8 @@ def test_it_runs(name, tmp_path):
 
 
 def test_rows_that_need_peft_are_there_or_missed():
-    result = run("step.py", "--models", "test_vit", "--batch", "2", "--repeats", "1", "--arms", "floor", "lora-qkv")
+    options = [*SMALLEST["step.py"], "--repeats", "1", "--arms", "floor", "lora-qkv"]
+    result = run("step.py", *options)
     assert result.returncode == 0, result.stderr
     assert ("LoRA r8 on qkv (peft)" if find_spec("peft") else "pip install 'shpeft[compare]'") in result.stdout
 
