@@ -106,11 +106,12 @@ def _decoder(header: Header, name: str) -> "Decoder":
     twelve_bits = syntax == JPEGExtended12Bit and header.tags.BitsStored > 8
     if decoder.is_available and (not twelve_bits or "pylibjpeg" in decoder.available_plugins):
         return decoder
-    install = EXTRA
-    if twelve_bits or syntax in (HTJ2K, HTJ2KLossless, HTJ2KLosslessRPCL):  # beyond what the extra brings
+    missing = f"{name} is compressed as {syntax.name}, and what decodes that is not installed."
+    if twelve_bits or syntax in (HTJ2K, HTJ2KLossless, HTJ2KLosslessRPCL):  # beyond the extra: rare files among others
         package = "pylibjpeg-libjpeg" if twelve_bits else "pylibjpeg-openjpeg"
-        install = f"Install it with: pip install pylibjpeg {package}"
-    raise MissingExtra(f"{name} is compressed as {syntax.name}, and what decodes that is not installed. {install}")
+        sentence = f"{missing} Install it with: pip install pylibjpeg {package}"
+        raise UnreadableImage(sentence) from MissingExtra(package)
+    raise MissingExtra(f"{missing} {EXTRA}")
 
 
 def _codestream(header: Header, frame: int, options: dict[str, Any], name: str) -> Codestream | None:
