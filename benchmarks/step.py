@@ -6,7 +6,7 @@ turns in one process. ``arms.py`` and ``peft_arms.py`` say what each one is, and
 
 import statistics
 import tempfile
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 
 import torch
@@ -14,6 +14,8 @@ from arms import Arm, Builder, Work, bitfit, dense_mask, floor, full, ours, prob
 from harness import Timing, arguments, interleaved, publish, table
 from peft_arms import PEFT_ARMS, peft
 from torch import Tensor
+
+from shpeft.gradients import saved_bytes
 
 MODELS = ("vit_small_patch16_224", "vit_base_patch16_224")
 
@@ -51,34 +53,6 @@ HEADER = (
     "share",
     "file",
 )
-
-
-def saved_bytes(forward: Callable[[], Tensor], excluded: Iterable[Tensor]) -> int:
-    """Bytes that autograd keeps from a forward for its backward.
-
-    Each storage counts once and whole, since a view keeps all of it alive. ``excluded`` are tensors that are there
-    anyway (parameters, buffers, images, labels).
-    """
-    known = {_address(tensor) for tensor in excluded}
-    kept: dict[int, Tensor] = {}
-
-    def pack(tensor: Tensor) -> Tensor:
-        for part in _parts(tensor.detach()):
-            kept.setdefault(_address(part), part)  # kept alive, so that an address stands for one storage
-        return tensor.detach()
-
-    with torch.autograd.graph.saved_tensors_hooks(pack, lambda tensor: tensor):
-        forward()
-    return sum(tensor.untyped_storage().nbytes() for address, tensor in kept.items() if address not in known)
-
-
-def _parts(tensor: Tensor) -> tuple[Tensor, ...]:
-    """The dense tensors that one is made of: SHiRA's sparse deltas have two."""
-    return (tensor._indices(), tensor._values()) if tensor.layout == torch.sparse_coo else (tensor,)
-
-
-def _address(tensor: Tensor) -> int:
-    return tensor.untyped_storage().data_ptr()
 
 
 def state_bytes(arm: Arm) -> int:

@@ -12,10 +12,14 @@ EMBEDDED = "embedded"
 """The name of the backbone that ships with shpeft."""
 
 PRESETS: dict[str, dict[str, Any]] = {
-    "fast": {"selection": {"scope": "last:3"}, "training": {"cache": True, "checkpointing": False}},
+    "fast": {"selection": {"scope": "last:25%"}, "training": {"cache": True, "checkpointing": False}},
+    "balanced": {"selection": {"scope": "last:50%"}, "training": {"cache": True, "checkpointing": False}},
     "thorough": {"selection": {"scope": "matrices"}},
 }
 """What a preset decides: whether only the last blocks may change, so that the blocks below run once an image."""
+
+SCOPES = r"all|matrices|last:([1-9]\d*|[1-9]\d?%)"
+"""Which weights may be eligible, as a pattern."""
 
 
 class Section(BaseModel):
@@ -101,7 +105,7 @@ class SelectionConfig(Section):
     norm: Literal["l1", "l2"] = Field("l1", description="absolute values, or squares")
     lam: float = Field(0.5, ge=0, le=1, description="weight of the task-agnostic half in sum and quota")
     normaliser: Literal["mean", "max", "rank"] = Field("mean", description="what the sum divides each half by")
-    scope: str = Field("matrices", pattern=r"^(all|matrices|last:[1-9]\d*)$", description="which weights are eligible")
+    scope: str = Field("matrices", pattern=f"^({SCOPES})$", description="which weights are eligible")
     images: int = Field(256, ge=1, description="training images that the scores are estimated on")
     expectation: Literal["batch", "image"] = Field(
         "batch", description="whether gradients are those of batches, or of single images (exact Fisher)"

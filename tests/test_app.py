@@ -19,8 +19,7 @@ from shpeft.config import RunConfig
 from shpeft.datasets import checking, load_dataset
 from shpeft.datasets.cache import usage
 from shpeft.jobs import manager
-from shpeft.pipeline import describe_selection, expected_seconds
-from shpeft.progress import about
+from shpeft.pipeline import describe_selection, expected
 from shpeft.runs import RunFolder, find_run
 
 from .test_datasets_folder import build
@@ -178,7 +177,7 @@ def test_a_preset_sets_what_it_names_and_follows_the_settings():
     assert app.segmented_control(key="preset").value == "Thorough"
     app.toggle(key="set_checkpointing").set_value(True).run()
     app.segmented_control(key="preset").set_value("Fast").run()
-    assert app.selectbox(key="set_scope").value == "last:3"
+    assert app.selectbox(key="set_scope").value == "last:25%"
     assert not app.toggle(key="set_checkpointing").value
     app.toggle(key="set_cache").set_value(False).run()
     assert app.segmented_control(key="preset").value == "Custom"
@@ -194,9 +193,10 @@ def test_the_expected_time_of_each_preset_stands_before_the_start(monkeypatch):
         time.sleep(0.05)
         app.run()
     cases = [len(split) for split in load_dataset(RunConfig().dataset.source).splits]
-    fast, thorough = (expected_seconds(RunConfig().with_preset(name), cases) for name in ("fast", "thorough"))
-    assert f"Fast: **{about(fast)}** · Thorough: **{about(thorough)}**" in words(app)
-    assert fast < thorough
+    costs = [expected(RunConfig().with_preset(name), cases) for name in ("fast", "balanced", "thorough")]
+    told = (f"{title}: **{cost}**" for title, cost in zip(("Fast", "Balanced", "Thorough"), costs, strict=True))
+    assert " · ".join(told) in words(app)
+    assert costs[0].seconds < costs[1].seconds < costs[2].seconds
 
 
 def test_a_form_that_is_left_alone_gives_the_default_run():

@@ -8,7 +8,6 @@ import typer
 from shpeft.cli import console, options
 from shpeft.config import RunConfig
 from shpeft.errors import ShpeftError
-from shpeft.progress import about
 from shpeft.runs import RunFolder, new_run
 
 
@@ -49,7 +48,7 @@ def finetune(
     device: options.Device = None,
     precision: options.Precision = None,
     out: Annotated[Path | None, typer.Option(help="The run folder; by default a new one in runs/.")] = None,
-    dry_run: Annotated[bool, typer.Option("--dry-run", help="Print the configuration and the expected time.")] = False,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Print the configuration and what it will cost.")] = False,
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Delete an older run in the same folder.")] = False,
     json: options.Json = False,
 ) -> None:
@@ -79,10 +78,10 @@ def finetune(
 def _foresee(config: RunConfig) -> None:
     """The whole configuration, and how long it will take on this machine."""
     from shpeft.datasets import load_dataset
-    from shpeft.pipeline import expected_seconds
+    from shpeft.pipeline import expected
 
     typer.echo(config.to_yaml(), nl=False)
     with console.progress_bar() as (progress, _):
         data = load_dataset(**config.dataset.model_dump(), seed=config.seed, progress=progress)
-    seconds = expected_seconds(config, [len(split) for split in data.splits])
-    typer.echo(f"# Expected on this machine: about {about(seconds)}.")
+    cost = expected(config, [len(split) for split in data.splits])
+    typer.echo(f"# Expected on this machine: about {cost}.")

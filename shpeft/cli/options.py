@@ -12,7 +12,7 @@ from shpeft.errors import ConfigError, did_you_mean
 Config = Annotated[Path | None, typer.Option("--config", help="A YAML configuration; flags override it.")]
 Preset = Annotated[
     str | None,
-    typer.Option(help="fast (the last 3 blocks, those below run once an image) or thorough (all); flags override it."),
+    typer.Option(help="fast (only the last quarter of the blocks may change), balanced (half) or thorough."),
 ]
 BackboneName = Annotated[str | None, typer.Option("--backbone", help="A timm model name, or 'embedded'.")]
 Weights = Annotated[str | None, typer.Option(help="'pretrained', 'random' or a local .safetensors file.")]
@@ -39,7 +39,7 @@ Formula = Annotated[str | None, typer.Option(help="How the hybrid joins its halv
 Norm = Annotated[str | None, typer.Option(help="l1 or l2.")]
 Lam = Annotated[float | None, typer.Option(help="Weight of the task-agnostic half in sum and quota, 0 to 1.")]
 Normaliser = Annotated[str | None, typer.Option(help="What the sum divides each half by: mean, max or rank.")]
-Scope = Annotated[str | None, typer.Option(help="Eligible weights: all, matrices, or last:N blocks.")]
+Scope = Annotated[str | None, typer.Option(help="Eligible weights: all, matrices, or last:N or last:P% of the blocks.")]
 ScoreImages = Annotated[int | None, typer.Option(help="Training images that scores are estimated on.")]
 Expectation = Annotated[str | None, typer.Option(help="Gradients of each 'batch', or of each 'image' (exact Fisher).")]
 Epochs = Annotated[int | None, typer.Option(help="Passes over the training images.")]

@@ -7,7 +7,7 @@ from typing import Annotated, Any, Literal, Self
 
 from pydantic import Field, model_validator
 
-from shpeft.config import BackboneConfig, DatasetConfig, Document, Section
+from shpeft.config import SCOPES, BackboneConfig, DatasetConfig, Document, Section
 
 FORMAT = 1
 """Part of every cell's key: a change to what a cell's result depends on raises it."""
@@ -48,7 +48,7 @@ class Arm(Section):
     eps: float | None = Field(None, gt=0)
     refit_head: bool = Field(False, description="fit the head anew on the fine-tuned features at the end")
     views: Literal[1, 2] = Field(1, description="2: test probabilities are means over the image and its mirror image")
-    scope: str = Field("", pattern=r"^(|all|matrices|last:[1-9]\d*)$", description="which weights are eligible")
+    scope: str = Field("", pattern=f"^(|{SCOPES})$", description="which weights are eligible")
     budgets: tuple[Budget, ...] | None = None
 
     rank: int = Field(8, ge=1, description="of lora")

@@ -1,6 +1,6 @@
 """The recipe that the command line, the app and notebooks share, and what is done with a finished run."""
 
-from shpeft.pipeline.estimate import expected_seconds
+from shpeft.pipeline.estimate import Cost, expected
 from shpeft.pipeline.finished import LoadedRun, evaluate_run, load_run, overlap_between, overlap_in
 from shpeft.pipeline.meter import Meter
 from shpeft.pipeline.preview import Preview, describe_selection
@@ -9,6 +9,7 @@ from shpeft.pipeline.trusting import choose_trust, look_again
 
 __all__ = [
     "Chosen",
+    "Cost",
     "LoadedRun",
     "Meter",
     "Prepared",
@@ -17,7 +18,7 @@ __all__ = [
     "choose_trust",
     "describe_selection",
     "evaluate_run",
-    "expected_seconds",
+    "expected",
     "load_run",
     "look_again",
     "overlap_between",
