@@ -30,7 +30,7 @@ def attention_heads(backbone: Backbone) -> dict[str, Layout]:
         of a (D, H·d) one, whose columns are ordered by head and feature.
     """
     found = {name: module for name, module in backbone.module.named_modules() if _joint(module)}
-    confirmed = {name: 0 for name in found}
+    confirmed = dict.fromkeys(found, 0)
     first = next(backbone.module.parameters())
     image = torch.zeros(1, 3, backbone.image_size, backbone.image_size, device=first.device, dtype=first.dtype)
     for last in (False, True):

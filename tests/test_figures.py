@@ -12,7 +12,7 @@ from shpeft.attribution import LayerAttribution, StrengthCurve
 from shpeft.diagnosis import Diagnosis
 from shpeft.errors import ConfigError
 from shpeft.figures.theme import BLUE, GREEN, GREY, ORANGE, number, percent
-from shpeft.selection import LayerOverlap, Overlap
+from shpeft.overlaps import LayerOverlap, Overlap
 from shpeft.summaries import LayerSummary
 from shpeft.training import EpochReport
 

@@ -3,7 +3,7 @@
 import plotly.graph_objects as go
 
 from shpeft.figures.theme import BLUE, GREY, ORANGE, empty, figure, number, short
-from shpeft.selection import LayerOverlap, Overlap
+from shpeft.overlaps import LayerOverlap, Overlap
 
 NAMES = ("task-specific", "task-agnostic")
 
