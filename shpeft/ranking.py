@@ -76,6 +76,10 @@ class Rankings:
         """The largest budget that is answered."""
         return min(len(part.order) for part in self.parts.values())
 
+    def share(self, k: int) -> float:
+        """k weights as a fraction of the backbone's."""
+        return k / self.total
+
     def counts(self, which: str, k: int) -> dict[str, int]:
         """How many weights of each parameter ``select`` would choose by a score with a budget of k: exactly.
 
@@ -185,3 +189,8 @@ def budgets(reach: int, also: Sequence[int] = (), a_decade: int = 20) -> list[in
     """Counts for a slider: from 1 to the reach in even steps of the logarithm, and ``also`` as far as it is inside."""
     steps = np.geomspace(1, reach, max(2, int(np.log10(reach) * a_decade) + 1))
     return sorted({*np.round(steps).astype(int).tolist(), *(k for k in also if 1 <= k <= reach)})
+
+
+def nearest(steps: Sequence[int], k: int) -> int:
+    """The step that is nearest to k on a logarithmic scale."""
+    return min(steps, key=lambda step: abs(np.log(step / max(k, 1))))

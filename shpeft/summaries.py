@@ -41,6 +41,11 @@ class LayerSummary:
         """The selected fraction of its weights."""
         return self.selected / self.numel
 
+    def bins(self) -> list[tuple[float, float, int]]:
+        """The histogram: lowest and highest score of each bin, and how many weights it holds."""
+        edges = [10.0**edge for edge in self.edges]
+        return list(zip([0.0, *edges[1:-1]], edges[1:], self.counts, strict=True))
+
 
 def summarise(scores: Scores, selected: dict[str, int] | None = None) -> list[LayerSummary]:
     """Summaries of each parameter's scores, in the model's order.
