@@ -191,8 +191,8 @@ def _weights(found: Overlaps) -> None:
     ]
     more = f" The first {ROWS:,} are listed, the download has them all." if len(rows) > ROWS else ""
     st.caption(
-        f"{len(rows):,} weights; rows and columns count from 0. Expected: how many weights of the matrix all runs would "
-        f"share if each had spread its choices there at random.{more}"
+        f"{len(rows):,} weights; rows and columns count from 0. Expected: how many weights of the matrix all runs "
+        f"would share if each had spread its choices there at random.{more}"
     )
     with st.expander("The weights", expanded=True):
         st.dataframe(
