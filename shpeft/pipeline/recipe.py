@@ -83,8 +83,8 @@ def run(
         probe = _predict_probe(start, meter)
         chosen = choose(config, start, meter)
         folder.write_supports(chosen.supports, chosen.scores.infos)
-        folder.write_summaries(chosen.summaries)
         folder.write_details(*chosen.details)
+        folder.write_summaries(chosen.summaries)
         feed = feed_for(config, start.backbone, chosen.supports["hybrid"].indices, folder.path, start.feed)
         if feed is not start.feed:
             start.feed.close()
