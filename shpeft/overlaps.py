@@ -4,15 +4,15 @@ Two random supports of a and b among n weights share a hypergeometric number; of
 independently of the others with probability k/n, which gives the expected size of any of their intersections.
 """
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from itertools import combinations
-from typing import Any, Literal
+from typing import Literal
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from scipy.stats import hypergeom
 
 from shpeft.backbones import WeightInfo
 from shpeft.errors import SelectionError
@@ -88,25 +88,10 @@ def overlap(a: Support, b: Support, infos: tuple[WeightInfo, ...]) -> Overlap:
         SelectionError: a support holds parameters that are not eligible, or of other shapes.
     """
     _check((a, b), infos)
-    sizes = np.array([(info.numel, *(_size(s, info.name) for s in (a, b))) for info in infos]).T
-    shared = np.array([_shared(a, b, info.name) for info in infos])
-    low, high = chance_range(*sizes)
-    layers = tuple(
-        LayerOverlap(info.name, info.block, info.matrix, *map(int, numbers[:3]), info.numel, *numbers[3:])
-        for info, *numbers in zip(
-            infos,
-            shared,
-            *sizes[1:],
-            (sizes[1] * sizes[2] / sizes[0]).tolist(),
-            low.tolist(),
-            high.tolist(),
-            strict=True,
-        )
-    )
-    both, eligible = int(shared.sum()), sum(info.numel for info in infos)
-    chance = a.k * b.k / eligible
-    law = hypergeom(eligible, a.k, b.k)
-    (low,), (high,) = chance_range(eligible, a.k, b.k)
+    layers = tuple(_layer(info, a, b) for info in infos)
+    both, eligible = sum(layer.intersection for layer in layers), sum(info.numel for info in infos)
+    chance, law = a.k * b.k / eligible, Chance.of(eligible, a.k, b.k, both)
+    low, high = law.range
     return Overlap(
         intersection=both,
         a=a.k,
@@ -116,30 +101,61 @@ def overlap(a: Support, b: Support, infos: tuple[WeightInfo, ...]) -> Overlap:
         containment=both / min(a.k, b.k),
         chance=chance,
         chance_jaccard=chance / (a.k + b.k - chance),
-        chance_low=int(low),
-        chance_high=int(high),
-        p_value=float(law.sf(both - 1)),
-        p_low=float(law.cdf(both)),
+        chance_low=low,
+        chance_high=high,
+        p_value=float(law.above[both - law.first]),
+        p_low=float(law.below[both - law.first]),
         layers=layers,
     )
 
 
-def chance_range(eligible: Any, a: Any, b: Any) -> tuple[Ints, Ints]:
-    """The 2.5 and 97.5 % quantiles of the intersection of random choices of a and b; arrays give arrays.
+def _layer(info: WeightInfo, a: Support, b: Support) -> LayerOverlap:
+    x, y = (support.indices.get(info.name) for support in (a, b))
+    sizes = [0 if index is None else index.numel() for index in (x, y)]
+    both = 0 if x is None or y is None else int(torch.isin(x, y, assume_unique=True).sum())
+    chance = sizes[0] * sizes[1] / info.numel
+    low, high = Chance.of(info.numel, *sizes).range if chance else (0, 0)
+    return LayerOverlap(info.name, info.block, info.matrix, both, *sizes, info.numel, chance, low, high)
 
-    The probabilities are added up from 14 standard deviations below the mean, and more where the mean is small: what
-    lies further away weighs less than a rounding error, and SciPy's own quantiles take seconds for large choices.
+
+@dataclass(frozen=True, eq=False)
+class Chance:
+    """The hypergeometric law of the intersection of random choices of a and b among n weights.
+
+    Neighbouring probabilities have a simple ratio, so that they are added up from one end of what counts to the other;
+    SciPy's quantiles take seconds for the budgets of one chart.
+
+    Attributes:
+        first: the smallest intersection that is looked at.
+        below: the probabilities of at most ``first``, ``first + 1``, …
+        above: those of at least as many.
     """
-    n, a, b = np.broadcast_arrays(*(np.atleast_1d(np.asarray(v, np.int64)) for v in (eligible, a, b)))
-    mean = a * (b / n)
-    reach = np.ceil(14 * np.sqrt(mean) + 40)
-    first = np.maximum(np.maximum(0, a + b - n), np.floor(mean - reach)).astype(np.int64)
-    low, high = np.empty_like(n), np.empty_like(n)
-    for i, law in enumerate(zip(n, a, b, strict=True)):
-        x = first[i] + np.arange(int(2 * reach[i]) + 1)
-        below = np.cumsum(hypergeom.pmf(x, *law))
-        low[i], high[i] = x[np.searchsorted(below, (0.025, 0.975))]
-    return low, high
+
+    first: int
+    below: NDArray[np.float64]
+    above: NDArray[np.float64]
+
+    @classmethod
+    def of(cls, n: int, a: int, b: int, found: int = 0) -> "Chance":
+        """The law over all that is not negligibly improbable (14 standard deviations), ``found`` included."""
+        mean = a * (b / n)
+        reach = math.ceil(14 * math.sqrt(mean)) + 40
+        low = max(0, a + b - n, min(math.floor(mean), found) - reach)
+        high = min(a, b, max(math.ceil(mean), found) + reach)
+        x = np.arange(low, high, dtype=np.float64)
+        logs = np.r_[0, np.cumsum(np.log((a - x) / (x + 1)) + np.log((b - x) / (n - a - b + x + 1)))]
+        p = np.exp(logs - logs.max())
+        p /= p.sum()
+        return cls(low, np.cumsum(p), np.cumsum(p[::-1])[::-1])
+
+    def quantile(self, q: float) -> int:
+        """The smallest intersection that is not exceeded with probability q."""
+        return self.first + int(np.searchsorted(self.below, q))
+
+    @property
+    def range(self) -> tuple[int, int]:
+        """The 2.5 and 97.5 % quantiles."""
+        return self.quantile(0.025), self.quantile(0.975)
 
 
 @dataclass(frozen=True)
@@ -159,12 +175,10 @@ def overlap_by_budget(rankings: Rankings, counts: Sequence[int]) -> list[BudgetO
     Raises:
         SelectionError: a budget beyond what is ranked.
     """
-    k = np.array(counts)
-    low, high = chance_range(rankings.eligible, k, k)
-    shared = [sum(rankings.shared_counts(int(n)).values()) for n in k]
-    chance = (k.astype(float) ** 2 / rankings.eligible).tolist()
-    columns = (k.tolist(), shared, chance, low.tolist(), high.tolist())
-    return [BudgetOverlap(*row) for row in zip(*columns, strict=True)]
+    n = rankings.eligible
+    return [
+        BudgetOverlap(k, sum(rankings.shared_counts(k).values()), k * k / n, *Chance.of(n, k, k).range) for k in counts
+    ]
 
 
 @dataclass(frozen=True)
@@ -316,9 +330,3 @@ def _check(supports: Sequence[Support], infos: tuple[WeightInfo, ...]) -> None:
 
 def _size(support: Support, name: str) -> int:
     return support.indices[name].numel() if name in support.indices else 0
-
-
-def _shared(a: Support, b: Support, name: str) -> int:
-    if name not in a.indices or name not in b.indices:
-        return 0
-    return int(torch.isin(a.indices[name], b.indices[name], assume_unique=True).sum())

@@ -5,10 +5,11 @@ from itertools import combinations
 import numpy as np
 import pytest
 import torch
+from scipy.stats import hypergeom
 
 from shpeft.errors import SelectionError
 from shpeft.importance import estimate_importance
-from shpeft.overlaps import overlap, overlap_by_budget, overlaps
+from shpeft.overlaps import Chance, overlap, overlap_by_budget, overlaps
 from shpeft.ranking import rank_weights
 from shpeft.selection import Support, select
 
@@ -140,3 +141,15 @@ def test_the_overlap_of_halves_at_any_budget_is_that_of_their_selections(data):
         both = overlap(*(select(half, k) for half in scores.halves), scores.infos)
         assert (at.k, at.shared, at.chance) == (k, both.intersection, both.chance)
         assert (at.chance_low, at.chance_high) == (both.chance_low, both.chance_high)
+
+
+@pytest.mark.parametrize(
+    ("n", "a", "b", "found"),
+    [(100, 20, 10, 5), (100, 90, 80, 75), (50, 50, 10, 10), (50, 1, 1, 0), (85_000_000, 8600, 8600, 2000),
+     (21_000_000, 210_000, 150_000, 1600), (1000, 3, 999, 2), (10, 5, 5, 0)],
+)  # fmt: skip
+def test_chance_is_the_hypergeometric_law(n, a, b, found):
+    law, other = Chance.of(n, a, b, found), hypergeom(n, a, b)
+    assert law.range == tuple(other.ppf([0.025, 0.975]))
+    assert law.above[found - law.first] == pytest.approx(other.sf(found - 1), rel=1e-5, abs=1e-300)
+    assert law.below[found - law.first] == pytest.approx(other.cdf(found), rel=1e-5, abs=1e-300)
