@@ -24,7 +24,7 @@ def show(run: RunFolder, which: str, layer: LayerSummary, said: Meaning, bounds:
     )
     with numbers:
         st.metric("Chosen weights", f"{layer.selected:,} of {layer.numel:,}")
-        if bounds is None:
+        if run.rankings() is None:
             st.caption("Where the choice begins is not known of this run: it was made before rankings were kept.")
         low, quarter, median, three_quarters, high = layer.quantiles
         st.dataframe(

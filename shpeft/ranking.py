@@ -96,19 +96,20 @@ class Rankings:
         left[self.shared[1][self.shared[0] < k - k_agnostic]] = False  # the specific half has chosen them already
         return self._count(np.concatenate([specific[: k - k_agnostic], agnostic[left][:k_agnostic]]))
 
-    def threshold(self, which: str, k: int) -> tuple[float, float]:
-        """Bounds of the lowest score chosen with a budget of k; of a quota hybrid, by its task-specific half.
+    def threshold(self, which: str, k: int) -> tuple[float, float] | None:
+        """Bounds of the lowest score chosen with a budget of k.
+
+        Of a quota hybrid that of its task-specific half, and None where this half chooses nothing.
 
         Raises:
-            SelectionError: a budget beyond what is ranked, or a half that chooses nothing.
+            SelectionError: a budget beyond what is ranked.
         """
         self._check(k)
         if which in self.parts:
             return self.parts[which].threshold(k)
         assert self.lam is not None
-        if (k := k - quota(k, self.lam)) < 1:
-            raise SelectionError("The task-specific half of this quota chooses nothing, so it has no threshold.")
-        return self.parts["task-specific"].threshold(k)
+        k -= quota(k, self.lam)
+        return self.parts["task-specific"].threshold(k) if k else None
 
     def shared_counts(self, k: int) -> dict[str, int]:
         """How many weights of each parameter both halves would choose with a budget of k.
@@ -127,7 +128,7 @@ class Rankings:
     def _check(self, k: int) -> None:
         if not 1 <= k <= self.reach:
             raise SelectionError(
-                f"This run ranks its {self.reach:,} best weights ({self.reach / self.total:.3g} of the backbone's), "
+                f"This run ranks its {self.reach:,} best weights ({100 * self.share(self.reach):.3g} % of the backbone's), "
                 f"and says nothing of a budget of {k:,}. Choose one from 1 to {self.reach:,}, or start a run with it."
             )
 

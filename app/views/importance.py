@@ -50,16 +50,16 @@ def others(run: RunFolder, which: str) -> dict[str, tuple[RunFolder, str]]:
 def choose_budget(run: RunFolder, rankings: Rankings, own: int) -> int:
     """A slider in even steps of the logarithm, and a field for any count; both say the same."""
     exact, step = f"budget-{run.name}", f"step-{run.name}"
-    steps = budgets(rankings.reach, also=(own,))
     state = st.session_state
     state.setdefault(exact, own)
-    state.setdefault(step, nearest(steps, own))
+    steps = budgets(rankings.reach, also=(own, state[exact]))
+    state.setdefault(step, own)
 
     def follow_slider() -> None:
-        state[exact] = state[step]
+        state[exact] = state[step] = state[step]  # said anew: without the exact count among its steps it is another
 
     def follow_field() -> None:
-        state[step] = nearest(steps, state[exact])
+        state[step] = nearest(budgets(rankings.reach, also=(own, state[exact])), state[exact])
 
     slider, field, back = st.columns([6, 2, 1], vertical_alignment="bottom")
     slider.select_slider(
@@ -146,7 +146,7 @@ else:
         rankings.counts(which, budget)
     except SelectionError as error:
         shared.complain(error)
-        budget = None
+        budget = own
 
 layers = layers_of(run, which, rankings, budget)
 said = meaning(run.config.selection, which)
@@ -156,8 +156,8 @@ if full := half_of_selected(layers):
     )
     more = ", …" if len(full) > 5 else ""
     st.markdown(
-        f"**{budget or own:,} weights**{'' if budget in (None, own) else f' (the run trained {own:,})'}. "
-        f"Half of them lie in {len(full)} of {len(layers)} matrices: {places}{more}."
+        f"**{budget or own:,} weights**{'' if budget in (None, own) else f' (the run trained {own:,})'}: "
+        f"half of them lie in {len(full)} of {len(layers)} matrices, {places}{more}."
     )
 st.caption(
     f"{WHICH[which][1] if len(scores_of(run)) > 1 else 'This run used one score alone.'} {QUANTITIES[quantity][1]} "
