@@ -8,7 +8,7 @@ from shpeft import figures
 from shpeft.figures.theme import number
 from shpeft.overlaps import Overlaps
 from shpeft.pipeline import overlaps_across
-from shpeft.runs import RunFolder
+from shpeft.runs import RunFolder, find_run
 
 STILL = {"displayModeBar": False}
 CHOICES = {
@@ -54,12 +54,18 @@ def show() -> None:
         which = st.segmented_control(
             "Which choice", list(CHOICES), default="hybrid", required=True, format_func=CHOICES.__getitem__
         )
-    found = overlaps_across(chosen, which)
+    found = _compared(tuple(names), which, tuple(run.state.updated for run in chosen))
     _in_all(found)
     _pairs(found)
     _sets(found)
     _layers(found)
     _weights(found)
+
+
+@st.cache_data(max_entries=8, show_spinner="Comparing the runs")
+def _compared(names: tuple[str, ...], which: str, updated: tuple[float, ...]) -> Overlaps:
+    """The comparison, kept while the runs stay what they are."""
+    return overlaps_across([find_run(name) for name in names], which)
 
 
 def _to_begin_with(runs: dict[str, RunFolder]) -> list[str]:

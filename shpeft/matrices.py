@@ -41,7 +41,7 @@ def attention_heads(backbone: Backbone) -> dict[str, Layout]:
                 stack.callback(module.qkv.register_forward_hook(_values_of(chosen)).remove)
                 stack.callback(module.proj.register_forward_pre_hook(_seen(confirmed, name, chosen)).remove)
             backbone(image)
-    layouts = {}
+    layouts: dict[str, Layout] = {}
     for name, times in confirmed.items():
         if times == 2:
             heads = found[name].num_heads

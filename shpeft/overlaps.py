@@ -4,7 +4,6 @@ Two random supports of a and b among n weights share a hypergeometric number; of
 independently of the others with probability k/n, which gives the expected size of any of their intersections.
 """
 
-import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from itertools import combinations
@@ -15,6 +14,7 @@ import torch
 from numpy.typing import NDArray
 
 from shpeft.backbones import WeightInfo
+from shpeft.chance import Chance
 from shpeft.errors import SelectionError
 from shpeft.ranking import Rankings
 from shpeft.selection import Support
@@ -111,51 +111,11 @@ def overlap(a: Support, b: Support, infos: tuple[WeightInfo, ...]) -> Overlap:
 
 def _layer(info: WeightInfo, a: Support, b: Support) -> LayerOverlap:
     x, y = (support.indices.get(info.name) for support in (a, b))
-    sizes = [0 if index is None else index.numel() for index in (x, y)]
+    n, k_a, k_b = info.numel, _size(a, info.name), _size(b, info.name)
     both = 0 if x is None or y is None else int(torch.isin(x, y, assume_unique=True).sum())
-    chance = sizes[0] * sizes[1] / info.numel
-    low, high = Chance.of(info.numel, *sizes).range if chance else (0, 0)
-    return LayerOverlap(info.name, info.block, info.matrix, both, *sizes, info.numel, chance, low, high)
-
-
-@dataclass(frozen=True, eq=False)
-class Chance:
-    """The hypergeometric law of the intersection of random choices of a and b among n weights.
-
-    Neighbouring probabilities have a simple ratio, so that they are added up from one end of what counts to the other;
-    SciPy's quantiles take seconds for the budgets of one chart.
-
-    Attributes:
-        first: the smallest intersection that is looked at.
-        below: the probabilities of at most ``first``, ``first + 1``, …
-        above: those of at least as many.
-    """
-
-    first: int
-    below: NDArray[np.float64]
-    above: NDArray[np.float64]
-
-    @classmethod
-    def of(cls, n: int, a: int, b: int, found: int = 0) -> "Chance":
-        """The law over all that is not negligibly improbable (14 standard deviations), ``found`` included."""
-        mean = a * (b / n)
-        reach = math.ceil(14 * math.sqrt(mean)) + 40
-        low = max(0, a + b - n, min(math.floor(mean), found) - reach)
-        high = min(a, b, max(math.ceil(mean), found) + reach)
-        x = np.arange(low, high, dtype=np.float64)
-        logs = np.r_[0, np.cumsum(np.log((a - x) / (x + 1)) + np.log((b - x) / (n - a - b + x + 1)))]
-        p = np.exp(logs - logs.max())
-        p /= p.sum()
-        return cls(low, np.cumsum(p), np.cumsum(p[::-1])[::-1])
-
-    def quantile(self, q: float) -> int:
-        """The smallest intersection that is not exceeded with probability q."""
-        return self.first + int(np.searchsorted(self.below, q))
-
-    @property
-    def range(self) -> tuple[int, int]:
-        """The 2.5 and 97.5 % quantiles."""
-        return self.quantile(0.025), self.quantile(0.975)
+    chance = k_a * k_b / n
+    low, high = Chance.of(n, k_a, k_b).range if chance else (0, 0)
+    return LayerOverlap(info.name, info.block, info.matrix, both, k_a, k_b, n, chance, low, high)
 
 
 @dataclass(frozen=True)

@@ -14,7 +14,7 @@ PACKAGE = ROOT / "shpeft"
 
 LAYERS = [
     {"equations", "errors", "progress"},
-    {"config", "images", "files", "kernels", "network"},
+    {"chance", "config", "images", "files", "kernels", "network"},
     {"datasets", "backbones"},
     {"feed"},
     {"prefix"},

@@ -7,9 +7,10 @@ import pytest
 import torch
 from scipy.stats import hypergeom
 
+from shpeft.chance import Chance
 from shpeft.errors import SelectionError
 from shpeft.importance import estimate_importance
-from shpeft.overlaps import Chance, overlap, overlap_by_budget, overlaps
+from shpeft.overlaps import overlap, overlap_by_budget, overlaps
 from shpeft.ranking import rank_weights
 from shpeft.selection import Support, select
 

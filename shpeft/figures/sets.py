@@ -18,7 +18,9 @@ CROWD = 8
 def overlap_matrix(found: Overlaps, measure: Literal["jaccard", "containment"] = "jaccard") -> go.Figure:
     """Support × support: the Jaccard index, or the share of the row's weights that the column holds, beside chance."""
     names, sizes = found.names, dict(zip(found.names, found.sizes, strict=True))
-    values, words, texts = [], [], []
+    values: list[list[float | None]] = []
+    words: list[list[str]] = []
+    texts: list[list[str]] = []
     for a in names:
         values.append([])
         words.append([])
@@ -54,6 +56,7 @@ def overlap_matrix(found: Overlaps, measure: Literal["jaccard", "containment"] =
         text=texts,
         texttemplate="%{text}" if len(names) <= CROWD else None,
         colorscale=SCALE,
+        showscale=len(names) > CROWD,
         colorbar={"title": {"text": title, "side": "right"}, "thickness": 12},
         xgap=2,
         ygap=2,
@@ -103,18 +106,7 @@ def upset(found: Overlaps, largest: int = LARGEST) -> go.Figure:
         hovertext=[f"by chance {number(value)}" for value in chance],
         hovertemplate="%{hovertext} weights<extra></extra>",
     )
-    for column, i in enumerate(shown):
-        rows = [found.names.index(name) for name in i.members]
-        drawn.add_scatter(
-            x=[column] * len(rows),
-            y=[labels[row] for row in rows],
-            yaxis="y2",
-            mode="lines+markers",
-            marker={"size": 11, "color": ORANGE if len(rows) == every else BLUE},
-            line={"width": 3},
-            hovertemplate=f"{words[column]}<extra></extra>",
-            showlegend=False,
-        )
+    _dots(drawn, shown, found.names, labels)
     drawn.update_layout(
         dragmode=False,
         yaxis={"domain": [dots + 0.02, 1], "title": {"text": "weights in exactly these"}, "rangemode": "tozero"},
@@ -130,6 +122,22 @@ def upset(found: Overlaps, largest: int = LARGEST) -> go.Figure:
     )
     ticks = {"tickvals": at[-1:], "ticktext": [f"{len(rest):,} smaller"]} if rest else {"tickvals": []}
     return drawn.update_xaxes(anchor="y2", showgrid=False, range=[-0.6, len(at) - 0.4], **ticks)
+
+
+def _dots(drawn: go.Figure, shown: Sequence[Intersection], names: Sequence[str], labels: Sequence[str]) -> None:
+    """Below each bar, a dot for each support that its weights are in."""
+    for column, i in enumerate(shown):
+        rows = [names.index(name) for name in i.members]
+        drawn.add_scatter(
+            x=[column] * len(rows),
+            y=[labels[row] for row in rows],
+            yaxis="y2",
+            mode="lines+markers",
+            marker={"size": 11, "color": ORANGE if len(rows) == len(names) else BLUE},
+            line={"width": 3},
+            hovertemplate=f"{_members(i)}<extra></extra>",
+            showlegend=False,
+        )
 
 
 def overlap_against_budget(points: Sequence[BudgetOverlap], k: int | None = None) -> go.Figure:
