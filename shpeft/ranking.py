@@ -129,7 +129,8 @@ class Rankings:
         if not 1 <= k <= self.reach:
             raise SelectionError(
                 f"This run ranks its {self.reach:,} best weights, {100 * self.share(self.reach):.3g} % of the "
-                f"backbone's, and says nothing of a budget of {k:,}. Choose one from 1 to {self.reach:,}, or start a run with it."
+                f"backbone's, and says nothing of a budget of {k:,}. Choose one from 1 to {self.reach:,}, or "
+                "start a run with it."
             )
 
 
