@@ -78,7 +78,7 @@ def test_more_than_is_ranked_is_a_sentence():
     rankings = rank_weights(make_scores([torch.rand(200), torch.rand(100)], total=1000), 5)
     assert rankings.reach == 10
     assert rank_weights(make_scores([torch.rand(300)], total=1000), 30).reach == 30  # the budget in use is answered
-    with pytest.raises(SelectionError, match=r"ranks its 10 best weights .* nothing of a budget of 11"):
+    with pytest.raises(SelectionError, match=r"ranks its 10 best weights, 1 % .* nothing of a budget of 11"):
         rankings.counts("hybrid", 11)
 
 
