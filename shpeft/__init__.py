@@ -14,9 +14,10 @@ if TYPE_CHECKING:
     from shpeft.errors import ShpeftError
     from shpeft.evaluation import Metrics, Predictions, difference, evaluate, predict
     from shpeft.importance import Scores, estimate_importance
+    from shpeft.overlaps import Overlap, overlap
     from shpeft.probe import Head, fit_head
     from shpeft.saliency import Localisation, Saliency, Sanity, check_saliency, explain, localise
-    from shpeft.selection import Overlap, Support, overlap, select
+    from shpeft.selection import Support, select
     from shpeft.shortcut import ShortcutCheck, shortcut_check
     from shpeft.switching import Switchboard
     from shpeft.training import EpochReport, finetune
@@ -34,7 +35,7 @@ _HOMES = {
     "Head": "probe",
     "Localisation": "saliency",
     "Metrics": "evaluation",
-    "Overlap": "selection",
+    "Overlap": "overlaps",
     "Predictions": "evaluation",
     "RunConfig": "config",
     "Saliency": "saliency",
@@ -62,7 +63,7 @@ _HOMES = {
     "load_dataset": "datasets",
     "load_delta": "deltafile",
     "localise": "saliency",
-    "overlap": "selection",
+    "overlap": "overlaps",
     "predict": "evaluation",
     "save_delta": "deltafile",
     "select": "selection",

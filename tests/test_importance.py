@@ -10,9 +10,10 @@ from shpeft.datasets import batches
 from shpeft.errors import SelectionError
 from shpeft.feed import Feed
 from shpeft.importance import estimate_importance, head_written
+from shpeft.overlaps import overlap
 from shpeft.probe import Head
 from shpeft.scoring import Pass, ordinary
-from shpeft.selection import overlap, select
+from shpeft.selection import select
 
 from .conftest import assert_unchanged, state, tiny
 

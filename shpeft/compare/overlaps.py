@@ -21,8 +21,9 @@ from shpeft.compare.table import Table
 from shpeft.compare.tasks import Tasks
 from shpeft.errors import ConfigError
 from shpeft.importance import Scores, consensus, estimate_importance
+from shpeft.overlaps import overlap
 from shpeft.progress import Progress, silent
-from shpeft.selection import Support, overlap, select
+from shpeft.selection import Support, select
 
 SAMPLE = 2_000_000
 """Weights that rank correlations are computed on, at most: a seeded sample."""

@@ -1,7 +1,7 @@
 """The recipe that the command line, the app and notebooks share, and what is done with a finished run."""
 
 from shpeft.pipeline.estimate import Cost, expected
-from shpeft.pipeline.finished import LoadedRun, evaluate_run, load_run, overlap_between, overlap_in
+from shpeft.pipeline.finished import LoadedRun, evaluate_run, load_run, overlap_between, overlap_in, overlaps_across
 from shpeft.pipeline.meter import Meter
 from shpeft.pipeline.preview import Preview, describe_selection
 from shpeft.pipeline.recipe import Chosen, Prepared, choose, prepare, run
@@ -23,6 +23,7 @@ __all__ = [
     "look_again",
     "overlap_between",
     "overlap_in",
+    "overlaps_across",
     "prepare",
     "run",
 ]

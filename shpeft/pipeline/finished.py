@@ -1,9 +1,10 @@
 """What can be done with finished runs: open one for diagnosis, test it again, compare what was chosen."""
 
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from shpeft.backbones import Backbone, create_backbone, resolve_device
+from shpeft.backbones import Backbone, WeightInfo, create_backbone, resolve_device
 from shpeft.config import RunConfig
 from shpeft.datasets import load_dataset
 from shpeft.delta import SparseDelta
@@ -11,9 +12,9 @@ from shpeft.deltafile import load_delta, read_header
 from shpeft.errors import RunError, SelectionError
 from shpeft.evaluation import Predictions, evaluate, predict
 from shpeft.images import Decoding
+from shpeft.overlaps import Overlap, Overlaps, overlap, overlaps
 from shpeft.progress import Progress, silent
 from shpeft.runs import RunFolder
-from shpeft.selection import Overlap, overlap
 from shpeft.trust import NoveltyDetector, Trust
 
 
@@ -96,12 +97,61 @@ def overlap_between(a: RunFolder, b: RunFolder) -> Overlap:
     """How far the chosen weights of two runs of one backbone agree.
 
     Raises:
-        SelectionError: their backbones or scopes differ.
+        SelectionError: their backbones, base weights or scopes differ.
     """
-    infos = a.weight_infos()
-    if infos != b.weight_infos():
-        raise SelectionError(
-            f"The runs {a.name} and {b.name} cannot be compared weight by weight: different weights were eligible. "
-            "Compare runs of the same backbone, image size and scope."
+    return overlap(a.support(), b.support(), _same_weights([a, b]))
+
+
+def overlaps_across(folders: Sequence[RunFolder], which: str = "hybrid") -> Overlaps:
+    """How far the weights that several runs of one backbone chose agree.
+
+    Args:
+        which: the chosen weights, or what one half of the score would choose: ``hybrid task-specific task-agnostic``.
+
+    Raises:
+        SelectionError: their backbones, base weights or scopes differ; the sentence says which.
+    """
+    infos = _same_weights(folders)
+    return overlaps({folder.name: folder.support(which) for folder in folders}, infos)
+
+
+def _same_weights(folders: Sequence[RunFolder]) -> tuple[WeightInfo, ...]:
+    """The eligible weights of runs that adapt the same base in the same scope."""
+    _agree(folders, lambda folder: folder.config.backbone.name, "adapt different backbones", "the same backbone")
+    _agree(folders, _base, "start from different base weights", "the same base weights")
+    _agree(
+        folders,
+        lambda folder: folder.weight_infos(),
+        "had different weights to choose from",
+        "the same image size and scope",
+        lambda folder: (
+            f"scope {folder.config.selection.scope}, {sum(i.numel for i in folder.weight_infos()):,} weights"
+        ),
+    )
+    return folders[0].weight_infos()
+
+
+def _base(folder: RunFolder) -> str:
+    """The fingerprint of a run's base weights; where it has no delta yet, what its configuration says of them."""
+    if folder.delta_path.exists():
+        return str(read_header(folder.delta_path)["base"][:12])
+    return folder.config.backbone.weights
+
+
+def _agree(
+    folders: Sequence[RunFolder],
+    of: Callable[[RunFolder], Any],
+    differ: str,
+    wanted: str,
+    words: Callable[[RunFolder], str] | None = None,
+) -> None:
+    groups: dict[Any, list[RunFolder]] = {}
+    for folder in folders:
+        groups.setdefault(of(folder), []).append(folder)
+    if len(groups) > 1:
+        which = "; ".join(
+            f"{', '.join(folder.name for folder in group)}: {(words or of)(group[0])}" for group in groups.values()
         )
-    return overlap(a.support(), b.support(), infos)
+        raise SelectionError(
+            f"These runs cannot be compared weight by weight, because they {differ}: {which}. Choose runs of {wanted}."
+        )

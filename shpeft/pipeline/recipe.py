@@ -18,6 +18,7 @@ from shpeft.errors import CannotCut
 from shpeft.evaluation import Predictions, difference, evaluate, predict
 from shpeft.feed import Feed
 from shpeft.importance import Scores, estimate_importance, head_written
+from shpeft.pipeline.detailing import Details, detail
 from shpeft.pipeline.meter import Meter, Work, trained_share
 from shpeft.pipeline.trusting import look
 from shpeft.prefix import CachedFeed, cut_below
@@ -50,6 +51,7 @@ class Chosen:
     scores: Scores
     supports: dict[str, Support]
     summaries: dict[str, list[LayerSummary]]
+    details: Details
 
 
 def run(
@@ -81,6 +83,7 @@ def run(
         probe = _predict_probe(start, meter)
         chosen = choose(config, start, meter)
         folder.write_supports(chosen.supports, chosen.scores.infos)
+        folder.write_details(*chosen.details)
         folder.write_summaries(chosen.summaries)
         feed = feed_for(config, start.backbone, chosen.supports["hybrid"].indices, folder.path, start.feed)
         if feed is not start.feed:
@@ -192,8 +195,9 @@ def choose(config: RunConfig, start: Prepared, meter: Meter | None = None) -> Ch
         supports[name] = select(part, wanted.budget)
         progress("summaries", len(summaries), len(parts))
         summaries[name] = summarise(part, supports[name].counts())
+    details = detail(start.backbone, scores, supports["hybrid"].k)
     meter.lap("importance")
-    return Chosen(scores, supports, summaries)
+    return Chosen(scores, supports, summaries, details)
 
 
 def _predict_probe(start: Prepared, meter: Meter) -> Predictions:

@@ -1,8 +1,8 @@
 """Run folders: everything that a run was asked and everything that it found, on disk.
 
 A folder holds ``config.yaml environment.json state.json metrics.jsonl metrics.json predictions.csv predictions_val.csv
-trust.json novelty.safetensors support.safetensors importance.npz delta.safetensors README.md``, and ``error.log`` after
-a bug. Every write is atomic.
+trust.json novelty.safetensors support.safetensors importance.npz details.npz delta.safetensors README.md``, and
+``error.log`` after a bug. Every write is atomic.
 """
 
 import json
@@ -19,8 +19,8 @@ from shpeft.config import RunConfig
 from shpeft.errors import ConfigError, RunError, did_you_mean
 from shpeft.files import is_locked, write_atomic
 from shpeft.runs import formats
+from shpeft.runs.detailed import DetailFolder
 from shpeft.runs.state import RunState
-from shpeft.runs.trusted import TrustFolder
 
 if TYPE_CHECKING:
     from shpeft.backbones import WeightInfo
@@ -40,6 +40,7 @@ OWN_FILES = (
     "novelty.safetensors",
     "support.safetensors",
     "importance.npz",
+    "details.npz",
     "delta.safetensors",
     "README.md",
     "error.log",
@@ -50,7 +51,7 @@ FEATURES = "features"
 NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,79}")
 
 
-class RunFolder(TrustFolder):
+class RunFolder(DetailFolder):
     """One run on disk. Use ``create`` or ``open``."""
 
     def __init__(self, path: Path, config: RunConfig) -> None:

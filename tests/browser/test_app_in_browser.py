@@ -90,7 +90,7 @@ def test_a_click_on_the_heatmap_shows_that_matrix(trained, open_page):
     expect(page.get_by_text(re.compile(r"^[\d,]+ of [\d,]+$"))).to_be_visible()
     chosen = page.get_by_role("combobox", name=re.compile("Matrix")).input_value()
     assert chosen in plot.evaluate("plot => plot.data.flatMap(trace => (trace.customdata || []).flat())")
-    expect(page.locator(".js-plotly-plot")).to_have_count(2)
+    expect(page.locator(".js-plotly-plot")).to_have_count(5)  # with its histogram, two of heads, rows × columns
 
 
 def test_a_click_on_the_confusion_matrix_shows_its_images(trained, open_page):
