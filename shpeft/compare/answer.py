@@ -3,8 +3,6 @@
 from collections import Counter
 from collections.abc import Sequence
 
-import numpy as np
-
 from shpeft.compare.claims import NO, WAITS, YES, Finding, difference_told
 from shpeft.compare.duels import Duel
 from shpeft.compare.markdown import margin_told, points, table
@@ -50,7 +48,7 @@ def _what(results: Results) -> str:
     rows = results.rows(method)
     datasets = tuple(d for d in results.plan.datasets if results.rows(method, d))
     cases = sum(results.rows(method, d)[0]["cases"]["test"] for d in datasets)
-    trained, share = (float(np.mean([r[name] for r in rows])) for name in ("trained", "share"))
+    trained, share = results.typical(method, "trained"), results.typical(method, "share")
     seeds = len({r["seed"] for r in rows})
     value = points(results.mean(method, metric, datasets))
     found = f"has a {METRICS[metric].lower()} of {value} points"

@@ -165,7 +165,7 @@ def kept(bootstrap: Bootstrap) -> list[Kept]:
         complete = not any(map(results.pending, (entry, full, floor)))
         share = _share(loss, gain) if gain.verdict == "better" else None
         found.append(Kept(entry, bootstrap.estimate(entry, metric, pairs), loss, share, complete))
-    return sorted(found, key=lambda k: float(np.mean([r["trained"] for r in results.rows(k.entry)])))
+    return sorted(found, key=lambda k: results.typical(k.entry, "trained"))
 
 
 def _share(loss: Difference, gain: Difference) -> Estimate:

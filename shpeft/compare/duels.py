@@ -30,6 +30,11 @@ class Odds:
     only_other: float
 
     @property
+    def disagree(self) -> float:
+        """The share of cases that only one of them gets right."""
+        return (self.only_method + self.only_other) / self.cases
+
+    @property
     def false_claim(self) -> float:
         """Christodoulou et al. 2025."""
         return statistics.false_claim(*sorted((self.only_method, self.only_other), reverse=True))
@@ -67,6 +72,18 @@ class Duel:
         """On how many datasets it is ``better``, ``worse``, a ``tie`` or the ``same``."""
         verdicts = [difference.verdict for difference in self.by_dataset.values()]
         return {word: verdicts.count(word) for word in ("better", "tie", "same", "worse")}
+
+    @property
+    def pooled(self) -> Odds:
+        """The odds over the test cases of all datasets together, and the fewest seeds of any."""
+        of = list(self.odds.values())
+        return Odds(
+            sum(odds.cases for odds in of),
+            sum(odds.groups for odds in of),
+            min(odds.seeds for odds in of),
+            sum(odds.only_method for odds in of),
+            sum(odds.only_other for odds in of),
+        )
 
 
 class Bootstrap:

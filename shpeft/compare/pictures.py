@@ -41,14 +41,7 @@ def pictures(
         caption = "Against the budget, mean over datasets; dotted: arms without a budget."
         drawn["budgets"] = caption, figures.against_budget(lines, levels, unit=unit)
     if pairs:
-        drawn["overlaps"] = (
-            "Weights that two choices share, mean over pairs, beside chance.",
-            figures.shared_against_chance(
-                list(groups := grouped(pairs)),
-                [float(np.mean([pair.share for pair in group])) for group in groups.values()],
-                [float(np.mean([pair.expected / pair.k for pair in group])) for group in groups.values()],
-            ),
-        )
+        drawn["overlaps"] = "Weights that two choices share, mean over pairs, beside chance.", overlaps(pairs)
     return drawn
 
 
@@ -64,7 +57,7 @@ def _budgets(results: Results, metric: str) -> tuple[dict[str, tuple[list[float]
             levels[entry.arm] = value
             continue
         xs, ys = lines.setdefault(entry.arm, ([], []))
-        xs.append(float(np.mean([r["share"] for r in results.rows(entry)])))
+        xs.append(results.typical(entry, "share"))
         ys.append(value)
     return lines, levels
 
@@ -93,7 +86,7 @@ def ranks(ranking: Ranking | None, method: Entry) -> Any:
 def weights(results: Results, metric: str, method: Entry) -> Any:
     """A metric against how much of the backbone is trained, over the datasets that all of the arms have."""
     entries, datasets = results.common
-    shares = [float(np.mean([r["share"] for r in results.rows(e)])) for e in entries]
+    shares = [results.typical(e, "share") for e in entries]
     values = [results.mean(e, metric, datasets) or 0.0 for e in entries]
     unit = f"{METRICS[metric].lower()}, points"
     return figures.against_weights([e.title for e in entries], shares, values, method.title, unit=unit)
@@ -108,11 +101,21 @@ def sparsity(results: Results, kept: Sequence[Kept]) -> Any:
     return figures.against_budget(
         {
             kept[0].entry.arm: (
-                [float(np.mean([r["share"] for r in results.rows(one.entry)])) for one in kept],
+                [results.typical(one.entry, "share") for one in kept],
                 [one.metric.value for one in kept],
             )
         },
         {title: value for title, value in levels.items() if value is not None},
         intervals={kept[0].entry.arm: [one.metric.interval() for one in kept]},
         unit=f"{METRICS[metric].lower()}, points",
+    )
+
+
+def overlaps(pairs: Sequence[Pair]) -> Any:
+    """What two choices share, beside chance, a row for all pairs of a kind."""
+    groups = grouped(pairs)
+    return figures.shared_against_chance(
+        list(groups),
+        [float(np.mean([pair.share for pair in group])) for group in groups.values()],
+        [float(np.mean([pair.expected / pair.k for pair in group])) for group in groups.values()],
     )

@@ -101,7 +101,7 @@ def _duels(results: Results, duels: Sequence[Duel]) -> str:
                 equal,
                 f"{duel.wilcoxon:.2g}",
                 f"{duel.wilcoxon_holm:.2g}",
-                f"{np.mean([odds.false_claim for odds in duel.odds.values()]):.2f}",
+                f"{duel.pooled.false_claim:.2f}",
                 points(duel.mean.smallest),
                 len(duel.by_dataset),
             ]
@@ -126,7 +126,7 @@ def _duels(results: Results, duels: Sequence[Duel]) -> str:
         "holds 0; the intervals are each arm's own, and p by Holm is for all rows together. Equivalence: two one-sided "
         "tests, not where the resamples of a dataset show no difference at all. Signed-rank test over datasets, which "
         f"cannot give less than {2 / 2**n:.2g} for {n} of them. False claim: the probability that the arm that is "
-        "ahead in accuracy is not the better one (Christodoulou et al. 2025, arXiv 2505.04720), mean over datasets. "
+        "ahead in accuracy is not the better one (Christodoulou et al. 2025, arXiv 2505.04720), all test cases pooled. "
         "Could show: the true difference that such test images and seeds would show four times in five. Intervals "
         "hold for these datasets; only the signed-rank test asks about others like them."
     )
@@ -251,7 +251,7 @@ def _failures(results: Results, duels: Sequence[Duel]) -> str:
     diverged = sum(loss is None for r in results.records for loss in r.get("trials", {}).values())
     if diverged:
         lines.append(f"{diverged} single trainings diverged.")
-    edges = sorted({Entry(r["arm"], r["budget"]).title for r in results.records if r.get("edge")})
+    edges = [e.title for e in results.tuned if any(any(results.rates(e, d).values()) for d in results.plan.datasets)]
     if edges:
         lines.append(f"The best learning rate stands at an edge of the grid on some dataset: {'; '.join(edges)}.")
     return "## What did not work\n\n" + "\n".join(f"- {line}" for line in lines or ["Nothing was noticed."])
@@ -259,10 +259,11 @@ def _failures(results: Results, duels: Sequence[Duel]) -> str:
 
 def _rates(results: Results) -> str:
     rows = []
-    for entry in results.entries:
-        if not any("lr" in row for row in results.rows(entry)):
-            continue
+    for entry in results.tuned:
         grid = ", ".join(f"{lr:g}" for lr in results.plan.grid(results.plan.arms[entry.arm]))
-        by_set = [sorted({r["lr"] for r in results.rows(entry, dataset)}) for dataset in results.plan.datasets]
-        rows.append([entry.title, grid, *(", ".join(f"{lr:g}" for lr in rates) or NONE for rates in by_set)])
+        chosen = [
+            ", ".join(f"{lr:g}" + " (edge)" * edge for lr, edge in results.rates(entry, dataset).items()) or NONE
+            for dataset in results.plan.datasets
+        ]
+        rows.append([entry.title, grid, *chosen])
     return f"## Learning rates\n\n{table(['arm', 'tried', *results.plan.datasets], rows)}" if rows else ""

@@ -129,6 +129,17 @@ class Results:
                 found.setdefault(record["seed"], []).append(record[metric])
         return {seed: float(np.mean(values)) for seed, values in found.items()}
 
+    def rates(self, entry: Entry, dataset: str) -> dict[float, bool]:
+        """The learning rates that were chosen, and whether one stands at an edge of what was tried."""
+        grid = self.plan.grid(self.plan.arms[entry.arm])
+        chosen = sorted({record["lr"] for record in self.rows(entry, dataset) if "lr" in record})
+        return {lr: len(grid) > 1 and lr in (min(grid), max(grid)) for lr in chosen}
+
+    @property
+    def tuned(self) -> list[Entry]:
+        """The entries that have a learning rate."""
+        return [e for e in self.entries if any("lr" in record for record in self.rows(e))]
+
     def pending(self, entry: Entry) -> int:
         """How many cells of an entry are not done; one that failed is."""
         return sum((c.arm, c.budget) == (entry.arm, entry.budget) for c in self.missing)
@@ -141,6 +152,10 @@ class Results:
         """
         means = [list(self.by_seed(entry, dataset, metric).values()) for dataset in datasets or self.plan.datasets]
         return float(np.mean([np.mean(values) for values in means])) if all(means) else None
+
+    def typical(self, entry: Entry, name: str) -> float:
+        """A number of an entry's records, such as ``trained``, the mean over all of them."""
+        return float(np.mean([record[name] for record in self.rows(entry)]))
 
     def floor(self, metric: str) -> Entry | None:
         """The better of linear probe and head alone, over the datasets that all arms in the ranking have."""

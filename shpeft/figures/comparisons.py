@@ -139,21 +139,34 @@ def against_weights(
     *,
     unit: str = "balanced accuracy, points",
 ) -> go.Figure:
-    """A metric against how much of the backbone is trained, a point an arm; arms that train none of it stand left."""
+    """A metric against how much of the backbone is trained, a point an arm; arms that train none of it stand left.
+
+    The method and, of the arms that train as much as each other, the best are named; the others when pointed at.
+    """
     if not titles:
         return empty("No arm is complete yet.")
     least = min((share for share in shares if share > 0), default=1e-4)
+    best = {percent(share): value for share, value in sorted(zip(shares, values, strict=True), key=lambda p: p[1])}
+    named = [
+        title if title == method or value == best[percent(share)] else ""
+        for title, share, value in zip(titles, shares, values, strict=True)
+    ]
     drawn = figure(440)
     drawn.add_scatter(
         x=[100 * (share or least / 10) for share in shares],
         y=[100 * value for value in values],
-        text=list(titles),
+        text=named,
         mode="markers+text",
         textposition="top center",
         textfont={"size": 11},
-        marker={"size": 10, "color": [ORANGE if title == method else BLUE for title in titles]},
-        hovertext=[percent(share) for share in shares],
-        hovertemplate="%{text}, %{hovertext} of the backbone: %{y:.1f}<extra></extra>",
+        marker={
+            "size": 10,
+            "color": [ORANGE if title == method else BLUE for title in titles],
+            "symbol": ["diamond" if title == method else "circle-open" for title in titles],
+            "line": {"width": 2},
+        },
+        hovertext=[f"{title}, {percent(share)}" for title, share in zip(titles, shares, strict=True)],
+        hovertemplate="%{hovertext} of the backbone: %{y:.1f}<extra></extra>",
         cliponaxis=False,
     )
     drawn.update_xaxes(title_text="trained share of the backbone, % (left end: none of it)", type="log")
