@@ -7,43 +7,13 @@ import numpy as np
 import pytest
 
 from shpeft import compare
-from shpeft.compare import Plan, Table, arms
+from shpeft.compare import Table, arms
 from shpeft.compare.results import Entry, Results
 from shpeft.compare.tasks import Tasks
 from shpeft.errors import Cancelled, ConfigError, RunError
 from shpeft.evaluation import predict
 
-SETTING = {
-    "backbone": {"name": "test_vit", "weights": "random", "image_size": 32},
-    "datasets": {name: {"source": f"phantom:{name}?n=36&size=32"} for name in ("fundus", "ultrasound")},
-    "images_per_class": {"train": 6, "val": 4},
-    "seeds": [0, 1],
-    "budgets": [40],
-    "tune": "first",
-    "training": {"epochs": 2, "batch_size": 8},
-    "grids": {
-        "head": [1e-4, 1e-3],
-        "full": [1e-5, 1e-4],
-        "bitfit": [1e-4, 1e-3],
-        "lora": [1e-4, 1e-3],
-        "sparse": [1e-3, 1e-2],
-    },
-}
-
-ARMS = {
-    "probe": {"kind": "probe"},
-    "head": {"kind": "head"},
-    "full": {"kind": "full"},
-    "bitfit": {"kind": "bitfit"},
-    "product": {"kind": "sparse", "images": 8},
-    "random": {"kind": "sparse", "score": "random", "masks": 2},
-    "like": {"kind": "sparse", "score": "random", "like": "product"},
-    "revert": {"kind": "revert", "of": "full", "budgets": [40, 0.1]},
-}
-
-
-def plan_of(wanted=None, **changes) -> Plan:
-    return Plan.parse({**SETTING, "arms": wanted or ARMS, **changes})
+from .comparisons import plan_of
 
 
 def without_time(records):

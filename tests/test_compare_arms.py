@@ -16,8 +16,8 @@ from shpeft.feed import Feed
 from shpeft.selection import Support
 from shpeft.training import finetune
 
+from .comparisons import plan_of
 from .conftest import assert_unchanged, state
-from .test_compare import plan_of
 
 
 def book_of(wanted, folder) -> tuple[Plan, ScoreBook, Tasks]:

@@ -11,7 +11,7 @@ from shpeft.compare.table import pack, unpack
 from shpeft.errors import ConfigError
 from shpeft.evaluation import Predictions
 
-from .test_compare import plan_of
+from .comparisons import plan_of
 
 
 def test_stored_predictions_name_no_case(tmp_path):

@@ -1,4 +1,4 @@
-"""Tables of comparisons that were never run: test probabilities made up to known answers."""
+"""Plans of tiny comparisons, and tables that were never run: test probabilities made up to known answers."""
 
 from collections.abc import Callable
 
@@ -7,6 +7,39 @@ import numpy as np
 from shpeft.compare import Plan, Table
 from shpeft.compare.plan import Cell
 from shpeft.evaluation import METRICS, Predictions, evaluate
+
+SETTING = {
+    "backbone": {"name": "test_vit", "weights": "random", "image_size": 32},
+    "datasets": {name: {"source": f"phantom:{name}?n=36&size=32"} for name in ("fundus", "ultrasound")},
+    "images_per_class": {"train": 6, "val": 4},
+    "seeds": [0, 1],
+    "budgets": [40],
+    "tune": "first",
+    "training": {"epochs": 2, "batch_size": 8},
+    "grids": {
+        "head": [1e-4, 1e-3],
+        "full": [1e-5, 1e-4],
+        "bitfit": [1e-4, 1e-3],
+        "lora": [1e-4, 1e-3],
+        "sparse": [1e-3, 1e-2],
+    },
+}
+
+ARMS = {
+    "probe": {"kind": "probe"},
+    "head": {"kind": "head"},
+    "full": {"kind": "full"},
+    "bitfit": {"kind": "bitfit"},
+    "product": {"kind": "sparse", "images": 8},
+    "random": {"kind": "sparse", "score": "random", "masks": 2},
+    "like": {"kind": "sparse", "score": "random", "like": "product"},
+    "revert": {"kind": "revert", "of": "full", "budgets": [40, 0.1]},
+}
+
+
+def plan_of(wanted=None, **changes) -> Plan:
+    """A plan that runs in seconds, by default with an arm of every kind."""
+    return Plan.parse({**SETTING, "arms": wanted or ARMS, **changes})
 
 
 def planned(names=("a", "b", "c"), arms=None, **claim) -> Plan:
