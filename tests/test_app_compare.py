@@ -111,8 +111,8 @@ def test_edges_of_the_grid_are_warned_of(tmp_path):
 def test_a_table_that_is_filling_is_no_result_yet(tmp_path):
     made_up(tmp_path / "t", planned(arms=ARMS), rights=RIGHTS, without=("full", "kept", ("random", "b")))
     text = words(comparing(tmp_path / "t"))
-    assert "14 cells are missing" in text
-    assert "**This is no result yet**: 34 of 48" in text
+    assert "20 cells are missing" in text
+    assert "**This is no result yet**: 28 of 48" in text
     made_up(tmp_path / "begun", planned(), without=("good", "same", "bad"))
     app = comparing(tmp_path / "begun")
     assert not app.error

@@ -14,12 +14,19 @@ from shpeft.compare.statistics import mean_sd
 from shpeft.runs.card import METRICS, percent
 
 
-def report(bootstrap: Bootstrap, duels: Sequence[Duel], goals: Sequence[Finding], more: Sequence[str] = ()) -> str:
+def report(
+    bootstrap: Bootstrap,
+    duels: Sequence[Duel],
+    goals: Sequence[Finding],
+    others: Sequence[Finding] = (),
+    more: Sequence[str] = (),
+) -> str:
     """The whole report in Markdown.
 
     Args:
         duels: the plan's method against the others, in the plan's metric.
         goals: what is asked of the method, answered.
+        others: further questions, which ``more`` answers; those that wait are listed.
         more: figures, and sections on experiments besides the arms.
     """
     results = bootstrap.results
@@ -28,7 +35,7 @@ def report(bootstrap: Bootstrap, duels: Sequence[Duel], goals: Sequence[Finding]
         f"Made by `shpeft compare report` from `cells.jsonl` and the test probabilities beside it. {NOTICE}",
         f"## The answer\n\n{answer.answer(results, duels, goals)}",
         f"## What was asked of {results.method.title}\n\n{answer.asked(goals)}" if goals else "",
-        answer.unfinished(results, goals),
+        answer.unfinished(results, [*goals, *others]),
         _scores(results),
         _duels(results, duels),
         _by_dataset(results, duels),

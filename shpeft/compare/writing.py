@@ -50,7 +50,7 @@ def write_report(plan: Plan, out: str | Path, *, to: str | Path | None = None, r
         sparsity_section(results, kept),
         hybridity_section(results, pairs, foretold),
     ]
-    return write_atomic(folder / "RESULTS.md", report(bootstrap, duels, goals, more=more))
+    return write_atomic(folder / "RESULTS.md", report(bootstrap, duels, goals, claims.sparsity(results, kept), more))
 
 
 def write_overlaps(plan: Plan, out: str | Path, *, root: str | Path = ".", progress: Progress = silent) -> Path:
