@@ -107,7 +107,7 @@ def _claim(results: Results, duel: Duel) -> str:
     lines[0] += f"**{claims.difference_told(duel)}**" + ("" if duel.mean.same else " points") + "."
     if duel.tost is None:
         lines.append("No claim of equivalence can be made from test sets on which nothing differs.")
-    else:
+    elif duel.mean.verdict != "better":
         margin = margin_told(results.plan.report.margin)
         lines.append(
             {

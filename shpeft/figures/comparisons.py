@@ -7,6 +7,7 @@ import plotly.graph_objects as go
 from shpeft.figures.theme import BLUE, GREEN, GREY, ORANGE, empty, figure, percent
 
 DASHES = ("solid", "dot", "dash", "dashdot")
+_DECADES = {"type": "log", "dtick": 1, "exponentformat": "none"}
 SYMBOLS = ("circle", "square", "diamond", "triangle-up", "x")
 
 
@@ -113,7 +114,7 @@ def against_budget(
             annotation_text=name,
             annotation_font_size=11,
         )
-    drawn.update_xaxes(title_text="trained share of the backbone, %", type="log")
+    drawn.update_xaxes(title_text="trained share of the backbone, %", **_DECADES)
     return drawn.update_yaxes(title_text=unit)
 
 
@@ -169,7 +170,7 @@ def against_weights(
         hovertemplate="%{hovertext} of the backbone: %{y:.1f}<extra></extra>",
         cliponaxis=False,
     )
-    drawn.update_xaxes(title_text="trained share of the backbone, % (left end: none of it)", type="log")
+    drawn.update_xaxes(title_text="trained share of the backbone, % (left end: none of it)", **_DECADES)
     return drawn.update_yaxes(title_text=unit)
 
 
