@@ -78,6 +78,8 @@ def standing(results: Results) -> None:
             "see more of a comparison that is running.",
             icon=":material/hourglass_bottom:",
         )
+        with st.expander("Which cells are missing"):
+            st.markdown(answer.missing(results))
 
 
 def choices(results: Results) -> tuple[Entry, str]:

@@ -112,6 +112,7 @@ def test_a_table_that_is_filling_is_no_result_yet(tmp_path):
     made_up(tmp_path / "t", planned(arms=ARMS), rights=RIGHTS, without=("full", "kept", ("random", "b")))
     text = words(comparing(tmp_path / "t"))
     assert "20 cells are missing" in text
+    assert "| random, 0.01 % |  | 2 of 2 |  |" in text
     assert "**This is no result yet**: 28 of 48" in text
     made_up(tmp_path / "begun", planned(), without=("good", "same", "bad"))
     app = comparing(tmp_path / "begun")

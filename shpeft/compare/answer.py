@@ -147,11 +147,8 @@ def ranks_told(results: Results, metric: str, method: Entry | None = None) -> st
     return " ".join(lines)
 
 
-def unfinished(results: Results, findings: Sequence[Finding]) -> str:
-    """Which cells are missing, arm by arm, and which questions wait for them; nothing where all are there."""
-    waiting = [f"- {finding.question}" for finding in findings if finding.answer == WAITS]
-    if not results.missing and not waiting:
-        return ""
+def missing(results: Results) -> str:
+    """How many cells are missing of how many, arm by arm and dataset by dataset."""
     of = Counter((Entry(c.arm, c.budget), c.dataset) for c in results.missing)
     wanted = Counter((Entry(c.arm, c.budget), c.dataset) for c in results.plan.cells())
     rows = [
@@ -159,9 +156,17 @@ def unfinished(results: Results, findings: Sequence[Finding]) -> str:
         for e in results.planned
         if any(of[e, d] for d in results.plan.datasets)
     ]
+    return table(["missing", *results.plan.datasets], rows)
+
+
+def unfinished(results: Results, findings: Sequence[Finding]) -> str:
+    """Which cells are missing, arm by arm, and which questions wait for them; nothing where all are there."""
+    waiting = [f"- {finding.question}" for finding in findings if finding.answer == WAITS]
+    if not results.missing and not waiting:
+        return ""
     parts = [f"## What is missing\n\n{len(results.missing)} of {len(results.plan.cells())} cells are not done."]
-    if rows:
-        parts.append("Missing:\n\n" + table(["arm", *results.plan.datasets], rows))
+    if results.missing:
+        parts.append(missing(results))
     if waiting:
         parts.append("These questions cannot be answered yet:\n\n" + "\n".join(waiting))
     return "\n\n".join(parts)
