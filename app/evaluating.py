@@ -22,9 +22,16 @@ SHOWN = 12
 """Images of a cell that are shown at a time."""
 
 
-def same_numbers(rows: list[dict[str, Any]], name: str, formats: dict[str, str] | None = None) -> None:
+def same_numbers(
+    rows: list[dict[str, Any]],
+    name: str,
+    formats: dict[str, str] | None = None,
+    *,
+    label: str = "The same numbers in a table",
+    open: bool = False,
+) -> None:
     """A chart's numbers, for those who do not see it and for other programs."""
-    with st.expander("The same numbers in a table"):
+    with st.expander(label, expanded=open):
         columns = {key: st.column_config.NumberColumn(format=form) for key, form in (formats or {}).items()}
         st.dataframe(rows, hide_index=True, column_config=columns)
         st.download_button(

@@ -87,6 +87,8 @@ class Claim(Section):
     budget: Budget | None = Field(None, description="its budget; by default the first")
     metric: Literal["accuracy", "balanced_accuracy", "macro_f1", "macro_auroc", "mcc"] = "balanced_accuracy"
     margin: float = Field(0.01, gt=0, lt=1, description="differences below it do not matter: of the equivalence test")
+    gain: float = Field(0.02, gt=0, lt=1, description="what the method should gain over the better floor")
+    hardware: str = Field("", description="what the table was filled on, such as '2 processors, no GPU'")
     pairs: dict[str, tuple[str, str]] = Field(
         default_factory=dict, description="for a dataset two classes that are also told apart by themselves"
     )
