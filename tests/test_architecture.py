@@ -26,7 +26,7 @@ LAYERS = [
     {"attribution", "training", "trust"},
     {"runs"},
     {"diagnosis", "figures", "pipeline", "shortcut"},
-    {"jobs", "compare"},
+    {"jobs", "compare", "batch", "reports"},
     {"cli"},
     {"__main__"},
 ]
