@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from shpeft.evaluation import Metrics, Predictions, difference, evaluate, predict
     from shpeft.importance import Scores, estimate_importance
     from shpeft.probe import Head, fit_head
+    from shpeft.reports import report
     from shpeft.saliency import Localisation, Saliency, Sanity, check_saliency, explain, localise
     from shpeft.selection import Overlap, Support, overlap, select
     from shpeft.shortcut import ShortcutCheck, shortcut_check
@@ -64,6 +65,7 @@ _HOMES = {
     "localise": "saliency",
     "overlap": "selection",
     "predict": "evaluation",
+    "report": "reports",
     "save_delta": "deltafile",
     "select": "selection",
     "shortcut_check": "shortcut",
@@ -108,6 +110,7 @@ __all__ = [
     "localise",
     "overlap",
     "predict",
+    "report",
     "save_delta",
     "select",
     "shortcut_check",
