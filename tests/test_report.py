@@ -223,7 +223,7 @@ def test_the_numbers_are_those_of_the_diagnosis_and_of_the_run(everything, folde
         assert row[0] == name
         assert row[1] == " ".join(percent(p).split())
         assert row[2].startswith(f"{behind.observed.cases} with ")
-        assert row[3].startswith(f"{behind.observed.count}, that is ")
+        assert row[3].startswith(f"{behind.observed.count} of {behind.observed.cases} (95 % interval ")
         assert row[4] == ("yes" if name in judged.members else "no")
     rates = judged.call.rates
     for told in (rates.sensitivity, rates.specificity):
@@ -250,7 +250,7 @@ def test_the_numbers_are_those_of_the_diagnosis_and_of_the_run(everything, folde
     assert fingerprints["Dataset"] == loaded.header["dataset"]["fingerprint"]
     assert words.count(NOTICE) == 2
     assert words.count(case_id(path.read_bytes())) == 3
-    assert "2026-11-25 09:14+00:00" in words
+    assert "2026-11-25 09:14 UTC+00:00" in words
 
 
 def test_the_same_diagnosis_gives_the_same_bytes(everything, folder):

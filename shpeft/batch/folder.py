@@ -9,11 +9,11 @@ import time
 from dataclasses import dataclass
 from pathlib import Path
 
-from shpeft.batch.rows import Summary, summary
+from shpeft.batch.rows import Summary, excerpt, summary
 from shpeft.errors import RunError
 from shpeft.files import write_atomic
 from shpeft.runs import RunFolder
-from shpeft.runs.folder import BATCHES, checked_name
+from shpeft.runs.folder import BATCHES
 
 FORMAT = "shpeft.batch/1"
 
@@ -58,6 +58,10 @@ class BatchFolder:
         """What the rows come to until now."""
         return summary(self.text())
 
+    def excerpt(self, most: int) -> list[dict[str, str]]:
+        """The first rows, without what is the same in all of them."""
+        return excerpt(self.text(), most)
+
     def discard(self) -> None:
         """Delete the batch."""
         shutil.rmtree(self.path, ignore_errors=True)
@@ -86,15 +90,3 @@ def list_batches(run: RunFolder) -> list[BatchFolder]:
     root = run.path / BATCHES
     found = [BatchFolder(path) for path in root.iterdir() if path.is_dir()] if root.is_dir() else []
     return sorted(found, key=lambda batch: (batch.path.stat().st_ctime_ns, batch.name), reverse=True)
-
-
-def find_batch(run: RunFolder, name: str) -> BatchFolder:
-    """The batch of this name.
-
-    Raises:
-        RunError: there is none.
-    """
-    path = run.path / BATCHES / checked_name(name)
-    if not path.is_dir():
-        raise RunError(f"The run {run.name} has no batch {name}.")
-    return BatchFolder(path)

@@ -3,6 +3,7 @@
 import csv
 import hashlib
 import io
+import itertools
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -128,6 +129,12 @@ def summary(text: str) -> Summary:
         unlike_training=sum(row[UNLIKE] == "yes" for row in rows),
         predicted=dict(predicted.most_common()),
     )
+
+
+def excerpt(text: str, most: int) -> list[dict[str, str]]:
+    """The first ``most`` rows of a batch's CSV, without the columns that say the same of every image."""
+    rows = list(itertools.islice(csv.DictReader(io.StringIO(text)), most))
+    return [{name: cell for name, cell in row.items() if name not in (MADE_BY, "notice")} for row in rows]
 
 
 def _yes(value: bool | None) -> str:

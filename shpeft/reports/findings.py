@@ -102,13 +102,15 @@ def _probabilities(found: Diagnosis) -> Table:
     behind = dict(zip(found.classes, judged.evidence, strict=True))
     rows = []
     for name, probability in ranked:
-        told = behind[name]
+        told, counted = behind[name], behind[name].observed
+        low, high = counted.interval
         rows.append(
             (
                 name,
                 percent(probability),
-                f"{told.observed.cases:,} with {100 * told.low:.0f} to {100 * told.high:.0f}{SPACE}%",
-                f"{told.observed.count:,}, that is {rate(told.observed)}",
+                f"{counted.cases:,} with {100 * told.low:.0f} to {100 * told.high:.0f}{SPACE}%",
+                f"{counted.count:,} of {counted.cases:,} (95{SPACE}% interval {100 * low:.0f} to "
+                f"{100 * high:.0f}{SPACE}%)",
                 "yes" if name in judged.members else "no",
             )
         )
@@ -117,7 +119,7 @@ def _probabilities(found: Diagnosis) -> Table:
         "Probability",
         "Validation images with a probability like it",
         "of which had the class",
-        "Prediction set",
+        "In the prediction set",
     )
     return table("Calibrated probability of each class, and the validation images behind it", columns, rows, shares)
 
@@ -132,8 +134,8 @@ def saliency(found: Diagnosis, sanity: Sanity | None) -> Section:
     ]
     if found.saliency.residual is not None:
         sentences.append(
-            f"Residual {100 * found.saliency.residual:.1f}{SPACE}%: that much of the score's change is missing from the "
-            f"map; below 5{SPACE}% is good."
+            f"Residual {100 * found.saliency.residual:.1f}{SPACE}%: that much of the score's change is missing from "
+            f"the map; below 5{SPACE}% is good."
         )
     if sanity is None:
         return Section(("This map was not checked: it may show the image rather than the model.",), tuple(sentences))

@@ -74,7 +74,7 @@ def report(
     return _template().render(
         notice=NOTICE,
         case=case or made_of,
-        made=(made or datetime.now().astimezone()).isoformat(" ", "minutes"),
+        made=_stamp(made or datetime.now()),
         run=folder.name,
         classes=diagnosis.classes,
         target=diagnosis.target,
@@ -110,6 +110,12 @@ def _check(found: Diagnosis, classes: tuple[str, ...], trust: Trust | None, sani
     of_map = None if found.saliency is None else (found.saliency.method, found.saliency.target)
     if sanity is not None and (sanity.method, sanity.target) != of_map:
         raise DiagnosisError("The sanity checks are of another map than the diagnosis has. Check the map again.")
+
+
+def _stamp(made: datetime) -> str:
+    """``2026-11-25 09:14 UTC+01:00``."""
+    stamp = made.astimezone().isoformat(" ", "minutes") if made.tzinfo is None else made.isoformat(" ", "minutes")
+    return f"{stamp[:16]} UTC{stamp[16:]}"
 
 
 def _opened(source: ImageSource, decoding: Decoding) -> tuple[Image.Image, str]:
