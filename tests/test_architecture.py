@@ -41,6 +41,7 @@ HOMES = {
     "streamlit": set(),
     "sklearn": {"probe", "evaluation", "datasets", "compare", "trust"},
     "peft": {"compare"},
+    "jinja2": {"reports"},
 }
 
 

@@ -1,4 +1,4 @@
-"""The report in a real browser: it asks nobody for anything, fits its page, and prints with the notice on every sheet."""
+"""The report in a browser: it asks nobody for anything, fits the window, and prints with the notice on every sheet."""
 # ruff: noqa: F401, F811 (fixtures are imported by name)
 
 import io
