@@ -129,7 +129,8 @@ def _ended(run: RunFolder, folder: BatchFolder, places: Places | None) -> None:
     snapshot, (total, others) = worker().snapshot(folder), folder.totals()
     if folder.path not in _mine():
         snapshot = replace(snapshot, files=(), result=None)
-    st.session_state.pop("stopped", None)
+    if st.session_state.get("stopped") == folder.name:
+        del st.session_state["stopped"]
     _heading(folder, snapshot)
     if snapshot.message:
         shared.complain(_failure(snapshot))

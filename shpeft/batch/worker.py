@@ -197,15 +197,14 @@ class BatchWorker:
         files: tuple[str, ...] = (),
         result: BatchResult | None = None,
     ) -> None:
-        total, _ = work.folder.totals()
+        (total, _), done = work.folder.totals(), work.folder.summary().done
         with self._lock:
             if status == "finished":
                 work.places = None
+            again = work.places is not None
             work.snapshot = BatchSnapshot(
-                work.folder.name, status, "", 0, total, None, message, files, result, work.places is not None
+                work.folder.name, status, "", done, total, None, message, files, result, again
             )
-            done = work.folder.summary().done
-            work.snapshot = replace(work.snapshot, done=done)
 
 
 _worker: BatchWorker | None = None

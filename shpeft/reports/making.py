@@ -41,6 +41,13 @@ def report(
     It needs no script and asks no host for anything; pictures are PNGs within, without loss. Of the image's file
     nothing but the pixels gets in. Names are escaped, and a policy in the page forbids what escaping might miss.
 
+    In a notebook::
+
+        folder = shpeft.runs.find_run("first")
+        run = shpeft.pipeline.load_run(folder)
+        found = shpeft.diagnose(run.backbone, "scan.dcm", decoding=run.decoding, trust=run.trust, novelty=run.novelty)
+        Path("report.html").write_text(shpeft.report(found, "scan.dcm", folder))
+
     Args:
         image: the one that was diagnosed; it is decoded as the run's images are.
         run: the finished run whose model diagnosed it.
