@@ -186,8 +186,10 @@ def _ways_on(run: RunFolder, folder: BatchFolder, snapshot: BatchSnapshot, place
                 help="It leads from the ids back to the files' names, and so perhaps to patients. It is not kept here: "
                 "once the app is closed, only the files themselves tell which is which, by their content.",
             )
-        elif places is not None and st.button(
-            "Find out which id is which file", key=f"name-{folder.name}", help=NAMING
+        elif (
+            places is not None
+            and snapshot.status == "finished"
+            and st.button("Find out which id is which file", key=f"name-{folder.name}", help=NAMING)
         ):
             _go_on(run, folder, places)
         with st.popover("Delete", icon=":material/delete:"):

@@ -73,6 +73,7 @@ def test_a_zip_is_diagnosed_stopped_and_gone_on_with(with_run, without_batches, 
         assert time.monotonic() - begin < 3
     app.run()
     assert "2 of 4 rows are there" in words(app)
+    assert [found.label for found in app.button][-2:] == ["Go on", "Delete the results"]
     assert NOTICE in words(app)
     button(app, "Go on").click().run()
     assert until_ended(run).status == "finished"
