@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from shpeft.importance import Scores, estimate_importance
     from shpeft.overlaps import Overlap, overlap
     from shpeft.probe import Head, fit_head
+    from shpeft.reports import report
     from shpeft.saliency import Localisation, Saliency, Sanity, check_saliency, explain, localise
     from shpeft.selection import Support, select
     from shpeft.shortcut import ShortcutCheck, shortcut_check
@@ -65,6 +66,7 @@ _HOMES = {
     "localise": "saliency",
     "overlap": "overlaps",
     "predict": "evaluation",
+    "report": "reports",
     "save_delta": "deltafile",
     "select": "selection",
     "shortcut_check": "shortcut",
@@ -109,6 +111,7 @@ __all__ = [
     "localise",
     "overlap",
     "predict",
+    "report",
     "save_delta",
     "select",
     "shortcut_check",

@@ -26,7 +26,7 @@ from .test_datasets_folder import build
 
 ROOT = Path(__file__).resolve().parents[1]
 MAIN = ROOT / "app" / "main.py"
-PAGES = ("train", "importance", "overlap", "evaluate", "diagnose", "runs")
+PAGES = ("train", "importance", "overlap", "evaluate", "diagnose", "batch", "runs")
 TINY = {
     "backbone": {"name": "test_vit", "weights": "random", "image_size": 32},
     "dataset": {"source": "phantom:fundus?n=36&size=32"},

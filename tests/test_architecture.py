@@ -26,7 +26,7 @@ LAYERS = [
     {"attribution", "training", "trust"},
     {"runs"},
     {"diagnosis", "figures", "pipeline", "shortcut"},
-    {"jobs", "compare"},
+    {"jobs", "compare", "batch", "reports"},
     {"cli"},
     {"__main__"},
 ]
@@ -41,6 +41,7 @@ HOMES = {
     "streamlit": set(),
     "sklearn": {"probe", "evaluation", "datasets", "compare", "trust"},
     "peft": {"compare"},
+    "jinja2": {"reports"},
 }
 
 

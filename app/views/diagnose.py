@@ -3,6 +3,7 @@
 import attributing
 import diagnosing
 import explaining
+import reporting
 import shared
 import streamlit as st
 import working
@@ -33,5 +34,6 @@ with picture:
 with words:
     checked = None if explained is None else explaining.sanity(run, case, explained)
     diagnosing.downloads(case, explained or found, opacity, checked)
+    reporting.offer(run, case, found, explained, checked)
 attributing.section(run, case, found)
 working.finish()

@@ -48,6 +48,9 @@ OWN_FILES = (
 FEATURES = "features"
 """A folder of the run's own: what it derives from the images while it runs, deleted when it ends."""
 
+BATCHES = "batches"
+"""A folder of the run's own: what its model said of many images, under opaque ids; deleted with the run."""
+
 NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,79}")
 
 
@@ -83,7 +86,8 @@ class RunFolder(DetailFolder):
             raise RunError(f"The run {path.name} is being worked on. Wait until it ends, cancel it, or choose a name.")
         for name in OWN_FILES:
             (path / name).unlink(missing_ok=True)
-        shutil.rmtree(path / FEATURES, ignore_errors=True)
+        for name in (FEATURES, BATCHES):
+            shutil.rmtree(path / name, ignore_errors=True)
         write_atomic(path / "config.yaml", folder.config.to_yaml())
         folder._write_state(RunState("queued", pid=os.getpid(), updated=time.time()))
         return folder
@@ -181,7 +185,8 @@ class RunFolder(DetailFolder):
         self.release()
         for name in (*OWN_FILES, ".lock"):
             (self.path / name).unlink(missing_ok=True)
-        shutil.rmtree(self.path / FEATURES, ignore_errors=True)
+        for name in (FEATURES, BATCHES):
+            shutil.rmtree(self.path / name, ignore_errors=True)
         with suppress(OSError):
             self.path.rmdir()
 
