@@ -58,7 +58,7 @@ def window(centre: float, width: float, function: str = "LINEAR") -> View:
         return View(0, 1, sigmoid=(centre, width))
     if function == "LINEAR_EXACT":
         return View(centre - width / 2, centre + width / 2)
-    return View(centre - 0.5 - (width - 1) / 2, centre - 0.5 + (width - 1) / 2)
+    return View(centre - 0.5 - (width - 1) / 2, centre - 0.5 + (width - 1) / 2, integers=True)
 
 
 def _rescaling(group: "Dataset") -> tuple[float, float]:

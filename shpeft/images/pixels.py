@@ -30,12 +30,15 @@ class View:
 
     Attributes:
         low, high: what is black and what is white: values, or results of the function.
-        sigmoid: centre and width of DICOM's function of that name (PS3.3 C.11.2.1.3.1).
+        integers: its centre and width are those of DICOM's LINEAR (PS3.3 C.11.2.1.2.1), whose width counts both ends:
+            high − low + 1. Else, as in LINEAR_EXACT, the width is high − low.
+        sigmoid: centre and width of DICOM's function of that name (C.11.2.1.3.1).
         table: a VOI LUT (C.11.2.1.1).
     """
 
     low: float
     high: float
+    integers: bool = False
     sigmoid: tuple[float, float] | None = None
     table: Table | None = None
 
