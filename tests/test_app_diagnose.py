@@ -13,6 +13,11 @@ from shpeft.saliency import Pace
 from tests.test_app import _own_settings, finished, opened, runs, with_run, words
 
 
+def overlay(app: AppTest):
+    """The toggle that asks for a map of the present image."""
+    return next(toggle for toggle in app.toggle if toggle.label == "Show where the score is sensitive")
+
+
 def diagnosing(run: str) -> AppTest:
     """The first test image under diagnosis."""
     app = opened("diagnose", run)
@@ -33,7 +38,7 @@ def timed(monkeypatch) -> Iterator[Callable[[Pace], None]]:
 
 def test_a_quick_map_is_checked_at_once_and_its_badge_says_what_was_found(with_run, timed):
     timed(Pace(1e-4, 1e-4))
-    app = diagnosing(with_run).toggle(key="set_overlay").set_value(True).run()
+    app = overlay(diagnosing(with_run)).set_value(True).run()
     assert not app.error
     assert "sanity check" in words(app)
     assert "the randomisation check" in words(app)
@@ -43,7 +48,7 @@ def test_a_quick_map_is_checked_at_once_and_its_badge_says_what_was_found(with_r
 
 def test_long_work_waits_until_it_is_asked_for(with_run, timed):
     timed(Pace(1.0, 2.0))
-    app = diagnosing(with_run).toggle(key="set_overlay").set_value(True).run()
+    app = overlay(diagnosing(with_run)).set_value(True).run()
     assert "Where the score is sensitive, not" not in words(app)
     start = next(button for button in app.button if button.label.startswith("Make the map"))
     assert start.label == "Make the map (about 1 min)"  # 40 passes of 2 s and 4 of 1 s
@@ -84,7 +89,7 @@ def test_a_method_that_the_model_does_not_allow_is_a_sentence(with_run, timed, m
 
     app = diagnosing(with_run)
     monkeypatch.setattr("shpeft.diagnosis.explain", refuse)
-    app.toggle(key="set_overlay").set_value(True).run()
+    overlay(app).set_value(True).run()
     assert [error.value for error in app.error] == ["Grad-CAM finds no layer. Choose another method."]
-    app.toggle(key="set_overlay").set_value(False).run()
+    overlay(app).set_value(False).run()
     assert not app.error

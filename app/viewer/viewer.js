@@ -165,14 +165,17 @@ class Viewer {
       if (event.button > 1) return;
       canvas.focus();
       canvas.setPointerCapture(event.pointerId);
+      [this.lastX, this.lastY] = [event.clientX, event.clientY];
       event.preventDefault();
     });
     canvas.addEventListener("pointermove", (event) => {
       if (!canvas.hasPointerCapture(event.pointerId)) return;
+      const dx = event.clientX - this.lastX, dy = event.clientY - this.lastY;
+      [this.lastX, this.lastY] = [event.clientX, event.clientY];
       const other = event.shiftKey || event.buttons === 4;
       const ratio = window.devicePixelRatio || 1;
-      if (this.find("[value=window]").checked !== other) this.drag(event.movementX, event.movementY);
-      else this.stage.move(event.movementX * ratio, event.movementY * ratio);
+      if (this.find("[value=window]").checked !== other) this.drag(dx, dy);
+      else this.stage.move(dx * ratio, dy * ratio);
     });
     const wheel = (event) => {
       if (this.root.activeElement !== canvas && !event.ctrlKey) return; // the page is to scroll past
