@@ -76,8 +76,8 @@ def summary(run: RunFolder) -> None:
     kappa = "not defined: only one class was named so far" if found.kappa is None else f"{found.kappa:.2f}"
     st.markdown(
         f"You and the model agree in **{found.agreed.count} of {found.agreed.cases}** images; Cohen's κ is {kappa}.",
-        help=f"The share lies between {low:.0%} and {high:.0%} (95 %). κ takes away what two would agree by chance: 0 is"
-        " chance, 1 is perfect agreement. Neither says who is right, and a few images make both rough.",
+        help=f"The share lies between {low:.0%} and {high:.0%} (95 %). κ takes away what two would agree by chance: 0 "
+        "is chance, 1 is perfect agreement. Neither says who is right, and a few images make both rough.",
     )
     with st.container(horizontal=True):
         st.download_button(

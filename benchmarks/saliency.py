@@ -98,11 +98,11 @@ def measure(backbone: dict[str, object], sources: list[str], runs: Path, images:
         for method in METHODS
     ]
     text = (
-        f"Means over {len(found)} datasets of {checked} checked test images each, and for the last two columns over "
-        f"the {len(masked)} of them with lesion masks, of up to {images} test images with a lesion. *Mass* is the share of "
-        "the map that lies in the lesion over the share that the lesion has of the image (1 is what a blind map "
-        "reaches); *pointing* is how often the map's maximum lies in it. *Likeness* is the rank correlation with the "
-        "map of a model with random weights; the randomisation check asks for less than 0.5.\n\n"
+        f"Means over {len(found)} datasets of {checked} checked test images each; of the last two columns over the "
+        f"{len(masked)} of them with lesion masks, of up to {images} test images with a lesion. *Mass* is the share of "
+        "the map that lies in the lesion over the share that the lesion has of the image: a blind map reaches 1. "
+        "*Pointing* is how often the map's maximum lies in it. *Likeness* is the rank correlation with the map of a "
+        "model with random weights; the randomisation check asks for less than 0.5.\n\n"
         + table(("method", "passes randomisation", "passes deletion", "likeness", "mass", "pointing"), rows)
         + "\n\nThe share that passes the randomisation check, dataset by dataset:\n\n"
         + table(("method", *found), each)
