@@ -11,7 +11,7 @@ import working
 working.begin()
 left, words = st.columns([3, 2], gap="large")
 picture = left.container(key="picture")
-st.html("<style>.st-key-picture{position:sticky;top:4rem}</style>")  # the image stays in sight of what is said of it
+st.html("<style>div:has(> .st-key-picture){position:sticky;top:4rem}</style>")  # in sight of what is said of it
 picture.title("Diagnose", anchor=False)
 with words:
     run = shared.pick_run(
