@@ -356,16 +356,6 @@ def test_an_upload_that_is_no_image_is_a_sentence(with_run):
     assert not app.metric
 
 
-def test_the_overlay_is_off_until_it_is_asked_for(with_run):
-    app = opened("diagnose", with_run)
-    app.segmented_control(key="set_origin").set_value("A test image of this run").run()
-    assert app.toggle(key="set_overlay").value is False
-    assert "Where the score is sensitive" not in words(app)
-    app.toggle(key="set_overlay").set_value(True).run()
-    assert "Where the score is sensitive, not where disease is." in words(app)
-    assert not app.error
-
-
 @pytest.fixture
 def own_run(finished, tmp_path, monkeypatch) -> RunFolder:
     """A finished run that a test may change."""

@@ -25,7 +25,7 @@ LAYERS = [
     {"deltafile", "evaluation", "overlaps", "saliency", "switching", "trainable"},
     {"attribution", "training", "trust"},
     {"runs"},
-    {"diagnosis", "figures", "pipeline", "shortcut"},
+    {"diagnosis", "figures", "pipeline", "readers", "shortcut"},
     {"jobs", "compare", "batch", "reports"},
     {"cli"},
     {"__main__"},
@@ -39,7 +39,7 @@ HOMES = {
     "medmnist": {"datasets"},
     "pandas": {"datasets"},
     "streamlit": set(),
-    "sklearn": {"probe", "evaluation", "datasets", "compare", "trust"},
+    "sklearn": {"probe", "evaluation", "datasets", "compare", "readers", "trust"},
     "peft": {"compare"},
     "jinja2": {"reports"},
 }

@@ -13,6 +13,10 @@ SMALLEST = {
     "step.py": ["--models", "test_vit", "--batch", "2", "--data", "phantom:fundus?n=36&size=32"],
     "score.py": ["--models", "test_vit", "--batch", "2"],
     "presets.py": ["--backbone", "test_vit", "--weights", "random", "--image-size", "32", "--epochs", "1"],
+    "saliency.py": [
+        *("--backbone", "test_vit", "--weights", "random", "--image-size", "32"),
+        *("--images", "1", "--checked", "1"),
+    ],
     "selection.py": ["--count", "300000"],
     "switch.py": ["--backbone", "test_vit", "--switches", "2"],
     "novelty.py": [
@@ -27,6 +31,7 @@ ROWS = {
     "step.py": ["full fine-tuning", "floor", "ours, 0.01 %", "ours, 1 % at random", "prefix cached"],
     "score.py": ["plain forward and backward", "exact Fisher"],
     "presets.py": ["phantom:fundus?n=36&size=32", "mean"],
+    "saliency.py": ["SmoothGrad", "dataset by dataset"],
     "selection.py": ["torch.topk", "ours, 1 %"],
     "switch.py": ["delta, 0.01 %"],
     "novelty.py": ["Mahalanobis, 64 directions (the library's)", "fifth nearest neighbour"],
@@ -44,7 +49,8 @@ def run(name: str, *options: str) -> subprocess.CompletedProcess[str]:
 @pytest.mark.parametrize("name", SMALLEST)
 def test_it_runs(name, tmp_path):
     before = (FOLDER / "RESULTS.md").read_text()
-    more = ["--data", "phantom:fundus?n=36&size=32", "--runs", str(tmp_path)] if name == "presets.py" else []
+    with_runs = name in ("presets.py", "saliency.py")
+    more = ["--data", "phantom:fundus?n=36&size=32", "--runs", str(tmp_path)] if with_runs else []
     result = run(name, *SMALLEST[name], "--repeats", "1", *more)
     assert result.returncode == 0, result.stderr
     for row in ROWS[name]:

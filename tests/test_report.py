@@ -89,7 +89,8 @@ def everything(folder, loaded, tmp_path_factory):
     found = diagnosed(loaded, path)
     inputs = loaded.backbone.transform(open_image(path, loaded.decoding))
     sanity = check_saliency(loaded.backbone, inputs, found.saliency)
-    attribution = attribute_weights(loaded.base, loaded.delta, inputs, 1)
+    with loaded.pretrained() as base:
+        attribution = attribute_weights(base, loaded.delta, inputs, 1)
     note = "Compare <b>both</b> sides\nand follow up."
     text = library.report(found, path, folder, sanity=sanity, attribution=attribution, note=note, made=MADE)
     return text, found, sanity, attribution, path

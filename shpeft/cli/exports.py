@@ -15,9 +15,6 @@ if TYPE_CHECKING:
     from shpeft.pipeline import LoadedRun
     from shpeft.runs import RunFolder
 
-DEFAULT_MAP = "integrated_gradients"
-"""The saliency method of a report for which none was asked."""
-
 
 def make_folder(path: Path) -> None:
     """Make a folder for exports, its parents included.
@@ -86,14 +83,14 @@ def report_file(
     from shpeft.diagnosis import diagnose as diagnose_image
     from shpeft.images import open_image
     from shpeft.reports import report
-    from shpeft.saliency import check_saliency
+    from shpeft.saliency import DEFAULT, check_saliency
 
     data = path.read_bytes() if path.is_file() else path
     found = diagnose_image(
         loaded.backbone,
         data,
         decoding=loaded.decoding,
-        saliency=saliency or DEFAULT_MAP,
+        saliency=saliency or DEFAULT,
         target=target,
         trust=loaded.trust,
         novelty=loaded.novelty,
@@ -103,5 +100,6 @@ def report_file(
     assert found.saliency is not None
     inputs = loaded.backbone.transform(open_image(data, loaded.decoding))
     sanity = check_saliency(loaded.backbone, inputs, found.saliency, seed=seed, progress=progress)
-    attribution = attribute_weights(loaded.base, loaded.delta, inputs, found.saliency.target, progress=progress)
+    with loaded.pretrained() as base:
+        attribution = attribute_weights(base, loaded.delta, inputs, found.saliency.target, progress=progress)
     return report(found, data, run, sanity=sanity, attribution=attribution, note=note)

@@ -1,13 +1,14 @@
 """What can be done with finished runs: open one for diagnosis, test it again, compare what was chosen."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
 from shpeft.backbones import Backbone, WeightInfo, create_backbone, resolve_device
 from shpeft.config import RunConfig
 from shpeft.datasets import load_dataset
-from shpeft.delta import SparseDelta
+from shpeft.delta import Placement, SparseDelta
 from shpeft.deltafile import load_delta, read_header
 from shpeft.errors import RunError, SelectionError
 from shpeft.evaluation import Predictions, evaluate, predict
@@ -20,18 +21,18 @@ from shpeft.trust import NoveltyDetector, Trust
 
 @dataclass(frozen=True)
 class LoadedRun:
-    """A finished run, ready to diagnose with.
+    """A finished run, ready to diagnose with. Its weights are in memory once.
 
     Attributes:
-        backbone: a copy of the base with the delta written into it.
-        base: the pretrained backbone, to which the delta belongs.
+        backbone: the pretrained backbone with the delta applied to it.
+        placement: the delta's, which holds the pretrained entries.
         trust, novelty: what its validation and training images say of its answers; None of a run of an older version.
     """
 
     name: str
     config: RunConfig
     backbone: Backbone
-    base: Backbone
+    placement: Placement
     delta: SparseDelta
     header: dict[str, Any]
     trust: Trust | None = None
@@ -41,6 +42,12 @@ class LoadedRun:
     def decoding(self) -> Decoding:
         """How images are shown to it: as they were in training."""
         return Decoding(self.config.dataset.window, self.config.dataset.frame)
+
+    @contextmanager
+    def pretrained(self) -> Iterator[Backbone]:
+        """The pretrained backbone, to which the delta belongs; it is ``backbone``, fine-tuned again afterwards."""
+        with self.placement.lifted():
+            yield self.backbone
 
 
 def load_run(folder: RunFolder, device: str = "auto", weights: str | None = None) -> LoadedRun:
@@ -59,7 +66,7 @@ def load_run(folder: RunFolder, device: str = "auto", weights: str | None = None
             f"The run {folder.name} is {state.status}, and only finished runs can be used. {state.message}".rstrip()
         )
     header = read_header(folder.delta_path)
-    base = create_backbone(
+    backbone = create_backbone(
         header["backbone"],
         classes=header["classes"],
         weights=weights or folder.config.backbone.weights,
@@ -67,10 +74,10 @@ def load_run(folder: RunFolder, device: str = "auto", weights: str | None = None
         seed=folder.config.seed,
         device=resolve_device(device),
     )
-    delta = load_delta(folder.delta_path, base=base)
-    return LoadedRun(
-        folder.name, folder.config, delta.merge(base), base, delta, header, folder.trust(), folder.novelty()
-    )
+    delta = load_delta(folder.delta_path, base=backbone)
+    placement = Placement(backbone, delta).__enter__()
+    placement.write(delta.values)
+    return LoadedRun(folder.name, folder.config, backbone, placement, delta, header, folder.trust(), folder.novelty())
 
 
 def evaluate_run(

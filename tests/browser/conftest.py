@@ -22,8 +22,14 @@ def chromium() -> Iterator[object]:
 
 
 @pytest.fixture(scope="session")
-def address(chromium, tmp_path_factory) -> Iterator[str]:
-    with serving(Path(tmp_path_factory.mktemp("runs"))) as url:
+def runs(tmp_path_factory) -> Path:
+    """Where the server finds its runs."""
+    return Path(tmp_path_factory.mktemp("runs"))
+
+
+@pytest.fixture(scope="session")
+def address(chromium, runs) -> Iterator[str]:
+    with serving(runs) as url:
         yield url
 
 
