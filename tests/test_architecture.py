@@ -22,7 +22,7 @@ LAYERS = [
     {"importance", "gradients"},
     {"selection", "summaries"},
     {"delta"},
-    {"deltafile", "evaluation", "saliency", "switching", "trainable"},
+    {"checkpoint", "deltafile", "evaluation", "saliency", "switching", "trainable"},
     {"attribution", "training", "trust"},
     {"runs"},
     {"diagnosis", "figures", "pipeline", "shortcut"},

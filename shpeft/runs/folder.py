@@ -7,17 +7,16 @@ a bug. Every write is atomic.
 
 import json
 import os
-import re
 import shutil
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from shpeft.config import RunConfig
 from shpeft.errors import ConfigError, RunError, did_you_mean
-from shpeft.files import is_locked, write_atomic
+from shpeft.files import write_atomic
 from shpeft.runs import formats
 from shpeft.runs.state import RunState
 from shpeft.runs.trusted import TrustFolder
@@ -46,8 +45,6 @@ OWN_FILES = (
 )
 FEATURES = "features"
 """A folder of the run's own: what it derives from the images while it runs, deleted when it ends."""
-
-NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,79}")
 
 
 class RunFolder(TrustFolder):
@@ -185,76 +182,6 @@ class RunFolder(TrustFolder):
             self.path.rmdir()
 
 
-def runs_root() -> Path:
-    """Where runs live: ``$SHPEFT_RUNS``, or ``runs`` in the working directory."""
-    return Path(os.environ.get("SHPEFT_RUNS") or "runs")
-
-
-def list_runs(root: str | Path | None = None) -> list[RunFolder]:
-    """The runs under ``root``, newest first; damaged ones are left out (see :func:`damaged_runs`)."""
-    folders = [found for found in _scan(root) if isinstance(found, RunFolder)]
-    states = {folder.name: folder.settle() for folder in folders}
-    return sorted(folders, key=lambda f: states[f.name].started or states[f.name].updated, reverse=True)
-
-
-def damaged_runs(root: str | Path | None = None) -> dict[str, str]:
-    """The names of the run folders under ``root`` that cannot be used, each with the reason."""
-    return dict(found for found in _scan(root) if not isinstance(found, RunFolder))
-
-
-def find_run(name: str, root: str | Path | None = None) -> RunFolder:
-    """The run of this name under ``root``; a name, never a path.
-
-    Raises:
-        RunError: there is none, it is damaged, or the name is not one.
-    """
-    return RunFolder.open(Path(root or runs_root()) / checked_name(name))
-
-
-def new_run(config: RunConfig, root: str | Path | None = None, name: str = "") -> RunFolder:
-    """A new run folder under ``root``, by default named like ``2026-11-23_fundus_1``.
-
-    Raises:
-        RunError: the name is taken, or has other characters than letters, digits, dot, dash and underscore.
-    """
-    root = Path(root or runs_root())
-    if name:
-        return RunFolder.create(root / checked_name(name), config)
-    stem = f"{time.strftime('%Y-%m-%d')}_{_slug(config.dataset.source)}"
-    number = 1
-    while (root / f"{stem}_{number}").exists():
-        number += 1
-    return RunFolder.create(root / f"{stem}_{number}", config)
-
-
-def checked_name(name: str) -> str:
-    """The name, when it is safe as a folder's name.
-
-    Raises:
-        RunError: it is not.
-    """
-    if not NAME.fullmatch(name):
-        raise RunError(
-            f"{name!r} cannot be a run's name: use up to 80 letters, digits, dots, dashes and underscores, "
-            "beginning with a letter or digit."
-        )
-    return name
-
-
-def _scan(root: str | Path | None) -> Iterator[RunFolder | tuple[str, str]]:
-    """Every run folder under ``root``, or its name and the reason why it cannot be opened."""
-    root = Path(root or runs_root())
-    for path in sorted(root.iterdir()) if root.is_dir() else []:
-        if path.name.startswith(".") or not path.is_dir() or not (path / "config.yaml").exists():
-            continue
-        if not (path / "state.json").exists() and is_locked(path / ".lock"):
-            continue  # being made at this moment
-        try:
-            yield RunFolder.open(path)
-        except RunError as error:
-            yield path.name, str(error)
-
-
 def _refuse_what_is_in_the_way(path: Path, overwrite: bool) -> None:
     if path.exists() and not path.is_dir():
         raise RunError(f"{path} is a file, and a run needs a folder. Choose another place.")
@@ -283,12 +210,6 @@ def _anchored(config: RunConfig) -> RunConfig:
             "dataset": config.dataset.model_copy(update={"source": recipe + equals + anchor(place)}),
         }
     )
-
-
-def _slug(source: str) -> str:
-    """A dataset's name as a part of a folder's name: ``phantom:fundus?n=90`` -> ``fundus``."""
-    name = Path(re.split(r"[?@=]", source.split(":", 1)[-1])[0]).name
-    return re.sub(r"[^a-z0-9]+", "-", name.lower()).strip("-")[:40] or "run"
 
 
 def _neighbours(path: Path) -> str:
