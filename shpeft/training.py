@@ -12,8 +12,9 @@ from torch import Tensor
 from torch.nn.functional import cross_entropy
 
 from shpeft.backbones import Backbone
-from shpeft.checkpoint import Checkpoint, fingerprints, moments_of, restore
+from shpeft.checkpoint import Checkpoint as Checkpoint
 from shpeft.checkpoint import EpochReport as EpochReport
+from shpeft.checkpoint import fingerprints, moments_of, restore
 from shpeft.datasets import Dataset
 from shpeft.delta import SparseDelta
 from shpeft.errors import NonFiniteLoss, TrainingError

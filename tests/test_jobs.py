@@ -22,7 +22,7 @@ class Recipe:
         self.ran, self.together, self.most = [], 0, 0
         self.started = threading.Event()
 
-    def __call__(self, config, folder, *, progress, on_epoch):
+    def __call__(self, config, folder, *, progress, on_epoch, stop):
         with folder.recording():
             self.ran.append((folder.name, config.seed))
             self.together += 1
@@ -140,7 +140,7 @@ def test_an_exception_ends_the_run_but_not_the_worker(make, error, said):
 
 
 def test_a_recipe_that_says_nothing_has_failed(make):
-    def forgetful(config, folder, *, progress, on_epoch):
+    def forgetful(config, folder, **_):
         folder.set_state("running")
 
     manager = make(forgetful)
@@ -164,7 +164,7 @@ def test_shutdown_joins_and_interrupts(make, tmp_path):
 def test_progress_never_goes_back_and_epochs_arrive(make):
     seen, release = threading.Event(), threading.Event()
 
-    def recipe(config, folder, *, progress, on_epoch):
+    def recipe(config, folder, *, progress, on_epoch, stop):
         with folder.recording():
             progress("Far", 8, 10)
             on_epoch("report 1")
@@ -214,7 +214,7 @@ from shpeft.config import RunConfig
 
 started = threading.Event()
 
-def recipe(config, folder, *, progress, on_epoch):
+def recipe(config, folder, *, progress, on_epoch, stop):
     with folder.recording(), ThreadPoolExecutor(1) as pool:
         while True:
             progress("Working", 0, 1)

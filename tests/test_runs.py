@@ -195,8 +195,7 @@ def test_a_run_whose_process_was_killed_is_interrupted(tmp_path):
 
 def test_contents_come_back_as_they_were(folder):
     report = EpochReport(1, 3, 0.5, 0.6, math.nan, 0.7, 12.5, True)
-    folder.append_report(report)
-    folder.append_report(EpochReport(2, 3, 0.4, 0.5, 0.8, 0.7, 25.0, False))
+    folder.write_history([report, EpochReport(2, 3, 0.4, 0.5, 0.8, 0.7, 25.0, False)])
     first, second = folder.history()
     assert math.isnan(first.val_auroc)
     assert (first.epoch, first.best, second.val_auroc) == (1, True, 0.8)

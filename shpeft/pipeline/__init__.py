@@ -3,8 +3,9 @@
 from shpeft.pipeline.estimate import expected_seconds
 from shpeft.pipeline.finished import LoadedRun, evaluate_run, load_run, overlap_between, overlap_in
 from shpeft.pipeline.meter import Meter
+from shpeft.pipeline.preparing import Prepared, prepare
 from shpeft.pipeline.preview import Preview, describe_selection
-from shpeft.pipeline.recipe import Chosen, Prepared, choose, prepare, run
+from shpeft.pipeline.recipe import Chosen, choose, run
 from shpeft.pipeline.trusting import choose_trust, look_again
 
 __all__ = [

@@ -1,8 +1,8 @@
 """Run folders: everything that a run was asked and everything that it found, on disk.
 
 A folder holds ``config.yaml environment.json state.json metrics.jsonl metrics.json predictions.csv predictions_val.csv
-trust.json novelty.safetensors support.safetensors importance.npz delta.safetensors README.md``, and ``error.log`` after
-a bug. Every write is atomic.
+trust.json novelty.safetensors support.safetensors importance.npz delta.safetensors README.md``, ``notes.md`` where
+somebody wrote notes, ``checkpoint/`` until the run is finished, and ``error.log`` after a bug. Every write is atomic.
 """
 
 import json
@@ -17,15 +17,15 @@ from typing import TYPE_CHECKING, Any
 from shpeft.config import RunConfig
 from shpeft.errors import ConfigError, RunError, did_you_mean
 from shpeft.files import write_atomic
-from shpeft.runs import formats
-from shpeft.runs.state import RunState
+from shpeft.runs import checkpoints, formats
+from shpeft.runs.state import CHECKPOINT, RunState
 from shpeft.runs.trusted import TrustFolder
 
 if TYPE_CHECKING:
     from shpeft.backbones import WeightInfo
     from shpeft.selection import Support
     from shpeft.summaries import LayerSummary
-    from shpeft.training import EpochReport
+    from shpeft.training import Checkpoint, EpochReport
 
 OWN_FILES = (
     "config.yaml",
@@ -41,6 +41,7 @@ OWN_FILES = (
     "importance.npz",
     "delta.safetensors",
     "README.md",
+    "notes.md",
     "error.log",
 )
 FEATURES = "features"
@@ -79,7 +80,8 @@ class RunFolder(TrustFolder):
             raise RunError(f"The run {path.name} is being worked on. Wait until it ends, cancel it, or choose a name.")
         for name in OWN_FILES:
             (path / name).unlink(missing_ok=True)
-        shutil.rmtree(path / FEATURES, ignore_errors=True)
+        for name in (FEATURES, CHECKPOINT):
+            shutil.rmtree(path / name, ignore_errors=True)
         write_atomic(path / "config.yaml", folder.config.to_yaml())
         folder._write_state(RunState("queued", pid=os.getpid(), updated=time.time()))
         return folder
@@ -108,11 +110,9 @@ class RunFolder(TrustFolder):
         """The delta file; it exists when the run is finished."""
         return self.path / "delta.safetensors"
 
-    def append_report(self, report: "EpochReport") -> None:
-        """Add one epoch to ``metrics.jsonl``."""
-        path = self.path / "metrics.jsonl"
-        lines = path.read_bytes() if path.exists() else b""
-        write_atomic(path, lines + json.dumps(formats.plain(report)).encode() + b"\n")
+    def write_history(self, reports: "Sequence[EpochReport]") -> None:
+        """Write ``metrics.jsonl``, the epochs so far."""
+        write_atomic(self.path / "metrics.jsonl", formats.reports_text(reports))
 
     def history(self) -> "list[EpochReport]":
         """The epochs so far, in order."""
@@ -121,6 +121,46 @@ class RunFolder(TrustFolder):
             return []
         with self._reading(path.name):
             return formats.parse_reports(path.read_text(encoding="utf-8"))
+
+    def write_checkpoint(self, checkpoint: "Checkpoint", score: str) -> None:
+        """Write where training stands; ``score`` says what the weights were chosen by."""
+        (self.path / CHECKPOINT).mkdir(exist_ok=True)
+        data = checkpoints.checkpoint_bytes(checkpoint, self.config, score)
+        write_atomic(self.path / CHECKPOINT / checkpoints.FILE, data)
+
+    def resumption(self) -> "checkpoints.Resumption | None":
+        """What the run goes on from; None where it begins at the beginning.
+
+        Raises:
+            RunError: the checkpoint is damaged, or of another configuration.
+        """
+        path = self.path / CHECKPOINT / checkpoints.FILE
+        if not path.exists():
+            return None
+        with self._reading(f"{CHECKPOINT}/{path.name}"):
+            found = checkpoints.parse_checkpoint(path.read_bytes())
+        if found.config != self.config:
+            raise RunError(
+                f"The config.yaml of the run {self.name} was changed after its last checkpoint, and training cannot go "
+                "on under other settings. Put it back and resume again, or start a new run with it."
+            )
+        return found
+
+    @property
+    def notes(self) -> str:
+        """What somebody wrote about the run."""
+        path = self.path / "notes.md"
+        if not path.exists():
+            return ""
+        with self._reading(path.name):
+            return path.read_text(encoding="utf-8")
+
+    def write_notes(self, text: str) -> None:
+        """Keep notes with the run; an empty text takes them away."""
+        if text.strip():
+            write_atomic(self.path / "notes.md", text.strip() + "\n")
+        else:
+            (self.path / "notes.md").unlink(missing_ok=True)
 
     def write_metrics(self, metrics: Mapping[str, Any]) -> None:
         """Write ``metrics.json``; NaN becomes null."""
@@ -177,7 +217,8 @@ class RunFolder(TrustFolder):
         self.release()
         for name in (*OWN_FILES, ".lock"):
             (self.path / name).unlink(missing_ok=True)
-        shutil.rmtree(self.path / FEATURES, ignore_errors=True)
+        for name in (FEATURES, CHECKPOINT):
+            shutil.rmtree(self.path / name, ignore_errors=True)
         with suppress(OSError):
             self.path.rmdir()
 

@@ -50,10 +50,39 @@ def new_run(config: RunConfig, root: str | Path | None = None, name: str = "") -
     if name:
         return RunFolder.create(root / checked_name(name), config)
     stem = f"{time.strftime('%Y-%m-%d')}_{_slug(config.dataset.source)}"
-    number = 1
+    return RunFolder.create(root / _numbered(stem, root, 1), config)
+
+
+def rename_run(folder: RunFolder, name: str) -> RunFolder:
+    """Give a run another name; the run as it is called now.
+
+    Raises:
+        RunError: the name is taken or cannot be one, or the run is being worked on.
+    """
+    place = folder.path.with_name(checked_name(name))
+    if place == folder.path:
+        return folder
+    if place.exists():
+        raise RunError(f"There is a run called {name} already. Choose another name.")
+    folder.hold()
+    try:
+        os.rename(folder.path, place)
+    except OSError as error:
+        raise RunError(f"The run {folder.name} cannot be renamed: {error.strerror or error}.") from None
+    finally:
+        folder.release()
+    return RunFolder.open(place)
+
+
+def free_name(name: str, root: Path) -> str:
+    """The name, or where it is taken under ``root`` the name with a number, ``busi_2``."""
+    return _numbered(name, root, 2) if (root / name).exists() else name
+
+
+def _numbered(stem: str, root: Path, number: int) -> str:
     while (root / f"{stem}_{number}").exists():
         number += 1
-    return RunFolder.create(root / f"{stem}_{number}", config)
+    return f"{stem}_{number}"
 
 
 def checked_name(name: str) -> str:
