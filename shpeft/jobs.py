@@ -12,12 +12,12 @@ from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from queue import SimpleQueue
-from typing import TYPE_CHECKING, Any, Literal, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
 from shpeft.config import RunConfig
 from shpeft.errors import Cancelled, RunError, ShpeftError
 from shpeft.progress import Eta, Progress
-from shpeft.runs import RunFolder, delete_run, find_run, new_run, runs_root
+from shpeft.runs import RunFolder, Snapshot, delete_run, find_run, new_run, runs_root
 from shpeft.runs.state import Interrupted, Status
 
 if TYPE_CHECKING:
@@ -41,30 +41,6 @@ class Execute(Protocol):
     ) -> object:
         """Carry out the run and write down in the folder how it ended."""
         ...
-
-
-@dataclass(frozen=True)
-class Snapshot:
-    """What there is to say about a run at one moment.
-
-    Attributes:
-        stage: what is being done, in words.
-        done: how much of ``total`` is done, over the whole run.
-        fraction: the same from 0 to 1; it never goes back.
-        eta_seconds: what is left, None before there is evidence.
-        ending: what was asked and is not done yet: to ``stop`` with the best epoch so far, or to ``discard`` the run.
-    """
-
-    run: str
-    status: Status
-    stage: str = ""
-    done: int = 0
-    total: int = 0
-    fraction: float = 0.0
-    eta_seconds: float | None = None
-    history: "tuple[EpochReport, ...]" = ()
-    message: str = ""
-    ending: Literal["", "stop", "discard"] = ""
 
 
 @dataclass
@@ -157,18 +133,7 @@ class JobManager:
         with self._lock:
             if run in self._jobs:
                 return self._jobs[run].snapshot
-        folder = find_run(run, self.root)
-        state = folder.settle()
-        return Snapshot(
-            run=run,
-            status=state.status,
-            stage=state.stage,
-            done=state.done,
-            total=state.total,
-            fraction=1.0 if state.status == "finished" else state.done / state.total if state.total else 0.0,
-            history=tuple(folder.history()),
-            message=state.message,
-        )
+        return Snapshot.of(find_run(run, self.root))
 
     def stop(self, run: str) -> None:
         """End a run's training after the present step; the best epoch so far is tested and kept as a finished run.
@@ -273,7 +238,7 @@ class JobManager:
             job.snapshot = replace(job.snapshot, history=(*job.snapshot.history, report))
 
     def _finish(self, job: _Job, status: Status, message: str) -> None:
-        """Let go of a job; its folder tells how it ended, or is told when the recipe did not, and is discarded if asked."""
+        """Let go of a job: its folder tells how it ended, or is told when the recipe did not, or goes to the trash."""
         try:
             if not job.folder.state.ended:
                 job.folder.set_state(status, message=message)

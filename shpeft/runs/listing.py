@@ -64,13 +64,10 @@ def rename_run(folder: RunFolder, name: str) -> RunFolder:
         return folder
     if place.exists():
         raise RunError(f"There is a run called {name} already. Choose another name.")
-    folder.hold()
     try:
-        os.rename(folder.path, place)
+        folder.move(place)
     except OSError as error:
         raise RunError(f"The run {folder.name} cannot be renamed: {error.strerror or error}.") from None
-    finally:
-        folder.release()
     return RunFolder.open(place)
 
 

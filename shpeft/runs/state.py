@@ -145,6 +145,21 @@ class StateFolder:
         if not self._lock.acquire():
             raise RunError(f"The run {self.name} is being worked on. Wait until it ends, or stop it.")
 
+    def move(self, place: Path) -> None:
+        """Move the folder, which nobody else may be working on; this object still names the old place.
+
+        Raises:
+            RunError: another process works on this run.
+            OSError: it cannot be moved there.
+        """
+        self.hold()
+        try:
+            if os.name == "nt":  # where a folder with an open file cannot be moved
+                self.release()
+            os.rename(self.path, place)
+        finally:
+            self.release()
+
     def queue_again(self) -> None:
         """Hold an unfinished run and mark it as waiting, so that it can be resumed.
 

@@ -41,14 +41,11 @@ def delete_run(folder: RunFolder) -> Deleted:
     """
     trash, now = folder.path.parent / TRASH, time.time()
     deleted = Deleted(trash / f"{folder.name}~{now:.3f}", folder.name, now)
-    folder.hold()
     try:
         trash.mkdir(exist_ok=True)
-        os.rename(folder.path, deleted.path)
+        folder.move(deleted.path)
     except OSError as error:
         raise RunError(f"The run {folder.name} cannot be deleted: {error.strerror or error}.") from None
-    finally:
-        folder.release()
     return deleted
 
 
