@@ -1,7 +1,14 @@
 """The recipe that the command line, the app and notebooks share, and what is done with a finished run."""
 
 from shpeft.pipeline.estimate import expected_seconds
-from shpeft.pipeline.finished import LoadedRun, evaluate_run, load_run, overlap_between, overlap_in
+from shpeft.pipeline.finished import (
+    LoadedRun,
+    evaluate_run,
+    load_run,
+    overlap_between,
+    overlap_in,
+    paired_difference,
+)
 from shpeft.pipeline.meter import Meter
 from shpeft.pipeline.preparing import Prepared, prepare
 from shpeft.pipeline.preview import Preview, describe_selection
@@ -23,6 +30,7 @@ __all__ = [
     "look_again",
     "overlap_between",
     "overlap_in",
+    "paired_difference",
     "prepare",
     "run",
 ]
