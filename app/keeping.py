@@ -1,6 +1,6 @@
 """What is done with runs as such: names, notes, files, the trash, and how runs differ."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from datetime import datetime
 
 import shared
@@ -149,10 +149,10 @@ def _restore(deleted: Deleted) -> None:
     _try(lambda: shared.look_at(restore_run(deleted).name))
 
 
-def _try(work: object) -> None:
+def _try(work: Callable[[], object]) -> None:
     """Do what a widget asked for; what goes wrong is said by ``refused``, where the page is drawn again."""
     try:
-        work()  # type: ignore[operator]
+        work()
     except ShpeftError as error:
         st.session_state["refused"] = error
 
@@ -167,17 +167,22 @@ def refused() -> None:
 # -- the trash
 
 
-def undo(name: str | None = None) -> bool:
-    """Offer to bring back the run of this name, or else the one that was deleted on this page; whether there is one."""
-    last = st.session_state.get("deleted")
-    wanted = name or (last.name if last else None)
-    deleted = next((run for run in deleted_runs() if run.name == wanted), None)
-    if deleted is None:
-        return False
+def gone(name: str) -> bool:
+    """Whether the run of this name is in the trash; then ``undo`` offers to bring it back."""
+    deleted = next((run for run in deleted_runs() if run.name == name), None)
+    if deleted is not None:
+        st.session_state["deleted"] = deleted
+    return deleted is not None
+
+
+def undo() -> None:
+    """Offer to bring back the run that this browser has just deleted or discarded."""
+    deleted = st.session_state.get("deleted")
+    if deleted is None or not deleted.path.exists():
+        return
     with st.container(horizontal=True, vertical_alignment="center"):
-        st.info(f"The run {deleted.name} is in the trash.", icon=":material/delete:", width="content")
+        st.info(f"The run {deleted.name} is in the trash.", icon=":material/delete:", width=480)
         st.button("Undo", on_click=_restore, args=(deleted,), icon=":material/undo:", key="undo")
-    return True
 
 
 def trash() -> None:

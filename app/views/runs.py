@@ -33,8 +33,7 @@ with st.container(horizontal=True, vertical_alignment="center"):
     st.space("stretch")
     keeping.importer()
 keeping.refused()
-if "deleted" in st.session_state:
-    keeping.undo()
+keeping.undo()
 found, chosen = list_runs(), list[str]()
 if not found:
     st.info("No run has been made yet.")

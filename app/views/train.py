@@ -15,7 +15,7 @@ if run:
         shared.look_at(run)
     except RunError as error:
         shared.look_at(None)
-        if not keeping.undo(run):
+        if not keeping.gone(run):
             st.warning(str(error), icon=":material/warning:")
         run = None
 
@@ -25,8 +25,11 @@ if not run:
         "Adapt a pretrained vision model to a diagnosis task by training very few of its weights. "
         "The settings below work as they are, for a first run of a minute or two."
     )
+    keeping.refused()
+    keeping.undo()
     live.queue()
     wanted = form.settings()
     if wanted:
         shared.look_at(shared.jobs().submit(*wanted))
+        st.session_state.pop("deleted", None)
         st.rerun()

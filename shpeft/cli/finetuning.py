@@ -91,18 +91,21 @@ def finetune(
 
 
 def command(config: RunConfig) -> str:
-    """The ``shpeft finetune`` that does the same run; settings that are the defaults are left out."""
-    default, words, flags = RunConfig(), ["shpeft", "finetune"], dict[str, Any]()
+    """The ``shpeft finetune`` that does the same run; settings that are the defaults are left out.
+
+    Where a table's column has a name that no flag can hold, it is the command for the configuration as a file.
+    """
+    default, words = RunConfig(), ["shpeft", "finetune"]
     for flag, place in options.PLACES.items():
         value = attrgetter(place)(config)
         if value == attrgetter(place)(default) or value is None:
             continue
-        name, text = flag.replace("_", "-"), options.text(value)
-        flags[flag] = text if flag in options.PARSERS else value
-        words += [f"--{'' if value else 'no-'}{name}"] if isinstance(value, bool) else [f"--{name}", text]
-    if options.configuration(None, flags) != config:  # a table's column can have a name that no flag can hold
-        return "shpeft finetune --config config.yaml"
-    return shlex.join(words)
+        name = flag.replace("_", "-")
+        words += (
+            [f"--{'' if value else 'no-'}{name}"] if isinstance(value, bool) else [f"--{name}", options.text(value)]
+        )
+    unspeakable = any(set(",=") & set(column) or column != column.strip() for column in config.dataset.columns.values())
+    return "shpeft finetune --config config.yaml" if unspeakable else shlex.join(words)
 
 
 def _unfinished(run: str, flags: dict[str, Any]) -> RunFolder:

@@ -39,7 +39,7 @@ def delete_run(folder: RunFolder) -> Deleted:
     Raises:
         RunError: it is being worked on, or cannot be moved.
     """
-    trash, now = folder.path.parent / TRASH, time.time()
+    trash, now = folder.path.parent / TRASH, round(time.time(), 3)
     deleted = Deleted(trash / f"{folder.name}~{now:.3f}", folder.name, now)
     try:
         trash.mkdir(exist_ok=True)
