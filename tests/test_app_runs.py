@@ -4,6 +4,7 @@ import threading
 from pathlib import Path
 
 import pytest
+from streamlit.testing.v1 import AppTest
 
 from shpeft import pipeline
 from shpeft.config import RunConfig
@@ -163,3 +164,25 @@ def test_a_configuration_shows_places_only_when_asked(own, runs, tmp_path):  # n
     assert "--data scans" in shown
     app.toggle(key="places-own").set_value(True).run()
     assert f"--data {tmp_path / 'scans'}" in "\n".join(code.value for code in app.code)
+
+
+def _compared() -> None:
+    import keeping
+
+    from shpeft.runs import list_runs
+
+    keeping.compare(list_runs())
+
+
+def test_runs_are_compared_with_paired_intervals_and_by_their_settings(own, runs):  # noqa: F811
+    other = import_run(export_bytes(own), runs, name="other")
+    raw = own.config.model_dump()
+    raw["training"]["lr"] = 0.5
+    (other.path / "config.yaml").write_text(RunConfig.parse(raw).to_yaml())
+    app = AppTest.from_function(_compared, default_timeout=60).run()
+    assert not app.exception
+    results, settings = (frame.value for frame in app.dataframe)
+    [paired] = [column for column in results.columns if "−" in column]
+    assert set(results[paired]) == {"+0.000 [+0.000, +0.000]"}  # the same predictions
+    assert list(settings["setting"]) == ["training.lr"]
+    assert set(settings.iloc[0][["own", "other"]]) == {"0.5", "0.0003"}
