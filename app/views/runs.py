@@ -28,10 +28,7 @@ def row(run: RunFolder) -> dict[str, object]:
     }
 
 
-with st.container(horizontal=True, vertical_alignment="center"):
-    st.title("Runs", anchor=False, width="content")
-    st.space("stretch")
-    keeping.importer()
+st.title("Runs", anchor=False)
 keeping.refused()
 keeping.undo()
 found, chosen = list_runs(), list[str]()
@@ -57,6 +54,7 @@ else:
         shared.look_at(chosen[0])
 for name, reason in damaged_runs().items():
     st.warning(f"{name} cannot be opened. {reason}", icon=":material/warning:")
+keeping.importer()
 keeping.trash()
 
 by_name = {run.name: run for run in found}
