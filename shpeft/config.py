@@ -1,5 +1,8 @@
 """The schema of a run: one YAML for the command line, the app and the run folder."""
 
+import itertools
+import re
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, Literal, Self
 
@@ -158,10 +161,41 @@ class RunConfig(Document):
             raw[section] |= settings
         return self.parse(raw)
 
+    def portable(self) -> "RunConfig":
+        """The same with names in place of places: of a folder or a file on this computer only its own name."""
+
+        def name(place: str) -> str:
+            return re.split(r"[/\\]", place.rstrip("/\\"))[-1]
+
+        source, weights = self.dataset.source, self.backbone.weights
+        if not source.startswith(("phantom:", "medmnist:")):
+            kind, equals, place = source.partition("=") if source.startswith("recipe:") else ("", "", source)
+            source = kind + equals + name(place)
+        return self.model_copy(
+            update={
+                "backbone": self.backbone.model_copy(update={"weights": name(weights)}),
+                "dataset": self.dataset.model_copy(update={"source": source}),
+            }
+        )
+
     @property
     def preset(self) -> str | None:
         """The preset whose settings are all in force; None where none is."""
         return next((name for name in PRESETS if self.with_preset(name) == self), None)
+
+
+def differences(configs: Sequence[RunConfig]) -> dict[str, tuple[object, ...]]:
+    """The settings in which configurations differ, ``training.lr`` and the like, with the value of each."""
+    flat = [_flat(config.model_dump(mode="json")) for config in configs]
+    rows = {key: tuple(settings.get(key) for settings in flat) for key in dict.fromkeys(itertools.chain(*flat))}
+    return {key: row for key, row in rows.items() if any(value != row[0] for value in row)}
+
+
+def _flat(settings: dict[str, Any], prefix: str = "") -> dict[str, object]:
+    found: dict[str, object] = {}
+    for key, value in settings.items():
+        found |= _flat(value, f"{prefix}{key}.") if isinstance(value, dict) else {prefix + key: value}
+    return found
 
 
 def _sentences(error: ValidationError, schema: type[BaseModel]) -> str:

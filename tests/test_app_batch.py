@@ -13,7 +13,7 @@ from shpeft import NOTICE
 from shpeft.batch import BatchSnapshot, list_batches, running, worker
 from shpeft.runs import RunFolder
 from tests.test_app import _own_settings, finished, opened, runs, with_run, words
-from tests.test_app_diagnose import diagnosing
+from tests.test_app_diagnose import diagnosing, overlay
 
 
 @pytest.fixture
@@ -139,14 +139,14 @@ def test_the_report_holds_what_the_page_shows(with_run, monkeypatch):
     made = []
     app = diagnosing(with_run)
     monkeypatch.setattr("streamlit.download_button", lambda label, data, *_, **how: made.append((label, data)))
-    app.toggle(key="set_overlay").set_value(True).run()
+    overlay(app).set_value(True).run()
     app.toggle(key="set_weights").set_value(True).run()
     make = latest(made)
     text = make()
     for title in ("Sanity checks of the map", "By block", "Versions and fingerprints", NOTICE):
         assert title in text
     assert make.keywords["case"] in text
-    app.toggle(key="set_overlay").set_value(False).run()
+    overlay(app).set_value(False).run()
     assert "Sanity checks of the map" not in latest(made)()
 
 

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from shpeft.cli import comparing, console, launch, options
+from shpeft.cli import comparing, console, launch, options, running
 from shpeft.cli.caching import cache
 from shpeft.cli.calibrating import calibrate
 from shpeft.cli.diagnosing import diagnose
@@ -40,6 +40,7 @@ def shpeft() -> None:
 app.command()(finetune)
 app.command()(cache)
 app.add_typer(comparing.app, name="compare")
+app.add_typer(running.app, name="runs")
 app.command()(calibrate)
 app.command()(diagnose)
 

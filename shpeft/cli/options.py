@@ -140,6 +140,11 @@ def parse_budget(text: str) -> int | float:
     return int(match[1]) if match[1].isdigit() else number
 
 
+def text(value: object) -> str:
+    """A setting as a flag takes it."""
+    return ",".join(f"{name}={column}" for name, column in value.items()) if isinstance(value, dict) else str(value)
+
+
 def parse_columns(text: str) -> dict[str, str]:
     """``path=image,label=dx`` as a dictionary.
 

@@ -10,12 +10,13 @@ from shpeft.config import RunConfig
 from shpeft.datasets import load_dataset
 from shpeft.delta import Placement, SparseDelta
 from shpeft.deltafile import load_delta, read_header
-from shpeft.errors import RunError, SelectionError
-from shpeft.evaluation import Predictions, evaluate, predict
+from shpeft.errors import ClassMismatch, RunError, SelectionError
+from shpeft.evaluation import Predictions, difference, evaluate, predict
 from shpeft.images import Decoding
 from shpeft.overlaps import Overlap, Overlaps, overlap, overlaps
 from shpeft.progress import Progress, silent
 from shpeft.runs import RunFolder
+from shpeft.runs.formats import plain
 from shpeft.trust import NoveltyDetector, Trust
 
 
@@ -93,6 +94,15 @@ def evaluate_run(
     data = load_dataset(**wanted, seed=loaded.config.seed, progress=progress)
     predictions = predict(loaded.backbone, data.test, progress=progress)
     return predictions, {"dataset": data.name, "finetuned": evaluate(predictions).to_dict()}
+
+
+def paired_difference(a: RunFolder, b: RunFolder) -> dict[str, Any] | None:
+    """The differences a − b of every metric, paired; None where the runs were tested on different images or classes."""
+    try:
+        found: dict[str, Any] = plain(difference(a.predictions(), b.predictions()))
+    except ClassMismatch:
+        return None
+    return found
 
 
 def overlap_in(folder: RunFolder, a: str = "task-specific", b: str = "task-agnostic") -> Overlap:

@@ -38,7 +38,7 @@ def trained(chromium, address):
     page.get_by_label("Name of the run (optional)").fill(RUN)
     page.get_by_label("Name of the run (optional)").press("Enter")
     page.get_by_role("button", name="Start fine-tuning").click()
-    expect(page.get_by_role("button", name="Cancel")).to_be_visible(timeout=A_WHILE)
+    expect(page.get_by_role("button", name="Stop and keep the best")).to_be_visible(timeout=A_WHILE)
     expect(page).to_have_url(re.compile(f"run={RUN}"))
 
     page.reload()
@@ -51,7 +51,7 @@ def trained(chromium, address):
     for watched in (page, other):
         expect(watched.get_by_text("Finished")).to_be_visible(timeout=180_000)
         expect(watched.get_by_text(re.compile(r"Linear probe \d\.\d{3} \[")).first).to_be_visible()
-        expect(watched.get_by_role("button", name="Cancel")).to_have_count(0)
+        expect(watched.get_by_role("button", name="Stop and keep the best")).to_have_count(0)
     first.close()
     second.close()
     return RUN
@@ -177,7 +177,7 @@ def test_a_file_that_is_no_image_gives_a_sentence(trained, open_page, tmp_path):
     assert "MUELLER" not in page.content()
 
 
-def test_a_cancelled_run_stops_and_says_so(open_page):
+def test_a_run_is_discarded_brought_back_and_resumed(open_page):
     page = open_page()
     start = page.get_by_role("button", name="Start fine-tuning")
     expect(start).to_be_visible(timeout=60_000)
@@ -185,6 +185,15 @@ def test_a_cancelled_run_stops_and_says_so(open_page):
     page.get_by_label("Name of the run (optional)").fill("stopped")
     page.get_by_label("Name of the run (optional)").press("Enter")
     start.click()
-    page.get_by_role("button", name="Cancel").click()
-    expect(page.get_by_text("Cancelled", exact=True)).to_be_visible(timeout=A_WHILE)
-    expect(page.get_by_text("Cancelled before it was finished.")).to_be_visible()
+    discard = page.get_by_role("button", name="Discard")
+    expect(discard).to_be_visible(timeout=A_WHILE)
+    discard.click()
+    gone = page.get_by_text("The run stopped is in the trash.")
+    expect(page.get_by_text("Stopping: the run goes into the trash.").or_(gone).first).to_be_visible(timeout=3_000)
+    expect(gone).to_be_visible(timeout=A_WHILE)
+    page.get_by_role("button", name="Undo").click()
+    expect(page.get_by_text("Cancelled before it was finished.")).to_be_visible(timeout=A_WHILE)
+    page.get_by_role("button", name="Resume").click()
+    expect(discard).to_be_visible(timeout=A_WHILE)
+    discard.click()
+    expect(gone).to_be_visible(timeout=A_WHILE)
