@@ -12,8 +12,9 @@ from streamlit.testing.v1 import AppTest
 from shpeft import NOTICE
 from shpeft.batch import BatchSnapshot, list_batches, running, worker
 from shpeft.runs import RunFolder
+from shpeft.saliency import Pace
 from tests.test_app import _own_settings, finished, opened, runs, with_run, words
-from tests.test_app_diagnose import diagnosing, overlay
+from tests.test_app_diagnose import diagnosing, overlay, timed
 
 
 @pytest.fixture
@@ -135,7 +136,8 @@ def test_a_refused_zip_says_why(with_run, without_batches):
     assert "DOE" not in "".join(error.value for error in opened("batch", with_run).error)
 
 
-def test_the_report_holds_what_the_page_shows(with_run, monkeypatch):
+def test_the_report_holds_what_the_page_shows(with_run, timed, monkeypatch):
+    timed(Pace(1e-4, 1e-4))
     made = []
     app = diagnosing(with_run)
     monkeypatch.setattr("streamlit.download_button", lambda label, data, *_, **how: made.append((label, data)))
