@@ -53,7 +53,14 @@ class Work:
 
     @classmethod
     def of(
-        cls, model: str, weights: str, source: str, batch: int, image_size: int | None, fused: bool = False
+        cls,
+        model: str,
+        batch: int,
+        *,
+        weights: str = "random",
+        source: str = "phantom:ultrasound",
+        image_size: int | None = None,
+        fused: bool = False,
     ) -> "Work":
         """A timm model and the first images of a dataset.
 

@@ -190,7 +190,14 @@ def main() -> None:
     parser.add_argument("--fused", action="store_true", help="PyTorch's fused AdamW for every arm")
     options = parser.parse_args()
     for model in options.models:
-        work = Work.of(model, options.weights, options.data, options.batch, options.image_size, options.fused)
+        work = Work.of(
+            model,
+            options.batch,
+            weights=options.weights,
+            source=options.data,
+            image_size=options.image_size,
+            fused=options.fused,
+        )
         weights = options.weights if options.weights in ("random", "pretrained") else "pretrained"
         section = f"One training step, {model} ({weights}), batch {options.batch}"
         section += ", fused AdamW" if options.fused else ""

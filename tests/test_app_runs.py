@@ -106,10 +106,11 @@ def test_an_interrupted_run_is_resumed_on_the_runs_page(runs):  # noqa: F811
     app = opened("runs", "broken")
     assert "The process that ran it was closed." in words(app)
     press(app, "Resume")
-    for _ in range(200):
-        if find_run("broken").state.status == "finished":
+    for _ in range(1200):
+        if find_run("broken").state.ended:
             break
         threading.Event().wait(0.1)
+    assert find_run("broken").state.status == "finished"
     assert [report.epoch for report in find_run("broken").history()] == [1, 2]
 
 
