@@ -110,8 +110,9 @@ class SelectionConfig(Section):
     normaliser: Literal["mean", "max", "rank"] = Field("mean", description="what the sum divides each half by")
     scope: str = Field("matrices", pattern=f"^({SCOPES})$", description="which weights are eligible")
     images: int = Field(256, ge=1, description="training images that the scores are estimated on")
-    expectation: Literal["batch", "image"] = Field(
-        "batch", description="whether gradients are those of batches, or of single images (exact Fisher)"
+    expectation: Literal["batch", "image", "all"] = Field(
+        "batch",
+        description="whether gradients are those of batches, of single images (exact Fisher), or of all images at once",
     )
 
     @field_validator("budget", mode="before")

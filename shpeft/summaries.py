@@ -167,14 +167,10 @@ _SUMS = {
 
 
 def _gradient(form: str, expectation: str) -> Meaning:
-    of = "a batch" if expectation == "batch" else "an image"
+    of = {"batch": "the loss of a batch", "image": "the loss of an image", "all": "the mean loss of all images"}
+    on_average = "" if expectation == "all" else ", on average"
+    speed = f"how fast {of[expectation]} (cross-entropy, in nats) changes when this weight alone moves{on_average}"
     if form == "l1":
-        return Meaning(
-            "nats per unit of weight",
-            f"How fast the loss of {of} (cross-entropy, in nats) changes when this weight alone moves, on average.",
-        )
-    return Meaning(
-        "(nats per unit of weight)²",
-        f"The square of how fast the loss of {of} (cross-entropy, in nats) changes when this weight alone moves, on "
-        "average" + (": the diagonal of the empirical Fisher information." if expectation == "image" else "."),
-    )
+        return Meaning("nats per unit of weight", f"{speed[0].upper()}{speed[1:]}.")
+    fisher = ": the diagonal of the empirical Fisher information" if expectation == "image" else ""
+    return Meaning("(nats per unit of weight)²", f"The square of {speed}{fisher}.")

@@ -41,7 +41,10 @@ Lam = Annotated[float | None, typer.Option(help="Weight of the task-agnostic hal
 Normaliser = Annotated[str | None, typer.Option(help="What the sum divides each half by: mean, max or rank.")]
 Scope = Annotated[str | None, typer.Option(help="Eligible weights: all, matrices, or last:N or last:P% of the blocks.")]
 ScoreImages = Annotated[int | None, typer.Option(help="Training images that scores are estimated on.")]
-Expectation = Annotated[str | None, typer.Option(help="Gradients of each 'batch', or of each 'image' (exact Fisher).")]
+Expectation = Annotated[
+    str | None,
+    typer.Option(help="Gradients of each 'batch', of each 'image' (exact Fisher), or of 'all' images at once."),
+]
 Epochs = Annotated[int | None, typer.Option(help="Passes over the training images.")]
 BatchSize = Annotated[int | None, typer.Option(help="Images a step.")]
 Lr = Annotated[float | None, typer.Option(help="Peak learning rate of the selected weights.")]
