@@ -117,11 +117,14 @@ def _follow(folder: BatchFolder) -> None:
     counted = f": {snapshot.done:,} of {snapshot.total:,}" if snapshot.total else ""
     left = "" if snapshot.eta_seconds is None else f", about {about(snapshot.eta_seconds)} left"
     st.progress(snapshot.fraction, f"{stage}{counted}{left}")
-    asked = st.session_state.get("stopped") == folder.name
-    if st.button("Stopping …" if asked else "Stop", key=f"stop-{folder.name}", disabled=asked, icon=":material/stop:"):
+
+    def stop() -> None:  # as a callback, which also runs where the page is drawn anew before it comes to the button
         st.session_state["stopped"] = folder.name
         worker().stop(folder)
-        st.rerun(scope="fragment")
+
+    asked = st.session_state.get("stopped") == folder.name
+    words = "Stopping …" if asked else "Stop"
+    st.button(words, key=f"stop-{folder.name}", on_click=stop, disabled=asked, icon=":material/stop:")
 
 
 def _ended(run: RunFolder, folder: BatchFolder, places: Places | None) -> None:
