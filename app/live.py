@@ -6,6 +6,7 @@ from typing import Any
 
 import shared
 import streamlit as st
+from tables import same_numbers
 
 from shpeft import figures
 from shpeft.errors import RunError
@@ -107,10 +108,29 @@ def curves(snapshot: Snapshot) -> None:
         st.caption("It ended before the first epoch.")
         return
     last = snapshot.history[-1]
-    st.plotly_chart(figures.training_curves(snapshot.history), key="curves", config={"displayModeBar": False})
+    st.plotly_chart(
+        figures.training_curves(snapshot.history),
+        key="curves",
+        alt="Losses and validation measures, epoch by epoch",
+        config={"displayModeBar": False},
+    )
     st.caption(
         f"Epoch {last.epoch} of {last.epochs}: training loss {last.loss:.3f}, validation loss {last.val_loss:.3f}, "
         f"validation AUROC {last.val_auroc:.3f}. The epoch with the lowest validation loss is kept."
+    )
+    same_numbers(
+        [
+            {
+                "epoch": report.epoch,
+                "training loss": report.loss,
+                "validation loss": report.val_loss,
+                "validation AUROC": report.val_auroc,
+                "balanced accuracy": report.val_balanced_accuracy,
+                "best so far": report.best,
+            }
+            for report in snapshot.history
+        ],
+        f"{snapshot.run}_epochs",
     )
 
 

@@ -1,7 +1,10 @@
 """Importance: which weights matter, by block and matrix."""
 
+from itertools import pairwise
+
 import shared
 import streamlit as st
+from tables import same_numbers
 
 from shpeft import figures
 from shpeft.runs.formats import summaries_csv
@@ -51,6 +54,7 @@ event = st.plotly_chart(
     key=f"heatmap-{run.name}-{which}-{quantity}",
     on_select="rerun",
     selection_mode="points",
+    alt=f"Heatmap: {QUANTITIES[quantity][0].lower()}, by block and matrix",
     config={"displayModeBar": False},
 )
 clicked = [point["customdata"][0] for point in event.selection.points if point.get("customdata")]
@@ -71,7 +75,12 @@ name = st.selectbox(
 if name:
     layer = by_name[name]
     chart, numbers = st.columns([3, 2], gap="large")
-    chart.plotly_chart(figures.layer_histogram(layer), key="histogram", config={"displayModeBar": False})
+    chart.plotly_chart(
+        figures.layer_histogram(layer),
+        key="histogram",
+        alt=f"Histogram of the scores in {name}",
+        config={"displayModeBar": False},
+    )
     with numbers:
         st.metric("Chosen weights", f"{layer.selected:,} of {layer.numel:,}")
         low, quarter, median, three_quarters, high = layer.quantiles
@@ -88,6 +97,10 @@ if name:
             hide_index=True,
             column_config={"value": st.column_config.NumberColumn(format="scientific")},
         )
+    with chart:
+        bins = zip(pairwise(layer.edges), layer.counts, strict=True)
+        rows = [{"from": 10**low, "to": 10**high, "weights": count} for (low, high), count in bins]
+        same_numbers(rows, f"{run.name}_{which}_{name}", dict.fromkeys(("from", "to"), "scientific"))
 
 st.subheader("The same numbers in a table", anchor=False)
 st.dataframe(

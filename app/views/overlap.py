@@ -3,6 +3,7 @@
 import shared
 import streamlit as st
 import tables
+from tables import same_numbers
 
 from shpeft import figures
 from shpeft.figures.theme import number
@@ -55,8 +56,28 @@ columns[3].metric(
 )
 
 left, right = st.columns([2, 3], gap="large")
-left.plotly_chart(figures.overlap_sets(found), key="sets", config={"displayModeBar": False})
-right.plotly_chart(figures.overlap_bars(found), key="bars", config={"displayModeBar": False})
+left.plotly_chart(
+    figures.overlap_sets(found),
+    key="sets",
+    alt="Bars: weights that one score chooses, and both",
+    config={"displayModeBar": False},
+)
+with left:
+    same_numbers(
+        [
+            {"chosen by": "task-specific only", "weights": found.a - found.intersection},
+            {"chosen by": "task-agnostic only", "weights": found.b - found.intersection},
+            {"chosen by": "both", "weights": found.intersection},
+            {"chosen by": "both, by chance", "weights": found.chance},
+        ],
+        f"{run.name}_overlap_sets",
+    )
+right.plotly_chart(
+    figures.overlap_bars(found),
+    key="bars",
+    alt="Bars: shared weights of each matrix, and what chance gives",
+    config={"displayModeBar": False},
+)
 
 st.subheader("The same numbers for each matrix", anchor=False)
 rows = [

@@ -6,7 +6,7 @@ import live
 import shared
 import streamlit as st
 
-from shpeft.runs import RunFolder, damaged_runs, list_runs, runs_root
+from shpeft.runs import RunFolder, damaged_runs, list_runs
 from shpeft.runs.card import interval
 
 
@@ -64,10 +64,7 @@ else:
         key="table",
         column_config={"date": st.column_config.DatetimeColumn(format="YYYY-MM-DD HH:mm")},
     )
-    st.caption(
-        f"Runs are kept in the folder `{runs_root()}`. Tick a line to see that run. AUROC is that of the test images, "
-        "with its 95 % interval."
-    )
+    st.caption("Tick a line to see that run. AUROC is that of the test images, with its 95 % interval.")
     ticked = [found[position].name for position in event.selection.rows]
     if ticked:
         shared.look_at(ticked[0])
