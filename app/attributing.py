@@ -30,7 +30,7 @@ LOGIT = (
 
 def section(run: RunFolder, case: Case, found: Diagnosis) -> None:
     """Offer the attribution to the trained weights, and show it."""
-    st.subheader("What the fine-tuning did for this scan", anchor=False)
+    st.header("What the fine-tuning did for this scan", anchor=False)
     shown = st.toggle(
         "Share the change of the score out among the trained weights",
         key="set_weights",

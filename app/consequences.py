@@ -62,7 +62,7 @@ def _rates(validation: Rates, test: Rates | None) -> list[dict[str, str]]:
         "npv": "negative predictive value",
     }
     return [
-        {"": title, "validation": str(getattr(validation, key)), "test": str(getattr(test, key)) if test else ""}
+        {"measure": title, "validation": str(getattr(validation, key)), "test": str(getattr(test, key)) if test else ""}
         for key, title in names.items()
     ]
 
@@ -151,6 +151,6 @@ def abstaining(run: RunFolder, trust: Trust) -> None:
 def _answered(validation: Answered, test: Answered | None) -> list[dict[str, Any]]:
     titles = {"coverage": "answered", "risk": "of those wrong"}
     return [
-        {"": title, "validation": str(getattr(validation, key)), "test": str(getattr(test, key)) if test else ""}
+        {"measure": title, "validation": str(getattr(validation, key)), "test": str(getattr(test, key)) if test else ""}
         for key, title in titles.items()
     ]

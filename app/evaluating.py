@@ -241,7 +241,7 @@ def _errors(trust: Trust) -> list[dict[str, Any]]:
     return [
         {
             "images": f"{split} ({errors.cases:,})",
-            "": measure,
+            "measure": measure,
             "before": interval(plain(before)),
             "after": interval(plain(after)),
         }

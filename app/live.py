@@ -55,7 +55,8 @@ def show(name: str, links: Sequence[str], new: bool = False) -> None:
 def heading(run: RunFolder, status: str, new: bool) -> None:
     """The run's name with its state, and what it was asked; with ``new`` the way to another run."""
     with st.container(horizontal=True, vertical_alignment="center"):
-        st.subheader(run.name, anchor=False, width="content")
+        name = st.title if new else st.header  # the first heading of its page, or one below
+        name(run.name, anchor=False, width="content")
         st.badge(ENDED[status][0], color=ENDED[status][1])
         if new:
             st.space("stretch")

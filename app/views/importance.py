@@ -63,7 +63,7 @@ if clicked and clicked[0] != st.session_state.get("clicked"):
 if st.session_state.get("layer") not in by_name:  # chosen in a run of another backbone
     st.session_state["layer"] = None
 
-st.subheader("One matrix", anchor=False)
+st.header("One matrix", anchor=False)
 name = st.selectbox(
     "Matrix",
     list(by_name),
@@ -102,7 +102,7 @@ if name:
         rows = [{"from": 10**low, "to": 10**high, "weights": count} for (low, high), count in bins]
         same_numbers(rows, f"{run.name}_{which}_{name}", dict.fromkeys(("from", "to"), "scientific"))
 
-st.subheader("The same numbers in a table", anchor=False)
+st.header("The same numbers in a table", anchor=False)
 st.dataframe(
     [
         {

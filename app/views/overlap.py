@@ -79,7 +79,7 @@ right.plotly_chart(
     config={"displayModeBar": False},
 )
 
-st.subheader("The same numbers for each matrix", anchor=False)
+st.header("The same numbers for each matrix", anchor=False)
 rows = [
     {
         "block": layer.block,
