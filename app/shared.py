@@ -29,10 +29,11 @@ SETTING = "set_"
 
 STYLE = """<style>
 .stMainBlockContainer {padding-top: 4.5rem}
-/* Streamlit fades what charts and disabled controls say below a contrast of 4.5:1 */
-.js-plotly-plot :is(.xtick, .ytick, .xtitle, .ytitle, .legendtext, .annotation-text, .cbaxis text, .cbtitle text,
-  .bartext-outside), .js-plotly-plot :is(.xtick, .ytick) text {fill: currentColor !important}
+/* what Streamlit shows with a contrast below 4.5:1: words of charts, labels of disabled controls, dark primary buttons */
+.js-plotly-plot :is(.xtick, .ytick, .cbaxis, .cbtitle, .annotation) text,
+.js-plotly-plot :is(.xtitle, .ytitle, .legendtext, .bartext-outside) {fill: currentColor !important}
 [data-testid="stWidgetLabel"][disabled] {color: inherit}
+[data-testid="stBaseButton-primary"] {color: light-dark(#ffffff, #12181d)}
 </style>"""
 """What the theme's settings cannot say."""
 

@@ -1,0 +1,224 @@
+"""How long the app takes to show a page and to answer, while a run trains on the same processor.
+
+A real browser looks on from outside, on the same computer. *First paint* is when it paints its first words, *notice*
+when the app's own words stand there, *drawn* when nothing on the page changes any more, charts included. An answer is
+timed from the click or key press to the last change of the page.
+"""
+
+import re
+import sys
+import tempfile
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from statistics import median
+
+from harness import arguments, publish, table
+from playwright.sync_api import Browser, Page, Playwright, sync_playwright
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
+
+from tests.browser.driver import QUIET, executable, serving
+
+WATCH = """
+window.watched = {changed: 0, notice: null, acted: null};
+new MutationObserver(() => {
+    watched.changed = performance.now();
+    if (watched.notice === null && document.body?.innerText.includes('Research use only'))
+        watched.notice = watched.changed;
+}).observe(document, {subtree: true, childList: true, attributes: true, characterData: true});
+for (const kind of ['pointerdown', 'keydown'])
+    document.addEventListener(kind, () => { watched.acted ??= performance.now(); }, true);
+"""
+"""Notes when the page last changed, when the notice first stood on it, and when it was first touched."""
+
+STILL = """() => watched.notice !== null && performance.now() - watched.changed > 400
+    && document.querySelector('[data-test-script-state]')?.dataset.testScriptState === 'notRunning'"""
+"""Whether nothing has changed for 400 ms: the page is drawn. Cursors and spinners are not animated by changes."""
+
+MINUTE = 60_000
+FIRST, TRAINING = "first", "training"
+PHANTOM = "phantom:fundus?n=90&size=64"
+Act = Callable[[Page], None]
+
+
+def option(label: str, value: str) -> Act:
+    """Choose in a list, as one types it; the last key is what is timed."""
+
+    def choose(page: Page) -> None:
+        box = page.get_by_role("combobox", name=re.compile(label)).first
+        box.fill(value)
+        page.evaluate("watched.acted = null")
+        box.press("Enter")
+
+    return choose
+
+
+def clicked(words: str) -> Act:
+    """Click on what has exactly these words."""
+    return lambda page: page.get_by_text(words, exact=True).first.click()
+
+
+def next_image(page: Page) -> None:
+    """The next one of the run's test images."""
+    number = page.get_by_role("spinbutton").first
+    number.fill(str(int(number.input_value()) % 30 + 1))
+    page.evaluate("watched.acted = null")
+    number.press("Enter")
+
+
+ACTS: dict[str, dict[str, Act]] = {
+    "train": {
+        "the budget": lambda page: page.get_by_role("slider").first.press("ArrowRight"),
+        "a preset": clicked("Fast"),
+    },
+    "importance": {
+        "another quantity": clicked("Mean score"),
+        "another score": clicked("Task-specific"),
+        "one matrix": option("Matrix", "blocks.0.attn.qkv"),
+    },
+    "overlap": {"to Importance": lambda page: page.get_by_role("link", name="Importance", exact=True).click()},
+    "evaluate": {
+        "another class": clicked("healthy"),
+        "images of a cell": option("Images of", "healthy, taken for healthy"),
+        "the class looked for": option("The class that is looked for", "exudates"),
+    },
+    "diagnose": {
+        "a test image": clicked("A test image of this run"),
+        "the next image": next_image,
+        "actual pixels": clicked("Actual pixels"),
+    },
+    "runs": {"the configuration": clicked("Configuration")},
+}
+
+
+def still(page: Page) -> None:
+    """Wait until the page is drawn."""
+    page.wait_for_function(STILL, polling=20, timeout=2 * MINUTE)
+
+
+def opened(browser: Browser, address: str) -> Page:
+    """A page in a session of its own, drawn."""
+    context = browser.new_context(viewport={"width": 1400, "height": 900})
+    context.set_default_timeout(MINUTE)
+    context.add_init_script(WATCH)
+    page = context.new_page()
+    page.goto(address)
+    return page
+
+
+def shown(page: Page) -> tuple[float, float, float]:
+    """Seconds from the visit to the first paint, to the notice, and to the whole page."""
+    still(page)
+    paint = page.evaluate("performance.getEntriesByName('first-contentful-paint')[0].startTime")
+    notice, drawn = page.evaluate("[watched.notice, watched.changed]")
+    return paint / 1000, notice / 1000, drawn / 1000
+
+
+def answered(page: Page, act: Act) -> float:
+    """Seconds from the act to the last change that it made."""
+    page.evaluate("watched.acted = null")
+    act(page)
+    page.wait_for_timeout(50)
+    still(page)
+    return page.evaluate("watched.changed - watched.acted") / 1000
+
+
+def start(page: Page, name: str, epochs: int) -> None:
+    """Start a run from the form."""
+    option("Dataset", PHANTOM)(page)
+    page.get_by_text("test is a third of 90").wait_for()
+    page.get_by_label("Epochs", exact=True).fill(str(epochs))
+    field = page.get_by_label("Name of the run (optional)")
+    field.fill(name)
+    field.press("Enter")
+    page.get_by_role("button", name="Start fine-tuning").click()
+    page.get_by_text(re.compile("Epoch 1 of")).first.wait_for(timeout=3 * MINUTE)
+
+
+def cold(driver: Playwright, repeats: int) -> list[tuple[float, float, float]]:
+    """A server that has just been started, and a browser without a cache."""
+    found = []
+    for _ in range(repeats):
+        with tempfile.TemporaryDirectory() as runs, serving(Path(runs)) as address:
+            browser = driver.chromium.launch(executable_path=executable(), args=QUIET)
+            found.append(shown(opened(browser, address)))
+            browser.close()
+    return found
+
+
+def busy(browser: Browser, address: str, repeats: int) -> tuple[dict[str, list], dict[tuple[str, str], list[float]]]:
+    """Every page in new sessions while a run trains: when it is shown, and how long each act takes."""
+    pages: dict[str, list] = {page: [] for page in ACTS}
+    acts: dict[tuple[str, str], list[float]] = {(page, act): [] for page in ACTS for act in ACTS[page]}
+    for turn in range(repeats + 1):
+        for name, wanted in ACTS.items():
+            place = f"{address}/{name}?run={FIRST}" if name != "train" else address  # there, the form
+            page = opened(browser, place)
+            times = shown(page)
+            answers = {act: answered(page, do) for act, do in wanted.items()}
+            if turn:  # the first turn loads what stays loaded
+                pages[name].append(times)
+                for act, seconds in answers.items():
+                    acts[name, act].append(seconds)
+            page.context.close()
+        print(f"turn {turn} of {repeats}", file=sys.stderr)
+    return pages, acts
+
+
+def cancelled(browser: Browser, address: str, repeats: int) -> list[float]:
+    """Seconds from a click on Cancel to the word that the run is cancelled."""
+    found = []
+    for turn in range(repeats):
+        page = opened(browser, f"{address}/?run={TRAINING}") if turn == 0 else opened(browser, address)
+        if turn:
+            still(page)
+            start(page, f"{TRAINING}{turn}", 1000)
+        page.get_by_role("button", name="Cancel").click()
+        page.get_by_text("Cancelled", exact=True).wait_for()
+        found.append(page.evaluate("performance.now() - watched.acted") / 1000)
+        page.context.close()
+    return found
+
+
+def measure(repeats: int) -> str:
+    """The section's text."""
+    with sync_playwright() as driver:
+        first = cold(driver, repeats)
+        with tempfile.TemporaryDirectory() as runs, serving(Path(runs)) as address:
+            browser = driver.chromium.launch(executable_path=executable(), args=QUIET)
+            page = opened(browser, address)
+            still(page)
+            start(page, FIRST, 1)
+            page.get_by_text("Finished", exact=True).wait_for(timeout=3 * MINUTE)
+            page.get_by_role("button", name="New run").click()
+            still(page)
+            start(page, TRAINING, 1000)
+            page.context.close()
+            pages, acts = busy(browser, address, repeats)
+            stops = cancelled(browser, address, repeats)
+            browser.close()
+    rows = [["the first visit after a start, nothing trains", *_three(first)]]
+    rows += [[f"{name}, while a run trains", *_three(times)] for name, times in pages.items()]
+    answers = [[f"{name}: {act}", f"{median(t):.2f}", f"{max(t):.2f}"] for (name, act), t in acts.items()]
+    answers.append(["Train: Cancel, until the run has ended", f"{median(stops):.2f}", f"{max(stops):.2f}"])
+    return (
+        f"Seconds, medians of {repeats}. The run fine-tunes the embedded backbone. A page is opened in a browser "
+        "session of its own; what a server loads once, it has loaded, except in the first line.\n\n"
+        + table(("page", "first paint", "notice", "drawn"), rows)
+        + "\n\n"
+        + table(("answer to", "median", "slowest"), answers)
+    )
+
+
+def _three(times: Sequence[tuple[float, float, float]]) -> list[str]:
+    return [f"{median(column):.2f}" for column in zip(*times, strict=True)]
+
+
+def main() -> None:
+    """Read the options, measure, print."""
+    options = arguments(__doc__.splitlines()[0]).parse_args()
+    publish("The app while a run trains", measure(options.repeats), options.write)
+
+
+if __name__ == "__main__":
+    main()
