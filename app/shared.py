@@ -29,9 +29,8 @@ SETTING = "set_"
 
 STYLE = """<style>
 .stMainBlockContainer {padding-top: 4.5rem}
-/* what Streamlit shows with a contrast below 4.5:1: words of charts, labels of disabled controls, dark primary buttons */
-.js-plotly-plot :is(.xtick, .ytick, .cbaxis, .cbtitle, .annotation) text,
-.js-plotly-plot :is(.xtitle, .ytitle, .legendtext, .bartext-outside) {fill: currentColor !important}
+/* what Streamlit shows with a contrast below 4.5:1 */
+.js-plotly-plot text:not(.textpoint text, .hoverlayer text, .bartext-inside) {fill: currentColor !important}
 [data-testid="stWidgetLabel"][disabled] {color: inherit}
 [data-testid="stBaseButton-primary"] {color: light-dark(#ffffff, #12181d)}
 </style>"""
