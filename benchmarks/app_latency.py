@@ -18,39 +18,41 @@ from playwright.sync_api import Browser, Page, Playwright, sync_playwright
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 from tests.browser.driver import QUIET, executable, serving
+from tests.browser.steps import start_on_phantoms
 
 WATCH = """
-window.watched = {changed: 0, notice: null, acted: null};
+window.watched = {changed: 0, notice: null, acted: null, ran: true};
+window.state = () => document.querySelector('[data-test-script-state]')?.dataset.testScriptState;
 new MutationObserver(() => {
     watched.changed = performance.now();
+    if (state() === 'running') watched.ran = true;
     if (watched.notice === null && document.body?.innerText.includes('Research use only'))
         watched.notice = watched.changed;
 }).observe(document, {subtree: true, childList: true, attributes: true, characterData: true});
 for (const kind of ['pointerdown', 'keydown'])
     document.addEventListener(kind, () => { watched.acted ??= performance.now(); }, true);
 """
-"""Notes when the page last changed, when the notice first stood on it, and when it was first touched."""
+"""Notes when the page last changed, had the notice for the first time and was touched, and whether it ran since then."""
 
-STILL = """() => watched.notice !== null && performance.now() - watched.changed > 400
-    && document.querySelector('[data-test-script-state]')?.dataset.testScriptState === 'notRunning'"""
+STILL = """() => watched.notice !== null && watched.ran && state() === 'notRunning'
+    && performance.now() - watched.changed > 400"""
 """Whether nothing has changed for 400 ms: the page is drawn. Cursors and spinners are not animated by changes."""
 
 MINUTE = 60_000
 FIRST, TRAINING = "first", "training"
-PHANTOM = "phantom:fundus?n=90&size=64"
 Act = Callable[[Page], None]
 
 
 def option(label: str, value: str) -> Act:
     """Choose in a list, as one types it; the last key is what is timed."""
 
-    def choose(page: Page) -> None:
+    def choosing(page: Page) -> None:
         box = page.get_by_role("combobox", name=re.compile(label)).first
         box.fill(value)
-        page.evaluate("watched.acted = null")
+        page.evaluate("watched.acted = watched.ran = null")
         box.press("Enter")
 
-    return choose
+    return choosing
 
 
 def clicked(words: str) -> Act:
@@ -62,7 +64,7 @@ def next_image(page: Page) -> None:
     """The next one of the run's test images."""
     number = page.get_by_role("spinbutton").first
     number.fill(str(int(number.input_value()) % 30 + 1))
-    page.evaluate("watched.acted = null")
+    page.evaluate("watched.acted = watched.ran = null")
     number.press("Enter")
 
 
@@ -87,7 +89,7 @@ ACTS: dict[str, dict[str, Act]] = {
         "the next image": next_image,
         "actual pixels": clicked("Actual pixels"),
     },
-    "runs": {"the configuration": clicked("Configuration")},
+    "runs": {"to Overlap": lambda page: page.get_by_role("link", name="Overlap", exact=True).click()},
 }
 
 
@@ -116,23 +118,10 @@ def shown(page: Page) -> tuple[float, float, float]:
 
 def answered(page: Page, act: Act) -> float:
     """Seconds from the act to the last change that it made."""
-    page.evaluate("watched.acted = null")
+    page.evaluate("watched.acted = watched.ran = null")
     act(page)
-    page.wait_for_timeout(50)
     still(page)
     return page.evaluate("watched.changed - watched.acted") / 1000
-
-
-def start(page: Page, name: str, epochs: int) -> None:
-    """Start a run from the form."""
-    option("Dataset", PHANTOM)(page)
-    page.get_by_text("test is a third of 90").wait_for()
-    page.get_by_label("Epochs", exact=True).fill(str(epochs))
-    field = page.get_by_label("Name of the run (optional)")
-    field.fill(name)
-    field.press("Enter")
-    page.get_by_role("button", name="Start fine-tuning").click()
-    page.get_by_text(re.compile("Epoch 1 of")).first.wait_for(timeout=3 * MINUTE)
 
 
 def cold(driver: Playwright, repeats: int) -> list[tuple[float, float, float]]:
@@ -172,7 +161,8 @@ def cancelled(browser: Browser, address: str, repeats: int) -> list[float]:
         page = opened(browser, f"{address}/?run={TRAINING}") if turn == 0 else opened(browser, address)
         if turn:
             still(page)
-            start(page, f"{TRAINING}{turn}", 1000)
+            start_on_phantoms(page, f"{TRAINING}{turn}", 1000)
+            page.get_by_text(re.compile("Epoch 1 of")).wait_for()
         page.get_by_role("button", name="Cancel").click()
         page.get_by_text("Cancelled", exact=True).wait_for()
         found.append(page.evaluate("performance.now() - watched.acted") / 1000)
@@ -188,11 +178,11 @@ def measure(repeats: int) -> str:
             browser = driver.chromium.launch(executable_path=executable(), args=QUIET)
             page = opened(browser, address)
             still(page)
-            start(page, FIRST, 1)
+            start_on_phantoms(page, FIRST, 1)
             page.get_by_text("Finished", exact=True).wait_for(timeout=3 * MINUTE)
             page.get_by_role("button", name="New run").click()
             still(page)
-            start(page, TRAINING, 1000)
+            start_on_phantoms(page, TRAINING, 1000)
             page.context.close()
             pages, acts = busy(browser, address, repeats)
             stops = cancelled(browser, address, repeats)
