@@ -91,11 +91,13 @@ def _follow(name: str, status: str) -> None:
 
 
 def _cancel(name: str) -> None:
-    asked = st.session_state.get("cancelled") == name
-    if st.button("Stopping …" if asked else "Cancel", key="cancel", disabled=asked, icon=":material/stop:"):
+    def cancel() -> None:  # as a callback, which also runs where the page is drawn anew before it comes to the button
         st.session_state["cancelled"] = name
         shared.jobs().cancel(name)
-        st.rerun(scope="fragment")
+
+    asked = st.session_state.get("cancelled") == name
+    words = "Stopping …" if asked else "Cancel"
+    st.button(words, key="cancel", on_click=cancel, disabled=asked, icon=":material/stop:")
 
 
 def left(seconds: float | None) -> str:

@@ -18,7 +18,7 @@ from playwright.sync_api import Browser, Page, Playwright, sync_playwright
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 from tests.browser.driver import QUIET, executable, serving
-from tests.browser.steps import start_on_phantoms
+from tests.browser.steps import cancel, start_on_phantoms
 
 WATCH = """
 window.watched = {changed: 0, notice: null, acted: null, ran: true};
@@ -32,7 +32,7 @@ new MutationObserver(() => {
 for (const kind of ['pointerdown', 'keydown'])
     document.addEventListener(kind, () => { watched.acted ??= performance.now(); }, true);
 """
-"""Notes when the page last changed, had the notice for the first time and was touched, and whether it ran since then."""
+"""Notes when the page last changed, had the notice first and was touched, and whether it ran since then."""
 
 STILL = """() => watched.notice !== null && watched.ran && state() === 'notRunning'
     && performance.now() - watched.changed > 400"""
@@ -163,7 +163,7 @@ def cancelled(browser: Browser, address: str, repeats: int) -> list[float]:
             still(page)
             start_on_phantoms(page, f"{TRAINING}{turn}", 1000)
             page.get_by_text(re.compile("Epoch 1 of")).wait_for()
-        page.get_by_role("button", name="Cancel").click()
+        cancel(page)
         page.get_by_text("Cancelled", exact=True).wait_for()
         found.append(page.evaluate("performance.now() - watched.acted") / 1000)
         page.context.close()

@@ -43,3 +43,8 @@ def start_on_phantoms(page: Page, name: str, epochs: int) -> None:
     choose(page, "Dataset", PHANTOM)
     expect(page.get_by_text("test is a third of 90")).to_be_visible(timeout=A_WHILE)
     start(page, name, epochs)
+
+
+def cancel(page: Page) -> None:
+    """Give up the run that the page looks at."""
+    page.get_by_role("button", name="Cancel").click()

@@ -9,7 +9,7 @@ from PIL import Image
 from shpeft.datasets import load_dataset
 
 expect = pytest.importorskip("playwright.sync_api").expect
-from tests.browser.steps import A_WHILE, NOTICE, PHANTOM, ready  # noqa: E402
+from tests.browser.steps import A_WHILE, NOTICE, PHANTOM, cancel, ready  # noqa: E402
 
 pytestmark = pytest.mark.browser
 
@@ -154,6 +154,6 @@ def test_a_cancelled_run_stops_and_says_so(open_page):
     page.get_by_label("Name of the run (optional)").fill("stopped")
     page.get_by_label("Name of the run (optional)").press("Enter")
     start.click()
-    page.get_by_role("button", name="Cancel").click()
-    expect(page.get_by_text("Cancelled", exact=True)).to_be_visible(timeout=A_WHILE)
+    cancel(page)
+    expect(page.get_by_text("Cancelled", exact=True)).to_be_visible(timeout=3_000)
     expect(page.get_by_text("Cancelled before it was finished.")).to_be_visible()
