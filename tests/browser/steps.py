@@ -48,3 +48,13 @@ def start_on_phantoms(page: Page, name: str, epochs: int) -> None:
 def cancel(page: Page) -> None:
     """Give up the run that the page looks at."""
     page.get_by_role("button", name="Cancel").click()
+
+
+def ask_for_the_map(page: Page) -> None:
+    """Lay the saliency map over the image; on a slow computer it waits until it is asked for."""
+    page.get_by_text("Show where the score is sensitive").click()
+    make, drawn = page.get_by_role("button", name=re.compile("Make the map")), page.get_by_text("not where disease is")
+    expect(make.or_(drawn).first).to_be_visible(timeout=A_WHILE)
+    if make.count():
+        make.click()
+    expect(drawn.first).to_be_visible(timeout=2 * A_WHILE)

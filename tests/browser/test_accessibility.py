@@ -6,7 +6,7 @@ import pytest
 
 expect = pytest.importorskip("playwright.sync_api").expect
 Axe = pytest.importorskip("axe_playwright_python.sync_playwright").Axe
-from tests.browser.steps import A_WHILE, choose, ready  # noqa: E402
+from tests.browser.steps import A_WHILE, ask_for_the_map, choose, ready  # noqa: E402
 
 pytestmark = pytest.mark.browser
 
@@ -71,6 +71,8 @@ def test_pages_of_a_finished_run(trained, open_page):
         expect(page).to_have_url(re.compile(f"run={trained}"))  # the run stays chosen from page to page
         if name == "Evaluate":
             choose(page, "The class that is looked for", "exudates")
+            expect(page.get_by_text("On the validation images.", exact=True)).to_be_visible(timeout=A_WHILE)
+            ready(page)
             choose(page, "Images of", "healthy, taken for healthy")
             expect(page.locator("img[alt^='a test image of healthy']").first).to_be_visible(timeout=A_WHILE)
         for summary in page.locator("details:not([open]) > summary").all()[::-1]:
@@ -87,7 +89,6 @@ def test_a_diagnosed_and_explained_image(trained, open_page):
     ready(page)
     page.get_by_text("Share the change of the score out").click()
     expect(page.get_by_text(re.compile("add up to"))).to_be_visible(timeout=A_WHILE)
-    page.get_by_text("Show where the score is sensitive").click()
-    expect(page.get_by_text("not where disease is")).to_be_visible(timeout=A_WHILE)
+    ask_for_the_map(page)
     ready(page)
     assert faults(page) == []

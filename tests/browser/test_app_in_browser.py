@@ -9,7 +9,7 @@ from PIL import Image
 from shpeft.datasets import load_dataset
 
 expect = pytest.importorskip("playwright.sync_api").expect
-from tests.browser.steps import A_WHILE, NOTICE, PHANTOM, cancel, ready  # noqa: E402
+from tests.browser.steps import A_WHILE, NOTICE, PHANTOM, ask_for_the_map, cancel, ready  # noqa: E402
 
 pytestmark = pytest.mark.browser
 
@@ -69,7 +69,7 @@ def test_an_upload_is_diagnosed_and_its_name_appears_nowhere(trained, open_page,
     assert shown.evaluate("img => [img.naturalWidth, img.naturalHeight]") == list(image.size)
     assert pixels(shown) == list(image.convert("RGBA").tobytes())
 
-    page.get_by_text("Show where the score is sensitive").click()
+    ask_for_the_map(page)
     overlaid = page.locator("img[alt='the image under diagnosis with its saliency map in blue']")
     expect(overlaid).to_be_visible(timeout=60_000)
     expect(page.get_by_text("Where the score is sensitive, not where disease is.")).to_be_visible()
