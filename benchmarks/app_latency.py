@@ -44,13 +44,14 @@ Act = Callable[[Page], None]
 
 
 def option(label: str, value: str) -> Act:
-    """Choose in a list, as one types it; the last key is what is timed."""
+    """Choose in a list; the click on the choice is what is timed."""
 
     def choosing(page: Page) -> None:
-        box = page.get_by_role("combobox", name=re.compile(label)).first
-        box.fill(value)
+        page.get_by_role("combobox", name=re.compile(label)).first.fill(value)
+        wanted = page.get_by_role("option", name=value, exact=True)
+        wanted.wait_for()
         page.evaluate("watched.acted = watched.ran = null")
-        box.press("Enter")
+        wanted.click()
 
     return choosing
 

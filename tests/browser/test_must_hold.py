@@ -42,7 +42,7 @@ def watching(chromium, address, patients):
     page = context.new_page()
     page.goto(address)
     page.get_by_text("My images").click()
-    folder = page.get_by_label("Folder or table")
+    folder = page.get_by_label("Folder or table", exact=True)
     folder.fill(str(patients))
     folder.press("Enter")
     page.get_by_role("button", name="Look at the images").click()
