@@ -26,9 +26,7 @@ if not run:
     active = shared.jobs().active()
     if active:
         st.info(f"The run {active} is under way. A new one waits until it has ended.")
-        st.page_link(
-            "views/train.py", label="Look at it", icon=":material/arrow_forward:", query_params={"run": active}
-        )
+        st.button("Look at it", on_click=shared.look_at, args=(active,), icon=":material/arrow_forward:")
     wanted = form.settings()
     if wanted:
         shared.look_at(shared.jobs().submit(*wanted))

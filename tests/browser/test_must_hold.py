@@ -35,7 +35,7 @@ def patients(tmp_path_factory) -> Path:
 
 
 @pytest.fixture(scope="module")
-def watching(chromium, address, patients):
+def watching(chromium, address, trained, patients):  # in this order: a device carries out one run at a time
     """A page that looks at a run on the clinic's images, which was started there and trains until it is stopped."""
     context = chromium.new_context()
     context.set_default_timeout(A_WHILE)
@@ -79,7 +79,7 @@ def test_a_refresh_and_another_browser_show_the_same_run(watching, open_page):
     seen = epoch(watching, seen)
     other = open_page()  # with no more than the app's address
     expect(other.get_by_text(f"The run {RUN} is under way")).to_be_visible(timeout=A_WHILE)
-    other.get_by_role("link", name="Look at it").click()
+    other.get_by_role("button", name="Look at it").click()
     assert running(other)
     assert epoch(other, seen) > seen
     other.reload()
