@@ -48,7 +48,7 @@ def option(label: str, value: str) -> Act:
 
     def choosing(page: Page) -> None:
         page.get_by_role("combobox", name=re.compile(label)).first.fill(value)
-        wanted = page.get_by_role("option", name=value, exact=True)
+        wanted = page.get_by_role("option", name=value).first
         wanted.wait_for()
         page.evaluate("watched.acted = watched.ran = null")
         wanted.click()
