@@ -9,7 +9,7 @@ from PIL import Image
 from shpeft.datasets import load_dataset
 
 expect = pytest.importorskip("playwright.sync_api").expect
-from tests.browser.steps import A_WHILE, NOTICE, PHANTOM, ask_for_the_map, cancel, ready  # noqa: E402
+from tests.browser.steps import A_WHILE, NOTICE, PHANTOM, ask_for_the_map, cancel, choose, ready  # noqa: E402
 
 pytestmark = pytest.mark.browser
 
@@ -114,8 +114,7 @@ def test_a_test_image_is_explained_by_its_pixels_and_by_the_trained_weights(trai
     method = page.get_by_role("combobox", name=re.compile("Method"))
     page.get_by_text("Show where the score is sensitive").click()
     expect(method).to_be_enabled()
-    method.fill("Occlusion")  # whose check is too long to be made without being asked for
-    method.press("Enter")
+    choose(page, "Method", "Occlusion")  # whose check is too long to be made without being asked for
     check = page.get_by_role("button", name=re.compile(r"Check this map \(about .*\)"))
     make = page.get_by_role("button", name=re.compile("Make the map"))
     expect(make.or_(check).first).to_be_visible(timeout=60_000)
@@ -124,8 +123,7 @@ def test_a_test_image_is_explained_by_its_pixels_and_by_the_trained_weights(trai
     check.click(timeout=120_000)
     page.get_by_test_id("stMainBlockContainer").get_by_role("button", name="Stop").click()
     expect(check).to_be_visible(timeout=3_000)
-    method.fill("Input")
-    method.press("Enter")
+    choose(page, "Method", "Input")
     expect(page.get_by_text("That reaction times how far the pixel is")).to_be_visible()  # the new method's sentence
     ready(page)  # before, the button of the last method's map may still stand there
     badge = page.get_by_text(re.compile("This map (passes|fails)"))
