@@ -47,7 +47,9 @@ def option(label: str, value: str) -> Act:
     """Choose in a list; the click on the choice is what is timed."""
 
     def choosing(page: Page) -> None:
-        page.get_by_role("combobox", name=re.compile(label)).first.fill(value)
+        box = page.get_by_role("combobox", name=re.compile(label)).first
+        box.click()
+        box.fill(value)
         wanted = page.get_by_role("option", name=value).first
         wanted.wait_for()
         page.evaluate("watched.acted = watched.ran = null")
