@@ -166,6 +166,7 @@ def cancelled(browser: Browser, address: str, repeats: int) -> list[float]:
             still(page)
             start_on_phantoms(page, f"{TRAINING}{turn}", 1000)
             page.get_by_text(re.compile("Epoch 1 of")).wait_for()
+        page.evaluate("watched.acted = null")
         cancel(page)
         page.get_by_text("Cancelled", exact=True).wait_for()
         found.append(page.evaluate("performance.now() - watched.acted") / 1000)
