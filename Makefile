@@ -14,7 +14,7 @@ app: $(VENV)/installed
 
 test: $(VENV)/installed-dev
 	$(BIN)/python tools/browser.py
-	$(BIN)/python -m pytest
+	$(BIN)/python -m pytest -n 2 --dist loadfile
 
 check: $(VENV)/installed-dev
 	$(BIN)/ruff format --check .

@@ -21,7 +21,8 @@ FORMULAS = {
 }
 SCOPES = {
     "matrices": "Matrices inside the blocks",
-    "last:3": "Matrices of the last 3 blocks",
+    "last:50%": "Matrices of the last half of the blocks",
+    "last:25%": "Matrices of the last quarter of the blocks",
     "all": "All weights of the backbone",
 }
 NORMS = {"l1": "L1: absolute values", "l2": "L2: squares"}

@@ -47,10 +47,11 @@ def section(run: RunFolder, case: Case, found: Diagnosis) -> None:
     )
 
     def work(loaded: LoadedRun, progress: Progress) -> tuple[WeightAttribution, StrengthCurve]:
-        base, delta = loaded.base, loaded.delta
-        image, position = base.transform(case.image), delta.classes.index(target)
-        attributed = attribute_weights(base, delta, image, position, progress=progress)
-        return attributed, strength_curve(base, delta, image, progress=progress)
+        delta = loaded.delta
+        with loaded.pretrained() as base:
+            image, position = base.transform(case.image), delta.classes.index(target)
+            attributed = attribute_weights(base, delta, image, position, progress=progress)
+            return attributed, strength_curve(base, delta, image, progress=progress)
 
     with shared.boundary():
         seconds = expected_seconds(working.pace(run))

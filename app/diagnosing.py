@@ -2,19 +2,22 @@
 
 import hashlib
 import json
-from dataclasses import dataclass
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from functools import cached_property
 
 import datacard
 import judging
 import pictures
 import shared
 import streamlit as st
+import viewer
 import working
 from PIL import Image
 
-from shpeft.diagnosis import CAPTION, Diagnosis
+from shpeft.diagnosis import Diagnosis
 from shpeft.errors import ShpeftError
-from shpeft.images import Decoding, open_image
+from shpeft.images import Decoding, Pixels, open_pixels
 from shpeft.runs import RunFolder
 from shpeft.runs.formats import plain
 from shpeft.saliency import Sanity, overlay
@@ -22,13 +25,27 @@ from shpeft.saliency import Sanity, overlay
 UPLOAD, SAMPLE = "Upload an image", "A test image of this run"
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Case:
-    """An image to diagnose; ``digest`` is made of its content and stands for it."""
+    """An image to diagnose.
 
-    image: Image.Image
+    Attributes:
+        pixels: one frame, as the model is shown it unless another window is chosen.
+        digest: made of the content, stands for the image and its frame.
+        series: the same for all frames of a file.
+        frame: gives another frame of the file; None where there is none to be had.
+    """
+
+    pixels: Pixels
     digest: str
+    series: str
     label: str | None = None
+    frame: Callable[[int], Pixels] | None = None
+
+    @cached_property
+    def image(self) -> Image.Image:
+        """What the model is shown, before it is resized: ``open_image``'s."""
+        return Image.fromarray(self.pixels.shown()).convert("RGB")
 
 
 def choose_image(run: RunFolder) -> Case | None:
@@ -54,23 +71,42 @@ def _upload(run: RunFolder) -> Case | None:
         st.session_state["uploaded"] = file.getvalue()
         st.rerun()
     data = st.session_state.get("uploaded")
-    found = None if data is None else _read(data, run.config.dataset.window, run.config.dataset.frame)
+    found = None if data is None else _kept(data, run.config.dataset.window, run.config.dataset.frame)
     if isinstance(found, ShpeftError):
         shared.complain(found)
         return None
     if found is not None and st.button("Remove the image", icon=":material/close:"):
         del st.session_state["uploaded"]
+        st.session_state.pop("case", None)
         working.forget()
         st.rerun()
     return found
 
 
-def _read(data: bytes, window: str, frame: int | None) -> Case | ShpeftError:
+def _kept(data: bytes, window: str, frame: int | None) -> Case | ShpeftError:
+    """The uploaded image, which is decoded once for many drawings of the page."""
+    series = hashlib.sha256(data).hexdigest()[:12]
+    frame = st.session_state.get(f"frame-{series}", frame)
+    known, case = st.session_state.get("case", (None, None))
+    if known != (series, window, frame):
+        case = _read(data, series, window, frame)
+        st.session_state["case"] = ((series, window, frame), case)
+    return case
+
+
+def _read(data: bytes, series: str, window: str, frame: int | None) -> Case | ShpeftError:
     """The image as the run's images were shown, or what is wrong with it."""
+
+    def frame_of(position: int) -> Pixels:
+        return open_pixels(data, Decoding(window, position))
+
     try:
-        return Case(open_image(data, Decoding(window, frame)), hashlib.sha256(data).hexdigest()[:12])
+        pixels = open_pixels(data, Decoding(window, frame))
     except ShpeftError as error:
         return error
+    if pixels.frames == 1:
+        return Case(pixels, series, series)
+    return Case(pixels, f"{series}-{pixels.frame}", series, frame=frame_of)
 
 
 def _sample(run: RunFolder) -> Case | None:
@@ -84,7 +120,8 @@ def _sample(run: RunFolder) -> Case | None:
         help="The model has seen none of them in training.",
     )
     position = range(len(test))[number - 1]
-    return Case(test.image(position), test.ids[position], test.classes[test.labels[position]])
+    pixels = replace(test.pixels(position), frame=0, frames=1)
+    return Case(pixels, test.ids[position], test.ids[position], test.classes[test.labels[position]])
 
 
 def ranking(case: Case, found: Diagnosis) -> None:
@@ -97,39 +134,23 @@ def ranking(case: Case, found: Diagnosis) -> None:
         st.caption(f"The dataset's own label is **{case.label}**.")
 
 
-def view(case: Case, explained: Diagnosis | None) -> float:
-    """The image, large and unmarked, or with the overlay at the opacity that is returned."""
-    left, right = st.columns(2, vertical_alignment="center")
-    size = left.segmented_control(
-        "Size",
-        ["Fit", "Actual pixels"],
-        default="Fit",
-        required=True,
-        key="set_size_of_view",
-        label_visibility="collapsed",
-    )
-    opacity = 0.5
-    if explained is not None:
-        opacity = right.slider("Opacity", 0.0, 1.0, opacity, 0.05, key="set_opacity", help="0 shows the image alone.")
-    drawn = case.image
-    words = "the image under diagnosis"
-    if explained is not None and explained.saliency is not None:
-        drawn = overlay(case.image, explained.saliency.map, opacity)
-        words += " with its saliency map in blue"
-    pictures.scan(drawn, words, actual_size=size == "Actual pixels")
-    width, height = case.image.size
-    if explained is None:
-        st.caption(f"{width} × {height} pixels, shown as they are.")
-    else:
-        st.caption(
-            f"**{CAPTION}** The stronger the blue, the more the score for *{explained.target}* depends on the pixels "
-            "there."
-        )
-    return opacity
+@st.fragment
+def view(case: Case, explained: Diagnosis | None = None) -> None:
+    """The image in its viewer. What is done there draws nothing else again, and another frame draws only this."""
+    wanted = viewer.frame_wanted(case.series)
+    if case.frame is None or wanted is None or wanted == case.pixels.frame:
+        saliency = None if explained is None else explained.saliency
+        viewer.show(case.pixels, case.series, saliency, "" if explained is None else explained.target)
+        return
+    viewer.show(case.frame(wanted), case.series)
+    st.caption(f"This is frame {wanted + 1}. What is said of the image is about frame {case.pixels.frame + 1}.")
+    if st.button(f"Diagnose frame {wanted + 1}"):
+        st.session_state[f"frame-{case.series}"] = wanted
+        st.rerun()
 
 
-def downloads(case: Case, found: Diagnosis, opacity: float, checked: Sanity | None) -> None:
-    """The diagnosis as JSON and, where there is one, the overlay as PNG; named by content."""
+def downloads(case: Case, found: Diagnosis, checked: Sanity | None) -> None:
+    """The diagnosis as JSON and, where there is a map, the image with it as PNG; named by content."""
     sanity = None if checked is None else checked.to_dict()
     entry = plain({"id": case.digest, **found.to_dict(), "ranked": found.ranked(), "sanity": sanity})
     with st.container(horizontal=True):
@@ -144,7 +165,7 @@ def downloads(case: Case, found: Diagnosis, opacity: float, checked: Sanity | No
         if found.saliency is not None:
             st.download_button(
                 "Overlay (PNG)",
-                pictures.png(overlay(case.image, found.saliency.map, opacity)),
+                pictures.png(overlay(case.image, found.saliency.map)),
                 f"overlay_{case.digest}.png",
                 "image/png",
                 on_click="ignore",

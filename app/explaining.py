@@ -9,7 +9,7 @@ from shpeft.diagnosis import Diagnosis, diagnose
 from shpeft.pipeline import LoadedRun
 from shpeft.progress import Progress
 from shpeft.runs import RunFolder
-from shpeft.saliency import METHODS, Sanity, check_saliency
+from shpeft.saliency import DEFAULT, METHODS, Sanity, check_saliency
 
 VERDICTS = {
     2: ("passes both sanity checks", "green", ":material/check:"),
@@ -30,12 +30,14 @@ def probabilities(run: RunFolder, case: Case) -> Diagnosis:
 def explanation(run: RunFolder, case: Case, found: Diagnosis) -> Diagnosis | None:
     """Offer a saliency map; the diagnosis with it, or None while there is none."""
     shown = st.toggle(
-        "Show where the score is sensitive", key="set_overlay", help="Lays a saliency map over the image."
+        "Show where the score is sensitive",
+        key=f"overlay-{run.name}-{case.digest}",
+        help="Lays a saliency map over the image. Off for each new image, so that it is first seen unmarked.",
     )
     method = st.selectbox(
         "Method",
         list(METHODS),
-        list(METHODS).index("integrated_gradients"),
+        list(METHODS).index(DEFAULT),
         key="set_method",
         format_func=lambda name: METHODS[name].title,
         disabled=not shown,

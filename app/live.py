@@ -10,8 +10,7 @@ from tables import same_numbers
 
 from shpeft import figures
 from shpeft.errors import RunError
-from shpeft.jobs import Snapshot
-from shpeft.runs import RunFolder, find_run
+from shpeft.runs import RunFolder, Snapshot, find_run
 from shpeft.runs.card import METRICS, interval
 
 ENDED = {
@@ -44,6 +43,8 @@ def show(name: str, links: Sequence[str], new: bool = False) -> None:
     if snapshot.status in ("queued", "running"):
         _follow(name, snapshot.status)
     elif snapshot.status == "finished":
+        if snapshot.message:
+            st.info(snapshot.message, icon=":material/info:")
         result(run)
         shared.links(run.name, links)
         curves(snapshot)
@@ -72,32 +73,91 @@ def heading(run: RunFolder, status: str, new: bool) -> None:
 
 @st.fragment(run_every=1)
 def _follow(name: str, status: str) -> None:
-    """Drawn anew every second while the run is under way; the whole page when the run is at another status."""
+    """Drawn anew every second while the run is under way; the whole page when the run is at another status, or gone."""
     with shared.boundary():
         jobs = shared.jobs()
-        snapshot = jobs.snapshot(name)
+        try:
+            snapshot = jobs.snapshot(name)
+        except RunError:
+            st.rerun()
         if snapshot.status != status:
             st.rerun()
+        mine = name == jobs.active() or bool(jobs.ahead(name)) or name in jobs.queue()
         if snapshot.status == "queued":
-            st.progress(0.0, "Waiting for another run to end.")
+            ahead = jobs.ahead(name)
+            st.progress(0.0, f"Waiting for {' and '.join(ahead)} to end." if ahead else "About to begin.")
         else:
             st.progress(snapshot.fraction, f"{snapshot.stage}. {left(snapshot.eta_seconds)}")
-        if name == jobs.active() or name in jobs.queue():
-            _cancel(name)
+        if mine:
+            _endings(snapshot)
         else:
-            st.caption("Another process carries out this run; it can be cancelled there.")
+            st.caption("Another process carries out this run; it can be stopped there.")
         if snapshot.history:
-            curves(snapshot)
+            curves(snapshot, live=True)
 
 
-def _cancel(name: str) -> None:
-    def cancel() -> None:  # as a callback, which also runs where the page is drawn anew before it comes to the button
-        st.session_state["cancelled"] = name
-        shared.jobs().cancel(name)
+ENDING = {
+    "stop": "Stopping: the best epoch so far is tested and kept.",
+    "discard": "Stopping: the run goes into the trash.",
+}
 
-    asked = st.session_state.get("cancelled") == name
-    words = "Stopping …" if asked else "Cancel"
-    st.button(words, key="cancel", on_click=cancel, disabled=asked, icon=":material/stop:")
+
+def _endings(snapshot: Snapshot) -> None:
+    """The ways to end a run before its time, or what was asked already, by whichever browser."""
+    jobs, name = shared.jobs(), snapshot.run
+    if snapshot.status == "queued":
+        st.button("Take out of the queue", on_click=jobs.discard, args=(name,), icon=":material/close:")
+        return
+    with st.container(horizontal=True, vertical_alignment="center"):
+        st.button(
+            "Stop and keep the best",
+            on_click=jobs.stop,
+            args=(name,),
+            disabled=bool(snapshot.ending) or not snapshot.history,
+            icon=":material/stop:",
+            help="Training ends after the present step. The best epoch so far is tested and kept like that of a run "
+            "that went on to its end. There is one after the first epoch.",
+        )
+        st.button(
+            "Discard",
+            on_click=jobs.discard,
+            args=(name,),
+            disabled=snapshot.ending == "discard",
+            icon=":material/delete:",
+            help="The run is stopped and goes into the trash, from where it can be brought back and resumed.",
+        )
+        if snapshot.ending:
+            st.caption(f":material/hourglass_empty: {ENDING[snapshot.ending]}")
+
+
+@st.fragment(run_every=2)
+def queue() -> None:
+    """What is under way and what waits, in order; each that waits can be taken out."""
+    jobs = shared.jobs()
+    active, waiting = jobs.active(), jobs.queue()
+    if not active and not waiting:
+        return
+    with st.container(border=True):
+        for position, name in enumerate(([active] if active else []) + list(waiting)):
+            with st.container(horizontal=True, vertical_alignment="center"):
+                st.markdown(f"The run {name}", width="content")
+                look = st.button(
+                    "Look at it",
+                    key=f"look-{name}",
+                    on_click=shared.look_at,
+                    args=(name,),
+                    icon=":material/arrow_forward:",
+                )
+                if look:
+                    st.rerun()  # the whole page, not the queue alone
+                if name == active:
+                    snapshot = jobs.snapshot(name)
+                    st.caption(f"{ENDED['running'][0]}, {snapshot.fraction:.0%}. {left(snapshot.eta_seconds)}")
+                else:
+                    place = position if active else position + 1
+                    st.caption(f"{ENDED['queued'][0]}, number {place} in the queue")
+                    st.button("Take out", key=f"out-{name}", on_click=jobs.discard, args=(name,))
+        st.caption("A new run waits until those of its device have ended.")
 
 
 def left(seconds: float | None) -> str:
@@ -105,8 +165,8 @@ def left(seconds: float | None) -> str:
     return "" if seconds is None else f"About {timedelta(seconds=round(seconds))} left."
 
 
-def curves(snapshot: Snapshot) -> None:
-    """The whole run's curves, with the same numbers in words for the last epoch."""
+def curves(snapshot: Snapshot, live: bool = False) -> None:
+    """The whole run's curves, with the same numbers in words for the last epoch and, once it has ended, in a table."""
     if not snapshot.history:
         st.caption("It ended before the first epoch.")
         return
@@ -121,8 +181,8 @@ def curves(snapshot: Snapshot) -> None:
         f"Epoch {last.epoch} of {last.epochs}: training loss {last.loss:.3f}, validation loss {last.val_loss:.3f}, "
         f"validation AUROC {last.val_auroc:.3f}. The epoch with the lowest validation loss is kept."
     )
-    same_numbers(
-        [
+    if not live:
+        rows = [
             {
                 "epoch": report.epoch,
                 "training loss": report.loss,
@@ -132,16 +192,26 @@ def curves(snapshot: Snapshot) -> None:
                 "best so far": report.best,
             }
             for report in snapshot.history
-        ],
-        f"{snapshot.run}_epochs",
-    )
+        ]
+        measures = ("training loss", "validation loss", "validation AUROC", "balanced accuracy")
+        same_numbers(rows, f"{snapshot.run}_epochs", dict.fromkeys(measures, "%.3f"))
 
 
 def _stopped(snapshot: Snapshot) -> None:
+    """How an unfinished run ended, and the way to go on with it."""
     if snapshot.status == "failed":
         shared.complain(RunError(snapshot.message))
     else:
         st.warning(snapshot.message or "It was stopped before it was finished.", icon=":material/warning:")
+    with shared.boundary():
+        if st.button(
+            "Resume",
+            type="primary",
+            icon=":material/resume:",
+            help="The run goes on after its last whole epoch, to the numbers that it would have had.",
+        ):
+            shared.jobs().resume(snapshot.run)
+            st.rerun()
     if snapshot.history:
         curves(snapshot)
 

@@ -18,6 +18,8 @@ page = st.navigation(
         st.Page("views/overlap.py", title="Overlap", url_path="overlap"),
         st.Page("views/evaluate.py", title="Evaluate", url_path="evaluate"),
         st.Page("views/diagnose.py", title="Diagnose", url_path="diagnose"),
+        st.Page("views/batch.py", title="Batch", url_path="batch"),
+        st.Page("views/compare.py", title="Compare", url_path="compare"),
         st.Page("views/runs.py", title="Runs", url_path="runs"),
     ],
     position="top",

@@ -1,4 +1,4 @@
-"""Presets: settings that belong together, each with the time that the run will take."""
+"""Presets: settings that belong together, each with the time and the memory that the run will take."""
 
 from concurrent.futures import Future, ThreadPoolExecutor
 
@@ -7,10 +7,9 @@ import streamlit as st
 
 from shpeft.config import PRESETS, RunConfig
 from shpeft.datasets import Dataset
-from shpeft.pipeline import expected_seconds
-from shpeft.progress import about
+from shpeft.pipeline import Cost, expected
 
-TITLES = {"fast": "Fast", "thorough": "Thorough"}
+TITLES = {"fast": "Fast", "balanced": "Balanced", "thorough": "Thorough"}
 CUSTOM = "Custom"
 KEYS = {
     ("selection", "scope"): "set_scope",
@@ -19,7 +18,7 @@ KEYS = {
 }
 """The widgets of what presets decide."""
 
-Times = dict[str, float]
+Costs = dict[str, Cost]
 
 
 def choose() -> None:
@@ -31,8 +30,9 @@ def choose() -> None:
         key="preset",
         required=True,
         on_change=_apply,
-        help="*Fast* lets only weights of the last 3 blocks change: what lies below runs once an image. *Thorough* "
-        "chooses among the matrices of all blocks. *Custom* is shown when other settings were made under Advanced.",
+        help="*Fast* lets only weights of the last quarter of the blocks change, *Balanced* those of the last half: "
+        "what lies below runs once an image. *Thorough* chooses among the matrices of all blocks. *Custom* is shown "
+        "when other settings were made under Advanced.",
     )
 
 
@@ -54,7 +54,7 @@ def _apply() -> None:
 
 
 def times(config: RunConfig, data: Dataset | None) -> None:
-    """About how long each preset and the present settings would take, measured on this computer."""
+    """What each preset and the present settings would take, measured on this computer."""
     if data is None:
         st.caption("How long it takes is told here once the images were looked at.")
         return
@@ -72,26 +72,26 @@ def times(config: RunConfig, data: Dataset | None) -> None:
 
 
 @st.fragment(run_every=0.5)
-def _wait(future: "Future[Times]") -> None:
+def _wait(future: "Future[Costs]") -> None:
     if future.done():
         st.rerun()
     st.caption(":material/timer: Measuring how long it takes on this computer …")
 
 
-def _tell(found: Times, config: RunConfig) -> None:
-    known = [f"{TITLES[name]}: **{about(found[name])}**" for name in TITLES]
+def _tell(found: Costs, config: RunConfig) -> None:
+    known = [f"{TITLES[name]}: **{found[name]}**" for name in TITLES]
     if config.preset is None:
-        known.append(f"these settings: **{about(found[CUSTOM])}**")
+        known.append(f"these settings: **{found[CUSTOM]}**")
     st.caption(f":material/timer: Expected on this computer: {' · '.join(known)}.")
 
 
-def _measure(config: RunConfig, cases: tuple[int, ...]) -> Times:
-    found = {name: expected_seconds(config.with_preset(name), cases) for name in TITLES}
-    return found | {CUSTOM: expected_seconds(config, cases)}
+def _measure(config: RunConfig, cases: tuple[int, ...]) -> Costs:
+    found = {name: expected(config.with_preset(name), cases) for name in TITLES}
+    return found | {CUSTOM: expected(config, cases)}
 
 
 @st.cache_resource(show_spinner=False)
-def _futures() -> "dict[tuple[str, tuple[int, ...]], Future[Times]]":
+def _futures() -> "dict[tuple[str, tuple[int, ...]], Future[Costs]]":
     return {}
 
 

@@ -17,9 +17,16 @@ def csv_text(rows: Sequence[Mapping[str, Any]]) -> str:
     return out.getvalue()
 
 
-def same_numbers(rows: Sequence[Mapping[str, Any]], name: str, formats: dict[str, str] | None = None) -> None:
+def same_numbers(
+    rows: Sequence[Mapping[str, Any]],
+    name: str,
+    formats: dict[str, str] | None = None,
+    *,
+    label: str = "The same numbers in a table",
+    open: bool = False,
+) -> None:
     """A chart's numbers, for those who do not see it and for other programs."""
-    with st.expander("The same numbers in a table"):
+    with st.expander(label, expanded=open):
         columns = {key: st.column_config.NumberColumn(format=form) for key, form in (formats or {}).items()}
         st.dataframe(rows, hide_index=True, column_config=columns)
         st.download_button(
@@ -30,4 +37,12 @@ def same_numbers(rows: Sequence[Mapping[str, Any]], name: str, formats: dict[str
             on_click="ignore",
             icon=":material/download:",
             key=f"csv-{name}",
+        )
+
+
+def download(label: str, rows: Sequence[Mapping[str, Any]], name: str) -> None:
+    """A button that saves the rows as a CSV file; nothing where there are none."""
+    if rows:
+        st.download_button(
+            label, lambda: csv_text(rows), name, "text/csv", on_click="ignore", icon=":material/download:"
         )

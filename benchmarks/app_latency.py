@@ -18,7 +18,7 @@ from playwright.sync_api import Browser, Page, Playwright, sync_playwright
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 from tests.browser.driver import QUIET, executable, serving
-from tests.browser.steps import cancel, start_on_phantoms
+from tests.browser.steps import discard, start_on_phantoms
 
 WATCH = """
 window.watched = {changed: 0, notice: null, acted: null, ran: true};
@@ -65,7 +65,7 @@ def clicked(words: str) -> Act:
 
 def next_image(page: Page) -> None:
     """The next one of the run's test images."""
-    number = page.get_by_role("spinbutton").first
+    number = page.get_by_role("spinbutton", name=re.compile("Which of the")).first
     number.fill(str(int(number.input_value()) % 30 + 1))
     page.evaluate("watched.acted = watched.ran = null")
     number.press("Enter")
@@ -90,7 +90,6 @@ ACTS: dict[str, dict[str, Act]] = {
     "diagnose": {
         "a test image": clicked("A test image of this run"),
         "the next image": next_image,
-        "actual pixels": clicked("Actual pixels"),
     },
     "runs": {"to Overlap": lambda page: page.get_by_role("link", name="Overlap", exact=True).click()},
 }
@@ -157,18 +156,18 @@ def busy(browser: Browser, address: str, repeats: int) -> tuple[dict[str, list],
     return pages, acts
 
 
-def cancelled(browser: Browser, address: str, repeats: int) -> list[float]:
-    """Seconds from a click on Cancel to the word that the run is cancelled."""
+def discarded(browser: Browser, address: str, repeats: int) -> list[float]:
+    """Seconds from a click on Discard to the word that the run is in the trash."""
     found = []
     for turn in range(repeats):
-        page = opened(browser, f"{address}/?run={TRAINING}") if turn == 0 else opened(browser, address)
+        name = f"{TRAINING}{turn or ''}"
+        page = opened(browser, f"{address}/?run={name}") if turn == 0 else opened(browser, address)
         if turn:
             still(page)
-            start_on_phantoms(page, f"{TRAINING}{turn}", 1000)
+            start_on_phantoms(page, name, 1000)
             page.get_by_text(re.compile("Epoch 1 of")).wait_for()
         page.evaluate("watched.acted = null")
-        cancel(page)
-        page.get_by_text("Cancelled", exact=True).wait_for()
+        discard(page, name)
         found.append(page.evaluate("performance.now() - watched.acted") / 1000)
         page.context.close()
     return found
@@ -189,12 +188,12 @@ def measure(repeats: int) -> str:
             start_on_phantoms(page, TRAINING, 1000)
             page.context.close()
             pages, acts = busy(browser, address, repeats)
-            stops = cancelled(browser, address, repeats)
+            stops = discarded(browser, address, repeats)
             browser.close()
     rows = [["the first visit after a start, nothing trains", *_three(first)]]
     rows += [[f"{name}, while a run trains", *_three(times)] for name, times in pages.items()]
     answers = [[f"{name}: {act}", f"{median(t):.2f}", f"{max(t):.2f}"] for (name, act), t in acts.items()]
-    answers.append(["Train: Cancel, until the run has ended", f"{median(stops):.2f}", f"{max(stops):.2f}"])
+    answers.append(["Train: Discard, until the run is in the trash", f"{median(stops):.2f}", f"{max(stops):.2f}"])
     return (
         f"Seconds, medians of {repeats}. The run fine-tunes the embedded backbone. A page is opened in a browser "
         "session of its own; what a server loads once, it has loaded, except in the first line.\n\n"

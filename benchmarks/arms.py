@@ -5,7 +5,7 @@ the shared ``Work`` to an ``Arm``; those of Hugging Face's peft are in ``peft_ar
 """
 
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -15,11 +15,13 @@ import torch
 from torch import Tensor, nn
 from torch.nn.functional import cross_entropy
 
-from shpeft import create_backbone
+from shpeft import create_backbone, load_dataset
 from shpeft.backbones import Backbone
+from shpeft.datasets import Split
 from shpeft.delta import SparseDelta
 from shpeft.deltafile import save_delta
-from shpeft.importance import Scores
+from shpeft.feed import Feed
+from shpeft.importance import Scores, estimate_importance
 from shpeft.prefix import Cut, cut_below
 from shpeft.probe import Head
 from shpeft.selection import select
@@ -37,21 +39,45 @@ class Work:
         backbone: the model to start from; no arm touches it.
         images: (B, 3, S, S), normalised.
         labels: (B,) class numbers.
+        train: the images that importance is estimated on.
         fused: PyTorch's one-kernel AdamW for every arm, instead of its default.
+        scores: what was estimated, by score and scope.
     """
 
     backbone: Backbone
     images: Tensor
     labels: Tensor
+    train: Split
     fused: bool = False
+    scores: dict[tuple[str, str], Scores] = field(default_factory=dict)
 
     @classmethod
-    def of(cls, model: str, batch: int, fused: bool = False) -> "Work":
-        """A timm model with random weights, and one batch of noise: values do not change the time of a step."""
-        backbone = create_backbone(model, classes=("normal", "benign", "malignant"), weights="random")
-        generator = torch.Generator().manual_seed(0)
-        images = torch.randn(batch, 3, backbone.image_size, backbone.image_size, generator=generator)
-        return cls(backbone, images, torch.arange(batch) % 3, fused)
+    def of(
+        cls,
+        model: str,
+        batch: int,
+        *,
+        weights: str = "random",
+        source: str = "phantom:ultrasound",
+        image_size: int | None = None,
+        fused: bool = False,
+    ) -> "Work":
+        """A timm model and the first images of a dataset.
+
+        Values do not change the time of a step, but which weights are chosen does, and with it the columns of a layer
+        that a step needs: with ``weights`` random, choices are more scattered than those of a pretrained model.
+        """
+        train = load_dataset(source).train
+        backbone = create_backbone(model, classes=train.classes, weights=weights, image_size=image_size)
+        images, labels = next(iter(Feed(backbone).batches(train, batch)))
+        return cls(backbone, images, labels, train, fused)
+
+    def delta(self, backbone: Backbone, share: float, scope: str = "matrices", score: str = "hybrid") -> SparseDelta:
+        """A delta at zero on the weights that a score chooses: ``share`` of all backbone weights."""
+        key = score, scope
+        if key not in self.scores:
+            self.scores[key] = estimate_importance(self.backbone, self.train, score, scope=scope)
+        return SparseDelta.zeros(backbone, select(self.scores[key], share))
 
     def loss(self, model: Callable[[Tensor], Tensor]) -> Tensor:
         """Cross-entropy on the batch."""
@@ -112,14 +138,6 @@ class Arm:
 
 
 Builder = Callable[[Work], Arm]
-
-
-def random_delta(backbone: Backbone, share: float, scope: str = "matrices", seed: int = 0) -> SparseDelta:
-    """A delta at zero whose support is spread at random over the scope: ``share`` of all backbone weights."""
-    generator = torch.Generator().manual_seed(seed)
-    infos = backbone.weight_infos(scope)
-    values = {info.name: torch.rand(info.shape, generator=generator) for info in infos}
-    return SparseDelta.zeros(backbone, select(Scores("random", values, infos, backbone.count), share))
 
 
 def _plain(title: str, work: Work, backbone: Backbone, names: Iterable[str], **more: Any) -> Arm:
@@ -187,7 +205,7 @@ def dense_mask(share: float) -> Builder:
 
     def build(work: Work) -> Arm:
         backbone = work.backbone.copy()
-        delta = random_delta(backbone, share)
+        delta = work.delta(backbone, share)
         parameters = {info.name: backbone.parameters[info.name] for info in backbone.weight_infos()}
         masks = {name: torch.zeros_like(p) for name, p in parameters.items()}
         base = {}
@@ -213,15 +231,17 @@ def dense_mask(share: float) -> Builder:
     return build
 
 
-def ours(share: float, scope: str = "matrices", cached: bool = False) -> Builder:
+def ours(share: float, scope: str = "matrices", score: str = "hybrid", cached: bool = False) -> Builder:
     """shpeft: exact gradients of the selected weights and nothing dense.
 
-    ``cached``: the features below the earliest selected block are there already, as after the first epoch of a run.
+    Args:
+        score: what chooses the weights. ``random`` is the slowest choice: of nearly every layer it needs most columns.
+        cached: the features below the earliest selected block are there already, as after the first epoch of a run.
     """
 
     def build(work: Work) -> Arm:
         backbone = work.backbone.copy()
-        delta = random_delta(backbone, share, scope)
+        delta = work.delta(backbone, share, scope, score)
         loss = partial(work.loss, backbone)
         if cached:
             cut = cut_below(backbone, delta.support.indices)
@@ -239,6 +259,7 @@ def ours(share: float, scope: str = "matrices", cached: bool = False) -> Builder
         return Arm(
             f"ours, {percent(share)}"
             + (f" in the {scope.replace(':', ' ')} blocks" if scope != "matrices" else "")
+            + (" at random" if score == "random" else "")
             + (", prefix cached" if cached else ""),
             backbone.module,
             loss,

@@ -6,7 +6,7 @@ turns in one process. ``arms.py`` and ``peft_arms.py`` say what each one is, and
 
 import statistics
 import tempfile
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 
 import torch
@@ -14,6 +14,8 @@ from arms import Arm, Builder, Work, bitfit, dense_mask, floor, full, ours, prob
 from harness import Timing, arguments, interleaved, publish, table
 from peft_arms import PEFT_ARMS, peft
 from torch import Tensor
+
+from shpeft.gradients import saved_bytes
 
 MODELS = ("vit_small_patch16_224", "vit_base_patch16_224")
 
@@ -27,6 +29,9 @@ ARMS: dict[str, Builder] = {
     "ours-0.01": ours(1e-4),
     "ours-0.1": ours(1e-3),
     "ours-1": ours(1e-2),
+    "random-0.01": ours(1e-4, score="random"),
+    "random-0.1": ours(1e-3, score="random"),
+    "random-1": ours(1e-2, score="random"),
     "ours-last3": ours(1e-4, "last:3"),
     "ours-fast": ours(1e-4, "last:3", cached=True),
 }
@@ -48,34 +53,6 @@ HEADER = (
     "share",
     "file",
 )
-
-
-def saved_bytes(forward: Callable[[], Tensor], excluded: Iterable[Tensor]) -> int:
-    """Bytes that autograd keeps from a forward for its backward.
-
-    Each storage counts once and whole, since a view keeps all of it alive. ``excluded`` are tensors that are there
-    anyway (parameters, buffers, images, labels).
-    """
-    known = {_address(tensor) for tensor in excluded}
-    kept: dict[int, Tensor] = {}
-
-    def pack(tensor: Tensor) -> Tensor:
-        for part in _parts(tensor.detach()):
-            kept.setdefault(_address(part), part)  # kept alive, so that an address stands for one storage
-        return tensor.detach()
-
-    with torch.autograd.graph.saved_tensors_hooks(pack, lambda tensor: tensor):
-        forward()
-    return sum(tensor.untyped_storage().nbytes() for address, tensor in kept.items() if address not in known)
-
-
-def _parts(tensor: Tensor) -> tuple[Tensor, ...]:
-    """The dense tensors that one is made of: SHiRA's sparse deltas have two."""
-    return (tensor._indices(), tensor._values()) if tensor.layout == torch.sparse_coo else (tensor,)
-
-
-def _address(tensor: Tensor) -> int:
-    return tensor.untyped_storage().data_ptr()
 
 
 def state_bytes(arm: Arm) -> int:
@@ -203,6 +180,9 @@ def main() -> None:
     """Measure and print, one section a model."""
     parser = arguments(__doc__.splitlines()[0])
     parser.add_argument("--models", nargs="+", default=MODELS, help="timm names")
+    parser.add_argument("--weights", default="random", help="random, pretrained, or a .safetensors file of one model")
+    parser.add_argument("--data", default="phantom:ultrasound", help="images to score weights on and to train on")
+    parser.add_argument("--image-size", type=int, help="side in pixels; by default the model's")
     parser.add_argument("--batch", type=int, default=8, help="images a step")
     parser.add_argument(
         "--arms", nargs="+", default=list(ARMS), choices=list(ARMS), metavar="ARM", help=", ".join(ARMS)
@@ -210,8 +190,17 @@ def main() -> None:
     parser.add_argument("--fused", action="store_true", help="PyTorch's fused AdamW for every arm")
     options = parser.parse_args()
     for model in options.models:
-        work = Work.of(model, options.batch, options.fused)
-        section = f"One training step, {model}, batch {options.batch}" + (", fused AdamW" if options.fused else "")
+        work = Work.of(
+            model,
+            options.batch,
+            weights=options.weights,
+            source=options.data,
+            image_size=options.image_size,
+            fused=options.fused,
+        )
+        weights = options.weights if options.weights in ("random", "pretrained") else "pretrained"
+        section = f"One training step, {model} ({weights}), batch {options.batch}"
+        section += ", fused AdamW" if options.fused else ""
         publish(section, measure(work, options.arms, options.repeats), options.write)
 
 

@@ -10,18 +10,19 @@ import sys
 import time
 from collections.abc import Callable, Mapping
 from contextlib import ExitStack
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from importlib.util import find_spec
 from typing import Any
 
 import torch
-from arms import random_delta
 from harness import arguments, interleaved, publish, table
 from torch import Tensor, nn
 
 from shpeft.backbones import Backbone, create_backbone
 from shpeft.delta import SparseDelta
+from shpeft.importance import Scores
 from shpeft.probe import Head
+from shpeft.selection import select
 from shpeft.switching import Switchboard
 
 SHARES = (1e-4, 1e-3, 1e-2)
@@ -52,7 +53,10 @@ def random_head(backbone: Backbone) -> Head:
 
 def task_delta(backbone: Backbone, share: float, seed: int) -> SparseDelta:
     """Random weights of the blocks' matrices, moved by random values, and a random head."""
-    delta = replace(random_delta(backbone, share, seed=seed), head=random_head(backbone))
+    generator, infos = torch.Generator().manual_seed(seed), backbone.weight_infos("matrices")
+    values = {info.name: torch.rand(info.shape, generator=generator) for info in infos}
+    support = select(Scores("random", values, infos, backbone.count), share)
+    delta = SparseDelta.zeros(backbone, support, random_head(backbone))
     delta.values.normal_(std=0.01)
     return delta
 

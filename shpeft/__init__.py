@@ -14,9 +14,11 @@ if TYPE_CHECKING:
     from shpeft.errors import ShpeftError
     from shpeft.evaluation import Metrics, Predictions, difference, evaluate, predict
     from shpeft.importance import Scores, estimate_importance
+    from shpeft.overlaps import Overlap, overlap
     from shpeft.probe import Head, fit_head
+    from shpeft.reports import report
     from shpeft.saliency import Localisation, Saliency, Sanity, check_saliency, explain, localise
-    from shpeft.selection import Overlap, Support, overlap, select
+    from shpeft.selection import Support, select
     from shpeft.shortcut import ShortcutCheck, shortcut_check
     from shpeft.switching import Switchboard
     from shpeft.training import EpochReport, finetune
@@ -34,7 +36,7 @@ _HOMES = {
     "Head": "probe",
     "Localisation": "saliency",
     "Metrics": "evaluation",
-    "Overlap": "selection",
+    "Overlap": "overlaps",
     "Predictions": "evaluation",
     "RunConfig": "config",
     "Saliency": "saliency",
@@ -62,8 +64,9 @@ _HOMES = {
     "load_dataset": "datasets",
     "load_delta": "deltafile",
     "localise": "saliency",
-    "overlap": "selection",
+    "overlap": "overlaps",
     "predict": "evaluation",
+    "report": "reports",
     "save_delta": "deltafile",
     "select": "selection",
     "shortcut_check": "shortcut",
@@ -108,6 +111,7 @@ __all__ = [
     "localise",
     "overlap",
     "predict",
+    "report",
     "save_delta",
     "select",
     "shortcut_check",

@@ -1,5 +1,8 @@
 """The schema of a run: one YAML for the command line, the app and the run folder."""
 
+import itertools
+import re
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, Literal, Self
 
@@ -12,10 +15,14 @@ EMBEDDED = "embedded"
 """The name of the backbone that ships with shpeft."""
 
 PRESETS: dict[str, dict[str, Any]] = {
-    "fast": {"selection": {"scope": "last:3"}, "training": {"cache": True, "checkpointing": False}},
+    "fast": {"selection": {"scope": "last:25%"}, "training": {"cache": True, "checkpointing": False}},
+    "balanced": {"selection": {"scope": "last:50%"}, "training": {"cache": True, "checkpointing": False}},
     "thorough": {"selection": {"scope": "matrices"}},
 }
 """What a preset decides: whether only the last blocks may change, so that the blocks below run once an image."""
+
+SCOPES = r"all|matrices|last:([1-9]\d*|[1-9]\d?%)"
+"""Which weights may be eligible, as a pattern."""
 
 
 class Section(BaseModel):
@@ -101,10 +108,11 @@ class SelectionConfig(Section):
     norm: Literal["l1", "l2"] = Field("l1", description="absolute values, or squares")
     lam: float = Field(0.5, ge=0, le=1, description="weight of the task-agnostic half in sum and quota")
     normaliser: Literal["mean", "max", "rank"] = Field("mean", description="what the sum divides each half by")
-    scope: str = Field("matrices", pattern=r"^(all|matrices|last:[1-9]\d*)$", description="which weights are eligible")
+    scope: str = Field("matrices", pattern=f"^({SCOPES})$", description="which weights are eligible")
     images: int = Field(256, ge=1, description="training images that the scores are estimated on")
-    expectation: Literal["batch", "image"] = Field(
-        "batch", description="whether gradients are those of batches, or of single images (exact Fisher)"
+    expectation: Literal["batch", "image", "all"] = Field(
+        "batch",
+        description="whether gradients are those of batches, of single images (exact Fisher), or of all images at once",
     )
 
     @field_validator("budget", mode="before")
@@ -154,10 +162,41 @@ class RunConfig(Document):
             raw[section] |= settings
         return self.parse(raw)
 
+    def portable(self) -> "RunConfig":
+        """The same with names in place of places: of a folder or a file on this computer only its own name."""
+
+        def name(place: str) -> str:
+            return re.split(r"[/\\]", place.rstrip("/\\"))[-1]
+
+        source, weights = self.dataset.source, self.backbone.weights
+        if not source.startswith(("phantom:", "medmnist:")):
+            kind, equals, place = source.partition("=") if source.startswith("recipe:") else ("", "", source)
+            source = kind + equals + name(place)
+        return self.model_copy(
+            update={
+                "backbone": self.backbone.model_copy(update={"weights": name(weights)}),
+                "dataset": self.dataset.model_copy(update={"source": source}),
+            }
+        )
+
     @property
     def preset(self) -> str | None:
         """The preset whose settings are all in force; None where none is."""
         return next((name for name in PRESETS if self.with_preset(name) == self), None)
+
+
+def differences(configs: Sequence[RunConfig]) -> dict[str, tuple[object, ...]]:
+    """The settings in which configurations differ, ``training.lr`` and the like, with the value of each."""
+    flat = [_flat(config.model_dump(mode="json")) for config in configs]
+    rows = {key: tuple(settings.get(key) for settings in flat) for key in dict.fromkeys(itertools.chain(*flat))}
+    return {key: row for key, row in rows.items() if any(value != row[0] for value in row)}
+
+
+def _flat(settings: dict[str, Any], prefix: str = "") -> dict[str, object]:
+    found: dict[str, object] = {}
+    for key, value in settings.items():
+        found |= _flat(value, f"{prefix}{key}.") if isinstance(value, dict) else {prefix + key: value}
+    return found
 
 
 def _sentences(error: ValidationError, schema: type[BaseModel]) -> str:

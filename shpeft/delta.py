@@ -151,6 +151,15 @@ class Placement:
         self._places = None
         self.backbone.__dict__.pop("fingerprint", None)
 
+    @contextmanager
+    def lifted(self) -> Iterator[None]:
+        """The backbone as it was on entry, for a while; then the delta is back, at strength 1."""
+        self.__exit__()
+        try:
+            yield
+        finally:
+            self.__enter__().write(self.delta.values)
+
     def __exit__(self, *_: object) -> None:
         if self._places is not None:
             self._places.restore()

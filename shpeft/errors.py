@@ -21,6 +21,7 @@ A message says what was asked, what was found, what is allowed and what to do ne
     · BaseMismatch           a delta for other base weights
   * TrainingError
     · NonFiniteLoss          the loss became NaN or infinite
+    · CheckpointMismatch     a checkpoint of other base weights, images or settings
   * DiagnosisError           an upload or a saliency method that cannot be used
   * RunError                 a run folder that is missing, damaged or unfinished
 
@@ -108,6 +109,10 @@ class TrainingError(ShpeftError):
 
 class NonFiniteLoss(TrainingError):
     """The loss became NaN or infinite."""
+
+
+class CheckpointMismatch(TrainingError):
+    """A checkpoint belongs to something else than what is to be trained."""
 
 
 class DiagnosisError(ShpeftError):

@@ -162,8 +162,12 @@ def resample_groups(groups: tuple[str, ...], resamples: int, seed: int | Sequenc
     return draws[:, member].astype(np.float64)
 
 
-def weighted_metrics(predictions: Predictions, weights: Array) -> dict[str, Array]:
-    """Every metric for each row of case weights (R, N): arrays (R,), and ``recall`` and ``auroc`` (R, C)."""
+def weighted_metrics(predictions: Predictions, weights: Array, *, auroc: bool = True) -> dict[str, Array]:
+    """Every metric for each row of case weights (R, N): arrays (R,), and ``recall`` and ``auroc`` (R, C).
+
+    Args:
+        auroc: without it, all but the two that take nearly all of the time.
+    """
     p, labels = predictions.probabilities, np.asarray(predictions.labels)
     classes = p.shape[1]
     guess = p.argmax(1)
@@ -174,23 +178,24 @@ def weighted_metrics(predictions: Predictions, weights: Array) -> dict[str, Arra
     with np.errstate(invalid="ignore", divide="ignore"):
         recall = hits / truth
         f1 = np.where(truth + guessed > 0, 2 * hits / (truth + guessed), np.nan)
-        auroc = np.stack([_auroc(p[:, c], labels == c, weights) for c in range(classes)], axis=1)
         correct = hits.sum(1)
         covariance = correct * total - (truth * guessed).sum(1)
         spread = np.sqrt((total**2 - (guessed**2).sum(1)) * (total**2 - (truth**2).sum(1)))
         mcc = np.where(spread > 0, covariance / spread, 0.0)
     errors = ((p - np.eye(classes)[labels]) ** 2).sum(1)
-    return {
+    found = {
         "accuracy": correct / total,
         "balanced_accuracy": _mean_present(recall),
         "macro_f1": _mean_present(f1),
-        "macro_auroc": _mean_present(auroc),
         "mcc": mcc,
         "ece": calibration_error(p.max(1), guess == labels, weights),
         "brier": weights @ errors / total,
         "recall": recall,
-        "auroc": auroc,
     }
+    if auroc:
+        areas = np.stack([_auroc(p[:, c], labels == c, weights) for c in range(classes)], axis=1)
+        found |= {"macro_auroc": _mean_present(areas), "auroc": areas}
+    return found
 
 
 def _mean_present(by_class: Array) -> Array:

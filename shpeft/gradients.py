@@ -215,6 +215,32 @@ def _observe(module: nn.Module, taps: list[Tap], dry_run: Callable[[], object]) 
     return found, sum(size for address, size in held.items() if address not in own)
 
 
+def saved_bytes(forward: Callable[[], object], excluded: Iterable[Tensor] = ()) -> int:
+    """Bytes that autograd keeps from a forward pass for its backward.
+
+    Each storage counts once and whole, since a view keeps all of it alive.
+
+    Args:
+        excluded: tensors that are there anyway, such as parameters and images.
+    """
+    known = {_storage(tensor) for tensor in excluded}
+    kept: dict[int, Tensor] = {}
+
+    def pack(tensor: Tensor) -> Tensor:
+        for part in _parts(tensor.detach()):
+            kept.setdefault(_storage(part), part)  # kept alive, so that an address stands for one storage
+        return tensor.detach()
+
+    with torch.enable_grad(), torch.autograd.graph.saved_tensors_hooks(pack, lambda tensor: tensor):
+        forward()
+    return sum(tensor.untyped_storage().nbytes() for address, tensor in kept.items() if address not in known)
+
+
+def _parts(tensor: Tensor) -> tuple[Tensor, ...]:
+    """The dense tensors that one is made of."""
+    return (tensor._indices(), tensor._values()) if tensor.layout == torch.sparse_coo else (tensor,)
+
+
 def _storage(tensor: Tensor) -> int:
     return tensor.untyped_storage().data_ptr()
 

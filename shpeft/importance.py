@@ -73,7 +73,8 @@ def estimate_importance(
         formula: how the hybrid joins its halves: ``product``, ``sum`` or ``quota``.
         norm: the L1 or L2 form of magnitude and of the hybrid's halves.
         expectation: whether Ē is the mean over batches, with g the gradient of a batch's mean loss, or over images,
-            with g the gradient of one image's: then Ē g² is the diagonal of the empirical Fisher information.
+            with g the gradient of one image's: then Ē g² is the diagonal of the empirical Fisher information. With
+            ``all``, g is the gradient of the mean loss of all images: what they share counts.
         head: the classifier under which gradients are taken; a linear probe makes the gradients mean something. None:
             the backbone's present head.
         feed: how the backbone gets its images; None: each image through the whole backbone.
@@ -107,7 +108,7 @@ def estimate_importance(
         if head is not None:
             stack.enter_context(head_written(backbone, head))
         gradients = mean_gradient(over, [info.name for info in infos], form, expectation)
-    kind = form if expectation == "batch" else f"{form}, by image"
+    kind = form + {"batch": "", "image": ", by image", "all": ", of all images"}[expectation]
     specific = scores(f"task-specific ({kind})", gradients)
     if score != "hybrid":
         return Scores(score, specific.values, infos, backbone.count)

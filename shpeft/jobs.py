@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 from shpeft.config import RunConfig
 from shpeft.errors import Cancelled, RunError, ShpeftError
 from shpeft.progress import Eta, Progress
-from shpeft.runs import RunFolder, find_run, new_run, runs_root
+from shpeft.runs import RunFolder, Snapshot, delete_run, find_run, new_run, runs_root
 from shpeft.runs.state import Interrupted, Status
 
 if TYPE_CHECKING:
@@ -37,41 +37,20 @@ class Execute(Protocol):
         *,
         progress: Progress,
         on_epoch: "Callable[[EpochReport], None] | None",
+        stop: Callable[[], bool],
     ) -> object:
         """Carry out the run and write down in the folder how it ended."""
         ...
-
-
-@dataclass(frozen=True)
-class Snapshot:
-    """What there is to say about a run at one moment.
-
-    Attributes:
-        stage: what is being done, in words.
-        done: how much of ``total`` is done, over the whole run.
-        fraction: the same from 0 to 1; it never goes back.
-        eta_seconds: what is left, None before there is evidence.
-    """
-
-    run: str
-    status: Status
-    stage: str = ""
-    done: int = 0
-    total: int = 0
-    fraction: float = 0.0
-    eta_seconds: float | None = None
-    history: "tuple[EpochReport, ...]" = ()
-    message: str = ""
 
 
 @dataclass
 class _Job:
     """A queued or running job; ``lock`` of the manager guards it."""
 
-    config: RunConfig
     folder: RunFolder
+    device: str
     snapshot: Snapshot
-    stop: type[Cancelled] | None = None
+    cancelled: type[Cancelled] | None = None
     eta: Eta = field(default_factory=Eta)
 
 
@@ -109,20 +88,41 @@ class JobManager:
         """
         device = str(self._device_of(config.device))
         with self._lock:
-            if self._closed:
-                raise RunError("shpeft is closing and takes no new runs. Start it again.")
+            self._check_open()
             folder = new_run(config, self.root, name)
-            job = _Job(folder.config, folder, Snapshot(folder.name, "queued"))
-            self._jobs[folder.name] = job
-            if device not in self._queues:
-                self._queues[device] = SimpleQueue()
-                thread = threading.Thread(
-                    target=self._work, args=(self._queues[device],), name=f"shpeft-{device}", daemon=True
-                )
-                self._threads.append(thread)
-                thread.start()
-            self._queues[device].put(job)
+            self._queue(folder, device)
         return folder.name
+
+    def resume(self, run: str) -> None:
+        """Queue a run that ended without being finished; it goes on after its last whole epoch.
+
+        Raises:
+            RunError: there is no such run, it is finished, or it is under way.
+            BackboneError: this machine does not have the device.
+        """
+        folder = find_run(run, self.root)
+        device = str(self._device_of(folder.config.device))
+        with self._lock:
+            self._check_open()
+            folder.queue_again()
+            self._queue(folder, device)
+
+    def _check_open(self) -> None:
+        if self._closed:
+            raise RunError("shpeft is closing and takes no new runs. Start it again.")
+
+    def _queue(self, folder: RunFolder, device: str) -> None:
+        """Hand a job to its device's worker, which the first job starts."""
+        job = _Job(folder, device, Snapshot(folder.name, "queued"))
+        self._jobs[folder.name] = job
+        if device not in self._queues:
+            self._queues[device] = SimpleQueue()
+            thread = threading.Thread(
+                target=self._work, args=(self._queues[device],), name=f"shpeft-{device}", daemon=True
+            )
+            self._threads.append(thread)
+            thread.start()
+        self._queues[device].put(job)
 
     def snapshot(self, run: str) -> Snapshot:
         """Where a run stands, of this process or of an earlier one.
@@ -133,29 +133,32 @@ class JobManager:
         with self._lock:
             if run in self._jobs:
                 return self._jobs[run].snapshot
-        folder = find_run(run, self.root)
-        state = folder.settle()
-        return Snapshot(
-            run=run,
-            status=state.status,
-            stage=state.stage,
-            done=state.done,
-            total=state.total,
-            fraction=1.0 if state.status == "finished" else state.done / state.total if state.total else 0.0,
-            history=tuple(folder.history()),
-            message=state.message,
-        )
+        return Snapshot.of(find_run(run, self.root))
 
-    def cancel(self, run: str) -> None:
-        """Stop a run: a queued one at once, a running one at its next batch; without effect on one that has ended."""
+    def stop(self, run: str) -> None:
+        """End a run's training after the present step; the best epoch so far is tested and kept as a finished run.
+
+        Without effect on a run that waits or has ended.
+        """
+        with self._lock:
+            job = self._jobs.get(run)
+            if job is not None and job.snapshot.status == "running" and not job.snapshot.ending:
+                job.snapshot = replace(job.snapshot, ending="stop")
+
+    def discard(self, run: str) -> None:
+        """Stop a run and put it into the trash: one that waits at once, one under way at its next batch.
+
+        Without effect on a run that has ended.
+        """
         with self._lock:
             job = self._jobs.get(run)
             if job is None:
                 return
-            job.stop = job.stop or Cancelled
+            job.cancelled = job.cancelled or Cancelled
+            job.snapshot = replace(job.snapshot, ending="discard")
             queued = job.snapshot.status == "queued"
         if queued:
-            self._finish(job, "cancelled", "Cancelled before it began.")
+            self._finish(job, "cancelled", "Taken out of the queue before it began.")
 
     def active(self) -> str | None:
         """The run that is under way, the oldest where there are several devices."""
@@ -167,13 +170,22 @@ class JobManager:
         with self._lock:
             return tuple(name for name, job in self._jobs.items() if job.snapshot.status == "queued")
 
+    def ahead(self, run: str) -> tuple[str, ...]:
+        """The runs that this one waits for: those before it on its device."""
+        with self._lock:
+            names = list(self._jobs)
+            if run not in names:
+                return ()
+            before = names[: names.index(run)]
+            return tuple(name for name in before if self._jobs[name].device == self._jobs[run].device)
+
     def shutdown(self, patience: float = PATIENCE) -> None:
         """Stop everything and wait for the workers; what was under way or waiting reads as interrupted."""
         with self._lock:
             self._closed = True
             jobs = list(self._jobs.values())
             for job in jobs:
-                job.stop = job.stop or Interrupted
+                job.cancelled = job.cancelled or Interrupted
             for waiting in self._queues.values():
                 waiting.put(None)
         for job in jobs:
@@ -189,15 +201,16 @@ class JobManager:
         """Carry out jobs until the sentinel comes; no exception leaves this loop."""
         while (job := waiting.get()) is not None:
             with self._lock:
-                if job.stop is not None or job.snapshot.status != "queued":
+                if job.cancelled is not None or job.snapshot.status != "queued":
                     continue
                 job.snapshot = replace(job.snapshot, status="running", stage="Starting")
             try:
                 self._execute(
-                    job.config,
+                    job.folder.config,
                     job.folder,
                     progress=lambda stage, done, total, job=job: self._progress(job, stage, done, total),  # type: ignore[misc]
                     on_epoch=lambda report, job=job: self._epoch(job, report),  # type: ignore[misc]
+                    stop=lambda job=job: job.snapshot.ending == "stop",  # type: ignore[misc]
                 )
                 failure = "The run ended without saying how."
             except BaseException as error:  # the folder holds the sentence or the traceback; the next job must go on
@@ -207,8 +220,8 @@ class JobManager:
     def _progress(self, job: _Job, stage: str, done: int, total: int) -> None:
         """Take progress from the worker, and stop it when that was asked."""
         with self._lock:
-            if job.stop is not None:
-                raise job.stop
+            if job.cancelled is not None:
+                raise job.cancelled
             if not threading.main_thread().is_alive():  # the interpreter has begun to end
                 raise Interrupted
             job.snapshot = replace(
@@ -225,10 +238,13 @@ class JobManager:
             job.snapshot = replace(job.snapshot, history=(*job.snapshot.history, report))
 
     def _finish(self, job: _Job, status: Status, message: str) -> None:
-        """Let go of a job; its folder tells how it ended, or is told when the recipe did not."""
+        """Let go of a job: its folder tells how it ended, or is told when the recipe did not, or goes to the trash."""
         try:
             if not job.folder.state.ended:
                 job.folder.set_state(status, message=message)
+            if job.snapshot.ending == "discard":
+                job.folder.release()
+                delete_run(job.folder)
         except (ShpeftError, OSError):  # the folder was deleted or cannot be written: nothing is left to tell
             pass
         finally:
@@ -238,11 +254,11 @@ class JobManager:
                 del self._jobs[job.folder.name]
 
 
-def _run(config: RunConfig, folder: RunFolder, *, progress: Progress, on_epoch: Any) -> object:
+def _run(config: RunConfig, folder: RunFolder, **options: Any) -> object:
     """The pipeline, loaded by the first run: it brings torch."""
     from shpeft import pipeline
 
-    return pipeline.run(config, folder, progress=progress, on_epoch=on_epoch)
+    return pipeline.run(config, folder, **options)
 
 
 def _device(device: str) -> object:

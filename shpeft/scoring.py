@@ -1,8 +1,9 @@
 """Passes over the training images that scores are made of: the terms of gradients, and the norms of layers' inputs.
 
 The mean Ē of a gradient's term is taken over batches, or over images: with g the gradient of one image's loss, Ē g² is
-the diagonal of the empirical Fisher information, and depends on no batch size. A gradient's dense form is only alive
-while its term is added. Every pass leaves the model as it was.
+the diagonal of the empirical Fisher information, and depends on no batch size. Or g is the gradient of the mean loss of
+all images at once, so that what pulls a weight to and fro cancels. A gradient's dense form is only alive while its term
+is added. Every pass leaves the model as it was.
 """
 
 from collections import Counter
@@ -18,13 +19,14 @@ from torch.nn.functional import cross_entropy
 from torch.nn.grad import conv2d_weight
 from torch.utils.hooks import RemovableHandle
 
+from shpeft import equations
 from shpeft.datasets import Split
 from shpeft.equations import Norm
 from shpeft.feed import Feed
 from shpeft.progress import Progress, silent
 
-Expectation = Literal["batch", "image"]
-EXPECTATIONS: tuple[Expectation, ...] = ("batch", "image")
+Expectation = Literal["batch", "image", "all"]
+EXPECTATIONS: tuple[Expectation, ...] = ("batch", "image", "all")
 
 Tensors = dict[str, Tensor]
 
@@ -72,8 +74,9 @@ def at_least_float32(tensor: Tensor) -> Tensor:
 def mean_gradient(over: Pass, names: Sequence[str], norm: Norm, expectation: Expectation = "batch") -> Tensors:
     """Ē ``equations.task_specific(g)`` for each named parameter: float32 or wider, in its shape, on the processor.
 
-    Over images, the parts that a batch's images have in each gradient are computed where every named parameter is one
-    of an ordinary layer; elsewhere the model sees the images one by one, which gives the same.
+    With ``all`` there is one g, the gradient of the mean loss of all images. Over images, the parts that a batch's
+    images have in each gradient are computed where every named parameter is one of an ordinary layer; elsewhere the
+    model sees the images one by one, which gives the same.
 
     Raises:
         SelectionError: a parameter that lies below what is fed.
@@ -92,17 +95,25 @@ def mean_gradient(over: Pass, names: Sequence[str], norm: Norm, expectation: Exp
         else:
             totals = {name: torch.zeros_like(at_least_float32(p.detach())) for name, p in parameters.items()}
             for name, p in parameters.items():
-                hook = _accumulate(totals[name], norm)
+                hook = _accumulate(totals[name], None if expectation == "all" else norm)
                 stack.callback(p.requires_grad_(True).register_post_accumulate_grad_hook(hook).remove)
+            if expectation == "all":
+                over.backward("sum")
+                risk = {name: total / len(over.order) for name, total in totals.items()}
+                return {name: equations.task_specific(g, norm).cpu().contiguous() for name, g in risk.items()}
             count = (over if expectation == "batch" else replace(over, batch_size=1)).backward("mean")
     return {name: (total / count).cpu().contiguous() for name, total in totals.items()}
 
 
-def _accumulate(total: Tensor, norm: Norm) -> Callable[[Tensor], None]:
+def _accumulate(total: Tensor, norm: Norm | None) -> Callable[[Tensor], None]:
+    """Adds each gradient's term to the total, or the gradient itself where there is no norm."""
+
     def hook(p: Tensor) -> None:
         assert p.grad is not None
         g = p.grad.to(total.dtype)
-        if norm == "l1":
+        if norm is None:
+            total.add_(g)
+        elif norm == "l1":
             total.add_(g.abs())  # not in place: autograd may still need the memory of this gradient
         else:
             total.addcmul_(g, g)

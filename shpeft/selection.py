@@ -2,11 +2,9 @@
 
 import math
 from dataclasses import dataclass
-from typing import Literal
 
 import numpy as np
 import torch
-from scipy.stats import hypergeom
 from torch import Tensor
 
 from shpeft.backbones import WeightInfo
@@ -200,94 +198,3 @@ def _largest(parts: list[Part], k: int) -> list[Part]:
         if keep.any():
             largest.append((at[keep], values[keep]))
     return largest
-
-
-@dataclass(frozen=True)
-class LayerOverlap:
-    """The overlap within one parameter; ``chance`` is the intersection expected of random choices in it."""
-
-    name: str
-    block: str
-    matrix: str
-    intersection: int
-    a: int
-    b: int
-    eligible: int
-    chance: float
-
-
-@dataclass(frozen=True)
-class Overlap:
-    """How far two supports agree, and what chance gives (hypergeometric: random choices of a and b among eligible).
-
-    Attributes:
-        containment: the intersection over the smaller of the two.
-        chance: the expected intersection of random supports; ``chance_high`` its 97.5 % quantile.
-        p_value: the probability of at least this intersection by chance; ``p_low`` that of at most this one.
-    """
-
-    intersection: int
-    a: int
-    b: int
-    eligible: int
-    jaccard: float
-    containment: float
-    chance: float
-    chance_jaccard: float
-    chance_high: int
-    p_value: float
-    p_low: float
-    layers: tuple[LayerOverlap, ...]
-
-    @property
-    def against_chance(self) -> Literal["more", "less", "as much"]:
-        """Whether the supports share more or less than random ones do, at 2.5 % on either side."""
-        if self.p_value < 0.025:
-            return "more"
-        return "less" if self.p_low < 0.025 else "as much"
-
-
-def overlap(a: Support, b: Support, infos: tuple[WeightInfo, ...]) -> Overlap:
-    """Compare two supports of one backbone.
-
-    Args:
-        infos: the weights that were eligible for both.
-
-    Raises:
-        SelectionError: a support holds parameters that are not eligible, or of other shapes.
-    """
-    shapes = {info.name: info.shape for info in infos}
-    for support in (a, b):
-        for name, shape in support.shapes.items():
-            if shapes.get(name) != shape:
-                raise SelectionError(
-                    f"The supports cannot be compared: {name} of shape {shape} is not among the eligible weights. "
-                    "Compare supports of the same backbone and scope."
-                )
-    layers = []
-    for info in infos:
-        x, y = a.indices.get(info.name), b.indices.get(info.name)
-        size_x, size_y = (0 if t is None else t.numel() for t in (x, y))
-        both = 0 if x is None or y is None else int(torch.isin(x, y, assume_unique=True).sum())
-        layers.append(
-            LayerOverlap(
-                info.name, info.block, info.matrix, both, size_x, size_y, info.numel, size_x * size_y / info.numel
-            )
-        )
-    both, eligible = sum(layer.intersection for layer in layers), sum(info.numel for info in infos)
-    chance = a.k * b.k / eligible
-    law = hypergeom(eligible, a.k, b.k)
-    return Overlap(
-        intersection=both,
-        a=a.k,
-        b=b.k,
-        eligible=eligible,
-        jaccard=both / (a.k + b.k - both),
-        containment=both / min(a.k, b.k),
-        chance=chance,
-        chance_jaccard=chance / (a.k + b.k - chance),
-        chance_high=int(law.ppf(0.975)),
-        p_value=float(law.sf(both - 1)),
-        p_low=float(law.cdf(both)),
-        layers=tuple(layers),
-    )

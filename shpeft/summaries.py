@@ -1,9 +1,11 @@
 """Summaries: the scores of each parameter in a few numbers, enough for the heatmap and its details."""
 
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
 
 import numpy as np
 
+from shpeft.config import SelectionConfig
 from shpeft.importance import Scores
 
 QUANTILES = (0.01, 0.25, 0.5, 0.75, 0.99)
@@ -39,6 +41,11 @@ class LayerSummary:
         """The selected fraction of its weights."""
         return self.selected / self.numel
 
+    def bins(self) -> list[tuple[float, float, int]]:
+        """The histogram: lowest and highest score of each bin, and how many weights it holds."""
+        edges = [10.0**edge for edge in self.edges]
+        return list(zip([0.0, *edges[1:-1]], edges[1:], self.counts, strict=True))
+
 
 def summarise(scores: Scores, selected: dict[str, int] | None = None) -> list[LayerSummary]:
     """Summaries of each parameter's scores, in the model's order.
@@ -72,3 +79,98 @@ def summarise(scores: Scores, selected: dict[str, int] | None = None) -> list[La
             )
         )
     return summaries
+
+
+def reselected(summaries: Sequence[LayerSummary], counts: Mapping[str, int]) -> list[LayerSummary]:
+    """The same scores with another selection."""
+    return [replace(summary, selected=counts.get(summary.name, 0)) for summary in summaries]
+
+
+def half_of_selected(summaries: Sequence[LayerSummary]) -> list[LayerSummary]:
+    """The fewest parameters that hold at least half of what is selected, the fullest first."""
+    ordered = sorted(summaries, key=lambda s: -s.selected)
+    held = np.cumsum([s.selected for s in ordered])
+    return ordered[: int(np.searchsorted(held, held[-1] / 2)) + 1] if len(held) and held[-1] else []
+
+
+@dataclass(frozen=True)
+class Meaning:
+    """What a score's numbers say.
+
+    Attributes:
+        unit: as it stands at a colour bar.
+        words: a sentence for people.
+    """
+
+    unit: str
+    words: str
+
+
+def meaning(wanted: SelectionConfig, which: str = "hybrid") -> Meaning:
+    """What the numbers of a run's score say, or those of one half of it: ``task-specific task-agnostic``."""
+    form = {"gradient": "l1", "fisher": "l2"}.get(wanted.score, wanted.norm)
+    if which == "task-agnostic" or (which == "hybrid" and wanted.score == "magnitude"):
+        return _MAGNITUDE[form]
+    if which == "task-specific" or wanted.score in ("gradient", "fisher"):
+        return _gradient(form, wanted.expectation)
+    if wanted.score == "wanda":
+        return Meaning(
+            "weight × input",
+            "The size of a weight times the norm of the input that it multiplies, over all images: how much it adds to "
+            "what its layer says.",
+        )
+    if wanted.score == "random":
+        return Meaning("drawn from 0 to 1", "A number drawn at random: it says nothing of the weight.")
+    if wanted.formula == "sum":
+        return Meaning(_SUMS[wanted.normaliser][0], _SUMS[wanted.normaliser][1].format(1 - wanted.lam, wanted.lam))
+    if wanted.formula == "quota":
+        return Meaning(
+            _gradient(form, wanted.expectation).unit,
+            "This hybrid has no numbers of its own: each half chooses its quota. Shown are the task-specific scores.",
+        )
+    return _PRODUCT[form]
+
+
+_MAGNITUDE = {
+    "l1": Meaning("|weight|", "The size of the pretrained weight, whatever the task."),
+    "l2": Meaning("weight²", "The square of the pretrained weight, whatever the task."),
+}
+_PRODUCT = {
+    "l1": Meaning(
+        "nats",
+        "About how much the training loss (cross-entropy, in nats) would change if this weight were set to 0, to first "
+        "order.",
+    ),
+    "l2": Meaning(
+        "nats²",
+        "About the square of how much the training loss (cross-entropy, in nats) would change if this weight were set "
+        "to 0, to first order.",
+    ),
+}
+_SUMS = {
+    "mean": (
+        "multiples of the mean",
+        "{:g} × the task-specific plus {:g} × the task-agnostic score, each divided by its mean over all weights: an "
+        "average weight has 1.",
+    ),
+    "max": (
+        "shares of the highest",
+        "{:g} × the task-specific plus {:g} × the task-agnostic score, each divided by its highest: a weight that is "
+        "first in both has 1.",
+    ),
+    "rank": (
+        "rank, 1 is the highest",
+        "{:g} × the task-specific plus {:g} × the task-agnostic rank, each from 0 to 1: a weight that is first in both "
+        "has 1.",
+    ),
+}
+
+
+def _gradient(form: str, expectation: str) -> Meaning:
+    of = {"batch": "the loss of a batch", "image": "the loss of an image", "all": "the mean loss of all images"}
+    on_average = "" if expectation == "all" else ", on average"
+    speed = f"how fast {of[expectation]} (cross-entropy, in nats) changes when this weight alone moves{on_average}"
+    if form == "l1":
+        return Meaning("nats per unit of weight", f"{speed[0].upper()}{speed[1:]}.")
+    fisher = ": the diagonal of the empirical Fisher information" if expectation == "image" else ""
+    return Meaning("(nats per unit of weight)²", f"The square of {speed}{fisher}.")

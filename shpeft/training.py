@@ -2,9 +2,9 @@
 
 import math
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import ExitStack
-from dataclasses import dataclass
+from functools import partial
 from typing import Protocol
 
 import torch
@@ -12,6 +12,9 @@ from torch import Tensor
 from torch.nn.functional import cross_entropy
 
 from shpeft.backbones import Backbone
+from shpeft.checkpoint import Checkpoint as Checkpoint
+from shpeft.checkpoint import EpochReport as EpochReport
+from shpeft.checkpoint import fingerprints, moments_of, restore
 from shpeft.datasets import Dataset
 from shpeft.delta import SparseDelta
 from shpeft.errors import NonFiniteLoss, TrainingError
@@ -25,31 +28,9 @@ WARMUP = 0.1
 """Share of the steps in which the learning rates rise from 0."""
 
 
-@dataclass(frozen=True)
-class EpochReport:
-    """One epoch: mean training loss, and what the validation images say.
-
-    Attributes:
-        epoch: from 1.
-        seconds: since training began.
-        best: whether this is the best epoch so far, the one whose values are kept.
-    """
-
-    epoch: int
-    epochs: int
-    loss: float
-    val_loss: float
-    val_auroc: float
-    val_balanced_accuracy: float
-    seconds: float
-    best: bool
-
-    def __str__(self) -> str:
-        mark = "  best so far" if self.best else ""
-        return (
-            f"epoch {self.epoch}/{self.epochs}  loss {self.loss:.3f}  val loss {self.val_loss:.3f}  "
-            f"val AUROC {self.val_auroc:.3f}  val balanced accuracy {self.val_balanced_accuracy:.3f}{mark}"
-        )
+def never() -> bool:
+    """Go on to the end."""
+    return False
 
 
 class Subject(Protocol):
@@ -80,6 +61,9 @@ def finetune(
     seed: int = 0,
     feed: Feed | None = None,
     progress: Progress = silent,
+    stop: Callable[[], bool] = never,
+    resume: Checkpoint | None = None,
+    on_checkpoint: Callable[[Checkpoint], None] | None = None,
 ) -> Iterator[EpochReport]:
     """Train the delta's values and head with AdamW; yields a report after each epoch.
 
@@ -99,11 +83,16 @@ def finetune(
         compiled: let ``torch.compile`` fuse the step; needs a C++ compiler.
         seed: decides the order of the images and the flips.
         feed: how the backbone gets its images; None: each image through the whole backbone.
+        stop: asked before each step; True ends training there, with the best epoch so far.
+        resume: go on after this epoch, given everything else that training began with. On a processor, with the same
+            number of threads and the same versions, what comes out is the same to the bit.
+        on_checkpoint: called after each epoch, before its report is given.
 
     Raises:
         NonFiniteLoss: the loss became NaN or infinite; the delta keeps the best epoch so far.
         SelectionError: the feed has cached what a selected weight would change.
         TrainingError: checkpointing together with a feed that caches.
+        CheckpointMismatch: ``resume`` is of other base weights, images, budget or number of epochs.
     """
     feed = feed or Feed(backbone)
     feed.check(delta.support.indices)
@@ -112,6 +101,10 @@ def finetune(
             "Gradient checkpointing runs the blocks again in the backward pass, where cached features do not reach "
             "them. Train without checkpointing, which cached features make little use of, or without the cache."
         )
+    past: tuple[EpochReport, ...] = ()
+    if resume is not None:
+        resume.check(delta, data, epochs)
+        past, delta.values, delta.head = resume.history, resume.values, resume.head
     with ExitStack() as stack:
         if checkpointing:
             stack.enter_context(backbone.checkpointing())
@@ -123,6 +116,9 @@ def finetune(
             ],
             eps=eps,
         )
+        if resume is not None:
+            delta.values, delta.head = resume.best_values, resume.best_head
+            restore(optimizer, resume.moments)
         for report in run_epochs(
             trainable,
             optimizer,
@@ -134,9 +130,16 @@ def finetune(
             augment=augment,
             seed=seed,
             progress=progress,
+            stop=stop,
+            past=past,
         ):
+            past = (*past, report)
+            now = trainable.snapshot()
             if report.best:
-                delta.values, delta.head = trainable.snapshot()
+                delta.values, delta.head = now
+            if on_checkpoint is not None:
+                best, moments = (delta.values, delta.head), moments_of(optimizer)
+                on_checkpoint(Checkpoint(delta.base, fingerprints(data), *now, *best, moments, past))
             yield report
 
 
@@ -152,6 +155,8 @@ def run_epochs(
     augment: str = "none",
     seed: int = 0,
     progress: Progress = silent,
+    stop: Callable[[], bool] = never,
+    past: Sequence[EpochReport] = (),
 ) -> Iterator[EpochReport]:
     """The loop itself, whatever is trained: cross-entropy, warm-up and cosine, validation after each epoch.
 
@@ -160,20 +165,32 @@ def run_epochs(
     Args:
         optimizer: its groups' rates are the peaks; the first group's is named when the loss is not finite.
         forward: logits of what ``feed`` gives; None: the feed itself.
+        stop: asked before each step; True ends the loop there.
+        past: epochs that are over already, for a subject and an optimizer that stand where the last of them ended.
 
     Raises:
         NonFiniteLoss: the loss became NaN or infinite.
     """
     generator = torch.Generator().manual_seed(seed)
-    steps = epochs * math.ceil(len(data.train) / batch_size)
-    start, done, best = time.monotonic(), 0, math.inf
+    an_epoch = math.ceil(len(data.train) / batch_size)
+    steps, done = epochs * an_epoch, len(past) * an_epoch
+    start = time.monotonic() - (past[-1].seconds if past else 0)
+    best = min([math.inf, *(report.val_loss for report in past)])
     lr = optimizer.param_groups[0]["lr"]
-    schedule = torch.optim.lr_scheduler.LambdaLR(optimizer, lambda step: _rate(step, steps))
+    for group in optimizer.param_groups:
+        group.setdefault("initial_lr", group["lr"])
+    schedule = torch.optim.lr_scheduler.LambdaLR(optimizer, lambda step: _rate(step, steps), last_epoch=done - 1)
     for epoch in range(1, epochs + 1):
         losses = []
         order = torch.randperm(len(data.train), generator=generator).tolist()
         mirrored = (torch.rand(len(order), generator=generator) < 0.5).tolist() if augment == "flip" else None
-        for inputs, target in feed.batches(data.train, batch_size, order=order, mirrored=mirrored):
+        batches = feed.batches(data.train, batch_size, order=order, mirrored=mirrored)
+        if epoch <= len(past):
+            _rehearse(feed, batches, partial(progress, "training", done, steps))
+            continue
+        for inputs, target in batches:
+            if stop():
+                return
             progress("training", done, steps)
             with torch.enable_grad():
                 loss = cross_entropy((forward or feed)(inputs), target)
@@ -194,6 +211,13 @@ def run_epochs(
         best = min(best, report.val_loss)
         yield report
     progress("training", steps, steps)
+
+
+def _rehearse(feed: Feed, batches: Iterable[object], each: Callable[[], None]) -> None:
+    """Cache features in the batches of an epoch that is over: computed in other batches they may round otherwise."""
+    if isinstance(feed, CachedFeed):
+        for _ in batches:
+            each()
 
 
 def _compile(feed: Feed) -> Callable[[Tensor], Tensor]:

@@ -19,15 +19,14 @@ from shpeft.config import RunConfig
 from shpeft.datasets import checking, load_dataset
 from shpeft.datasets.cache import usage
 from shpeft.jobs import manager
-from shpeft.pipeline import describe_selection, expected_seconds
-from shpeft.progress import about
+from shpeft.pipeline import describe_selection, expected
 from shpeft.runs import RunFolder, find_run
 
 from .test_datasets_folder import build
 
 ROOT = Path(__file__).resolve().parents[1]
 MAIN = ROOT / "app" / "main.py"
-PAGES = ("train", "importance", "overlap", "evaluate", "diagnose", "runs")
+PAGES = ("train", "importance", "overlap", "evaluate", "diagnose", "batch", "runs")
 TINY = {
     "backbone": {"name": "test_vit", "weights": "random", "image_size": 32},
     "dataset": {"source": "phantom:fundus?n=36&size=32"},
@@ -178,7 +177,7 @@ def test_a_preset_sets_what_it_names_and_follows_the_settings():
     assert app.segmented_control(key="preset").value == "Thorough"
     app.toggle(key="set_checkpointing").set_value(True).run()
     app.segmented_control(key="preset").set_value("Fast").run()
-    assert app.selectbox(key="set_scope").value == "last:3"
+    assert app.selectbox(key="set_scope").value == "last:25%"
     assert not app.toggle(key="set_checkpointing").value
     app.toggle(key="set_cache").set_value(False).run()
     assert app.segmented_control(key="preset").value == "Custom"
@@ -194,9 +193,10 @@ def test_the_expected_time_of_each_preset_stands_before_the_start(monkeypatch):
         time.sleep(0.05)
         app.run()
     cases = [len(split) for split in load_dataset(RunConfig().dataset.source).splits]
-    fast, thorough = (expected_seconds(RunConfig().with_preset(name), cases) for name in ("fast", "thorough"))
-    assert f"Fast: **{about(fast)}** · Thorough: **{about(thorough)}**" in words(app)
-    assert fast < thorough
+    costs = [expected(RunConfig().with_preset(name), cases) for name in ("fast", "balanced", "thorough")]
+    told = (f"{title}: **{cost}**" for title, cost in zip(("Fast", "Balanced", "Thorough"), costs, strict=True))
+    assert " · ".join(told) in words(app)
+    assert costs[0].seconds < costs[1].seconds < costs[2].seconds
 
 
 def test_a_form_that_is_left_alone_gives_the_default_run():
@@ -354,16 +354,6 @@ def test_an_upload_that_is_no_image_is_a_sentence(with_run):
     app.file_uploader[0].upload("MUELLER.txt", b"no image", "text/plain").run()
     assert app.error[0].value.startswith("The uploaded file cannot be read as an image")
     assert not app.metric
-
-
-def test_the_overlay_is_off_until_it_is_asked_for(with_run):
-    app = opened("diagnose", with_run)
-    app.segmented_control(key="set_origin").set_value("A test image of this run").run()
-    assert app.toggle(key="set_overlay").value is False
-    assert "Where the score is sensitive" not in words(app)
-    app.toggle(key="set_overlay").set_value(True).run()
-    assert "Where the score is sensitive, not where disease is." in words(app)
-    assert not app.error
 
 
 @pytest.fixture

@@ -30,7 +30,10 @@ def drawn(app: AppTest) -> Iterator[tuple[str, str, np.ndarray]]:
     """Each trace's kind, name and numbers."""
     for chart in app.get("plotly_chart"):
         for trace in json.loads(chart.proto.spec)["data"]:
-            kind, sideways = trace["type"], trace.get("orientation") == "h" or trace.get("name") == "by chance"
+            kind, sideways = (
+                trace["type"],
+                trace.get("orientation") == "h" or trace.get("name", "").startswith("by chance"),
+            )
             shown = trace.get("mode") != "text" and trace.get("marker", {}).get("opacity", 1) > 0.1
             key = {"heatmap": "z", "bar": "x" if sideways else "y", "scatter": "x" if sideways else "y"}[kind]
             numbers = decoded(trace.get(key))

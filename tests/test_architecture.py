@@ -14,19 +14,19 @@ PACKAGE = ROOT / "shpeft"
 
 LAYERS = [
     {"equations", "errors", "progress"},
-    {"config", "images", "files", "kernels", "network"},
+    {"chance", "config", "images", "files", "kernels", "network"},
     {"datasets", "backbones"},
     {"feed"},
     {"prefix"},
     {"probe", "scoring"},
     {"importance", "gradients"},
-    {"selection", "summaries"},
-    {"delta"},
-    {"deltafile", "evaluation", "saliency", "switching", "trainable"},
+    {"matrices", "selection", "summaries"},
+    {"delta", "ranking"},
+    {"checkpoint", "deltafile", "evaluation", "overlaps", "saliency", "switching", "trainable"},
     {"attribution", "training", "trust"},
     {"runs"},
-    {"diagnosis", "figures", "pipeline", "shortcut"},
-    {"jobs", "compare"},
+    {"diagnosis", "figures", "pipeline", "readers", "shortcut"},
+    {"jobs", "compare", "batch", "reports"},
     {"cli"},
     {"__main__"},
 ]
@@ -39,8 +39,9 @@ HOMES = {
     "medmnist": {"datasets"},
     "pandas": {"datasets"},
     "streamlit": set(),
-    "sklearn": {"probe", "evaluation", "datasets", "compare", "trust"},
+    "sklearn": {"probe", "evaluation", "datasets", "compare", "readers", "trust"},
     "peft": {"compare"},
+    "jinja2": {"reports"},
 }
 
 

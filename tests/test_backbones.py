@@ -126,6 +126,8 @@ def test_scopes_of_a_vit():
     assert {i.block for i in backbone.weight_infos("last:2")} == {"blocks.4", "blocks.5"}
     assert {i.block for i in every if i.name.startswith("norm.")} == {"final"}
     assert {i.block for i in every if i.name in ("pos_embed", "patch_embed.proj.weight")} == {"stem"}
+    assert backbone.weight_infos("last:25%") == backbone.weight_infos("last:2")  # of 6 blocks, rounded up
+    assert backbone.weight_infos("last:99%") == matrices
     with pytest.raises(ConfigError, match="last:n"):
         backbone.weight_infos("last")
 

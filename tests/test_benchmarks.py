@@ -10,9 +10,13 @@ import pytest
 FOLDER = Path(__file__).parents[1] / "benchmarks"
 
 SMALLEST = {
-    "step.py": ["--models", "test_vit", "--batch", "2"],
+    "step.py": ["--models", "test_vit", "--batch", "2", "--data", "phantom:fundus?n=36&size=32"],
     "score.py": ["--models", "test_vit", "--batch", "2"],
     "presets.py": ["--backbone", "test_vit", "--weights", "random", "--image-size", "32", "--epochs", "1"],
+    "saliency.py": [
+        *("--backbone", "test_vit", "--weights", "random", "--image-size", "32"),
+        *("--images", "1", "--checked", "1"),
+    ],
     "selection.py": ["--count", "300000"],
     "switch.py": ["--backbone", "test_vit", "--switches", "2"],
     "novelty.py": [
@@ -24,9 +28,10 @@ SMALLEST = {
 }
 
 ROWS = {
-    "step.py": ["full fine-tuning", "floor", "ours, 0.01 %", "prefix cached"],
+    "step.py": ["full fine-tuning", "floor", "ours, 0.01 %", "ours, 1 % at random", "prefix cached"],
     "score.py": ["plain forward and backward", "exact Fisher"],
     "presets.py": ["phantom:fundus?n=36&size=32", "mean"],
+    "saliency.py": ["SmoothGrad", "dataset by dataset"],
     "selection.py": ["torch.topk", "ours, 1 %"],
     "switch.py": ["delta, 0.01 %"],
     "novelty.py": ["Mahalanobis, 64 directions (the library's)", "fifth nearest neighbour"],
@@ -44,7 +49,8 @@ def run(name: str, *options: str) -> subprocess.CompletedProcess[str]:
 @pytest.mark.parametrize("name", SMALLEST)
 def test_it_runs(name, tmp_path):
     before = (FOLDER / "RESULTS.md").read_text()
-    more = ["--data", "phantom:fundus?n=36&size=32", "--runs", str(tmp_path)] if name == "presets.py" else []
+    with_runs = name in ("presets.py", "saliency.py")
+    more = ["--data", "phantom:fundus?n=36&size=32", "--runs", str(tmp_path)] if with_runs else []
     result = run(name, *SMALLEST[name], "--repeats", "1", *more)
     assert result.returncode == 0, result.stderr
     for row in ROWS[name]:
@@ -54,7 +60,8 @@ def test_it_runs(name, tmp_path):
 
 
 def test_rows_that_need_peft_are_there_or_missed():
-    result = run("step.py", "--models", "test_vit", "--batch", "2", "--repeats", "1", "--arms", "floor", "lora-qkv")
+    options = [*SMALLEST["step.py"], "--repeats", "1", "--arms", "floor", "lora-qkv"]
+    result = run("step.py", *options)
     assert result.returncode == 0, result.stderr
     assert ("LoRA r8 on qkv (peft)" if find_spec("peft") else "pip install 'shpeft[compare]'") in result.stdout
 

@@ -153,7 +153,7 @@ def test_the_examples_are_valid(path):
 
 
 def test_a_preset_overrides_the_file_and_flags_override_the_preset(tiny_yaml):
-    assert configuration(tiny_yaml, {"preset": "fast"}).selection.scope == "last:3"
+    assert configuration(tiny_yaml, {"preset": "fast"}).selection.scope == "last:25%"
     assert configuration(tiny_yaml, {"preset": "fast", "scope": "last:1"}).selection.scope == "last:1"
     assert configuration(None, {"preset": "thorough"}).selection.scope == "matrices"
     assert configuration(tiny_yaml, {"preset": "fast"}).training.epochs == configuration(tiny_yaml, {}).training.epochs

@@ -2,61 +2,18 @@
 
 import json
 import threading
-from importlib.util import find_spec
-from pathlib import Path
 
 import numpy as np
 import pytest
-import torch
 
 from shpeft import compare
-from shpeft.compare import Plan, Table, arms, runner
-from shpeft.compare.dense import Dense
-from shpeft.compare.plan import Arm, Cell, Training
+from shpeft.compare import Table, arms
 from shpeft.compare.results import Entry, Results
-from shpeft.compare.scores import ScoreBook
-from shpeft.compare.table import pack, unpack
 from shpeft.compare.tasks import Tasks
-from shpeft.delta import SparseDelta
 from shpeft.errors import Cancelled, ConfigError, RunError
-from shpeft.evaluation import Predictions, predict
-from shpeft.feed import Feed
-from shpeft.selection import Support
-from shpeft.training import finetune
+from shpeft.evaluation import predict
 
-from .conftest import assert_unchanged, state
-
-SETTING = {
-    "backbone": {"name": "test_vit", "weights": "random", "image_size": 32},
-    "datasets": {name: {"source": f"phantom:{name}?n=36&size=32"} for name in ("fundus", "ultrasound")},
-    "images_per_class": {"train": 6, "val": 4},
-    "seeds": [0, 1],
-    "budgets": [40],
-    "tune": "first",
-    "training": {"epochs": 2, "batch_size": 8},
-    "grids": {
-        "head": [1e-4, 1e-3],
-        "full": [1e-5, 1e-4],
-        "bitfit": [1e-4, 1e-3],
-        "lora": [1e-4, 1e-3],
-        "sparse": [1e-3, 1e-2],
-    },
-}
-
-ARMS = {
-    "probe": {"kind": "probe"},
-    "head": {"kind": "head"},
-    "full": {"kind": "full"},
-    "bitfit": {"kind": "bitfit"},
-    "product": {"kind": "sparse", "images": 8},
-    "random": {"kind": "sparse", "score": "random", "masks": 2},
-    "like": {"kind": "sparse", "score": "random", "like": "product"},
-    "revert": {"kind": "revert", "of": "full", "budgets": [40, 0.1]},
-}
-
-
-def plan_of(wanted=None, **changes) -> Plan:
-    return Plan.parse({**SETTING, "arms": wanted or ARMS, **changes})
+from .comparisons import plan_of
 
 
 def without_time(records):
@@ -201,160 +158,6 @@ def test_other_images_under_the_same_name_are_refused(tmp_path):
         compare.run(few, tmp_path)
 
 
-def test_stored_predictions_name_no_case(tmp_path):
-    p = np.array([[0.25, 0.75], [0.5, 0.5]])
-    before = Predictions(("scan-of-a.png", "b"), (1, 0), ("patient 7", "patient 7"), ("no", "yes"), p)
-    data = pack(before)
-    after = unpack(data)
-    assert b"scan-of-a" not in data
-    assert after.ids == ("0", "1")
-    assert after.groups[0] == after.groups[1] != "patient 7"
-    assert (after.labels, after.classes) == (before.labels, before.classes)
-    assert np.array_equal(after.probabilities, p)
-
-
-def test_keys_tell_what_determines_a_cell():
-    def key(arm, **changes):
-        return Cell(plan_of({"a": arm}, **changes), "fundus", "a", 40, 0).key
-
-    base = {"kind": "sparse", "images": 8}
-    assert key(base) == key(base, report={"margin": 0.02})
-    assert key(base) == Cell(plan_of({"renamed": base}), "fundus", "renamed", 40, 0).key
-    others = [
-        key(base | {"lam": 0.1, "formula": "sum"}),
-        key(base | {"eps": 1e-6}),
-        key(base | {"lr": [1e-3, 2e-3]}),
-        key(base, seeds=[1, 0]),
-        key(base, images_per_class={"train": 5}),
-        key(base, training={"epochs": 3, "batch_size": 8}),
-    ]
-    assert len({key(base), *others}) == len(others) + 1
-
-
-@pytest.mark.parametrize(
-    ("wanted", "message"),
-    [
-        ({"a": {"kind": "sparse", "lr": [1e-3]}, "b": {"kind": "full"}}, "unfair: a 1, b 2"),
-        (
-            {"a": {"kind": "sparse", "lr": [1e-3]}, "b": {"kind": "sparse", "lr": [1e-3]}},
-            "a and b are the same|b and a",
-        ),
-        ({"a": {"kind": "revert", "of": "b"}}, "refers to 'b'"),
-        ({"a": {"kind": "sparse", "score": "hybird"}}, "hybird"),
-        ({"a": {"kind": "sparse", "reselect_after": 2}}, "training is over"),
-        ({"a": {"kind": "sparse", "lambda": 0.3}}, "no such setting"),
-    ],
-)
-def test_plans_that_make_no_sense_are_refused(wanted, message):
-    with pytest.raises(ConfigError, match=message):
-        plan_of(wanted)
-
-
-def test_another_task_is_needed_for_a_consensus():
-    with pytest.raises(ConfigError, match="only one"):
-        plan_of({"a": {"kind": "sparse", "score": "consensus"}}, datasets={"one": {"source": "phantom:fundus"}})
-
-
-def book_of(wanted, folder) -> tuple[Plan, ScoreBook, Tasks]:
-    plan = plan_of(wanted)
-    tasks = Tasks(plan, ".")
-    return plan, ScoreBook(tasks, Table(folder)), tasks
-
-
-def test_controls_are_what_they_say(tmp_path):
-    wanted = {
-        "product": {"kind": "sparse", "images": 8},
-        "like": {"kind": "sparse", "score": "random", "like": "product", "masks": 2},
-        "other": {"kind": "sparse", "images": 8, "gradients": "other"},
-        "shuffled": {"kind": "sparse", "images": 8, "gradients": "shuffled"},
-        "top": {"kind": "sparse", "score": "magnitude"},
-        "bottom": {"kind": "sparse", "score": "magnitude", "order": "smallest"},
-    }
-    plan, book, tasks = book_of(wanted, tmp_path)
-    before = state(tasks.get("fundus", 0).backbone)
-
-    def support(arm, dataset="fundus", mask=0):
-        return book.support(Cell(plan, dataset, arm, 40, 0, mask))
-
-    assert support("like").counts() == support("product").counts()
-    assert places(support("like")) != places(support("like", mask=1))
-    assert places(support("other")) == places(support("product", "ultrasound"))
-    assert places(support("shuffled")) != places(support("product"))
-    parameters = tasks.get("fundus", 0).backbone.parameters
-    weights = torch.cat([parameters[i.name].reshape(-1) for i in tasks.present.backbone.weight_infos("matrices")]).abs()
-    for arm, largest in (("top", True), ("bottom", False)):
-        picked = torch.cat([parameters[n].reshape(-1)[index] for n, index in support(arm).indices.items()]).abs()
-        assert torch.equal(picked.sort().values, weights.topk(40, largest=largest).values.sort().values)
-    assert_unchanged(tasks.get("fundus", 0).backbone, before)
-
-
-def places(support):
-    return {(name, int(i)) for name, index in support.indices.items() for i in index}
-
-
-def test_scores_are_computed_once(tmp_path, monkeypatch):
-    wanted = {"consensus": {"kind": "sparse", "score": "consensus", "images": 8}}
-    plan, book, _ = book_of(wanted, tmp_path)
-    cell = plan.cells()[0]
-    first = book.support(cell)
-    monkeypatch.setattr("shpeft.compare.scores.estimate", lambda *_, **__: pytest.fail("scored again"))
-    again = ScoreBook(Tasks(plan, "."), Table(tmp_path))
-    assert places(again.support(cell)) == places(first)
-
-
-def test_a_block_trained_densely_or_as_a_support_is_the_same():
-    """Full fine-tuning of the last block's matrices and a support of all of them: one loop, one trajectory."""
-    tasks = Tasks(plan_of(), ".")
-    task = tasks.get("fundus", 0)
-    task.backbone.module.double()
-    task.backbone.__dict__.pop("fingerprint", None)
-    infos = task.backbone.weight_infos("last:1")
-    names = [info.name for info in infos]
-    settings = Training(epochs=2, batch_size=8, weight_decay=0.0)
-    dense = Dense(task.backbone.copy(), {}, names)
-    task.probe.write(dense.backbone)
-    dense = Dense(dense.backbone, {name: dense.backbone.parameters[name] for name in names}, names)
-    a = list(dense.finetune(task.data, Feed(dense.backbone), 1e-3, settings, 0, lambda *_: None))
-    whole = Support(
-        {info.name: torch.arange(info.numel) for info in infos},
-        {info.name: info.shape for info in infos},
-        task.backbone.count,
-    )
-    delta = SparseDelta.zeros(task.backbone, whole, task.probe)
-    b = list(finetune(task.backbone, delta, task.data, epochs=2, batch_size=8, lr=1e-3, weight_decay=0.0))
-    for x, y in zip(a, b, strict=True):
-        assert x.loss == pytest.approx(y.loss, abs=1e-9)
-        assert x.val_loss == pytest.approx(y.val_loss, abs=1e-9)
-    assert b[-1].loss != pytest.approx(b[0].loss, abs=1e-6)
-
-
-def test_all_changes_kept_are_full_fine_tuning(tmp_path):
-    plan, book, tasks = book_of({"full": {"kind": "full"}}, tmp_path)
-    task = tasks.get("fundus", 0)
-    _, fitted = arms.Trainings(Cell(plan, "fundus", "full", None, 0), task, book).run(1e-3)
-    tensors = {name: p.detach() for name, p in fitted.dense.trained.items()}
-    kept_all = Arm(kind="revert", of="full")
-    whole = fitted.predict(task.data.val).probabilities
-    kept = runner.revert(task, tensors, task.backbone.count, kept_all).predict(task.data.val).probabilities
-    none = runner.revert(task, tensors, 1, kept_all).predict(task.data.val).probabilities
-    np.testing.assert_allclose(kept, whole, atol=1e-5)  # θ0 + (θ − θ0) is θ but for rounding
-    assert np.abs(none - whole).max() > 1e-4
-
-
-@pytest.mark.skipif(find_spec("peft") is None, reason="the optional package peft is not installed")
-def test_lora_is_trained_and_counted(tmp_path):
-    plan, book, tasks = book_of({"lora": {"kind": "lora", "rank": 2}}, tmp_path)
-    task = tasks.get("fundus", 0)
-    before = state(task.backbone)
-    trial, fitted = arms.Trainings(Cell(plan, "fundus", "lora", None, 0), task, book).run(1e-2)
-    qkv = [info for info in task.backbone.weight_infos("matrices") if "qkv" in info.name]
-    assert fitted.trained == sum(2 * sum(info.shape) for info in qkv)
-    assert len(trial.history) == 2
-    assert_unchanged(task.backbone, before)
-    start = arms.probed(task).predict(task.data.val).probabilities
-    assert np.abs(fitted.predict(task.data.val).probabilities - start).max() > 1e-4
-
-
 def test_every_knob_at_once(tmp_path):
     wanted = {
         "all": {
@@ -387,12 +190,3 @@ def test_patience_stops_early(tmp_path):
     assert any(t["epochs"] < 8 for t in trials)
     with pytest.raises(ConfigError, match="No cell matches"):
         compare.run(few, tmp_path, only=["nothing/*"])
-
-
-@pytest.mark.parametrize("path", sorted((Path(__file__).parents[1] / "results").glob("*.yaml")), ids=lambda p: p.stem)
-def test_the_plans_that_ship_are_valid(path):
-    plan = Plan.from_yaml(path)
-    keys = [cell.key for cell in plan.cells()]
-    assert len(set(keys)) == len(keys)
-    assert plan.report.method in plan.arms
-    assert not any(Path(dataset.source).is_absolute() for dataset in plan.datasets.values())

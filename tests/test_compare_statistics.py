@@ -6,28 +6,30 @@ from scipy import stats
 
 from shpeft.compare.statistics import (
     Difference,
-    bootstrap_difference,
+    critical_difference,
     discordant,
+    draw,
     false_claim,
     holm,
     mean_difference,
     mean_sd,
+    over_seeds,
+    paired,
     ranks,
     tost,
     wilcoxon,
 )
 from shpeft.errors import ClassMismatch
-from shpeft.evaluation import Predictions
+from shpeft.evaluation import weighted_metrics
+
+from .comparisons import predicted
 
 
-def predicted(right: np.ndarray, groups: list[str] | None = None, labels: np.ndarray | None = None) -> Predictions:
-    """Two-class predictions that are right where ``right`` says so."""
-    n = len(right)
-    labels = np.arange(n) % 2 if labels is None else labels
-    p = np.where(right, 0.9, 0.1)
-    probabilities = np.where(np.eye(2)[labels] > 0, p[:, None], 1 - p[:, None])
-    ids = tuple(map(str, range(n)))
-    return Predictions(ids, tuple(map(int, labels)), tuple(groups or ids), ("no", "yes"), probabilities)
+def difference_of(a, b, metric="accuracy", *, resamples=2000, **more) -> Difference:
+    """The paired difference of predictions, one for each seed."""
+    weights = draw([x.groups for x in a], resamples, 0)
+    values = [np.array([weighted_metrics(x, w)[metric] for x, w in zip(of, weights, strict=True)]) for of in (a, b)]
+    return paired(*values, 0, **more)
 
 
 def test_mean_and_sample_deviation():
@@ -36,60 +38,105 @@ def test_mean_and_sample_deviation():
 
 
 def test_the_difference_is_the_mean_over_seeds():
-    rights = [np.arange(100) < k for k in (90, 70)]
-    base = [np.arange(100) < 60] * 2
-    found = bootstrap_difference([[predicted(r)] for r in rights], [[predicted(r)] for r in base], "accuracy")
+    rights, base = [np.arange(100) < k for k in (90, 70)], [np.arange(100) < 60] * 2
+    found = difference_of([predicted(r) for r in rights], [predicted(r) for r in base])
     assert found.value == pytest.approx(0.20)
     assert found.verdict == "better"
+    assert difference_of([predicted(r) for r in base], [predicted(r) for r in rights]).verdict == "worse"
 
 
-def test_an_arm_does_not_differ_from_itself():
-    a = [[predicted(np.arange(50) % 3 > 0)]]
-    found = bootstrap_difference(a, a, "balanced_accuracy", resamples=200)
-    assert found.value == 0
-    assert not found.replicates.any()
-    assert found.verdict == "tie"
+def test_the_same_predictions_are_no_tie_and_never_equivalent():
+    a = [predicted(np.arange(50) % 3 > 0)] * 2
+    found = difference_of(a, a, "balanced_accuracy", resamples=200)
+    assert found.same
+    assert found.verdict == "same"
+    assert found.smallest is None
+    assert found.p == 1
+    assert tost(found, 0.01) is None
+    surer = [predicted(np.arange(50) % 3 > 0, 0.7)] * 2  # the same decisions, other probabilities
+    assert difference_of(a, surer, "accuracy", resamples=200).same
+    assert not difference_of(a, surer, "ece", resamples=200).same
+
+
+def test_one_flat_dataset_forbids_equivalence_of_the_mean():
+    calm = Difference(0.0, np.linspace(-0.001, 0.001, 100))
+    assert tost(mean_difference([calm, calm]), 0.01).equivalent
+    mixed = mean_difference([calm, Difference(0.0, np.zeros(100), flat=1)])
+    assert (mixed.parts, mixed.flat) == (2, 1)
+    assert mixed.verdict == "tie"
+    assert tost(mixed, 0.01) is None
+
+
+def test_less_is_better_where_it_is_an_error():
+    right = np.arange(200) < 180
+    good, bad = [predicted(right, 0.9)], [predicted(right, 0.6)]
+    found = difference_of(good, bad, "ece", larger_is_better=False)
+    assert found.value == pytest.approx(-0.3)
+    assert found.verdict == "better"
+    assert tost(found, 0.01).not_worse
+    assert not tost(difference_of(bad, good, "ece", larger_is_better=False), 0.01).not_worse
 
 
 def test_its_interval_is_the_normal_one_for_independent_cases():
     rng = np.random.default_rng(0)
     x, y = rng.random(400) < 0.8, rng.random(400) < 0.7
-    found = bootstrap_difference([[predicted(x)]], [[predicted(y)]], "accuracy", resamples=4000)
+    found = difference_of([predicted(x)], [predicted(y)], resamples=4000)
     error = (x.astype(float) - y).std() / np.sqrt(400)
     low, high = found.interval()
     assert low == pytest.approx(found.value - 1.96 * error, abs=0.1 * error)
     assert high == pytest.approx(found.value + 1.96 * error, abs=0.1 * error)
+    assert found.smallest == pytest.approx(2.80 * error, rel=0.05)
+    assert found.p == pytest.approx(2 * stats.norm.sf(found.value / error), abs=0.02)
 
 
 def test_groups_of_m_copies_widen_it_by_the_root_of_m():
     rng = np.random.default_rng(1)
     x, y = rng.random(100) < 0.8, rng.random(100) < 0.7
-    labels = np.arange(100) % 2
-    one = bootstrap_difference([[predicted(x, labels=labels)]], [[predicted(y, labels=labels)]], "accuracy")
-    x4, y4, labels4 = (np.repeat(v, 4) for v in (x, y, labels))
-    groups = [str(i // 4) for i in range(400)]
-    clustered = [[[predicted(v, groups, labels4)]] for v in (x4, y4)]
-    free = [[[predicted(v, None, labels4)]] for v in (x4, y4)]
-    width = [np.std(d.replicates) for d in (one, bootstrap_difference(*clustered, "accuracy"))]
-    assert width[1] == pytest.approx(width[0])
-    assert np.std(bootstrap_difference(*free, "accuracy").replicates) == pytest.approx(width[0] / 2, rel=0.1)
+    one = difference_of([predicted(x)], [predicted(y)])
+    x4, y4 = np.tile(x, 4), np.tile(y, 4)
+    groups = tuple(str(i % 100) for i in range(400))
+    clustered = difference_of([predicted(x4, groups=groups)], [predicted(y4, groups=groups)])
+    assert clustered.replicates.std() == pytest.approx(one.replicates.std(), rel=0.06)
+    assert difference_of([predicted(x4)], [predicted(y4)]).replicates.std() == pytest.approx(
+        one.replicates.std() / 2, rel=0.1
+    )
 
 
-def test_seeds_that_disagree_widen_it():
-    same = [[predicted(np.arange(100) < 70)], [predicted(np.arange(100) < 70)]]
-    apart = [[predicted(np.arange(100) < 50)], [predicted(np.arange(100) < 90)]]
-    base = [[predicted(np.arange(100) < 60)]] * 2
-    calm, wild = (bootstrap_difference(a, base, "accuracy") for a in (same, apart))
-    assert calm.value == pytest.approx(wild.value)
-    assert wild.replicates.std() > 2 * calm.replicates.std()
+def test_seeds_share_their_test_cases():
+    """Three seeds that say the same are one: not three times the cases."""
+    rng = np.random.default_rng(2)
+    x, y = predicted(rng.random(100) < 0.8), predicted(rng.random(100) < 0.7)
+    one, three = difference_of([x], [y]), difference_of([x] * 3, [y] * 3)
+    assert three.replicates.std() == pytest.approx(one.replicates.std(), rel=1e-9)
+    first, second = draw([("p", "q", "r"), ("q", "r", "s")], 50, 0)
+    assert np.array_equal(first[:, 1:], second[:, :2])
+    assert first.shape == (51, 3)
 
 
-def test_other_cases_or_seeds_are_refused():
-    a, b = [[predicted(np.ones(10, bool))]], [[predicted(np.ones(12, bool))]]
-    with pytest.raises(ClassMismatch, match="same cases"):
-        bootstrap_difference(a, b, "accuracy")
+def test_seeds_that_disagree_widen_it_as_a_mean_of_them_varies():
+    by_seed = np.repeat([[0.1], [0.3], [0.5]], 20_001, axis=1)  # no variation over cases
+    found = over_seeds(by_seed, 0)
+    assert found[0] == pytest.approx(0.3)
+    assert found[1:].std() == pytest.approx(np.std([0.1, 0.3, 0.5], ddof=1) / np.sqrt(3), rel=0.02)
+    assert not np.ptp(over_seeds(by_seed[:1], 0))
+
+
+def test_intervals_cover_what_another_training_on_other_cases_would_give():
+    """Seeds that differ, and cases that they share: about 95 of 100 intervals hold the truth."""
+    rng, held = np.random.default_rng(3), 0
+    for experiment in range(300):
+        ability = rng.normal(size=(1, 150)) + 0.15 * rng.normal(size=(3, 1)) + 0.3 * rng.normal(size=(3, 150))
+        truth = stats.norm.cdf(0.5 / np.sqrt(1 + 0.15**2 + 0.3**2))
+        weights = draw([tuple(map(str, range(150)))] * 3, 400, experiment)[0]
+        found = over_seeds((ability + 0.5 > 0) @ weights.T / 150, experiment)
+        low, high = np.quantile(found[1:], [0.025, 0.975])
+        held += low <= truth <= high
+    assert 0.90 <= held / 300 <= 0.99
+
+
+def test_other_seeds_are_refused():
     with pytest.raises(ClassMismatch, match="same seeds"):
-        bootstrap_difference(a, a * 2, "accuracy")
+        paired(np.ones((1, 5)), np.ones((2, 5)), 0)
 
 
 def test_datasets_are_averaged():
@@ -116,6 +163,12 @@ def test_mean_ranks_share_ties_and_friedman_is_scipy_s():
     assert found.p == pytest.approx(stats.friedmanchisquare(*scores.T).pvalue)
     assert ranks(scores[:, :2]).p is None
     assert ranks(np.ones((4, 3))).p == 1.0
+
+
+def test_nemenyi_of_the_table_of_demsar():
+    """Demšar 2006: 4 classifiers on 14 datasets at 5 %: q = 2.569, a critical difference of 1.25."""
+    assert critical_difference(4, 14) == pytest.approx(2.569 * np.sqrt(4 * 5 / (6 * 14)), abs=1e-3)
+    assert critical_difference(10, 5) == pytest.approx(3.164 * np.sqrt(10 * 11 / 30), abs=2e-3)
 
 
 def test_false_claims_as_published():

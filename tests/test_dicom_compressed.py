@@ -5,6 +5,7 @@ import builtins
 import numpy as np
 import pytest
 
+from shpeft.datasets import load_dataset
 from shpeft.errors import MissingExtra, UnreadableImage
 from shpeft.images import open_image
 from shpeft.images.codestream import describe
@@ -82,14 +83,34 @@ def encapsulated(syntax: UID, data: bytes = b"\xff\xd8\xff\xd9", **tags: object)
 
 
 def test_syntaxes_beyond_the_extra():
-    with pytest.raises(MissingExtra, match=r"High-Throughput JPEG 2000.*pip install pylibjpeg pylibjpeg-openjpeg"):
+    with pytest.raises(UnreadableImage, match=r"High-Throughput JPEG 2000.*pip install pylibjpeg pylibjpeg-openjpeg"):
         open_image(encapsulated(HTJ2KLossless))
-    with pytest.raises(MissingExtra, match=r"JPEG Extended.*pip install pylibjpeg pylibjpeg-libjpeg"):
+    with pytest.raises(UnreadableImage, match=r"JPEG Extended.*pip install pylibjpeg pylibjpeg-libjpeg"):
         open_image(encapsulated(JPEGExtended12Bit, BitsStored=12, HighBit=11))
     with pytest.raises(UnreadableImage, match=r"compressed as MPEG-4.*no image"):
         open_image(encapsulated(UID("1.2.840.10008.1.2.4.102")))
     with pytest.raises(UnreadableImage, match="transfer syntax that is not known"):
         open_image(encapsulated(UID("1.2.3.4.5")))
+
+
+def test_a_file_beyond_the_extra_is_listed_and_asked_for_anew(tmp_path, monkeypatch):
+    for name in ("benign", "malignant"):
+        for number in range(8):
+            path = tmp_path / name / f"{number}.dcm"
+            path.parent.mkdir(exist_ok=True)
+            values = np.random.default_rng(number + 8 * (name == "benign")).integers(0, 1000, (32, 32))
+            path.write_bytes(written(made(values.astype(np.int16))))
+    (tmp_path / "benign" / "rare.dcm").write_bytes(encapsulated(HTJ2KLossless))
+    [[name, reason]] = load_dataset(tmp_path).card["unreadable"]
+    assert name.endswith("rare.dcm")
+    assert "pip install pylibjpeg" in reason
+
+    def installed(*_: object) -> None:
+        raise UnreadableImage("the decoder was asked")
+
+    monkeypatch.setattr("shpeft.images.dicom._decoder", installed)
+    [[_, reason]] = load_dataset(tmp_path).card["unreadable"]
+    assert reason == "the decoder was asked"
 
 
 def test_pixels_that_are_compressed_and_do_not_say_so():

@@ -1,9 +1,9 @@
-"""The expected time of a run: counted passes times a measured one."""
+"""What a run is expected to cost: counted passes times a measured one, and bytes that are counted on one image."""
 
 import pytest
 
 from shpeft.config import PRESETS, RunConfig
-from shpeft.pipeline import estimate, expected_seconds
+from shpeft.pipeline import estimate, expected
 from shpeft.pipeline.meter import Work
 from shpeft.progress import about
 
@@ -19,19 +19,35 @@ def pace(monkeypatch):
 
 def test_time_is_passes_times_the_pace(pace):
     config = RunConfig.parse(TINY | {"selection": {"scope": "matrices"}})
-    assert expected_seconds(config, CASES) == estimate.SETUP + 0.5 * Work.plan(config, CASES, 1.0).total
+    assert expected(config, CASES).seconds == estimate.SETUP + 0.5 * Work.plan(config, CASES, 1.0).total
 
 
 def test_the_cached_prefix_and_checkpointing_count(pace):
     def seconds(**training):
         config = {"selection": {"scope": "last:2"}, "training": {"epochs": 10, **training}}
-        return expected_seconds(RunConfig.parse(TINY | config), CASES)
+        return expected(RunConfig.parse(TINY | config), CASES).seconds
 
     cached, plain, anew = seconds(), seconds(cache=False), seconds(checkpointing=True)
     assert estimate.cached_share("test_vit", 32, "last:2") == pytest.approx(2 / 6)
     assert cached < plain / 2
     # one more forward of each training image in each epoch; and no cache
     assert anew - plain == pytest.approx(0.5 * 10 * 100)
+
+
+def test_memory_is_that_of_weights_activations_and_features(pace):
+    def memory(scope="matrices", batch_size=16, cases=CASES, **training):
+        config = {"selection": {"scope": scope}, "training": {"batch_size": batch_size, **training}}
+        return expected(RunConfig.parse(TINY | config), cases).memory
+
+    sizes = estimate.measured_sizes("test_vit", 32, "float32", "matrices", "cpu", True)
+    assert memory() == estimate.BESIDES + 4 * (sizes.weights + 3 * sizes.eligible) + 16 * sizes.scoring
+    assert memory(batch_size=32) - memory() == 16 * sizes.scoring
+    few = estimate.measured_sizes("test_vit", 32, "float32", "last:2", "cpu", True)
+    assert few.features == 5 * 64 * 4  # four patches and the class token
+    assert few.training < sizes.training
+    assert memory("last:2", cases=(1000, 20, 40)) - memory("last:2") == 900 * few.features
+    assert memory("last:2", cases=(10**9, 20, 40)) < estimate.MEMORY + memory()
+    assert memory("last:2", cache=False, cases=(1000, 20, 40)) == memory("last:2", cache=False)
 
 
 def test_a_pass_is_measured_once_for_each_setting(monkeypatch):

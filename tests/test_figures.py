@@ -11,7 +11,7 @@ from shpeft.attribution import LayerAttribution, StrengthCurve
 from shpeft.diagnosis import Diagnosis
 from shpeft.errors import ConfigError
 from shpeft.figures.theme import BLUE, GREY, ORANGE, number, percent
-from shpeft.selection import LayerOverlap, Overlap
+from shpeft.overlaps import LayerOverlap, Overlap
 from shpeft.summaries import LayerSummary
 from shpeft.training import EpochReport
 
@@ -37,11 +37,11 @@ def summaries() -> list[LayerSummary]:
 @pytest.fixture
 def agreement() -> Overlap:
     layers = (
-        LayerOverlap("blocks.0.attn.qkv.weight", "blocks.0", "attn.qkv.weight", 4, 10, 20, 1000, 0.2),
-        LayerOverlap("blocks.0.mlp.fc1.weight", "blocks.0", "mlp.fc1.weight", 0, 5, 8, 1000, 0.04),
-        LayerOverlap("blocks.1.attn.qkv.weight", "blocks.1", "attn.qkv.weight", 0, 0, 7, 1000, 0.0),
+        LayerOverlap("blocks.0.attn.qkv.weight", "blocks.0", "attn.qkv.weight", 4, 10, 20, 1000, 0.2, 0, 1),
+        LayerOverlap("blocks.0.mlp.fc1.weight", "blocks.0", "mlp.fc1.weight", 0, 5, 8, 1000, 0.04, 0, 1),
+        LayerOverlap("blocks.1.attn.qkv.weight", "blocks.1", "attn.qkv.weight", 0, 0, 7, 1000, 0.0, 0, 0),
     )
-    return Overlap(4, 15, 35, 3000, 4 / 46, 4 / 15, 0.175, 0.004, 1, 1e-5, 1.0, layers)
+    return Overlap(4, 15, 35, 3000, 4 / 46, 4 / 15, 0.175, 0.004, 0, 1, 1e-5, 1.0, layers)
 
 
 @pytest.fixture
@@ -263,3 +263,28 @@ def test_the_strength_lines_hold_every_probability_and_tell_classes_apart_withou
     found = figures.strength_lines(many).data
     assert [trace.name for trace in found][:2] == ["class 8", "class 7"]
     assert len({(trace.line.color, trace.line.dash) for trace in found}) == len(found) < 9
+
+
+def test_the_histogram_shows_where_the_choice_begins(summaries):
+    drawn = figures.layer_histogram(summaries[0], threshold=1e-2, unit="nats")
+    assert drawn.layout.shapes[-1].x0 == pytest.approx(-2)
+    assert drawn.layout.annotations[-1].text == "chosen from 0.01"
+    assert "nats" in drawn.layout.xaxis.title.text
+
+
+def test_two_heatmaps_of_counts_have_the_same_colours(summaries):
+    more = [replace(s, selected=1000) for s in summaries]
+    one, other = (
+        figures.importance_heatmap(summaries, "selected", beside=more),
+        figures.importance_heatmap(more, "selected", beside=summaries),
+    )
+    assert (one.data[0].zmin, one.data[0].zmax) == (other.data[0].zmin, other.data[0].zmax)
+    assert len(one.data[0].z) == len(summaries)
+
+
+def test_colour_bars_name_the_unit_of_scores_alone(summaries):
+    titles = {
+        q: figures.importance_heatmap(summaries, q, unit="nats").data[0].colorbar.title.text for q in figures.QUANTITIES
+    }
+    assert titles["mean"] == "mean score, nats"
+    assert titles["selected"] == "selected weights"

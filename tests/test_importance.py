@@ -10,9 +10,10 @@ from shpeft.datasets import batches
 from shpeft.errors import SelectionError
 from shpeft.feed import Feed
 from shpeft.importance import estimate_importance, head_written
+from shpeft.overlaps import overlap
 from shpeft.probe import Head
 from shpeft.scoring import Pass, ordinary
-from shpeft.selection import overlap, select
+from shpeft.selection import select
 
 from .conftest import assert_unchanged, state, tiny
 
@@ -77,6 +78,22 @@ def test_scores_by_image_equal_batches_of_one(model, scope, norm, data):
     expected = slow_mean(backbone, data.train, TERMS["hybrid", norm], images=20, batch_size=1, scope=scope)
     assert_scores(scores.values, expected)
     assert scores.name == f"hybrid product ({norm}, by image)"
+
+
+@pytest.mark.parametrize("norm", ["l1", "l2"])
+@pytest.mark.parametrize(("model", "scope"), [("test_vit", "all"), ("test_convnext", "matrices")])
+def test_scores_of_all_images_equal_one_large_batch(model, scope, norm, data):
+    """Batches of 8 and a last one of 4: each image counts once."""
+    backbone = tiny(model)
+    before = state(backbone)
+    scores = estimate_importance(
+        backbone, data.train, norm=norm, scope=scope, images=20, batch_size=8, expectation="all"
+    )
+    assert_unchanged(backbone, before)
+    expected = slow_mean(backbone, data.train, TERMS["hybrid", norm], images=20, batch_size=20, scope=scope)
+    for name, value in expected.items():
+        torch.testing.assert_close(scores.values[name], value, rtol=1e-4, atol=1e-5 * float(value.max()))
+    assert scores.name == f"hybrid product ({norm}, of all images)"
 
 
 def test_only_plain_layers_called_once_have_their_images_told_apart(data):

@@ -8,8 +8,9 @@ import pytest
 
 from shpeft.config import RunConfig
 from shpeft.errors import DatasetError, RunError
-from shpeft.jobs import JobManager, Snapshot
-from shpeft.runs import RunFolder
+from shpeft.files import is_locked
+from shpeft.jobs import JobManager
+from shpeft.runs import RunFolder, Snapshot, deleted_runs, list_runs, restore_run
 
 CONFIG = RunConfig()
 
@@ -22,7 +23,7 @@ class Recipe:
         self.ran, self.together, self.most = [], 0, 0
         self.started = threading.Event()
 
-    def __call__(self, config, folder, *, progress, on_epoch):
+    def __call__(self, config, folder, *, progress, on_epoch, stop):
         with folder.recording():
             self.ran.append((folder.name, config.seed))
             self.together += 1
@@ -101,29 +102,79 @@ def test_jobs_of_two_devices_run_together(make):
     assert {until_ended(manager, run).status for run in runs} == {"finished"}
 
 
-def test_a_running_job_is_cancelled_at_its_next_step(make, tmp_path):
+def until(condition, timeout=10.0):
+    deadline = time.monotonic() + timeout
+    while not condition():
+        assert time.monotonic() < deadline
+        time.sleep(0.01)
+
+
+def test_a_running_job_is_discarded_at_its_next_step_and_waits_in_the_trash(make, tmp_path):
     recipe = Recipe(gate=threading.Event())
     manager = make(recipe)
     run = manager.submit(CONFIG)
     assert recipe.started.wait(5)
     begin = time.monotonic()
-    manager.cancel(run)
-    assert until_ended(manager, run).status == "cancelled"
+    manager.discard(run)
+    assert run not in [folder.name for folder in list_runs(tmp_path)] or manager.snapshot(run).ending == "discard"
+    until(lambda: deleted_runs(tmp_path))
     assert time.monotonic() - begin < 1
-    assert RunFolder.open(tmp_path / run).state.status == "cancelled"
+    assert not (tmp_path / run).exists()
+    until(lambda: manager.active() is None)
+    assert restore_run(deleted_runs(tmp_path)[0]).state.status == "cancelled"
 
 
-def test_a_queued_job_is_cancelled_at_once_and_never_runs(make, tmp_path):
+def test_a_queued_job_is_taken_out_at_once_and_never_runs(make, tmp_path):
     gate = threading.Event()
     recipe = Recipe(gate=gate)
     manager = make(recipe)
-    first, second = manager.submit(CONFIG), manager.submit(CONFIG)
-    manager.cancel(second)
-    assert manager.snapshot(second).status == "cancelled"
-    assert RunFolder.open(tmp_path / second).state.status == "cancelled"
+    first, second, third = (manager.submit(CONFIG) for _ in range(3))
+    assert recipe.started.wait(5)
+    assert manager.ahead(third) == (first, second)
+    manager.discard(second)
+    assert not (tmp_path / second).exists()
+    assert (manager.queue(), manager.ahead(third)) == ((third,), (first,))
     gate.set()
-    assert until_ended(manager, first).status == "finished"
-    assert [name for name, _ in recipe.ran] == [first]
+    assert until_ended(manager, third).status == "finished"
+    assert [name for name, _ in recipe.ran] == [first, third]
+
+
+def test_a_job_is_asked_to_stop_and_says_so_at_once(make):
+    def recipe(config, folder, *, progress, on_epoch, stop):
+        with folder.recording() as remarks:
+            while not stop():
+                progress("Fine-tuning", 1, 2)
+            asked.set()
+            assert go.wait(5)
+            remarks.append("Stopped after epoch 1 of 2.")
+
+    asked, go = threading.Event(), threading.Event()
+    manager = make(recipe)
+    run = manager.submit(CONFIG)
+    until(lambda: manager.snapshot(run).status == "running")
+    manager.stop(run)
+    assert manager.snapshot(run).ending == "stop"
+    assert asked.wait(5)
+    go.set()
+    snapshot = until_ended(manager, run)
+    assert (snapshot.status, snapshot.message) == ("finished", "Stopped after epoch 1 of 2.")
+
+
+def test_an_unfinished_run_is_resumed_and_a_finished_one_is_not(make, tmp_path):
+    recipe = Recipe(error=DatasetError("No images."))
+    manager = make(recipe)
+    run = manager.submit(CONFIG)
+    assert until_ended(manager, run).status == "failed"
+    recipe.error, recipe.gate = None, threading.Event()
+    manager.resume(run)
+    with pytest.raises(RunError, match="being worked on"):
+        manager.resume(run)
+    until(lambda: manager.snapshot(run).status == "running")
+    recipe.gate.set()
+    assert until_ended(manager, run).status == "finished"
+    with pytest.raises(RunError, match="is finished and cannot become queued"):
+        manager.resume(run)
+    assert not is_locked(tmp_path / run / ".lock")
 
 
 @pytest.mark.parametrize(
@@ -140,7 +191,7 @@ def test_an_exception_ends_the_run_but_not_the_worker(make, error, said):
 
 
 def test_a_recipe_that_says_nothing_has_failed(make):
-    def forgetful(config, folder, *, progress, on_epoch):
+    def forgetful(config, folder, **_):
         folder.set_state("running")
 
     manager = make(forgetful)
@@ -164,7 +215,7 @@ def test_shutdown_joins_and_interrupts(make, tmp_path):
 def test_progress_never_goes_back_and_epochs_arrive(make):
     seen, release = threading.Event(), threading.Event()
 
-    def recipe(config, folder, *, progress, on_epoch):
+    def recipe(config, folder, *, progress, on_epoch, **_):
         with folder.recording():
             progress("Far", 8, 10)
             on_epoch("report 1")
@@ -195,12 +246,13 @@ def test_unknown_runs_are_sentences(make, name):
         make(Recipe()).snapshot(name)
 
 
-def test_cancelling_what_has_ended_does_nothing(make):
+def test_ending_what_has_ended_does_nothing(make):
     manager = make(Recipe())
     run = manager.submit(CONFIG)
     until_ended(manager, run)
-    manager.cancel(run)
-    manager.cancel("never")
+    for end in (manager.stop, manager.discard):
+        end(run)
+        end("never")
     assert manager.snapshot(run).status == "finished"
 
 
@@ -214,7 +266,7 @@ from shpeft.config import RunConfig
 
 started = threading.Event()
 
-def recipe(config, folder, *, progress, on_epoch):
+def recipe(config, folder, *, progress, on_epoch, stop):
     with folder.recording(), ThreadPoolExecutor(1) as pool:
         while True:
             progress("Working", 0, 1)

@@ -67,7 +67,7 @@ def names(folder: RunFolder) -> set[str]:
 
 def test_a_run_leaves_the_whole_folder(finished):
     assert names(finished) == RESULTS | {
-        ".lock", "config.yaml", "environment.json", "importance.npz", "metrics.jsonl", "state.json",
+        ".lock", "config.yaml", "details.npz", "environment.json", "importance.npz", "metrics.jsonl", "state.json",
         "support.safetensors",
     }  # fmt: skip
     assert finished.state.status == "finished"

@@ -1,6 +1,5 @@
 """Exact selection against a stable sort, and overlaps against sets."""
 
-import numpy as np
 import pytest
 import torch
 from hypothesis import given, settings
@@ -10,7 +9,7 @@ from shpeft import equations, selection
 from shpeft.backbones import WeightInfo
 from shpeft.errors import EmptySupport, SelectionError
 from shpeft.importance import Scores
-from shpeft.selection import Support, budget_to_count, overlap, select
+from shpeft.selection import Support, budget_to_count, select
 
 
 def make_scores(layers: list[torch.Tensor], total: int | None = None, **kwargs) -> Scores:
@@ -127,41 +126,3 @@ def test_nan_scores_are_refused():
 def test_supports_refuse_duplicates_disorder_and_range(indices):
     with pytest.raises(SelectionError, match="ascending"):
         Support({"w": torch.tensor(indices, dtype=torch.int64)}, {"w": (2, 3)}, 6)
-
-
-def test_overlap_counts_and_chance():
-    infos = make_scores([torch.rand(50), torch.rand(50)]).infos
-    first, second = (info.name for info in infos)
-    shapes = {first: (50,), second: (50,)}
-    a = Support({first: torch.arange(10), second: torch.arange(10)}, shapes, 100)
-    b = Support({first: torch.arange(5, 15)}, {first: (50,)}, 100)
-    result = overlap(a, b, infos)
-    assert (result.intersection, result.a, result.b, result.eligible) == (5, 20, 10, 100)
-    assert result.jaccard == 5 / 25
-    assert result.containment == 0.5
-    assert result.chance == 2.0
-    rng = np.random.default_rng(0)
-    drawn = np.array([np.isin(rng.choice(100, 10, replace=False), np.arange(20)).sum() for _ in range(20_000)])
-    assert result.p_value == pytest.approx((drawn >= 5).mean(), abs=0.01)
-    assert result.p_low == pytest.approx((drawn <= 5).mean(), abs=0.01)
-    assert result.against_chance == ("more" if (drawn >= 5).mean() < 0.025 else "as much")
-    assert overlap(a, a, infos).against_chance == "more"
-    assert result.chance_high == np.quantile(drawn, 0.975)
-    assert [layer.intersection for layer in result.layers] == [5, 0]
-    assert result.layers[0].chance == 2.0
-
-
-def test_supports_that_avoid_each_other_share_less_than_chance_gives():
-    infos = make_scores([torch.rand(100)]).infos
-    name = infos[0].name
-    halves = [Support({name: torch.arange(start, start + 50)}, {name: (100,)}, 100) for start in (0, 50)]
-    assert overlap(*halves, infos).against_chance == "less"
-    few = [Support({name: torch.tensor([start])}, {name: (100,)}, 100) for start in (0, 50)]
-    assert overlap(*few, infos).against_chance == "as much"
-
-
-def test_overlap_of_other_models_is_refused():
-    infos = make_scores([torch.rand(50)]).infos
-    a = Support({"other": torch.arange(3)}, {"other": (50,)}, 50)
-    with pytest.raises(SelectionError, match="same backbone and scope"):
-        overlap(a, a, infos)

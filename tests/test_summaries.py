@@ -2,9 +2,10 @@
 
 import pytest
 
+from shpeft.config import SelectionConfig
 from shpeft.importance import estimate_importance
 from shpeft.selection import select
-from shpeft.summaries import summarise
+from shpeft.summaries import half_of_selected, meaning, reselected, summarise
 
 from .conftest import tiny
 
@@ -22,3 +23,35 @@ def test_summaries_count_every_weight(data):
         assert summary.maximum == float(values.max())
         assert summary.quantiles[2] == pytest.approx(float(values.median()), rel=0.02)
         assert len(summary.edges) == len(summary.counts) + 1
+        assert sum(count for _, _, count in summary.bins()) == summary.numel
+        assert all(low < high for low, high, _ in summary.bins())
+
+
+def test_half_of_the_selection_is_in_the_fewest_matrices(data):
+    summaries = summarise(estimate_importance(tiny(), data.train, "magnitude"))
+    assert half_of_selected(summaries) == []
+    counts = dict(zip([s.name for s in summaries], (1, 10, 4, 5), strict=False))
+    full = half_of_selected(reselected(summaries, counts))
+    assert [s.selected for s in full] == [10]
+    assert [s.selected for s in half_of_selected(reselected(summaries, counts | {summaries[4].name: 1}))] == [10, 5]
+
+
+@pytest.mark.parametrize("score", ["hybrid", "gradient", "fisher", "magnitude", "wanda", "random"])
+@pytest.mark.parametrize("formula", ["product", "sum", "quota"])
+@pytest.mark.parametrize("norm", ["l1", "l2"])
+def test_every_score_says_what_its_numbers_mean(score, formula, norm):
+    wanted = SelectionConfig(score=score, formula=formula, norm=norm, lam=0.25)
+    for which in ("hybrid", "task-specific", "task-agnostic"):
+        said = meaning(wanted, which)
+        assert said.unit
+        assert said.words.endswith(".")
+    if score == "hybrid" and formula == "sum":
+        assert "0.75 × the task-specific plus 0.25 ×" in meaning(wanted).words
+
+
+def test_units_are_those_of_the_equations():
+    assert meaning(SelectionConfig(norm="l1")).unit == "nats"
+    assert meaning(SelectionConfig(norm="l2")).unit == "nats²"
+    assert meaning(SelectionConfig(score="gradient", norm="l2")).unit == "nats per unit of weight"
+    assert meaning(SelectionConfig(score="fisher", norm="l1")).unit == "(nats per unit of weight)²"
+    assert meaning(SelectionConfig(norm="l2"), "task-agnostic").unit == "weight²"

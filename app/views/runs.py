@@ -1,7 +1,8 @@
-"""Runs: what was done, how it ended, and its files."""
+"""Runs: what was done, how it ended, how runs differ, and their files."""
 
 from datetime import datetime
 
+import keeping
 import live
 import shared
 import streamlit as st
@@ -27,31 +28,10 @@ def row(run: RunFolder) -> dict[str, object]:
     }
 
 
-def files(run: RunFolder) -> None:
-    """The run's files for other programs."""
-    with st.container(horizontal=True):
-        if run.state.status == "finished":
-            st.download_button(
-                "Delta file",
-                run.delta_path.read_bytes(),
-                f"{run.name}.safetensors",
-                on_click="ignore",
-                icon=":material/download:",
-                help="The trained weights and the classifier, in kilobytes: all that is needed beside the backbone.",
-            )
-        st.download_button(
-            "Configuration",
-            run.config.to_yaml(),
-            f"{run.name}.yaml",
-            "application/yaml",
-            on_click="ignore",
-            icon=":material/download:",
-            help="`shpeft finetune --config FILE` does the same run again.",
-        )
-
-
 st.title("Runs", anchor=False)
-found = list_runs()
+keeping.refused()
+keeping.undo()
+found, chosen = list_runs(), list[str]()
 if not found:
     st.info("No run has been made yet.")
     st.page_link("views/train.py", label="Train a model", icon=":material/arrow_forward:")
@@ -60,28 +40,36 @@ else:
         [row(run) for run in found],
         hide_index=True,
         on_select="rerun",
-        selection_mode="single-row",
+        selection_mode="multi-row",
         key="table",
         column_config={"date": st.column_config.DatetimeColumn(format="YYYY-MM-DD HH:mm")},
     )
-    st.caption("Tick a line to see that run. AUROC is that of the test images, with its 95 % interval.")
-    ticked = [found[position].name for position in event.selection.rows]
-    if ticked:
-        shared.look_at(ticked[0])
+    st.caption(
+        "Tick a line to see that run, or several to compare them. AUROC is that of the test images, with its 95 % "
+        "interval.",
+        help="Each run is a folder of its own among the runs on this computer.",
+    )
+    chosen = [found[position].name for position in event.selection.rows if position < len(found)]
+    if len(chosen) == 1:
+        shared.look_at(chosen[0])
 for name, reason in damaged_runs().items():
     st.warning(f"{name} cannot be opened. {reason}", icon=":material/warning:")
+keeping.importer()
+keeping.trash()
 
 by_name = {run.name: run for run in found}
 current = shared.current_run()
-if current in by_name:
+if len(chosen) > 1:
+    keeping.compare([by_name[name] for name in chosen])
+elif current in by_name:
     shared.look_at(current)
     run = by_name[current]
     st.divider()
     live.show(run.name, ["importance", "overlap", "diagnose"])
-    files(run)
-    with st.expander("Configuration"):
-        st.code(run.config.to_yaml(), language="yaml")
+    keeping.files(run)
+    keeping.manage(run)
+    keeping.configuration(run)
     card = run.path / "README.md"
     if card.exists():
         with st.expander("Model card"):
-            st.markdown(card.read_text(encoding="utf-8"))
+            st.markdown(card.read_text(encoding="utf-8").replace("![", "!\\["))  # no picture from elsewhere

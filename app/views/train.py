@@ -1,6 +1,7 @@
 """Train: choose images, backbone and budget, start, watch, and see how good it is."""
 
 import form
+import keeping
 import live
 import shared
 import streamlit as st
@@ -14,7 +15,8 @@ if run:
         shared.look_at(run)
     except RunError as error:
         shared.look_at(None)
-        st.warning(str(error), icon=":material/warning:")
+        if not keeping.gone(run):
+            st.warning(str(error), icon=":material/warning:")
         run = None
 
 if not run:
@@ -23,11 +25,11 @@ if not run:
         "Adapt a pretrained vision model to a diagnosis task by training very few of its weights. "
         "The settings below work as they are, for a first run of a minute or two."
     )
-    active = shared.jobs().active()
-    if active:
-        st.info(f"The run {active} is under way. A new one waits until it has ended.")
-        st.button("Look at it", on_click=shared.look_at, args=(active,), icon=":material/arrow_forward:")
+    keeping.refused()
+    keeping.undo()
+    live.queue()
     wanted = form.settings()
     if wanted:
         shared.look_at(shared.jobs().submit(*wanted))
+        st.session_state.pop("deleted", None)
         st.rerun()

@@ -2,6 +2,7 @@
 
 import copy
 import hashlib
+import math
 import re
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
@@ -73,8 +74,8 @@ class Backbone:
         """The weights that may be selected, in the model's order; the head is never among them.
 
         Args:
-            scope: ``all``; ``matrices`` (linear and convolutional weights inside blocks); or ``last:n``, the matrices
-                of the last n blocks.
+            scope: ``all``; ``matrices`` (linear and convolutional weights inside blocks); or the matrices of the last
+                blocks: ``last:n``, or ``last:p%`` of the blocks, rounded up.
 
         Raises:
             ConfigError: an unknown scope.
@@ -84,11 +85,14 @@ class Backbone:
         matrices = tuple(info for info in self._infos if info.is_matrix)
         if scope == "matrices":
             return matrices
-        match = re.fullmatch(r"last:([1-9]\d*)", scope)
+        match = re.fullmatch(r"last:([1-9]\d*)(%?)", scope)
         if not match:
-            raise ConfigError(f"Scope {scope!r} is unknown. Use 'all', 'matrices' or 'last:n' with n the blocks.")
-        deepest = max((info.depth for info in matrices), default=0)
-        return tuple(info for info in matrices if info.depth > deepest - int(match[1]))
+            raise ConfigError(
+                f"Scope {scope!r} is unknown. Use 'all', 'matrices', 'last:n' or 'last:p%': n, or p % of the blocks."
+            )
+        depths = sorted({info.depth for info in matrices})
+        count = math.ceil(int(match[1]) / 100 * len(depths)) if match[2] else int(match[1])
+        return tuple(info for info in matrices if info.depth in depths[-count:])
 
     def replace_head(self, head: nn.Linear, classes: Sequence[str]) -> None:
         """Put a classifier for other classes into the head's place: the very module, which keeps its own weights.

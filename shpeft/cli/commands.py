@@ -10,12 +10,13 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from shpeft.cli import comparing, console, exports, launch, options
+from shpeft.cli import comparing, console, launch, options, running
 from shpeft.cli.caching import cache
 from shpeft.cli.calibrating import calibrate
+from shpeft.cli.diagnosing import diagnose
 from shpeft.cli.finetuning import finetune
 from shpeft.cli.sentences import Sentences
-from shpeft.errors import ConfigError, RunError, ShpeftError, did_you_mean
+from shpeft.errors import ConfigError, RunError, did_you_mean
 from shpeft.files import write_atomic
 from shpeft.runs import RunFolder
 
@@ -39,7 +40,9 @@ def shpeft() -> None:
 app.command()(finetune)
 app.command()(cache)
 app.add_typer(comparing.app, name="compare")
+app.add_typer(running.app, name="runs")
 app.command()(calibrate)
+app.command()(diagnose)
 
 
 @app.command()
@@ -134,49 +137,6 @@ def evaluate(
     typer.echo(f"{folder.name} on {found['finetuned']['cases']} test images of {found['dataset']}")
     console.one_model(found["finetuned"])
     console.notice()
-
-
-@app.command()
-def diagnose(
-    run: Annotated[Path, typer.Argument(help="A finished run folder.")],
-    images: Annotated[list[Path], typer.Argument(help="One or more images.")],
-    saliency: Annotated[str | None, typer.Option(help="A saliency method, such as integrated_gradients.")] = None,
-    target: Annotated[str | None, typer.Option(help="The class to explain; by default the predicted one.")] = None,
-    out: Annotated[Path | None, typer.Option(help="A folder for a JSON and an overlay PNG an image.")] = None,
-    weights: Annotated[str | None, typer.Option(help="Where the base weights are now, if they were moved.")] = None,
-    seed: Annotated[int, typer.Option(help="For the saliency methods that draw samples.")] = 0,
-    device: options.Device = None,
-    json: options.Json = False,
-) -> None:
-    """Diagnose images with a run's model. Files are named by number and content, never by the image's name."""
-    folder = RunFolder.open(run)
-    from shpeft.pipeline import load_run
-
-    loaded = load_run(folder, device or "auto", weights)
-    if out is not None:
-        exports.make_folder(out)
-    found, failed = [], False
-    for number, path in enumerate(images, start=1):
-        try:
-            with console.progress_bar() as (progress, _):
-                entry = exports.diagnose_file(
-                    loaded, path, number, saliency=saliency, target=target, seed=seed, out=out, progress=progress
-                )
-        except ShpeftError as error:
-            if len(images) == 1:
-                raise
-            typer.echo(str(error), err=True)
-            failed = True
-            continue
-        found.append(entry)
-        if not json:
-            console.judged(entry)
-    if json:
-        console.as_json(found)
-    else:
-        console.notice()
-    if failed:
-        raise typer.Exit(2)
 
 
 @app.command()

@@ -13,7 +13,7 @@ from shpeft.runs.card import METRICS, interval, percent
 from shpeft.runs.formats import plain
 
 if TYPE_CHECKING:
-    from shpeft.selection import Overlap
+    from shpeft.overlaps import Overlap
     from shpeft.summaries import LayerSummary
     from shpeft.trust import Trust
 

@@ -13,6 +13,7 @@ from shpeft.runs.formats import plain
 
 if TYPE_CHECKING:
     from shpeft.pipeline import LoadedRun
+    from shpeft.runs import RunFolder
 
 
 def make_folder(path: Path) -> None:
@@ -64,3 +65,41 @@ def diagnose_file(
             entry["overlay"] = f"{name}.png"
         write_atomic(out / f"{name}.json", json.dumps(entry, indent=1, ensure_ascii=False) + "\n")
     return entry
+
+
+def report_file(
+    loaded: "LoadedRun",
+    run: "RunFolder",
+    path: Path,
+    *,
+    saliency: str | None = None,
+    target: str | None = None,
+    note: str = "",
+    seed: int = 0,
+    progress: Progress = silent,
+) -> str:
+    """The report on one image, with a map and its checks, and with what the trained weights did."""
+    from shpeft.attribution import attribute_weights
+    from shpeft.diagnosis import diagnose as diagnose_image
+    from shpeft.images import open_image
+    from shpeft.reports import report
+    from shpeft.saliency import DEFAULT, check_saliency
+
+    data = path.read_bytes() if path.is_file() else path
+    found = diagnose_image(
+        loaded.backbone,
+        data,
+        decoding=loaded.decoding,
+        saliency=saliency or DEFAULT,
+        target=target,
+        trust=loaded.trust,
+        novelty=loaded.novelty,
+        seed=seed,
+        progress=progress,
+    )
+    assert found.saliency is not None
+    inputs = loaded.backbone.transform(open_image(data, loaded.decoding))
+    sanity = check_saliency(loaded.backbone, inputs, found.saliency, seed=seed, progress=progress)
+    with loaded.pretrained() as base:
+        attribution = attribute_weights(base, loaded.delta, inputs, found.saliency.target, progress=progress)
+    return report(found, data, run, sanity=sanity, attribution=attribution, note=note)

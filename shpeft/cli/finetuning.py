@@ -1,14 +1,16 @@
-"""``shpeft finetune``: a configuration in, a run folder out."""
+"""``shpeft finetune``: a configuration in, a run folder out; and the command that a configuration comes to."""
 
+import shlex
+from operator import attrgetter
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
 from shpeft.cli import console, options
+from shpeft.cli.running import opened
 from shpeft.config import RunConfig
-from shpeft.errors import ShpeftError
-from shpeft.progress import about
+from shpeft.errors import ConfigError, RunError, ShpeftError
 from shpeft.runs import RunFolder, new_run
 
 
@@ -49,40 +51,86 @@ def finetune(
     device: options.Device = None,
     precision: options.Precision = None,
     out: Annotated[Path | None, typer.Option(help="The run folder; by default a new one in runs/.")] = None,
-    dry_run: Annotated[bool, typer.Option("--dry-run", help="Print the configuration and the expected time.")] = False,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Print the configuration and what it will cost.")] = False,
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Delete an older run in the same folder.")] = False,
+    resume: Annotated[str | None, typer.Option(help="Go on with this unfinished run; it has its settings.")] = None,
     json: options.Json = False,
 ) -> None:
     """Choose weights, train them, test them beside the linear probe, and leave a run folder."""
-    wanted = options.configuration(config, locals())
-    if dry_run:
-        _foresee(wanted)
-        return
-    folder = RunFolder.create(out, wanted, overwrite=overwrite) if out else new_run(wanted)
+    flags = locals()
+    if resume is not None:
+        folder = _unfinished(resume, flags)
+    else:
+        wanted = options.configuration(config, flags)
+        if dry_run:
+            _foresee(wanted)
+            return
+        folder = RunFolder.create(out, wanted, overwrite=overwrite) if out else new_run(wanted)
     try:
         from shpeft import pipeline
 
         with console.progress_bar() as (progress, line):
             metrics = pipeline.run(folder.config, folder, progress=progress, on_epoch=line)
+    except KeyboardInterrupt:
+        if folder.history():
+            typer.echo(f"To go on with it: shpeft finetune --resume {shlex.quote(str(folder.path))}", err=True)
+        raise
     except ShpeftError:
-        if not folder.history():  # nothing was learned: leave nothing in the way of the next try
+        if resume is None and not folder.history():  # nothing was learned: leave nothing in the way of the next try
             folder.discard()
         raise
     if json:
         console.as_json({"run": str(folder.path), **metrics})
         return
     console.results(metrics)
+    if remark := folder.state.message:
+        typer.echo(remark)
     typer.echo(f"Run folder: {folder.path}")
     console.notice()
+
+
+def command(config: RunConfig) -> str:
+    """The ``shpeft finetune`` that does the same run; settings that are the defaults are left out.
+
+    Where a table's column has a name that no flag can hold, it is the command for the configuration as a file.
+    """
+    default, words = RunConfig(), ["shpeft", "finetune"]
+    for flag, place in options.PLACES.items():
+        value = attrgetter(place)(config)
+        if value == attrgetter(place)(default) or value is None:
+            continue
+        name = flag.replace("_", "-")
+        words += (
+            [f"--{'' if value else 'no-'}{name}"] if isinstance(value, bool) else [f"--{name}", options.text(value)]
+        )
+    unspeakable = any(set(",=") & set(column) or column != column.strip() for column in config.dataset.columns.values())
+    return "shpeft finetune --config config.yaml" if unspeakable else shlex.join(words)
+
+
+def _unfinished(run: str, flags: dict[str, Any]) -> RunFolder:
+    """The run that is to be resumed, where nothing else was asked.
+
+    Raises:
+        ConfigError: settings were given, too.
+        RunError: there is no such run, or it is finished.
+    """
+    given = [name for name in ("config", "preset", "out", *options.PLACES) if flags[name] is not None]
+    given += [name for name in ("dry_run", "overwrite") if flags[name]]
+    if given:
+        raise ConfigError(f"A run that is resumed has its own settings: leave out --{given[0].replace('_', '-')}.")
+    folder = opened(run)
+    if folder.state.status == "finished":
+        raise RunError(f"The run {folder.name} is finished: there is nothing to resume.")
+    return folder
 
 
 def _foresee(config: RunConfig) -> None:
     """The whole configuration, and how long it will take on this machine."""
     from shpeft.datasets import load_dataset
-    from shpeft.pipeline import expected_seconds
+    from shpeft.pipeline import expected
 
     typer.echo(config.to_yaml(), nl=False)
     with console.progress_bar() as (progress, _):
         data = load_dataset(**config.dataset.model_dump(), seed=config.seed, progress=progress)
-    seconds = expected_seconds(config, [len(split) for split in data.splits])
-    typer.echo(f"# Expected on this machine: about {about(seconds)}.")
+    cost = expected(config, [len(split) for split in data.splits])
+    typer.echo(f"# Expected on this machine: about {cost}.")

@@ -12,7 +12,7 @@ from shpeft.errors import ConfigError, did_you_mean
 Config = Annotated[Path | None, typer.Option("--config", help="A YAML configuration; flags override it.")]
 Preset = Annotated[
     str | None,
-    typer.Option(help="fast (the last 3 blocks, those below run once an image) or thorough (all); flags override it."),
+    typer.Option(help="fast (only the last quarter of the blocks may change), balanced (half) or thorough."),
 ]
 BackboneName = Annotated[str | None, typer.Option("--backbone", help="A timm model name, or 'embedded'.")]
 Weights = Annotated[str | None, typer.Option(help="'pretrained', 'random' or a local .safetensors file.")]
@@ -39,9 +39,12 @@ Formula = Annotated[str | None, typer.Option(help="How the hybrid joins its halv
 Norm = Annotated[str | None, typer.Option(help="l1 or l2.")]
 Lam = Annotated[float | None, typer.Option(help="Weight of the task-agnostic half in sum and quota, 0 to 1.")]
 Normaliser = Annotated[str | None, typer.Option(help="What the sum divides each half by: mean, max or rank.")]
-Scope = Annotated[str | None, typer.Option(help="Eligible weights: all, matrices, or last:N blocks.")]
+Scope = Annotated[str | None, typer.Option(help="Eligible weights: all, matrices, or last:N or last:P% of the blocks.")]
 ScoreImages = Annotated[int | None, typer.Option(help="Training images that scores are estimated on.")]
-Expectation = Annotated[str | None, typer.Option(help="Gradients of each 'batch', or of each 'image' (exact Fisher).")]
+Expectation = Annotated[
+    str | None,
+    typer.Option(help="Gradients of each 'batch', of each 'image' (exact Fisher), or of 'all' images at once."),
+]
 Epochs = Annotated[int | None, typer.Option(help="Passes over the training images.")]
 BatchSize = Annotated[int | None, typer.Option(help="Images a step.")]
 Lr = Annotated[float | None, typer.Option(help="Peak learning rate of the selected weights.")]
@@ -138,6 +141,11 @@ def parse_budget(text: str) -> int | float:
     if match[2]:
         return number / 100
     return int(match[1]) if match[1].isdigit() else number
+
+
+def text(value: object) -> str:
+    """A setting as a flag takes it."""
+    return ",".join(f"{name}={column}" for name, column in value.items()) if isinstance(value, dict) else str(value)
 
 
 def parse_columns(text: str) -> dict[str, str]:

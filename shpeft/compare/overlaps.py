@@ -3,7 +3,6 @@
 No weight is trained. Supports are compared with what random choices share (hypergeometric), in all and layer by layer.
 """
 
-from collections import defaultdict
 from collections.abc import Iterable
 from dataclasses import dataclass
 from itertools import combinations, product
@@ -16,13 +15,15 @@ from scipy.stats import spearmanr
 
 from shpeft.backbones import Backbone
 from shpeft.compare.plan import Arm, Budget, Cell, Plan
+from shpeft.compare.results import size
 from shpeft.compare.scores import ScoreBook
 from shpeft.compare.table import Table
 from shpeft.compare.tasks import Tasks
 from shpeft.errors import ConfigError
 from shpeft.importance import Scores, consensus, estimate_importance
+from shpeft.overlaps import overlap
 from shpeft.progress import Progress, silent
-from shpeft.selection import Support, overlap, select
+from shpeft.selection import Support, select
 
 SAMPLE = 2_000_000
 """Weights that rank correlations are computed on, at most: a seeded sample."""
@@ -60,17 +61,40 @@ class Pair:
 
 
 @dataclass(frozen=True)
+class Precision:
+    """How many of ``chosen`` weights another score chooses, too, and how many chance gives."""
+
+    hits: int
+    chosen: int
+    expected: float
+
+    @property
+    def share(self) -> float:
+        """The precision at k."""
+        return self.hits / self.chosen if self.chosen else 0.0
+
+    @property
+    def chance(self) -> float:
+        """The share that chance gives."""
+        return self.expected / self.chosen if self.chosen else 0.0
+
+
+@dataclass(frozen=True)
 class Foretold:
-    """How well magnitude ranks weights as the consensus of all tasks does; ``by_matrix`` the same within matrices.
+    """How well magnitude ranks weights as the consensus of all tasks does.
 
     Attributes:
-        correlation: Spearman's.
+        correlation: Spearman's, over all weights; ``by_layer`` within each parameter.
         auroc: for each budget, of magnitude as a test for being among the consensus' best.
+        precision: for each budget, how many of the k best by consensus are among the k largest.
+        precision_by_layer: for each budget and parameter the same, with as many as the consensus has there.
     """
 
     correlation: float
     auroc: dict[str, float]
-    by_matrix: dict[str, float]
+    precision: dict[str, Precision]
+    by_layer: dict[str, float]
+    precision_by_layer: dict[str, dict[str, Precision]]
 
 
 def compare_supports(
@@ -125,8 +149,7 @@ def grouped(pairs: Iterable[Pair]) -> dict[str, list[Pair]]:
     """Pairs by what is compared, such as ``tasks: gradient, 0.01 %``."""
     groups: dict[str, list[Pair]] = {}
     for pair in pairs:
-        size = f"{100 * pair.budget:g} %" if pair.budget < 1 else f"{pair.budget:,} weights"
-        groups.setdefault(f"{pair.kind}: {pair.arms}, {size}", []).append(pair)
+        groups.setdefault(f"{pair.kind}: {pair.arms}, {size(pair.budget)}", []).append(pair)
     return groups
 
 
@@ -140,25 +163,27 @@ def _foretell(plan: Plan, tasks: Tasks, book: ScoreBook) -> Foretold:
 
 
 def foretell(magnitude: Scores, agreed: Scores, budgets: Iterable[Budget]) -> Foretold:
-    """Rank correlation and AUROC of magnitude against the consensus."""
+    """Rank correlation, AUROC and precision of magnitude against the consensus, in all and in each parameter."""
     w, c = _flat(magnitude), _flat(agreed)
     order = np.sort(w)
-    aurocs = {}
+    aurocs, precisions = {}, {}
+    by_layer: dict[str, dict[str, Precision]] = {}
     for budget in budgets:
-        chosen = select(agreed, budget)
-        picked = [magnitude.values[name].reshape(-1)[index].numpy() for name, index in chosen.indices.items()]
-        aurocs[f"{budget:g}"] = auroc(np.concatenate(picked), order)
-    by_matrix: dict[str, list[str]] = defaultdict(list)
-    for info in magnitude.infos:
-        by_matrix[info.matrix.removesuffix(".weight")].append(info.name)
-    return Foretold(
-        _spearman(w, c),
-        aurocs,
-        {
-            matrix: float(np.mean([_spearman(_one(magnitude, name), _one(agreed, name)) for name in names]))
-            for matrix, names in by_matrix.items()
-        },
-    )
+        name, best, largest = f"{budget:g}", select(agreed, budget), select(magnitude, budget)
+        picked = [magnitude.values[n].reshape(-1)[index].numpy() for n, index in best.indices.items()]
+        aurocs[name] = auroc(np.concatenate(picked), order)
+        both = overlap(best, largest, magnitude.infos)
+        precisions[name] = Precision(both.intersection, both.a, both.chance)
+        by_layer[name] = {n: _within(magnitude, n, index.numpy()) for n, index in best.indices.items()}
+    correlations = {info.name: _spearman(_one(magnitude, info.name), _one(agreed, info.name)) for info in agreed.infos}
+    return Foretold(_spearman(w, c), aurocs, precisions, correlations, by_layer)
+
+
+def _within(magnitude: Scores, name: str, chosen: NDArray[Any]) -> Precision:
+    """How many of the chosen weights of a parameter are among as many of its largest; of ties the first."""
+    values, k = _one(magnitude, name), len(chosen)
+    largest = np.argsort(-values, kind="stable")[:k]
+    return Precision(len(np.intersect1d(largest, chosen)), k, k * k / len(values))
 
 
 def auroc(positives: NDArray[Any], ordered: NDArray[Any]) -> float:

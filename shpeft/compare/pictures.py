@@ -6,53 +6,42 @@ from typing import Any
 import numpy as np
 
 from shpeft import figures
+from shpeft.compare.claims import Kept
+from shpeft.compare.duels import Bootstrap, Duel
 from shpeft.compare.overlaps import Pair, grouped
-from shpeft.compare.results import Duel, Results
+from shpeft.compare.results import Entry, Ranking, Results
 from shpeft.runs.card import METRICS
 
 
-def pictures(results: Results, duels: Sequence[Duel], pairs: Sequence[Pair] = ()) -> dict[str, tuple[str, Any]]:
+def pictures(
+    bootstrap: Bootstrap, duels: Sequence[Duel], kept: Sequence[Kept], pairs: Sequence[Pair] = ()
+) -> dict[str, tuple[str, Any]]:
     """By file name: a caption, and the plotly figure."""
+    results = bootstrap.results
     metric, method = results.plan.report.metric, results.method
     unit = f"{METRICS[metric].lower()}, points"
-    order, ranks = results.ranking(metric) or ([], None)
-    complete = [(e, value) for e in results.entries if (value := results.mean(e, metric)) is not None]
-    shares = [float(np.mean([r["share"] for r in results.rows(e)])) for e, _ in complete]
     drawn = {
         "differences": (
             f"{method.title} against each arm, mean over datasets, 95 % intervals; green: too small to matter.",
-            figures.differences(
-                [duel.other.title for duel in duels],
-                [duel.mean.value for duel in duels],
-                [duel.mean.interval() for duel in duels],
-                margin=results.plan.report.margin,
-                unit=unit,
-            ),
+            differences(duels, results.plan.report.margin),
         ),
         "ranks": (
-            "Mean ranks over datasets.",
-            figures.mean_ranks([e.title for e in order], ranks.mean if ranks else [], method.title),
+            "Mean ranks over datasets; the bar is Nemenyi's critical difference around the method.",
+            ranks(results.ranking(metric), method),
         ),
-        "weights": (
-            "What more trained weights buy, mean over datasets.",
-            figures.against_weights(
-                [e.title for e, _ in complete], shares, [v for _, v in complete], method.title, unit=unit
-            ),
-        ),
+        "weights": ("What more trained weights buy, mean over datasets.", weights(results, metric, method)),
     }
+    if kept:
+        drawn["sparsity"] = (
+            "The k largest changes of full fine-tuning alone, mean over datasets, 95 % intervals.",
+            sparsity(results, kept),
+        )
     lines, levels = _budgets(results, metric)
     if any(len(xs) > 1 for xs, _ in lines.values()):
         caption = "Against the budget, mean over datasets; dotted: arms without a budget."
         drawn["budgets"] = caption, figures.against_budget(lines, levels, unit=unit)
     if pairs:
-        drawn["overlaps"] = (
-            "Weights that two choices share, mean over pairs, beside chance.",
-            figures.shared_against_chance(
-                list(groups := grouped(pairs)),
-                [float(np.mean([pair.share for pair in group])) for group in groups.values()],
-                [float(np.mean([pair.expected / pair.k for pair in group])) for group in groups.values()],
-            ),
-        )
+        drawn["overlaps"] = "Weights that two choices share, mean over pairs, beside chance.", overlaps(pairs)
     return drawn
 
 
@@ -68,6 +57,65 @@ def _budgets(results: Results, metric: str) -> tuple[dict[str, tuple[list[float]
             levels[entry.arm] = value
             continue
         xs, ys = lines.setdefault(entry.arm, ([], []))
-        xs.append(float(np.mean([r["share"] for r in results.rows(entry)])))
+        xs.append(results.typical(entry, "share"))
         ys.append(value)
     return lines, levels
+
+
+def differences(duels: Sequence[Duel], margin: float | None = None, dataset: str | None = None) -> Any:
+    """An arm against each other, in the mean or on one dataset."""
+    shown = [(d.other.title, d.mean if dataset is None else d.by_dataset[dataset]) for d in duels]
+    return figures.differences(
+        [title for title, _ in shown],
+        [found.value for _, found in shown],
+        [found.interval() for _, found in shown],
+        margin=margin,
+        unit=f"{METRICS[duels[0].metric].lower()}, points" if duels else "",
+        larger_is_better=all(found.larger_is_better for _, found in shown),
+    )
+
+
+def ranks(ranking: Ranking | None, method: Entry) -> Any:
+    """Mean ranks, with the critical difference around one arm."""
+    if ranking is None:
+        return figures.mean_ranks([], [])
+    titles = [entry.title for entry in ranking.entries]
+    return figures.mean_ranks(titles, ranking.ranks, method.title, ranking.critical)
+
+
+def weights(results: Results, metric: str, method: Entry) -> Any:
+    """A metric against how much of the backbone is trained, over the datasets that all of the arms have."""
+    entries, datasets = results.common
+    shares = [results.typical(e, "share") for e in entries]
+    values = [results.mean(e, metric, datasets) or 0.0 for e in entries]
+    unit = f"{METRICS[metric].lower()}, points"
+    return figures.against_weights([e.title for e in entries], shares, values, method.title, unit=unit)
+
+
+def sparsity(results: Results, kept: Sequence[Kept]) -> Any:
+    """The metric against k, between the floor and full fine-tuning."""
+    metric = results.plan.report.metric
+    datasets = tuple(d for d in results.plan.datasets if all(results.rows(one.entry, d) for one in kept))
+    full = Entry(str(results.plan.arms[kept[0].entry.arm].of), None)
+    levels = {e.title: results.mean(e, metric, datasets) for e in (full, results.floor(metric)) if e is not None}
+    return figures.against_budget(
+        {
+            kept[0].entry.arm: (
+                [results.typical(one.entry, "share") for one in kept],
+                [one.metric.value for one in kept],
+            )
+        },
+        {title: value for title, value in levels.items() if value is not None},
+        intervals={kept[0].entry.arm: [one.metric.interval() for one in kept]},
+        unit=f"{METRICS[metric].lower()}, points",
+    )
+
+
+def overlaps(pairs: Sequence[Pair]) -> Any:
+    """What two choices share, beside chance, a row for all pairs of a kind."""
+    groups = grouped(pairs)
+    return figures.shared_against_chance(
+        list(groups),
+        [float(np.mean([pair.share for pair in group])) for group in groups.values()],
+        [float(np.mean([pair.expected / pair.k for pair in group])) for group in groups.values()],
+    )

@@ -7,7 +7,7 @@ from typing import Annotated, Any, Literal, Self
 
 from pydantic import Field, model_validator
 
-from shpeft.config import BackboneConfig, DatasetConfig, Document, Section
+from shpeft.config import SCOPES, BackboneConfig, DatasetConfig, Document, Section
 
 FORMAT = 1
 """Part of every cell's key: a change to what a cell's result depends on raises it."""
@@ -48,7 +48,7 @@ class Arm(Section):
     eps: float | None = Field(None, gt=0)
     refit_head: bool = Field(False, description="fit the head anew on the fine-tuned features at the end")
     views: Literal[1, 2] = Field(1, description="2: test probabilities are means over the image and its mirror image")
-    scope: str = Field("", pattern=r"^(|all|matrices|last:[1-9]\d*)$", description="which weights are eligible")
+    scope: str = Field("", pattern=f"^(|{SCOPES})$", description="which weights are eligible")
     budgets: tuple[Budget, ...] | None = None
 
     rank: int = Field(8, ge=1, description="of lora")
@@ -68,7 +68,7 @@ class Arm(Section):
     )
     like: str | None = Field(None, description="of score random: the arm whose counts in each layer are kept")
     images: int = Field(256, ge=1, description="training images that the scores are estimated on")
-    expectation: Literal["batch", "image"] = "batch"
+    expectation: Literal["batch", "image", "all"] = "batch"
     masks: int = Field(1, ge=1, description="how many random selections a seed")
     lr_scale: Literal["uniform", "magnitude", "rms"] = "uniform"
     reselect_after: int | None = Field(None, ge=1, description="epochs after which weights are selected once more")
@@ -87,6 +87,8 @@ class Claim(Section):
     budget: Budget | None = Field(None, description="its budget; by default the first")
     metric: Literal["accuracy", "balanced_accuracy", "macro_f1", "macro_auroc", "mcc"] = "balanced_accuracy"
     margin: float = Field(0.01, gt=0, lt=1, description="differences below it do not matter: of the equivalence test")
+    gain: float = Field(0.02, gt=0, lt=1, description="what the method should gain over the better floor")
+    hardware: str = Field("", description="what the table was filled on, such as '2 processors, no GPU'")
     pairs: dict[str, tuple[str, str]] = Field(
         default_factory=dict, description="for a dataset two classes that are also told apart by themselves"
     )

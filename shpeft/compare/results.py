@@ -1,18 +1,17 @@
-"""What a table holds, by arm and budget, as far as it is filled; and what can be concluded from it."""
+"""What a table holds, by arm and budget, as far as it is filled."""
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property, lru_cache
+from pathlib import Path
 
 import numpy as np
 
 from shpeft.compare import statistics
 from shpeft.compare.plan import Budget, Cell, Plan
-from shpeft.compare.table import Record, Table
+from shpeft.compare.table import PLAN, Record, Table, is_table
 from shpeft.errors import RunError
-from shpeft.evaluation import Predictions
 
-LARGER_IS_BETTER = ("accuracy", "balanced_accuracy", "macro_f1", "macro_auroc", "mcc")
+SMALLER_IS_BETTER = ("ece", "brier")
 
 
 @dataclass(frozen=True)
@@ -25,29 +24,28 @@ class Entry:
     @property
     def title(self) -> str:
         """``product, 0.01 %`` or ``product, 2,000 weights``."""
-        if self.budget is None:
-            return self.arm
-        return f"{self.arm}, " + (f"{100 * self.budget:g} %" if self.budget < 1 else f"{self.budget:,} weights")
+        return self.arm if self.budget is None else f"{self.arm}, {size(self.budget)}"
+
+
+def size(budget: Budget) -> str:
+    """``0.01 %`` or ``2,000 weights``."""
+    return f"{100 * budget:g} %" if budget < 1 else f"{budget:,} weights"
 
 
 @dataclass(frozen=True)
-class Duel:
-    """The method against another arm, over the datasets and seeds that both have.
+class Ranking:
+    """Arms by their mean rank, the best first, over the datasets that all of them have; ``p`` is Friedman's."""
 
-    Attributes:
-        by_dataset: the paired difference, method − other, on each dataset.
-        mean: that of the mean over datasets.
-        p: of the signed-rank test over datasets; ``holm`` the same, adjusted for all duels.
-        false_claim: the probability, for each dataset, that the arm ahead in accuracy is not the better one.
-    """
+    entries: tuple[Entry, ...]
+    datasets: tuple[str, ...]
+    ranks: tuple[float, ...]
+    p: float | None
+    critical: float
 
-    other: Entry
-    by_dataset: dict[str, statistics.Difference]
-    mean: statistics.Difference
-    tost: statistics.Equivalence
-    p: float
-    holm: float
-    false_claim: dict[str, float]
+    @property
+    def rank(self) -> dict[Entry, float]:
+        """The mean rank of each."""
+        return dict(zip(self.entries, self.ranks, strict=True))
 
 
 class Results:
@@ -58,40 +56,70 @@ class Results:
         found = table.cells()
         self._cells = {cell: found[cell.key] | {"arm": cell.arm} for cell in plan.cells() if cell.key in found}
         if not self._cells:
-            raise RunError(f"The table in {table.folder} holds no cell of this plan yet: run `shpeft compare` first.")
-        self._predictions = lru_cache(maxsize=None)(table.predictions)
+            raise RunError("The table holds no cell of this plan yet: run `shpeft compare` first.")
+        self.predictions = lru_cache(maxsize=None)(table.predictions)
+
+    @classmethod
+    def of(cls, folder: str | Path) -> "Results":
+        """The results in a table's folder, by the plan that it was filled with; nothing is written.
+
+        Raises:
+            RunError: the folder is no table, or has no finished cell yet.
+        """
+        if not is_table(folder):
+            raise RunError(
+                f"The folder {Path(folder).name!r} is no table of a comparison: it has no {PLAN} and cells.jsonl. "
+                "Choose a folder that `shpeft compare` has written to, such as results/compare."
+            )
+        return cls(Plan.from_yaml(Path(folder) / PLAN), Table(folder, make=False))
 
     @property
     def records(self) -> list[Record]:
-        """The finished cells, in the plan's order."""
+        """The cells that are done, failed ones among them, in the plan's order."""
         return list(self._cells.values())
 
-    @property
-    def missing(self) -> int:
-        """How many cells are not finished."""
-        return len(self.plan.cells()) - len(self._cells)
+    @cached_property
+    def missing(self) -> list[Cell]:
+        """The cells that are not done."""
+        return [cell for cell in self.plan.cells() if cell not in self._cells]
 
     @cached_property
     def entries(self) -> list[Entry]:
         """Arms with budgets of which at least one cell is there, in the plan's order."""
         return list(dict.fromkeys(Entry(c.arm, c.budget) for c, r in self._cells.items() if r["status"] == "finished"))
 
+    @cached_property
+    def planned(self) -> list[Entry]:
+        """Every arm with every budget, begun or not."""
+        return list(dict.fromkeys(Entry(c.arm, c.budget) for c in self.plan.cells()))
+
     @property
     def method(self) -> Entry:
-        """The row that the report is about."""
+        """The row that the report is about, begun or not."""
         claim = self.plan.report
         arm = claim.method or next(
             (n for n, a in self.plan.arms.items() if a.kind == "sparse"), next(iter(self.plan.arms))
         )
-        sized = [entry for entry in self.entries if entry.arm == arm]
-        found = [entry for entry in sized if entry.budget == claim.budget] or sized
-        if not found:
-            raise RunError(f"No cell of the arm {arm}, which the report is about, is finished yet.")
-        return found[0]
+        sized = [entry for entry in self.planned if entry.arm == arm]
+        return next((entry for entry in sized if entry.budget == claim.budget), sized[0])
+
+    def of_kind(self, *kinds: str) -> list[Entry]:
+        """The entries of these kinds of arm."""
+        return [entry for entry in self.entries if self.plan.arms[entry.arm].kind in kinds]
+
+    def cells(self, entry: Entry, dataset: str | None = None) -> list[tuple[Cell, Record]]:
+        """The finished cells of an entry."""
+        return [
+            (c, r)
+            for c, r in self._cells.items()
+            if (c.arm, c.budget) == (entry.arm, entry.budget)
+            and r["status"] == "finished"
+            and dataset in (None, c.dataset)
+        ]
 
     def rows(self, entry: Entry, dataset: str | None = None) -> list[Record]:
         """The finished records of an entry."""
-        return [r for _, r in self._of(entry) if dataset in (None, r["dataset"])]
+        return [record for _, record in self.cells(entry, dataset)]
 
     def by_seed(self, entry: Entry, dataset: str, metric: str) -> dict[int, float]:
         """A metric for each seed, the mean over random masks."""
@@ -101,75 +129,64 @@ class Results:
                 found.setdefault(record["seed"], []).append(record[metric])
         return {seed: float(np.mean(values)) for seed, values in found.items()}
 
-    def complete(self, entry: Entry) -> bool:
-        """Whether every dataset and seed is there."""
-        return len(self.rows(entry)) == sum((c.arm, c.budget) == (entry.arm, entry.budget) for c in self.plan.cells())
+    def rates(self, entry: Entry, dataset: str) -> dict[float, bool]:
+        """The learning rates that were chosen, and whether one stands at an edge of what was tried."""
+        grid = self.plan.grid(self.plan.arms[entry.arm])
+        chosen = sorted({record["lr"] for record in self.rows(entry, dataset) if "lr" in record})
+        return {lr: len(grid) > 1 and lr in (min(grid), max(grid)) for lr in chosen}
 
-    def mean(self, entry: Entry, metric: str) -> float | None:
-        """The mean over datasets of the mean over seeds; None unless every dataset is there."""
-        means = [list(self.by_seed(entry, dataset, metric).values()) for dataset in self.plan.datasets]
+    @property
+    def tuned(self) -> list[Entry]:
+        """The entries that have a learning rate."""
+        return [e for e in self.entries if any("lr" in record for record in self.rows(e))]
+
+    def pending(self, entry: Entry) -> int:
+        """How many cells of an entry are not done; one that failed is."""
+        return sum((c.arm, c.budget) == (entry.arm, entry.budget) for c in self.missing)
+
+    def mean(self, entry: Entry, metric: str, datasets: tuple[str, ...] = ()) -> float | None:
+        """The mean over datasets of the mean over seeds; None unless every dataset is there.
+
+        Args:
+            datasets: those that count; by default all of the plan.
+        """
+        means = [list(self.by_seed(entry, dataset, metric).values()) for dataset in datasets or self.plan.datasets]
         return float(np.mean([np.mean(values) for values in means])) if all(means) else None
 
+    def typical(self, entry: Entry, name: str) -> float:
+        """A number of an entry's records, such as ``trained``, the mean over all of them."""
+        return float(np.mean([record[name] for record in self.rows(entry)]))
+
     def floor(self, metric: str) -> Entry | None:
-        """The better of linear probe and head alone."""
-        floors = [e for e in self.entries if self.plan.arms[e.arm].kind in ("probe", "head")]
-        known = [(value, e) for e in floors if (value := self.mean(e, metric)) is not None]
+        """The better of linear probe and head alone, over the datasets that all arms in the ranking have."""
+        floors = self.of_kind("probe", "head")
+        known = [(value, e) for e in floors if (value := self.mean(e, metric, self.common[1])) is not None]
         return max(known, key=lambda pair: pair[0])[1] if known else None
 
-    def ranking(self, metric: str) -> tuple[list[Entry], statistics.Ranks] | None:
-        """The complete entries with their mean ranks over datasets, the best first."""
-        entries = [entry for entry in self.entries if self.complete(entry)]
-        if len(entries) < 2:
+    @cached_property
+    def common(self) -> tuple[tuple[Entry, ...], tuple[str, ...]]:
+        """Entries, and the datasets that all of them have: the largest block of the table that is filled."""
+        has = {e: {d for d in self.plan.datasets if self.rows(e, d)} for e in self.entries}
+        blocks = []
+        for least in {len(found) for found in has.values()}:
+            entries = tuple(e for e in self.entries if len(has[e]) >= least)
+            shared = set.intersection(*(has[e] for e in entries))
+            blocks.append((entries, tuple(d for d in self.plan.datasets if d in shared)))
+        return max(blocks, key=lambda block: len(block[0]) * len(block[1]))
+
+    def ranking(self, metric: str) -> Ranking | None:
+        """Mean ranks over datasets; None for fewer than two arms."""
+        entries, datasets = self.common
+        if len(entries) < 2 or not datasets:
             return None
-        scores = [
-            [np.mean(list(self.by_seed(e, dataset, metric).values())) for e in entries]
-            for dataset in self.plan.datasets
-        ]
+        sign = -1 if metric in SMALLER_IS_BETTER else 1
+        scores = [[sign * (self.mean(e, metric, (d,)) or 0.0) for e in entries] for d in datasets]
         found = statistics.ranks(np.array(scores))
         order = sorted(range(len(entries)), key=lambda i: found.mean[i])
-        return [entries[i] for i in order], statistics.Ranks(tuple(found.mean[i] for i in order), found.p)
-
-    def duels(self, resamples: int = 2000) -> list[Duel]:
-        """The method against every other entry that shares a dataset and seed with it."""
-        method, margin = self.method, self.plan.report.margin
-        found: list[tuple[Entry, dict[str, statistics.Difference], dict[str, float]]] = []
-        for other in self.entries:
-            differences: dict[str, statistics.Difference] = {}
-            chances: dict[str, float] = {}
-            for dataset in self.plan.datasets:
-                if other == method or not (pair := self._paired(method, other, dataset)):
-                    continue
-                differences[dataset] = statistics.bootstrap_difference(
-                    *pair, self.plan.report.metric, resamples=resamples, seed=len(differences)
-                )
-                ahead = sorted(statistics.discordant(*pair), reverse=True)
-                chances[dataset] = statistics.false_claim(*ahead)
-            if differences:
-                found.append((other, differences, chances))
-        p_values = [statistics.wilcoxon([d.value for d in differences.values()]) for _, differences, _ in found]
-        duels = []
-        for (other, differences, chances), p, adjusted in zip(found, p_values, statistics.holm(p_values), strict=True):
-            mean = statistics.mean_difference(list(differences.values()))
-            duels.append(Duel(other, differences, mean, statistics.tost(mean, margin), p, adjusted, chances))
-        return duels
-
-    def _of(self, entry: Entry) -> list[tuple[Cell, Record]]:
-        return [
-            (c, r)
-            for c, r in self._cells.items()
-            if (c.arm, c.budget) == (entry.arm, entry.budget) and r["status"] == "finished"
-        ]
-
-    def _paired(
-        self, a: Entry, b: Entry, dataset: str
-    ) -> tuple[Sequence[Sequence[Predictions]], Sequence[Sequence[Predictions]]] | None:
-        """Predictions of both for each seed that both have; None without one."""
-        sides = []
-        for entry in (a, b):
-            by_seed: dict[int, list[Predictions]] = {}
-            for cell, record in self._of(entry):
-                if cell.dataset == dataset:
-                    by_seed.setdefault(cell.seed, []).append(self._predictions(record["key"]))
-            sides.append(by_seed)
-        seeds = [seed for seed in sides[0] if seed in sides[1]]
-        return ([sides[0][s] for s in seeds], [sides[1][s] for s in seeds]) if seeds else None
+        return Ranking(
+            tuple(entries[i] for i in order),
+            datasets,
+            tuple(found.mean[i] for i in order),
+            found.p,
+            statistics.critical_difference(len(entries), len(datasets)),
+        )

@@ -11,17 +11,20 @@ from numpy.typing import NDArray
 from scipy import stats
 
 from shpeft.errors import ClassMismatch
-from shpeft.evaluation import Predictions, resample_groups, weighted_metrics
+from shpeft.evaluation import Predictions, resample_groups
 
 Array = NDArray[np.float64]
 
+ROUNDING = 1e-12
+"""Replicates that spread less do not differ: means of the same numbers, summed in another order."""
+
 
 @dataclass(frozen=True)
-class Difference:
-    """A paired difference with its bootstrap replicates.
+class Estimate:
+    """A number with its bootstrap replicates.
 
     Attributes:
-        value: the difference itself.
+        value: the number itself.
         replicates: (R,) of it.
     """
 
@@ -34,65 +37,106 @@ class Difference:
         low, high = np.quantile(self.replicates, [tail, 1 - tail])
         return float(low), float(high)
 
+
+@dataclass(frozen=True)
+class Difference(Estimate):
+    """A paired difference with its bootstrap replicates.
+
+    Attributes:
+        larger_is_better: whether a positive difference is good news.
+        parts: of how many datasets it is the mean; ``flat`` is for how many of them no resample differs from another.
+    """
+
+    larger_is_better: bool = True
+    parts: int = 1
+    flat: int = 0
+
+    @property
+    def same(self) -> bool:
+        """No resample shows any difference: there is nothing that an interval could be made of."""
+        return self.flat == self.parts and self.value == 0
+
     @property
     def verdict(self) -> str:
-        """``better``, ``worse`` or ``tie``: whether the 95 % interval excludes 0."""
+        """``better``, ``worse`` or ``tie``: whether the 95 % interval excludes 0; or ``same``."""
+        if self.same:
+            return "same"
         low, high = self.interval()
-        return "better" if low > 0 else "worse" if high < 0 else "tie"
+        if low <= 0 <= high:
+            return "tie"
+        return "better" if (low > 0) == self.larger_is_better else "worse"
+
+    @property
+    def p(self) -> float:
+        """Two-sided: twice the share of replicates on the other side of 0."""
+        r = self.replicates
+        return float(min(1.0, 2 * (1 + min((r <= 0).sum(), (r >= 0).sum())) / (1 + len(r))))
+
+    @property
+    def smallest(self) -> float | None:
+        """The smallest true difference that such test cases and seeds would show: a 95 % interval without 0, with a
+        power of 80 %, which takes 1.96 + 0.84 standard errors; None where they show no variation."""
+        error = float(np.std(self.replicates))
+        return float(stats.norm.ppf(0.975) + stats.norm.ppf(0.8)) * error if error > ROUNDING else None
 
 
-def bootstrap_difference(
-    a: Sequence[Sequence[Predictions]],
-    b: Sequence[Sequence[Predictions]],
-    metric: str,
-    *,
-    resamples: int = 2000,
-    seed: int = 0,
-) -> Difference:
-    """mean(a) − mean(b) of a metric on one dataset, over seeds; replicates resample test groups and seeds.
+def draw(groups: Sequence[tuple[str, ...]], resamples: int, seed: int) -> list[Array]:
+    """Case weights of each seed's test cases: (1 + R, N), ones first and then how often each case is drawn.
 
-    Whole groups (patients) are drawn with replacement, the same ones for both arms and for all seeds that share the
-    test cases; seeds are drawn with replacement, in pairs.
+    Whole groups (patients) are drawn with replacement, each as often for all seeds that test it: seeds share the test
+    cases, and three seeds are not three times the cases.
 
     Args:
-        a: for each seed the predictions of an arm, several where it has several random masks.
-        b: the same of the other arm, for the same seeds.
+        groups: for each seed the groups of its cases.
+    """
+    names = sorted(set().union(*groups))
+    drawn = resample_groups(tuple(names), resamples, seed)
+    return [np.vstack([np.ones((1, len(of))), drawn[:, np.searchsorted(names, of)]]) for of in groups]
+
+
+def over_seeds(by_seed: Array, seed: int) -> Array:
+    """The mean over seeds and its replicates, in which the seeds vary, too: (1 + R,), the value first.
+
+    To each replicate of the test cases, averaged over seeds, the mean deviation of seeds that are drawn with
+    replacement is added, √(S / (S − 1)) times, which makes its variance that of a mean of S. In simulations with three
+    seeds of 180 cases, intervals that leave the seeds out cover 58 to 95 % instead of 95, these 89 to 98. One seed
+    says nothing of another training: then the intervals are those of the test cases alone.
+
+    Args:
+        by_seed: (S, 1 + R), the values first.
+    """
+    seeds, mean = len(by_seed), by_seed.mean(0)
+    if seeds > 1:
+        resamples = by_seed.shape[1] - 1
+        share = np.random.default_rng([seed, seeds]).multinomial(seeds, np.full(seeds, 1 / seeds), resamples) / seeds
+        mean[1:] += np.sqrt(seeds / (seeds - 1)) * (share @ (by_seed[:, 0] - mean[0]))
+    return mean
+
+
+def paired(a: Array, b: Array, seed: int, *, larger_is_better: bool = True) -> Difference:
+    """mean(a) − mean(b) of a metric on one dataset, over seeds.
+
+    Args:
+        a, b: (S, 1 + R) of two arms for the same seeds and the same draws.
 
     Raises:
-        ClassMismatch: other seeds, or a seed with other test cases.
+        ClassMismatch: other seeds or draws.
     """
-    if len(a) != len(b) or not a:
+    if a.shape != b.shape or not len(a):
         raise ClassMismatch(f"A paired difference needs the same seeds on both sides; found {len(a)} and {len(b)}.")
-    drawn: dict[tuple[object, ...], Array] = {}
-    rows = []
-    for ours, theirs in zip(a, b, strict=True):
-        cases = _cases(ours[0])
-        if any(_cases(other) != cases for other in (*ours, *theirs)):
-            raise ClassMismatch("A paired difference needs predictions of the same cases; these are of different ones.")
-        if cases not in drawn:
-            picks = resample_groups(ours[0].groups, resamples, [seed, len(drawn)])
-            drawn[cases] = np.vstack([np.ones((1, len(ours[0].labels))), picks])
-        rows.append(_mean_metric(ours, metric, drawn[cases]) - _mean_metric(theirs, metric, drawn[cases]))
-    by_seed = np.array(rows)  # (S, 1 + R)
-    share = np.random.default_rng([seed, len(drawn)]).multinomial(
-        len(a), np.full(len(a), 1 / len(a)), size=resamples
-    ) / len(a)
-    return Difference(float(by_seed[:, 0].mean()), (by_seed[:, 1:].T * share).sum(1))
+    found = over_seeds(a - b, seed)
+    return Difference(float(found[0]), found[1:], larger_is_better, 1, int(np.ptp(found[1:]) < ROUNDING))
 
 
 def mean_difference(differences: Sequence[Difference]) -> Difference:
     """The mean over datasets, whose test cases are drawn independently; they must have equally many replicates."""
     return Difference(
-        float(np.mean([d.value for d in differences])), np.mean([d.replicates for d in differences], axis=0)
+        float(np.mean([d.value for d in differences])),
+        np.mean([d.replicates for d in differences], axis=0),
+        differences[0].larger_is_better,
+        sum(d.parts for d in differences),
+        sum(d.flat for d in differences),
     )
-
-
-def _cases(predictions: Predictions) -> tuple[object, ...]:
-    return predictions.labels, predictions.groups, predictions.classes
-
-
-def _mean_metric(of: Sequence[Predictions], metric: str, weights: Array) -> Array:
-    return np.mean([weighted_metrics(predictions, weights)[metric] for predictions in of], axis=0)
 
 
 def mean_sd(values: Sequence[float]) -> tuple[float, float]:
@@ -140,6 +184,12 @@ def ranks(scores: Array) -> Ranks:
         found = float(stats.friedmanchisquare(*np.asarray(scores).T).pvalue)
         p = 1.0 if np.isnan(found) else found  # all arms equal
     return Ranks(tuple(by_dataset.mean(0).tolist()), p)
+
+
+def critical_difference(arms: int, datasets: int, level: float = 0.05) -> float:
+    """Nemenyi's: by how much two mean ranks of all arms must differ; q·√(k (k + 1) / 6 N) (Demšar 2006)."""
+    q = float(stats.studentized_range.ppf(1 - level, arms, np.inf)) / np.sqrt(2)
+    return float(q * np.sqrt(arms * (arms + 1) / (6 * datasets)))
 
 
 def false_claim(only_a: float, only_b: float) -> float:
@@ -190,12 +240,15 @@ class Equivalence:
         return max(self.p_worse, self.p_better) < 0.05
 
 
-def tost(difference: Difference, margin: float) -> Equivalence:
+def tost(difference: Difference, margin: float) -> Equivalence | None:
     """Two one-sided tests with the bootstrap's replicates: p is the share of them that lies beyond the margin.
 
-    Both below 5 % is the same as the 90 % percentile interval lying within ± margin.
+    Both below 5 % is the same as the 90 % percentile interval lying within ± margin. None where the resamples of some
+    dataset do not vary: a bootstrap without spread would make anything equivalent.
     """
-    r = difference.replicates
+    if difference.flat:
+        return None
+    r = difference.replicates if difference.larger_is_better else -difference.replicates
     return Equivalence(
         float((1 + (r <= -margin).sum()) / (1 + len(r))), float((1 + (r >= margin).sum()) / (1 + len(r)))
     )

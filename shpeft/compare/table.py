@@ -22,17 +22,25 @@ from shpeft.files import FileLock, write_atomic
 Record = dict[str, Any]
 
 
-class Table:
-    """``cells.jsonl``, ``trials.jsonl`` and ``predictions/`` of a folder, which is made."""
+PLAN, CELLS = "plan.yaml", "cells.jsonl"
 
-    def __init__(self, folder: str | Path):
+
+def is_table(folder: str | Path) -> bool:
+    """Whether `shpeft compare` has begun a table there."""
+    return all((Path(folder) / name).is_file() for name in (PLAN, CELLS))
+
+
+class Table:
+    """``cells.jsonl``, ``trials.jsonl`` and ``predictions/`` of a folder, which is made unless it is only read."""
+
+    def __init__(self, folder: str | Path, *, make: bool = True):
         self.folder = Path(folder)
-        for part in ("predictions", "cache", "locks"):
+        for part in ("predictions", "cache", "locks") if make else ():
             (self.folder / part).mkdir(parents=True, exist_ok=True)
 
     def cells(self) -> dict[str, Record]:
         """The finished cells by key."""
-        return self._read("cells.jsonl")
+        return self._read(CELLS)
 
     def trials(self) -> dict[str, Record]:
         """The finished trials by key."""
@@ -46,7 +54,7 @@ class Table:
         """Keep a finished cell; its probabilities are on the disk before its line is."""
         if predictions is not None:
             write_atomic(self._predictions(record["key"]), pack(predictions))
-        self._append("cells.jsonl", record)
+        self._append(CELLS, record)
 
     def predictions(self, key: str) -> Predictions:
         """The test probabilities of a finished cell; case numbers and groups are opaque.

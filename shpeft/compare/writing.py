@@ -7,12 +7,13 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
-from shpeft.compare.overlaps import Foretold, Pair, compare_supports, grouped
+from shpeft.compare import claims
+from shpeft.compare.duels import Bootstrap
+from shpeft.compare.overlaps import Foretold, Pair, Precision, compare_supports
+from shpeft.compare.paper import hybridity_section, sparsity_section
 from shpeft.compare.pictures import pictures
 from shpeft.compare.plan import Plan
-from shpeft.compare.report import markdown, report
+from shpeft.compare.report import report
 from shpeft.compare.results import Results
 from shpeft.compare.table import Table
 from shpeft.errors import RunError
@@ -32,19 +33,24 @@ def write_report(plan: Plan, out: str | Path, *, to: str | Path | None = None, r
     Raises:
         RunError: the table holds nothing of this plan, or what it holds is damaged.
     """
-    results = Results(plan, Table(out))
-    duels = results.duels(resamples)
-    pairs, foretold = _read_overlaps(results.table.folder / OVERLAPS)
+    bootstrap = Bootstrap(results := Results(plan, Table(out, make=False)), resamples)
+    duels, kept = bootstrap.duels(), claims.kept(bootstrap)
+    goals = claims.goals(bootstrap, duels)
+    pairs, foretold = read_overlaps(results.table.folder)
     folder = Path(to) if to else results.table.folder
-    drawn = pictures(results, duels, pairs)
+    drawn = pictures(bootstrap, duels, kept, pairs)
     paths = save({name: figure for name, (_, figure) in drawn.items()}, folder / "figures")
     shown = []
     for name, (caption, _) in drawn.items():
         path = paths[name].relative_to(folder)
         shown.append(f"![{caption}]({path})\n\n{caption}" if path.suffix == ".svg" else f"[{caption}]({path})")
     write_atomic(folder / "table.csv", as_csv(results))
-    more = ["## Figures\n\n" + "\n\n".join(shown), overlap_section(pairs, foretold)]
-    return write_atomic(folder / "RESULTS.md", report(results, duels, more=more))
+    more = [
+        "## Figures\n\n" + "\n\n".join(shown),
+        sparsity_section(results, kept),
+        hybridity_section(results, pairs, foretold),
+    ]
+    return write_atomic(folder / "RESULTS.md", report(bootstrap, duels, goals, claims.sparsity(results, kept), more))
 
 
 def write_overlaps(plan: Plan, out: str | Path, *, root: str | Path = ".", progress: Progress = silent) -> Path:
@@ -66,61 +72,29 @@ def as_csv(results: Results) -> str:
     return buffer.getvalue()
 
 
-def overlap_section(pairs: list[Pair], foretold: Foretold | None) -> str:
-    """The overlaps in Markdown, a row for all pairs of a kind; nothing where none were computed."""
-    if not pairs:
-        return ""
-    matrices = list(dict.fromkeys(name for pair in pairs for name in pair.layers))
-    rows, layers = [], []
-    for title, group in grouped(pairs).items():
-        shares, p = [pair.share for pair in group], max(pair.p for pair in group)
-        rows.append(
-            [
-                title,
-                len(group),
-                f"{np.mean(shares):.3f} ({min(shares):.3f} to {max(shares):.3f})",
-                f"{np.mean([pair.expected / pair.k for pair in group]):.2g}",
-                f"{p:.2g}" if p else "< 1e-300",
-                _beyond([counts for pair in group for counts in pair.layers.values()]),
-            ]
-        )
-        by_matrix = [[pair.layers[name] for pair in group if name in pair.layers] for name in matrices]
-        layers.append([title, *map(_beyond, by_matrix)])
-    head = ["choices", "pairs", "shared", "by chance", "largest p", "beyond each layer's own chance"]
-    text = (
-        f"## Do they choose the same weights?\n\n{markdown(head, rows)}\n\nShared weights as a fraction of the budget, "
-        "mean over pairs and their range; chance and p are those of random choices among all eligible weights "
-        "(hypergeometric). The last column sets the shared weights against those of random choices with the same "
-        f"counts in each layer; by kind of matrix:\n\n{markdown(['choices', *matrices], layers)}"
-    )
-    return f"{text}\n\n{_foretold(foretold)}" if foretold else text
+def read_overlaps(folder: str | Path) -> tuple[list[Pair], Foretold | None]:
+    """What ``write_overlaps`` kept in a table's folder; nothing where it was not called yet.
 
-
-def _beyond(counts: list[tuple[int, float]]) -> str:
-    """How many times as many weights are shared as chance gives in the same layers."""
-    expected = sum(chance for _, chance in counts)
-    return f"{sum(shared for shared, _ in counts) / expected:.3g} ×" if expected else "–"
-
-
-def _foretold(found: Foretold) -> str:
-    aurocs = ", ".join(f"{value:.3f} at a budget of {budget}" for budget, value in found.auroc.items())
-    inside = markdown(["matrix", "rank correlation"], [[m, f"{v:+.3f}"] for m, v in found.by_matrix.items()])
-    return (
-        "### Does magnitude foretell what the tasks agree on?\n\nSpearman's rank correlation of the magnitude with the "
-        f"mean of all tasks' normalised gradients: {found.correlation:+.3f}. AUROC of the magnitude as a test for "
-        f"being among the consensus' best: {aurocs} (0.5 is chance). Within single parameters, mean by kind:\n\n"
-        f"{inside}"
-    )
-
-
-def _read_overlaps(path: Path) -> tuple[list[Pair], Foretold | None]:
+    Raises:
+        RunError: it cannot be read.
+    """
+    path = Path(folder) / OVERLAPS
     if not path.exists():
         return [], None
     try:
         raw: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
         pairs = [Pair(**pair | {"layers": {k: tuple(v) for k, v in pair["layers"].items()}}) for pair in raw["pairs"]]
-        return pairs, Foretold(**raw["foretold"]) if raw["foretold"] else None
-    except (ValueError, KeyError, TypeError) as error:
+        return pairs, _foretold(raw["foretold"]) if raw["foretold"] else None
+    except (OSError, ValueError, KeyError, TypeError) as error:
         raise RunError(
             f"{path.name} of the table cannot be read ({error}). Make it anew with `shpeft compare overlaps`."
         ) from None
+
+
+def _foretold(raw: dict[str, Any]) -> Foretold:
+    by_layer = {
+        budget: {name: Precision(**of) for name, of in layers.items()}
+        for budget, layers in raw["precision_by_layer"].items()
+    }
+    precision = {budget: Precision(**of) for budget, of in raw["precision"].items()}
+    return Foretold(**raw | {"precision": precision, "precision_by_layer": by_layer})

@@ -5,12 +5,13 @@ import json
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
-from typing import Any, Protocol
+from typing import Any, Protocol, runtime_checkable
 
 import numpy as np
 from PIL import Image
 
 from shpeft.datasets.card import cautions
+from shpeft.images import Pixels, open_pixels
 
 
 class ImageStore(Protocol):
@@ -22,6 +23,15 @@ class ImageStore(Protocol):
 
     def mask(self, index: int) -> np.ndarray | None:
         """Where the lesion is, bool (height, width), or None where nobody has drawn it."""
+        ...
+
+
+@runtime_checkable
+class DeepStore(Protocol):
+    """A store that knows more of its images than 8 bits."""
+
+    def pixels(self, index: int) -> Pixels:
+        """The image with all the bits that it has."""
         ...
 
 
@@ -73,6 +83,13 @@ class Split:
     def image(self, index: int) -> Image.Image:
         """The image of a case, RGB, at its own size."""
         return self.source.image(index)
+
+    def pixels(self, index: int) -> Pixels:
+        """The image of a case with all the bits that its file has."""
+        store, row = (
+            (self.source.store, self.source.indices[index]) if isinstance(self.source, Rows) else (self.source, index)
+        )
+        return store.pixels(row) if isinstance(store, DeepStore) else open_pixels(store.image(row))
 
     def mask(self, index: int) -> np.ndarray | None:
         """The lesion of a case, bool (height, width), or None where no ground truth exists."""

@@ -13,7 +13,7 @@ from shpeft.datasets.cache import FileIndex, Reading, file_index, identity
 from shpeft.datasets.cache.index import settled
 from shpeft.datasets.cache.place import reader
 from shpeft.datasets.duplicates import look
-from shpeft.errors import UnreadableImage
+from shpeft.errors import MissingExtra, UnreadableImage
 from shpeft.images import AS_FILED, Decoding, open_image
 from shpeft.progress import Progress
 
@@ -129,7 +129,7 @@ def _decode(data: bytes, content: bytes, decoding: Decoding) -> Reading:
     try:
         image = open_image(data, decoding)
     except UnreadableImage as error:
-        if isinstance(error.__context__, MemoryError):  # of this moment, not of the file
+        if isinstance(error.__cause__ or error.__context__, MemoryError | MissingExtra):  # of now, not of the file
             content = b""
         return Reading(content, name[:12], error=str(error).removeprefix("the uploaded file ").rstrip("."))
     return Reading(content, name[:12], look(image), image.size)

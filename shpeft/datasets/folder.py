@@ -20,7 +20,7 @@ from shpeft.datasets.layout import Layout, discover, read_groups, read_subgroups
 from shpeft.datasets.leakage import Handling
 from shpeft.datasets.splitting import split_off
 from shpeft.errors import EmptyDataset, UnreadableImage, named
-from shpeft.images import AS_FILED, Decoding, open_image
+from shpeft.images import AS_FILED, Decoding, Pixels, open_image, open_pixels
 from shpeft.progress import Progress
 
 
@@ -39,6 +39,13 @@ class Files:
         Raises:
             UnreadableImage: the file is gone or another one by now; in words that do not name it.
         """
+        return open_image(self._data(index), self.decoding)
+
+    def pixels(self, index: int) -> Pixels:
+        """The same with all the bits that the file has."""
+        return open_pixels(self._data(index), self.decoding)
+
+    def _data(self, index: int) -> bytes:
         content = self.contents[index]
         try:
             data = self.paths[index].read_bytes()
@@ -46,7 +53,7 @@ class Files:
             raise UnreadableImage(_gone(content, str(error.strerror or error))) from None
         if hashlib.sha256(data).digest() != content:
             raise UnreadableImage(_gone(content, "its content is another one"))
-        return open_image(data, self.decoding)
+        return data
 
     def mask(self, index: int) -> np.ndarray | None:
         """The union of the masks drawn for this image, at the image's size; None where there is none."""

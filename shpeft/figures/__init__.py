@@ -18,8 +18,10 @@ from shpeft.figures.evaluations import (
     threshold_lines,
 )
 from shpeft.figures.layers import QUANTITIES, density_by_depth, importance_heatmap, layer_histogram
+from shpeft.figures.matrices import score_by_head, selected_by_head, selected_in_grid
 from shpeft.figures.overlaps import overlap_bars, overlap_sets
 from shpeft.figures.saving import save
+from shpeft.figures.sets import overlap_against_budget, overlap_matrix, upset
 from shpeft.figures.theme import TEMPLATE
 
 __all__ = [
@@ -34,11 +36,16 @@ __all__ = [
     "importance_heatmap",
     "layer_histogram",
     "mean_ranks",
+    "overlap_against_budget",
     "overlap_bars",
+    "overlap_matrix",
     "overlap_sets",
     "precision_recall",
     "probability_bars",
     "save",
+    "score_by_head",
+    "selected_by_head",
+    "selected_in_grid",
     "shared_against_chance",
     "strength_lines",
     "reliability_diagram",
@@ -46,4 +53,5 @@ __all__ = [
     "roc",
     "threshold_lines",
     "training_curves",
+    "upset",
 ]

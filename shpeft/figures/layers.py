@@ -35,7 +35,13 @@ QUANTITIES = {
 }
 
 
-def importance_heatmap(summaries: Sequence[LayerSummary], quantity: str = "mean") -> go.Figure:
+def importance_heatmap(
+    summaries: Sequence[LayerSummary],
+    quantity: str = "mean",
+    *,
+    unit: str = "",
+    beside: Sequence[LayerSummary] = (),
+) -> go.Figure:
     """Block × matrix, in the order of depth; a matrix that a block does not have is a gap.
 
     Over the cells lie near-transparent squares whose ``customdata`` is ``[parameter name]``: they are what a click
@@ -43,6 +49,8 @@ def importance_heatmap(summaries: Sequence[LayerSummary], quantity: str = "mean"
 
     Args:
         quantity: ``mean``, ``maximum``, ``selected`` or ``density``; colours are logarithmic.
+        unit: of the scores.
+        beside: what another heatmap shows, so that both have the same colours for the same numbers.
 
     Raises:
         ConfigError: an unknown quantity.
@@ -55,16 +63,19 @@ def importance_heatmap(summaries: Sequence[LayerSummary], quantity: str = "mean"
     ordered = sorted(summaries, key=lambda s: s.depth)
     rows = list(dict.fromkeys(s.block for s in ordered))
     columns = list(dict.fromkeys(short(s.matrix) for s in ordered))
-    values = np.array([shown.of(s) for s in ordered], dtype=np.float64)
+    values = np.array([shown.of(s) for s in [*ordered, *beside]], dtype=np.float64)
     levels = _levels(values, shown.unit)
+    title = f"{shown.title}, {unit}" if unit and shown.unit is None else shown.title
     head = headroom(columns)
     drawn = figure(head + 24 + 26 * len(rows))
     drawn.add_heatmap(
         x=[short(s.matrix) for s in ordered],
         y=[s.block for s in ordered],
-        z=levels,
+        z=levels[: len(ordered)],
+        zmin=float(levels.min()),
+        zmax=float(levels.max()),
         colorscale=SCALE,
-        colorbar={"title": {"text": shown.title, "side": "top"}, "thickness": 12, **_ticks(values, levels, shown)},
+        colorbar={"title": {"text": title, "side": "right"}, "thickness": 12, **_ticks(values, levels, shown)},
         xgap=2,
         ygap=2,
         hoverinfo="skip",
@@ -104,13 +115,20 @@ def name_cells(drawn: go.Figure, rows: Sequence[str], columns: Sequence[str]) ->
     )
 
 
-def layer_histogram(summary: LayerSummary) -> go.Figure:
-    """How one parameter's scores are spread, on a logarithmic axis, with the median."""
+def layer_histogram(summary: LayerSummary, *, threshold: float | None = None, unit: str = "") -> go.Figure:
+    """How one parameter's scores are spread, on a logarithmic axis, with the median.
+
+    Args:
+        threshold: the lowest score that is selected.
+        unit: of the scores.
+    """
     edges, counts = np.array(summary.edges), np.array(summary.counts)
     filled = counts.nonzero()[0]
     if not len(filled):
         return empty("This matrix has no scores.")
     low, high = edges[filled[0]], edges[filled[-1] + 1]
+    if threshold is not None and threshold > 0:
+        high = max(high, min(math.log10(threshold) + 0.1, edges[-1] + 1))
     step = max(1, math.ceil((high - low) / 6))
     decades = [n for n in range(math.floor(low), math.ceil(high) + 1) if n % step == 0]
     bins = list(pairwise(edges))
@@ -127,17 +145,32 @@ def layer_histogram(summary: LayerSummary) -> go.Figure:
     )
     median = summary.quantiles[len(summary.quantiles) // 2]
     if median > 0 and low <= math.log10(median) <= high:
-        drawn.add_vline(math.log10(median), line={"color": ORANGE, "width": 2, "dash": "dot"})
+        drawn.add_vline(math.log10(median), line={"color": GREY, "width": 2, "dash": "dot"})
         drawn.add_annotation(
             text=f"median {median:.2g}", x=math.log10(median), y=1, yref="paper", yanchor="bottom", showarrow=False
         )
+    if threshold is not None and threshold > 0 and low <= math.log10(threshold) <= high:
+        drawn.add_vrect(math.log10(threshold), high, fillcolor=ORANGE, opacity=0.15, line_width=0)
+        drawn.add_vline(math.log10(threshold), line={"color": ORANGE, "width": 2})
+        drawn.add_annotation(
+            text=f"chosen from {threshold:.2g}",
+            x=math.log10(threshold),
+            y=1.1,
+            yref="paper",
+            xanchor="right" if math.log10(threshold) > (low + high) / 2 else "left",
+            yanchor="bottom",
+            showarrow=False,
+        )
     drawn.update_xaxes(
-        title_text="score of a weight (logarithmic)",
+        title_text=f"score of a weight{f', {unit}' if unit else ''} (logarithmic)",
         range=[low, high],
         tickvals=decades,
         ticktext=[f"10<sup>{n}</sup>" for n in decades],
     )
-    return drawn.update_yaxes(title_text="weights", rangemode="tozero").update_layout(bargap=0)
+    drawn.update_yaxes(
+        title_text="weights (logarithmic)", type="log", dtick=1, range=[-0.2, 0.3 + math.log10(counts.max())]
+    )
+    return drawn.update_layout(bargap=0, margin={"t": 56})
 
 
 def density_by_depth(summaries: Sequence[LayerSummary]) -> go.Figure:

@@ -1,7 +1,8 @@
 """An image file becomes RGB pixels, and RGB pixels become a model's input."""
 
 from shpeft.images.decoding import CT_WINDOWS, Decoding
-from shpeft.images.reading import AS_FILED, FORMATS, SUFFIXES, ImageSource, looks_like_image, open_image
+from shpeft.images.pixels import Pixels, View
+from shpeft.images.reading import AS_FILED, FORMATS, SUFFIXES, ImageSource, looks_like_image, open_image, open_pixels
 from shpeft.images.transform import InputTransform
 
 __all__ = [
@@ -12,6 +13,9 @@ __all__ = [
     "Decoding",
     "ImageSource",
     "InputTransform",
+    "Pixels",
+    "View",
     "looks_like_image",
     "open_image",
+    "open_pixels",
 ]

@@ -81,7 +81,7 @@ def to_8_bits(
     limits are in the units that ``units`` gives to the values.
     """
     flat = np.ascontiguousarray(values).reshape(-1)
-    low, high = limits or _extent(flat, units)
+    low, high = limits or extent(flat, units)
     shown = np.empty(flat.size, np.uint8)
     for start, block in _blocks(flat, units):
         finite = np.isfinite(block)
@@ -92,10 +92,19 @@ def to_8_bits(
     return shown.reshape(np.shape(values))
 
 
-def _extent(flat: np.ndarray, units: Units | None) -> tuple[float, float]:
+def in_units(values: np.ndarray, units: Units) -> np.ndarray:
+    """All values in the units that ``units`` gives, as float32: exact for whole numbers of up to 24 bits."""
+    flat = np.ascontiguousarray(values).reshape(-1)
+    found = np.empty(flat.size, np.float32)
+    for start, block in _blocks(flat, units):
+        found[start : start + BLOCK] = block
+    return found.reshape(np.shape(values))
+
+
+def extent(values: np.ndarray, units: Units | None = None) -> tuple[float, float]:
     """The smallest and the largest finite value; 0 and 0 where there is none."""
     low, high = np.inf, -np.inf
-    for _, block in _blocks(flat, units):
+    for _, block in _blocks(np.ascontiguousarray(values).reshape(-1), units):
         finite = block[np.isfinite(block)]
         low, high = finite.min(initial=low), finite.max(initial=high)
     return (float(low), float(high)) if low <= high else (0.0, 0.0)

@@ -1,16 +1,17 @@
-"""DICOM files as images, through pydicom: one frame, uncompressed or compressed, as grey or RGB of 8 bits."""
+"""DICOM files as pixels, through pydicom: one frame, uncompressed or compressed, as grey of all bits or as RGB."""
 
+from dataclasses import replace
 from math import ceil
 from typing import TYPE_CHECKING, Any, BinaryIO
 
 import numpy as np
-from PIL import Image
 
 from shpeft.errors import MissingExtra, UnreadableImage
 from shpeft.images import dicom_grey
 from shpeft.images.codestream import Codestream, describe
 from shpeft.images.decoding import Decoding
 from shpeft.images.dicom_header import UNDEFINED, Header, parse
+from shpeft.images.pixels import Pixels
 
 if TYPE_CHECKING:
     from pydicom.pixels.decoders.base import Decoder
@@ -26,8 +27,8 @@ BYTES_PER_PIXEL = 3
 """Of a deflated file, for each pixel of the largest image: RGB, or grey of 16 bits and its header."""
 
 
-def read(file: BinaryIO, decoding: Decoding, max_pixels: int, name: str) -> Image.Image:
-    """One frame as a grey or RGB image of 8 bits. Only this frame is read, whatever the number of them.
+def read(file: BinaryIO, decoding: Decoding, max_pixels: int, name: str) -> Pixels:
+    """One frame, grey with all its bits or RGB. Only this frame is read, whatever the number of them.
 
     Raises:
         MissingExtra: pydicom, or what decodes this file's compression, is not installed.
@@ -41,8 +42,8 @@ def read(file: BinaryIO, decoding: Decoding, max_pixels: int, name: str) -> Imag
         header = parse(file, BYTES_PER_PIXEL * max_pixels, name)
         frame = _frame(header, decoding.frame, name)
         _check_size(header, max_pixels, name)
-        values = _pixels(header, frame, name)
-        return Image.fromarray(_shown(values, header, frame, decoding))
+        found = _described(_pixels(header, frame, name), header, frame, decoding)
+        return replace(found, frame=frame, frames=header.frames)
     except (UnreadableImage, MissingExtra):
         raise
     except Exception as error:  # pydicom raises anything on damaged files; its words may quote tags
@@ -106,11 +107,12 @@ def _decoder(header: Header, name: str) -> "Decoder":
     twelve_bits = syntax == JPEGExtended12Bit and header.tags.BitsStored > 8
     if decoder.is_available and (not twelve_bits or "pylibjpeg" in decoder.available_plugins):
         return decoder
-    install = EXTRA
-    if twelve_bits or syntax in (HTJ2K, HTJ2KLossless, HTJ2KLosslessRPCL):  # beyond what the extra brings
+    missing = f"{name} is compressed as {syntax.name}, and what decodes that is not installed."
+    if twelve_bits or syntax in (HTJ2K, HTJ2KLossless, HTJ2KLosslessRPCL):  # beyond the extra: rare files among others
         package = "pylibjpeg-libjpeg" if twelve_bits else "pylibjpeg-openjpeg"
-        install = f"Install it with: pip install pylibjpeg {package}"
-    raise MissingExtra(f"{name} is compressed as {syntax.name}, and what decodes that is not installed. {install}")
+        sentence = f"{missing} Install it with: pip install pylibjpeg {package}"
+        raise UnreadableImage(sentence) from MissingExtra(package)
+    raise MissingExtra(f"{missing} {EXTRA}")
 
 
 def _codestream(header: Header, frame: int, options: dict[str, Any], name: str) -> Codestream | None:
@@ -165,10 +167,10 @@ def _bits(header: Header, frame: int) -> np.ndarray:
     return np.unpackbits(packed, bitorder="little")[offset : offset + shape[0] * shape[1]].reshape(shape)
 
 
-def _shown(values: np.ndarray, header: Header, frame: int, decoding: Decoding) -> np.ndarray:
-    """Stored values as uint8, (H, W) or (H, W, 3)."""
+def _described(values: np.ndarray, header: Header, frame: int, decoding: Decoding) -> Pixels:
+    """Stored values with what the header says of them; colours as they are shown."""
     if header.tags.PhotometricInterpretation == PALETTE:
-        return dicom_grey.palette(values, header.tags)
+        return Pixels(dicom_grey.palette(values, header.tags))
     if values.ndim == 3:
-        return dicom_grey.colour(values, header.tags)
+        return Pixels(dicom_grey.colour(values, header.tags))
     return dicom_grey.grey(values, header.tags, frame, decoding)

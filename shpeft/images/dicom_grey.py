@@ -4,13 +4,15 @@ Each transformation maps every value by itself, so that :func:`shpeft.images.dec
 image in blocks. Lookup is our own: pydicom's wraps around in tables of more than 256 entries of 8 bits.
 """
 
-from dataclasses import dataclass
+from collections.abc import Iterator
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 import numpy as np
 
-from shpeft.images.decoding import Decoding, Units, to_8_bits
+from shpeft.images.decoding import Decoding, Units, in_units, to_8_bits
 from shpeft.images.dicom_header import functional_group
+from shpeft.images.pixels import Pixels, Table, View
 
 if TYPE_CHECKING:
     from pydicom import Dataset
@@ -18,41 +20,24 @@ if TYPE_CHECKING:
 COLOURS = ("Red", "Green", "Blue")
 
 
-@dataclass(frozen=True)
-class Table:
-    """A lookup table: the stored value of the first entry, the entries, and the largest value that they may have."""
-
-    first: int
-    entries: np.ndarray
-    top: int
-
-    def __call__(self, values: np.ndarray) -> np.ndarray:
-        """Values beyond an end take that end's entry. What is not a number stays so."""
-        finite = np.isfinite(values)
-        position = np.rint(np.where(finite, values, self.first)).astype(np.int64) - self.first
-        found = self.entries[np.clip(position, 0, len(self.entries) - 1)].astype(np.float64)
-        return np.where(finite, found, np.nan)
-
-
-def grey(values: np.ndarray, tags: "Dataset", frame: int, decoding: Decoding) -> np.ndarray:
-    """Stored grey values (H, W) as uint8 (H, W)."""
-    rescaling = functional_group(tags, frame, "PixelValueTransformationSequence")
-    modality = _modality(rescaling, tags)
+def grey(values: np.ndarray, tags: "Dataset", frame: int, decoding: Decoding) -> Pixels:
+    """Stored grey values (H, W), with what the file says of them."""
+    group = functional_group(tags, frame, "PixelValueTransformationSequence")
     bits = int(tags.get("BitsStored") or 64) if values.dtype.kind in "iu" else 64
-    inverted = tags.PhotometricInterpretation == "MONOCHROME1"
-
-    def units(block: np.ndarray) -> np.ndarray:
-        shown = block.astype(np.float64) if modality is None else modality(block)
-        return np.where(_padding(block, tags), np.nan, shown)
-
-    if decoding.limits is not None and (bits > 8 or modality is not None):
-        return to_8_bits(values, decoding.limits, units=units, inverted=inverted)
-    voi = _voi(functional_group(tags, frame, "FrameVOILUTSequence"), tags) if decoding.window == "auto" else None
-    if voi is not None:
-        function, shown = voi
-        return to_8_bits(values, shown, units=lambda block: function(units(block)), inverted=inverted)
-    whole = _storable(bits, tags, modality) if bits <= 8 else None
-    return to_8_bits(values, whole, units=units, inverted=inverted)
+    blank, (slope, intercept) = _padding(values, tags), _rescaling(group)
+    stored = Pixels(values, slope, intercept, blank, inverted=tags.PhotometricInterpretation == "MONOCHROME1")
+    table = _table(group.ModalityLUTSequence[0], tags) if group.get("ModalityLUTSequence") else None
+    units = table or stored.units
+    span = _storable(bits, tags, units) if bits <= 8 else None
+    if table is not None:
+        outside = replace(stored, slope=1.0, intercept=0.0).units  # blank values become not a number
+        mapped = in_units(values, lambda block: np.where(np.isnan(outside(block)), np.nan, table(block)))
+        stored = Pixels(mapped, inverted=stored.inverted)
+    filed = tuple(dict.fromkeys(_views(functional_group(tags, frame, "FrameVOILUTSequence"), tags)))
+    asked = filed[0] if filed and decoding.window == "auto" else None
+    if decoding.limits is not None and (bits > 8 or table is not None or (slope, intercept) != (1, 0)):
+        asked = View(*decoding.limits)
+    return replace(stored, span=span, filed=filed, asked=asked, hounsfield=_hounsfield(group, tags))
 
 
 def colour(values: np.ndarray, tags: "Dataset") -> np.ndarray:
@@ -67,66 +52,70 @@ def palette(values: np.ndarray, tags: "Dataset") -> np.ndarray:
     return np.stack([to_8_bits(values, (0, top), units=table) for table in tables], axis=-1)
 
 
-def window(centre: float, width: float, function: str = "LINEAR") -> tuple[Units, tuple[float, float]]:
+def window(centre: float, width: float, function: str = "LINEAR") -> View:
     """The VOI LUT functions of PS3.3 C.11.2.1.2 and C.11.2.1.3, each with the limits between which it is grey."""
     if function == "SIGMOID":
-        from scipy.special import expit
-
-        return lambda values: expit(4 * (values - centre) / width), (0, 1)
+        return View(0, 1, sigmoid=(centre, width))
     if function == "LINEAR_EXACT":
-        return lambda values: values, (centre - width / 2, centre + width / 2)
-    return lambda values: values, (centre - 0.5 - (width - 1) / 2, centre - 0.5 + (width - 1) / 2)
+        return View(centre - width / 2, centre + width / 2)
+    return View(centre - 0.5 - (width - 1) / 2, centre - 0.5 + (width - 1) / 2, integers=True)
 
 
-def _modality(group: "Dataset", tags: "Dataset") -> Units | None:
-    """Stored values to the file's units; None where it has none."""
-    if group.get("ModalityLUTSequence"):
-        return _table(group.ModalityLUTSequence[0], tags)
+def _rescaling(group: "Dataset") -> tuple[float, float]:
+    """Slope and intercept, from stored values to the file's units; 1 and 0 where it has none."""
     slope, intercept = _number(group, "RescaleSlope"), _number(group, "RescaleIntercept")
-    slope = 1.0 if slope is None or slope == 0 else slope  # a slope of 0 is forbidden, and met with
-    intercept = intercept or 0.0
-    if (slope, intercept) == (1, 0):
-        return None
-    return lambda values: values * slope + intercept
+    return slope or 1.0, intercept or 0.0  # a slope of 0 is forbidden, and met with
 
 
-def _voi(group: "Dataset", tags: "Dataset") -> tuple[Units, tuple[float, float]] | None:
-    """The first of the views that the file offers: of its lookup tables, or else of its windows."""
-    for item in list(group.get("VOILUTSequence") or ())[:1]:
+def _hounsfield(group: "Dataset", tags: "Dataset") -> bool:
+    """Whether the file's units are Hounsfield units, which computed tomography need not say: C.11.1.1.2, C.8.2.1.1."""
+    kind = str(group.get("RescaleType") or "")
+    return kind == "HU" or (not kind and tags.get("Modality") == "CT" and "RescaleIntercept" in group)
+
+
+def _views(group: "Dataset", tags: "Dataset") -> Iterator[View]:
+    """What the file offers: its lookup tables, then its windows."""
+    for item in group.get("VOILUTSequence") or ():
         if item.get("LUTData"):
             table = _table(item, tags)
-            return table, (0, table.top)
-    centre, width = _number(group, "WindowCenter"), _number(group, "WindowWidth")
+            yield View(0, table.top, table=table)
     function = str(group.get("VOILUTFunction") or "LINEAR")
-    if centre is None or width is None or not width >= (1 if function == "LINEAR" else np.finfo(float).tiny):
-        return None
-    return window(centre, width, function)
+    narrowest = 1 if function == "LINEAR" else np.finfo(float).tiny
+    for centre, width in zip(_numbers(group, "WindowCenter"), _numbers(group, "WindowWidth"), strict=False):
+        if width >= narrowest:
+            yield window(centre, width, function)
 
 
-def _storable(bits: int, tags: "Dataset", modality: Units | None) -> tuple[float, float]:
+def _storable(bits: int, tags: "Dataset", units: Units) -> tuple[float, float]:
     """The lowest and the highest value that so few bits can hold, in the file's units."""
     signed = tags.get("PixelRepresentation") == 1
     stored = np.arange(-(2 ** (bits - 1)) if signed else 0, 2 ** (bits - 1) if signed else 2**bits)
-    shown = stored if modality is None else modality(stored)
-    return float(shown.min()), float(shown.max())
+    shown = units(stored)
+    return float(np.nanmin(shown)), float(np.nanmax(shown))
 
 
-def _padding(values: np.ndarray, tags: "Dataset") -> np.ndarray | bool:
+def _padding(values: np.ndarray, tags: "Dataset") -> tuple[int, int] | None:
     """What lies outside the image proper: C.7.5.1.1.2."""
     value = tags.get("PixelPaddingValue")
     if value is None or values.dtype.kind not in "iu":
-        return False
+        return None
     other = tags.get("PixelPaddingRangeLimit")
     low, high = sorted((_signed(value, tags), _signed(value if other is None else other, tags)))
-    return (values >= low) & (values <= high)
+    return low, high
+
+
+def _numbers(group: "Dataset", keyword: str) -> list[float]:
+    """A tag's numbers; none where it is missing or empty, as type 3 allows and type 1 sees."""
+    value = group.get(keyword)
+    if value is None or value == "":
+        return []
+    several = not isinstance(value, str | int | float) and hasattr(value, "__len__")
+    return [float(each) for each in (value if several else [value])]
 
 
 def _number(group: "Dataset", keyword: str) -> float | None:
-    """A tag's number, the first of several; None where it is missing or empty, as type 3 allows and type 1 sees."""
-    value = group.get(keyword)
-    if value is not None and not isinstance(value, str | int | float) and hasattr(value, "__len__"):
-        value = value[0] if len(value) else None
-    return None if value is None or value == "" else float(value)
+    """The first of a tag's numbers."""
+    return next(iter(_numbers(group, keyword)), None)
 
 
 def _signed(value: int, tags: "Dataset") -> int:

@@ -1,16 +1,19 @@
-"""An image file becomes RGB pixels, whatever its kind."""
+"""An image file becomes pixels, whatever its kind: RGB, or grey with all its bits."""
 
 from contextlib import nullcontext
+from dataclasses import replace
 from io import BytesIO
 from pathlib import Path
 from typing import BinaryIO
 
+import numpy as np
 from PIL import Image, ImageOps
 
 from shpeft.errors import MissingExtra, UnreadableImage
 from shpeft.images import dicom, wide
 from shpeft.images.decoding import Decoding
 from shpeft.images.dicom_header import is_dicom
+from shpeft.images.pixels import Pixels
 
 ImageSource = str | Path | bytes | BinaryIO | Image.Image
 
@@ -46,8 +49,36 @@ def open_image(source: ImageSource, decoding: Decoding = AS_FILED) -> Image.Imag
             the frame.
         MissingExtra: what reads a DICOM file is not installed.
     """
+    found = _opened(source, decoding)
+    return Image.fromarray(found.shown()).convert("RGB") if isinstance(found, Pixels) else found
+
+
+def open_pixels(source: ImageSource, decoding: Decoding = AS_FILED) -> Pixels:
+    """The same image with all the bits that its file has, to be shown through one window or another.
+
+    As it comes, ``open_pixels(x).shown()``, it is ``open_image``'s, bit for bit. Images of 8 bits that are not DICOM
+    files are those of ``open_image``; as grey, where all their colours are.
+
+    Raises:
+        UnreadableImage, MissingExtra: as ``open_image``.
+    """
+    frames: list[int] = []
+    found = _opened(source, decoding, frames)
+    if isinstance(found, Image.Image):
+        values = np.asarray(found)
+        grey = (values == values[..., :1]).all()
+        found = Pixels(np.ascontiguousarray(values[..., 0]) if grey else values, span=(0, 255))
+    return replace(found, frame=frames[0], frames=frames[1]) if frames else found
+
+
+def _opened(source: ImageSource, decoding: Decoding, frames: list[int] | None = None) -> Image.Image | Pixels:
+    """In RGB where 8 bits are all there are, and with all its bits otherwise.
+
+    Args:
+        frames: is given the frame that was taken and their number, for which some files are read to the end.
+    """
     if isinstance(source, Image.Image):
-        return _to_rgb(source, wide.Stored(), decoding)
+        return _converted(source, wide.Stored(), decoding)
     name = str(source) if isinstance(source, str | Path) else "the uploaded file"
     head = b""
     try:
@@ -55,11 +86,13 @@ def open_image(source: ImageSource, decoding: Decoding = AS_FILED) -> Image.Imag
             head = file.read(HEAD)
             file.seek(0)
             if is_dicom(head):
-                return dicom.read(file, decoding, MAX_PIXELS, name).convert("RGB")
+                return dicom.read(file, decoding, MAX_PIXELS, name)
             with Image.open(file, formats=FORMATS) as image:
                 _check_size(image, name)
                 _seek(image, decoding.frame, name)
-                return _to_rgb(image, wide.stored(image, head), decoding)
+                if frames is not None:
+                    frames += [image.tell(), getattr(image, "n_frames", 1)]
+                return _converted(image, wide.stored(image, head), decoding)
     except (UnreadableImage, MissingExtra):
         raise
     except Exception as error:  # decoders raise anything from SyntaxError to struct.error on damaged files
@@ -120,11 +153,11 @@ def _reason(error: Exception, head: bytes) -> str:
     return f"it is damaged ({error})"
 
 
-def _to_rgb(image: Image.Image, how: wide.Stored, decoding: Decoding) -> Image.Image:
-    """A loaded copy in mode RGB."""
+def _converted(image: Image.Image, how: wide.Stored, decoding: Decoding) -> Image.Image | Pixels:
+    """A loaded copy, upright: in mode RGB, or grey of more than 8 bits."""
     image = _upright(image)
     if wide.is_wide(image):
-        return wide.to_grey(image, how, decoding).convert("RGB")
+        return wide.pixels(image, how, decoding)
     if how.signed and image.mode == "L":
         image = wide.shifted(image)
     if image.mode == "La":

@@ -7,7 +7,8 @@ from PIL import Image, ImageFile
 from PIL.TiffImagePlugin import TiffImageFile
 
 from shpeft.images import codestream
-from shpeft.images.decoding import Decoding, Units, to_8_bits
+from shpeft.images.decoding import Decoding, in_units
+from shpeft.images.pixels import Pixels, View
 
 # TIFF 6.0
 BITS_PER_SAMPLE = 258
@@ -77,20 +78,20 @@ def is_wide(image: Image.Image) -> bool:
     return image.mode.startswith(("I", "F"))
 
 
-def to_grey(image: Image.Image, how: Stored, decoding: Decoding) -> Image.Image:
-    """Grey values of more than 8 bits as grey of 8 bits; a value that stands for transparency becomes black."""
+def pixels(image: Image.Image, how: Stored, decoding: Decoding) -> Pixels:
+    """Grey values of more than 8 bits; a value that stands for transparency is blank."""
     values = np.asarray(image)
     if how.unsigned:
         values = values.view(np.uint32)
+    if (how.scale, how.offset) != (1, 0):
+        values = in_units(values, lambda block: np.rint((block.astype(np.float64) - how.offset) / how.scale))
     clear = image.info.get("transparency")
-
-    def units(block: np.ndarray) -> np.ndarray:
-        shown = block.astype(np.float64) - how.offset
-        shown = shown if how.scale == 1 else np.rint(shown / how.scale)
-        return shown if clear is None else np.where(block == clear, np.nan, shown)
-
-    plain: Units | None = None if (how.scale, how.offset, clear) == (1, 0, None) else units
-    return Image.fromarray(to_8_bits(values, decoding.limits, units=plain, inverted=how.white_is_zero))
+    return Pixels(
+        values,
+        blank=None if clear is None else (clear, clear),
+        inverted=how.white_is_zero,
+        asked=None if decoding.limits is None else View(*decoding.limits),
+    )
 
 
 def shifted(image: Image.Image) -> Image.Image:

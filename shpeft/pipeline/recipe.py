@@ -3,44 +3,32 @@
 dataset ─▶ backbone ─▶ linear probe ─▶ importance ─▶ selection ─▶ finetune ─▶ test, beside the probe ─▶ calibration
 """
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import ExitStack, closing
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from shpeft.backbones import Backbone, create_backbone, resolve_device
+from shpeft.backbones import Backbone
 from shpeft.config import RunConfig
-from shpeft.datasets import Dataset, load_dataset
 from shpeft.delta import SparseDelta
 from shpeft.deltafile import read_header, save_delta
-from shpeft.errors import CannotCut
 from shpeft.evaluation import Predictions, difference, evaluate, predict
 from shpeft.feed import Feed
 from shpeft.importance import Scores, estimate_importance, head_written
-from shpeft.pipeline.meter import Meter, Work, trained_share
+from shpeft.pipeline.detailing import Details, detail
+from shpeft.pipeline.meter import Meter
+from shpeft.pipeline.preparing import Prepared, feed_for, prepare
 from shpeft.pipeline.trusting import look
-from shpeft.prefix import CachedFeed, cut_below
-from shpeft.probe import Head, fit_head
+from shpeft.prefix import CachedFeed
 from shpeft.progress import Progress, silent
-from shpeft.runs import FEATURES, RunFolder
+from shpeft.runs import Resumption, RunFolder
 from shpeft.runs.card import model_card
 from shpeft.runs.formats import environment, plain
 from shpeft.selection import Support, select
 from shpeft.summaries import LayerSummary, summarise
-from shpeft.training import EpochReport, finetune
+from shpeft.training import Checkpoint, EpochReport, finetune, never
 from shpeft.trust import fit_trust
-
-
-@dataclass(frozen=True)
-class Prepared:
-    """What importance and fine-tuning start from; ``feed`` runs what lies below every eligible weight once an image."""
-
-    data: Dataset
-    backbone: Backbone
-    probe: Head
-    feed: Feed
-    work: Work
 
 
 @dataclass(frozen=True)
@@ -50,6 +38,16 @@ class Chosen:
     scores: Scores
     supports: dict[str, Support]
     summaries: dict[str, list[LayerSummary]]
+    details: Details
+
+
+@dataclass(frozen=True)
+class Selected:
+    """What is trained, by which score it was chosen, and among how many weights."""
+
+    support: Support
+    score: str
+    eligible: int
 
 
 def run(
@@ -58,11 +56,17 @@ def run(
     *,
     progress: Progress = silent,
     on_epoch: Callable[[EpochReport], None] | None = None,
+    stop: Callable[[], bool] = never,
 ) -> dict[str, Any]:
     """Carry out a run and leave it in its folder; returns its metrics.
 
     The folder says how it ended. Delta, predictions, trust, metrics and card are written at the very end, so a run that
-    was cancelled or that failed leaves none of them.
+    was cancelled or that failed leaves none of them. It leaves a checkpoint once an epoch is over, and a run whose
+    folder has one goes on from there to the numbers that it would have had.
+
+    Args:
+        on_epoch: told of each epoch, also of those that were over before.
+        stop: asked before each training step; True ends training there, and the best epoch so far is what is tested.
 
     Raises:
         ShpeftError: whatever the parts raise; the folder's state carries the sentence.
@@ -73,20 +77,20 @@ def run(
         folder.note(stage, done, total)
         progress(stage, done, total)
 
-    with folder.recording(), ExitStack() as stack:
+    with folder.recording() as remarks, ExitStack() as stack:
+        resumption = folder.resumption()
         folder.write_environment()
         meter = Meter(report)
         start = prepare(config, meter, folder.path)
         stack.callback(start.feed.close)
         probe = _predict_probe(start, meter)
-        chosen = choose(config, start, meter)
-        folder.write_supports(chosen.supports, chosen.scores.infos)
-        folder.write_summaries(chosen.summaries)
-        feed = feed_for(config, start.backbone, chosen.supports["hybrid"].indices, folder.path, start.feed)
+        selected = _select(config, start, folder, resumption, meter)
+        feed = feed_for(config, start.backbone, selected.support.indices, folder.path, start.feed)
         if feed is not start.feed:
             start.feed.close()
             stack.callback(feed.close)
-        delta, history = _train(config, start, chosen.supports["hybrid"], feed, folder, meter, on_epoch)
+        delta, history = _train(config, start, selected, feed, folder, resumption, meter, on_epoch, stop)
+        remarks += _remarks(config, history, resumption)
         with delta.applied(start.backbone):
             test = start.data.test
             finetuned = predict(start.backbone, test, feed=feed, progress=meter.part("Testing", start.work.test))
@@ -96,9 +100,9 @@ def run(
         metrics = _metrics(finetuned, probe)
         trust = fit_trust(seen.validation, test=finetuned)
         meter.lap("calibrating")
-        save_delta(delta, folder.delta_path, _delta_metadata(config, start, chosen))
+        save_delta(delta, folder.delta_path, _delta_metadata(config, start, selected))
         metrics |= {
-            "weights": _weights(start.backbone, chosen) | {"delta_bytes": folder.delta_path.stat().st_size},
+            "weights": _weights(start.backbone, selected) | {"delta_bytes": folder.delta_path.stat().st_size},
             "training": _training(history) | {"cached_below": feed.cut.block if isinstance(feed, CachedFeed) else None},
             "dataset": _public(start.data.card),
             "seconds": meter.seconds,
@@ -110,54 +114,6 @@ def run(
         folder.write_metrics(metrics)
         folder.write_card(model_card(folder.config, plain(metrics), read_header(folder.delta_path), trust))
     return metrics
-
-
-def prepare(config: RunConfig, meter: Meter | None = None, folder: Path | None = None) -> Prepared:
-    """Load the images, make the backbone and fit its linear probe.
-
-    Args:
-        folder: where features of the frozen blocks may be kept when memory does not hold them.
-    """
-    meter = meter or Meter(silent)
-    data = load_dataset(**config.dataset.model_dump(), seed=config.seed, progress=meter.part("Reading the images"))
-    meter.lap("dataset")
-    meter.part("Loading the backbone")
-    backbone = create_backbone(
-        config.backbone.name,
-        classes=data.classes,
-        weights=config.backbone.weights,
-        image_size=config.backbone.image_size,
-        seed=config.seed,
-        device=resolve_device(config.device),
-    )
-    eligible = backbone.weight_infos(config.selection.scope)
-    feed = feed_for(config, backbone, [info.name for info in eligible], folder)
-    share = trained_share(backbone.weight_infos(), eligible) if isinstance(feed, CachedFeed) else 1.0
-    work = Work.plan(config, [len(split) for split in data.splits], share)
-    meter.plan(work)
-    meter.lap("backbone")
-    progress = meter.part("Fitting the linear probe", len(data.train), len(data.val), 0)
-    probe = fit_head(backbone, data.train, data.val, feed=feed, progress=progress)
-    meter.lap("probe")
-    return Prepared(data, backbone, probe, feed, work)
-
-
-def feed_for(
-    config: RunConfig, backbone: Backbone, names: Iterable[str], folder: Path | None, present: Feed | None = None
-) -> Feed:
-    """How the backbone gets its images while only these parameters may change: what lies below them is cached.
-
-    Args:
-        present: the feed so far; it goes on when nothing more can be cached.
-    """
-    present = present or Feed(backbone, config.precision)
-    try:
-        cut = cut_below(backbone, names) if config.training.cache and not config.training.checkpointing else None
-    except CannotCut:
-        return present
-    if cut is None or (isinstance(present, CachedFeed) and present.cut.block == cut.block):
-        return present
-    return CachedFeed(cut, folder and folder / FEATURES, config.precision)
 
 
 def choose(config: RunConfig, start: Prepared, meter: Meter | None = None) -> Chosen:
@@ -192,8 +148,9 @@ def choose(config: RunConfig, start: Prepared, meter: Meter | None = None) -> Ch
         supports[name] = select(part, wanted.budget)
         progress("summaries", len(summaries), len(parts))
         summaries[name] = summarise(part, supports[name].counts())
+    details = detail(start.backbone, scores, supports["hybrid"].k)
     meter.lap("importance")
-    return Chosen(scores, supports, summaries)
+    return Chosen(scores, supports, summaries, details)
 
 
 def _predict_probe(start: Prepared, meter: Meter) -> Predictions:
@@ -206,18 +163,44 @@ def _predict_probe(start: Prepared, meter: Meter) -> Predictions:
     return predictions
 
 
+def _select(
+    config: RunConfig, start: Prepared, folder: RunFolder, resumption: Resumption | None, meter: Meter
+) -> Selected:
+    """Choose the weights and write the choice down, or read what was chosen before the run was interrupted."""
+    if resumption is not None:
+        eligible = sum(info.numel for info in folder.weight_infos())
+        return Selected(folder.support(), resumption.score, eligible)
+    chosen = choose(config, start, meter)
+    folder.write_supports(chosen.supports, chosen.scores.infos)
+    folder.write_details(*chosen.details)
+    folder.write_summaries(chosen.summaries)
+    return Selected(chosen.supports["hybrid"], chosen.scores.name, chosen.scores.eligible)
+
+
 def _train(
     config: RunConfig,
     start: Prepared,
-    support: Support,
+    selected: Selected,
     feed: Feed,
     folder: RunFolder,
+    resumption: Resumption | None,
     meter: Meter,
     on_epoch: Callable[[EpochReport], None] | None,
+    stop: Callable[[], bool],
 ) -> tuple[SparseDelta, list[EpochReport]]:
     """Fine-tune; the delta holds the best epoch's values and the backbone is as before."""
     wanted, history = config.training, list[EpochReport]()
-    delta = SparseDelta.zeros(start.backbone, support, start.probe)
+
+    def tell(report: EpochReport) -> None:
+        history.append(report)
+        if on_epoch is not None:
+            on_epoch(report)
+
+    def keep(checkpoint: Checkpoint) -> None:
+        folder.write_checkpoint(checkpoint, selected.score)
+        folder.write_history(checkpoint.history)
+
+    delta = SparseDelta.zeros(start.backbone, selected.support, start.probe)
     progress = meter.part(
         lambda: f"Fine-tuning, epoch {min(len(history) + 1, wanted.epochs)} of {wanted.epochs}",
         start.work.epochs * start.work.epoch,
@@ -237,15 +220,32 @@ def _train(
         seed=config.seed,
         feed=feed,
         progress=progress,
+        stop=stop,
+        resume=resumption.checkpoint if resumption else None,
+        on_checkpoint=keep,
     )
+    past = resumption.checkpoint.history if resumption else ()
+    folder.write_history(past)
+    for report in past:
+        tell(report)
     with closing(epochs):  # type: ignore[type-var]
         for report in epochs:
-            history.append(report)
-            folder.append_report(report)
-            if on_epoch is not None:
-                on_epoch(report)
+            tell(report)
     meter.lap("fine-tuning")
     return delta, history
+
+
+def _remarks(config: RunConfig, history: Sequence[EpochReport], resumption: Resumption | None) -> list[str]:
+    """What a finished run should say of itself."""
+    found = []
+    if len(history) < config.training.epochs:
+        found.append(f"Stopped after epoch {len(history)} of {config.training.epochs}.")
+    if resumption is not None and not resumption.alike:
+        found.append(
+            "Resumed with other versions or another number of threads than it began with: the numbers may differ from "
+            "those of an uninterrupted run in their last digits."
+        )
+    return found
 
 
 def _metrics(finetuned: Predictions, probe: Predictions) -> dict[str, Any]:
@@ -257,12 +257,12 @@ def _metrics(finetuned: Predictions, probe: Predictions) -> dict[str, Any]:
     }
 
 
-def _weights(backbone: Backbone, chosen: Chosen) -> dict[str, Any]:
-    k, head = chosen.supports["hybrid"].k, backbone.head_count
+def _weights(backbone: Backbone, selected: Selected) -> dict[str, Any]:
+    k, head = selected.support.k, backbone.head_count
     return {
-        "score": chosen.scores.name,
+        "score": selected.score,
         "selected": k,
-        "eligible": chosen.scores.eligible,
+        "eligible": selected.eligible,
         "backbone": backbone.count,
         "head": head,
         "share": k / backbone.count,
@@ -280,7 +280,7 @@ def _public(card: Mapping[str, Any]) -> dict[str, Any]:
     return {**card, "unreadable": len(card["unreadable"])}
 
 
-def _delta_metadata(config: RunConfig, start: Prepared, chosen: Chosen) -> dict[str, Any]:
+def _delta_metadata(config: RunConfig, start: Prepared, selected: Selected) -> dict[str, Any]:
     """What a delta file says of its making: no time and no place, so that the same seed gives the same file."""
     portable = config.model_dump(mode="json")
     portable["dataset"]["source"] = start.data.name
@@ -288,6 +288,6 @@ def _delta_metadata(config: RunConfig, start: Prepared, chosen: Chosen) -> dict[
     return {
         "config": portable,
         "dataset": {"name": start.data.name, "fingerprint": start.data.fingerprint},
-        "score": chosen.scores.name,
+        "score": selected.score,
         "versions": environment()["libraries"],
     }

@@ -150,8 +150,10 @@ def _training(config: RunConfig, metrics: Mapping[str, Any]) -> str:
     kept = (
         "no epoch was better than the start" if best is None else f"epoch {best} was the best on the validation images"
     )
+    done = metrics["training"]["epochs"]
+    stopped = f" (stopped; {chosen.epochs} were planned)" if done < chosen.epochs else ""
     return (
-        f"## Training\n\nThe head began as the linear probe. {metrics['training']['epochs']} epochs, batches of "
+        f"## Training\n\nThe head began as the linear probe. {done} epochs{stopped}, batches of "
         f"{chosen.batch_size}, learning rates {chosen.lr:g} (weights) and {chosen.head_lr:g} (head), weight decay "
         f"{chosen.weight_decay:g}, seed {config.seed}; {kept}. `config.yaml` has the whole configuration, "
         "`environment.json` the versions."

@@ -1,32 +1,32 @@
 """Run folders: everything that a run was asked and everything that it found, on disk.
 
 A folder holds ``config.yaml environment.json state.json metrics.jsonl metrics.json predictions.csv predictions_val.csv
-trust.json novelty.safetensors support.safetensors importance.npz delta.safetensors README.md``, and ``error.log`` after
-a bug. Every write is atomic.
+trust.json novelty.safetensors support.safetensors importance.npz details.npz delta.safetensors README.md``,
+``notes.md`` where somebody wrote notes, ``checkpoint/`` until the run is finished, and ``error.log`` after a bug. Every
+write is atomic.
 """
 
 import json
 import os
-import re
 import shutil
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from shpeft.config import RunConfig
 from shpeft.errors import ConfigError, RunError, did_you_mean
-from shpeft.files import is_locked, write_atomic
-from shpeft.runs import formats
-from shpeft.runs.state import RunState
-from shpeft.runs.trusted import TrustFolder
+from shpeft.files import write_atomic
+from shpeft.runs import checkpoints, formats
+from shpeft.runs.detailed import DetailFolder
+from shpeft.runs.state import CHECKPOINT, RunState
 
 if TYPE_CHECKING:
     from shpeft.backbones import WeightInfo
     from shpeft.selection import Support
     from shpeft.summaries import LayerSummary
-    from shpeft.training import EpochReport
+    from shpeft.training import Checkpoint, EpochReport
 
 OWN_FILES = (
     "config.yaml",
@@ -40,17 +40,20 @@ OWN_FILES = (
     "novelty.safetensors",
     "support.safetensors",
     "importance.npz",
+    "details.npz",
     "delta.safetensors",
     "README.md",
+    "notes.md",
     "error.log",
 )
 FEATURES = "features"
 """A folder of the run's own: what it derives from the images while it runs, deleted when it ends."""
 
-NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,79}")
+BATCHES = "batches"
+"""A folder of the run's own: what its model said of many images, under opaque ids; deleted with the run."""
 
 
-class RunFolder(TrustFolder):
+class RunFolder(DetailFolder):
     """One run on disk. Use ``create`` or ``open``."""
 
     def __init__(self, path: Path, config: RunConfig) -> None:
@@ -82,7 +85,8 @@ class RunFolder(TrustFolder):
             raise RunError(f"The run {path.name} is being worked on. Wait until it ends, cancel it, or choose a name.")
         for name in OWN_FILES:
             (path / name).unlink(missing_ok=True)
-        shutil.rmtree(path / FEATURES, ignore_errors=True)
+        for name in (FEATURES, BATCHES, CHECKPOINT):
+            shutil.rmtree(path / name, ignore_errors=True)
         write_atomic(path / "config.yaml", folder.config.to_yaml())
         folder._write_state(RunState("queued", pid=os.getpid(), updated=time.time()))
         return folder
@@ -111,11 +115,9 @@ class RunFolder(TrustFolder):
         """The delta file; it exists when the run is finished."""
         return self.path / "delta.safetensors"
 
-    def append_report(self, report: "EpochReport") -> None:
-        """Add one epoch to ``metrics.jsonl``."""
-        path = self.path / "metrics.jsonl"
-        lines = path.read_bytes() if path.exists() else b""
-        write_atomic(path, lines + json.dumps(formats.plain(report)).encode() + b"\n")
+    def write_history(self, reports: "Sequence[EpochReport]") -> None:
+        """Write ``metrics.jsonl``, the epochs so far."""
+        write_atomic(self.path / "metrics.jsonl", formats.reports_text(reports))
 
     def history(self) -> "list[EpochReport]":
         """The epochs so far, in order."""
@@ -124,6 +126,46 @@ class RunFolder(TrustFolder):
             return []
         with self._reading(path.name):
             return formats.parse_reports(path.read_text(encoding="utf-8"))
+
+    def write_checkpoint(self, checkpoint: "Checkpoint", score: str) -> None:
+        """Write where training stands; ``score`` says what the weights were chosen by."""
+        (self.path / CHECKPOINT).mkdir(exist_ok=True)
+        data = checkpoints.checkpoint_bytes(checkpoint, self.config, score)
+        write_atomic(self.path / CHECKPOINT / checkpoints.FILE, data)
+
+    def resumption(self) -> "checkpoints.Resumption | None":
+        """What the run goes on from; None where it begins at the beginning.
+
+        Raises:
+            RunError: the checkpoint is damaged, or of another configuration.
+        """
+        path = self.path / CHECKPOINT / checkpoints.FILE
+        if not path.exists():
+            return None
+        with self._reading(f"{CHECKPOINT}/{path.name}"):
+            found = checkpoints.parse_checkpoint(path.read_bytes())
+        if found.config != self.config:
+            raise RunError(
+                f"The config.yaml of the run {self.name} was changed after its last checkpoint, and training cannot go "
+                "on under other settings. Put it back and resume again, or start a new run with it."
+            )
+        return found
+
+    @property
+    def notes(self) -> str:
+        """What somebody wrote about the run."""
+        path = self.path / "notes.md"
+        if not path.exists():
+            return ""
+        with self._reading(path.name):
+            return path.read_text(encoding="utf-8")
+
+    def write_notes(self, text: str) -> None:
+        """Keep notes with the run; an empty text takes them away."""
+        if text.strip():
+            write_atomic(self.path / "notes.md", text.strip() + "\n")
+        else:
+            (self.path / "notes.md").unlink(missing_ok=True)
 
     def write_metrics(self, metrics: Mapping[str, Any]) -> None:
         """Write ``metrics.json``; NaN becomes null."""
@@ -180,79 +222,10 @@ class RunFolder(TrustFolder):
         self.release()
         for name in (*OWN_FILES, ".lock"):
             (self.path / name).unlink(missing_ok=True)
-        shutil.rmtree(self.path / FEATURES, ignore_errors=True)
+        for name in (FEATURES, BATCHES, CHECKPOINT):
+            shutil.rmtree(self.path / name, ignore_errors=True)
         with suppress(OSError):
             self.path.rmdir()
-
-
-def runs_root() -> Path:
-    """Where runs live: ``$SHPEFT_RUNS``, or ``runs`` in the working directory."""
-    return Path(os.environ.get("SHPEFT_RUNS") or "runs")
-
-
-def list_runs(root: str | Path | None = None) -> list[RunFolder]:
-    """The runs under ``root``, newest first; damaged ones are left out (see :func:`damaged_runs`)."""
-    folders = [found for found in _scan(root) if isinstance(found, RunFolder)]
-    states = {folder.name: folder.settle() for folder in folders}
-    return sorted(folders, key=lambda f: states[f.name].started or states[f.name].updated, reverse=True)
-
-
-def damaged_runs(root: str | Path | None = None) -> dict[str, str]:
-    """The names of the run folders under ``root`` that cannot be used, each with the reason."""
-    return dict(found for found in _scan(root) if not isinstance(found, RunFolder))
-
-
-def find_run(name: str, root: str | Path | None = None) -> RunFolder:
-    """The run of this name under ``root``; a name, never a path.
-
-    Raises:
-        RunError: there is none, it is damaged, or the name is not one.
-    """
-    return RunFolder.open(Path(root or runs_root()) / checked_name(name))
-
-
-def new_run(config: RunConfig, root: str | Path | None = None, name: str = "") -> RunFolder:
-    """A new run folder under ``root``, by default named like ``2026-11-23_fundus_1``.
-
-    Raises:
-        RunError: the name is taken, or has other characters than letters, digits, dot, dash and underscore.
-    """
-    root = Path(root or runs_root())
-    if name:
-        return RunFolder.create(root / checked_name(name), config)
-    stem = f"{time.strftime('%Y-%m-%d')}_{_slug(config.dataset.source)}"
-    number = 1
-    while (root / f"{stem}_{number}").exists():
-        number += 1
-    return RunFolder.create(root / f"{stem}_{number}", config)
-
-
-def checked_name(name: str) -> str:
-    """The name, when it is safe as a folder's name.
-
-    Raises:
-        RunError: it is not.
-    """
-    if not NAME.fullmatch(name):
-        raise RunError(
-            f"{name!r} cannot be a run's name: use up to 80 letters, digits, dots, dashes and underscores, "
-            "beginning with a letter or digit."
-        )
-    return name
-
-
-def _scan(root: str | Path | None) -> Iterator[RunFolder | tuple[str, str]]:
-    """Every run folder under ``root``, or its name and the reason why it cannot be opened."""
-    root = Path(root or runs_root())
-    for path in sorted(root.iterdir()) if root.is_dir() else []:
-        if path.name.startswith(".") or not path.is_dir() or not (path / "config.yaml").exists():
-            continue
-        if not (path / "state.json").exists() and is_locked(path / ".lock"):
-            continue  # being made at this moment
-        try:
-            yield RunFolder.open(path)
-        except RunError as error:
-            yield path.name, str(error)
 
 
 def _refuse_what_is_in_the_way(path: Path, overwrite: bool) -> None:
@@ -283,12 +256,6 @@ def _anchored(config: RunConfig) -> RunConfig:
             "dataset": config.dataset.model_copy(update={"source": recipe + equals + anchor(place)}),
         }
     )
-
-
-def _slug(source: str) -> str:
-    """A dataset's name as a part of a folder's name: ``phantom:fundus?n=90`` -> ``fundus``."""
-    name = Path(re.split(r"[?@=]", source.split(":", 1)[-1])[0]).name
-    return re.sub(r"[^a-z0-9]+", "-", name.lower()).strip("-")[:40] or "run"
 
 
 def _neighbours(path: Path) -> str:

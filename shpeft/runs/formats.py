@@ -87,6 +87,11 @@ def traceback_text(error: BaseException) -> str:
     return "".join(lines)
 
 
+def reports_text(reports: "Sequence[EpochReport]") -> str:
+    """Epochs as ``metrics.jsonl`` holds them: a line each."""
+    return "".join(json.dumps(plain(report)) + "\n" for report in reports)
+
+
 def parse_reports(text: str) -> "list[EpochReport]":
     """The epochs of ``metrics.jsonl``."""
     from shpeft.training import EpochReport
@@ -108,12 +113,12 @@ def support_bytes(supports: "Mapping[str, Support]", infos: "Sequence[WeightInfo
         for which, support in supports.items()
         for name, indices in support.indices.items()
     }
-    described = {
+    about = {
         "format": "shpeft.support/1",
         "totals": {which: support.total for which, support in supports.items()},
         "eligible": [plain(info) for info in infos],
     }
-    return save(tensors, metadata={"shpeft": json.dumps(described, sort_keys=True)})
+    return save(tensors, metadata={"shpeft": json.dumps(about, sort_keys=True)})
 
 
 def parse_support(data: bytes, which: str) -> "Support":
@@ -129,7 +134,7 @@ def parse_support(data: bytes, which: str) -> "Support":
         tensors = load(data)
     except SafetensorError as error:
         raise ValueError(str(error)) from None
-    total = _one_of(_described(data)["totals"], which)
+    total = _one_of(described(data)["totals"], which)
     shapes, indices = {}, {}
     for info in parse_infos(data):
         if f"{which}/{info.name}" in tensors:
@@ -142,14 +147,14 @@ def parse_infos(data: bytes) -> "tuple[WeightInfo, ...]":
     """The eligible weights that ``support_bytes`` wrote."""
     from shpeft.backbones import WeightInfo
 
-    return tuple(WeightInfo(**{**row, "shape": tuple(row["shape"])}) for row in _described(data)["eligible"])
+    return tuple(WeightInfo(**{**row, "shape": tuple(row["shape"])}) for row in described(data)["eligible"])
 
 
-def _described(data: bytes) -> dict[str, Any]:
-    """What the header of a file of supports says."""
+def described(data: bytes) -> dict[str, Any]:
+    """What the header of a safetensors file of a run folder says."""
     length = int.from_bytes(data[:8], "little")
-    described: dict[str, Any] = json.loads(json.loads(data[8 : 8 + length])["__metadata__"]["shpeft"])
-    return described
+    found: dict[str, Any] = json.loads(json.loads(data[8 : 8 + length])["__metadata__"]["shpeft"])
+    return found
 
 
 def summaries_bytes(summaries: "Mapping[str, Sequence[LayerSummary]]") -> bytes:
@@ -266,7 +271,7 @@ def parse_novelty(data: bytes) -> "NoveltyDetector":
         arrays: dict[str, Any] = load(data)
     except SafetensorError as error:
         raise ValueError(str(error)) from None
-    numbers = _described(data)
+    numbers = described(data)
     if numbers.pop("format") != NOVELTY_FORMAT:
         raise ValueError(f"it is not of the format {NOVELTY_FORMAT}")
     return NoveltyDetector(**arrays, **numbers)

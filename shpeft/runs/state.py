@@ -1,10 +1,11 @@
 """Where a run stands: its state on disk, the moves between states, and the lock that tells a live run from a dead one.
 
 queued ──▶ running ──▶ finished | cancelled | failed | interrupted
-   └──────────────────▶ cancelled                     interrupted ──▶ running
+   └──────────────────▶ cancelled | failed | interrupted ──▶ queued | running
 """
 
 import os
+import shutil
 import threading
 import time
 from collections.abc import Iterator
@@ -23,11 +24,14 @@ Status = Literal["queued", "running", "finished", "cancelled", "failed", "interr
 NEXT: dict[Status, tuple[Status, ...]] = {
     "queued": ("running", "cancelled", "failed", "interrupted"),
     "running": ("finished", "cancelled", "failed", "interrupted"),
-    "interrupted": ("running",),
+    "interrupted": ("queued", "running"),
+    "cancelled": ("queued", "running"),
+    "failed": ("queued", "running"),
     "finished": (),
-    "cancelled": (),
-    "failed": (),
 }
+
+CHECKPOINT = "checkpoint"
+"""A folder of the run's own: where training stands, deleted when the run is finished."""
 
 
 class Interrupted(Cancelled):
@@ -51,6 +55,11 @@ class RunState:
     def ended(self) -> bool:
         """Whether nothing more will happen by itself."""
         return self.status not in ("queued", "running")
+
+    @property
+    def resumable(self) -> bool:
+        """Whether it ended without being finished, so that it can be taken up again."""
+        return self.ended and self.status != "finished"
 
 
 _STATE = TypeAdapter(RunState)
@@ -90,7 +99,7 @@ class StateFolder:
             state = self.state
             if status != state.status and status not in NEXT[state.status]:
                 raise RunError(f"The run {self.name} is {state.status} and cannot become {status}.")
-            if status == "running" and state.status != "running":
+            if status in ("queued", "running") and state.status != status:
                 changes = {"started": time.time(), "pid": os.getpid(), "message": ""} | changes
             state = replace(state, status=status, updated=time.time(), **changes)
             self._write_state(state)
@@ -104,25 +113,65 @@ class StateFolder:
             self.set_state("running", stage=stage, done=done, total=total)
 
     @contextmanager
-    def recording(self) -> Iterator[None]:
+    def recording(self) -> Iterator[list[str]]:
         """Mark the run as running, and at the end write down how it ended; exceptions go on to the caller.
 
+        Yields sentences that a finished run carries; append to them.
+
         Raises:
-            RunError: another process works on this run, or it has ended before.
+            RunError: another process works on this run, or it is finished.
         """
-        if not self._lock.acquire():
-            raise RunError(f"The run {self.name} is being worked on by another process.")
+        self.hold()
+        remarks: list[str] = []
         try:
             self.set_state("running")
             try:
-                yield
+                yield remarks
             except BaseException as error:
                 with suppress(ShpeftError):
                     self._write_end(error)
                 raise
-            self.set_state("finished", stage="", message="")
+            self.set_state("finished", stage="", message=" ".join(remarks))
+            shutil.rmtree(self.path / CHECKPOINT, ignore_errors=True)
         finally:
             self.release()
+
+    def hold(self) -> None:
+        """Keep others from working on the run until ``release``; without effect when it is held already.
+
+        Raises:
+            RunError: another process works on this run.
+        """
+        if not self._lock.acquire():
+            raise RunError(f"The run {self.name} is being worked on. Wait until it ends, or stop it.")
+
+    def move(self, place: Path) -> None:
+        """Move the folder, which nobody else may be working on; this object still names the old place.
+
+        Raises:
+            RunError: another process works on this run.
+            OSError: it cannot be moved there.
+        """
+        self.hold()
+        try:
+            if os.name == "nt":  # where a folder with an open file cannot be moved
+                self.release()
+            os.rename(self.path, place)
+        finally:
+            self.release()
+
+    def queue_again(self) -> None:
+        """Hold an unfinished run and mark it as waiting, so that it can be resumed.
+
+        Raises:
+            RunError: it is finished, or being worked on.
+        """
+        self.hold()
+        try:
+            self.set_state("queued", stage="", done=0, total=0)
+        except BaseException:
+            self.release()
+            raise
 
     def release(self) -> None:
         """Stop holding the folder; ``recording`` does it by itself."""

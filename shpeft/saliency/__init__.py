@@ -2,12 +2,13 @@
 
 from shpeft.saliency.explaining import Saliency, explain
 from shpeft.saliency.localisation import Localisation, area_share, localise, mass_in_mask, pointing_hit
-from shpeft.saliency.methods import METHODS, Method, check_method
-from shpeft.saliency.overlay import HUE, Map, ceiling, normalised, overlay
+from shpeft.saliency.methods import DEFAULT, METHODS, Method, check_method
+from shpeft.saliency.overlay import HUE, Map, ceiling, levels, normalised, overlay
 from shpeft.saliency.pace import Pace
 from shpeft.saliency.sanity import Sanity, check_saliency
 
 __all__ = [
+    "DEFAULT",
     "HUE",
     "METHODS",
     "Localisation",
@@ -21,6 +22,7 @@ __all__ = [
     "check_method",
     "check_saliency",
     "explain",
+    "levels",
     "localise",
     "mass_in_mask",
     "normalised",

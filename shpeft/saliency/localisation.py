@@ -16,7 +16,7 @@ from shpeft.datasets import Split
 from shpeft.errors import DiagnosisError
 from shpeft.progress import Progress, silent
 from shpeft.saliency.explaining import explain
-from shpeft.saliency.methods import check_method
+from shpeft.saliency.methods import DEFAULT, check_method
 from shpeft.saliency.overlay import Map
 
 Mask = NDArray[np.bool_]
@@ -93,7 +93,7 @@ class Localisation:
 def localise(
     backbone: Backbone,
     split: Split,
-    method: str = "integrated_gradients",
+    method: str = DEFAULT,
     *,
     rows: Sequence[int] | None = None,
     seed: int = 0,

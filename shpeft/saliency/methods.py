@@ -180,6 +180,9 @@ _ALL = (
 METHODS: dict[str, Method] = {method.name: method for method in _ALL}
 """The saliency methods by name."""
 
+DEFAULT = "smoothgrad"
+"""What the app begins with: its maps follow the weights, and point at lesions (`benchmarks/saliency.py`)."""
+
 
 def check_method(method: str) -> None:
     """Refuse an unknown method, with the nearest names."""

@@ -23,6 +23,11 @@ def normalised(saliency_map: Map) -> Map:
     return np.clip(saliency_map / top, 0, 1).astype(np.float32) if top > 0 else np.zeros_like(saliency_map)
 
 
+def levels(saliency_map: Map) -> NDArray[np.uint8]:
+    """The map, :func:`normalised`, in 256 levels: for a viewer that blends it itself."""
+    return np.round(255 * normalised(saliency_map)).astype(np.uint8)
+
+
 def overlay(image: Image.Image, saliency_map: Map, opacity: float = 0.5) -> Image.Image:
     """Lay a map over the image it explains, at the image's own size.
 

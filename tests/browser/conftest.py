@@ -2,6 +2,7 @@
 
 import re
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 
@@ -34,6 +35,12 @@ def server(chromium, tmp_path_factory) -> Iterator[Server]:
 
 
 @pytest.fixture(scope="session")
+def runs(server) -> Path:
+    """Where the server finds its runs."""
+    return server.runs
+
+
+@pytest.fixture(scope="session")
 def address(server) -> str:
     return server.address
 
@@ -49,7 +56,7 @@ def trained(chromium, address) -> str:
     start_on_phantoms(page, "browser", 4)
     playwright.expect(page.get_by_text("Finished", exact=True)).to_be_visible(timeout=180_000)
     playwright.expect(page.get_by_text(re.compile(r"Linear probe \d\.\d{3} \[")).first).to_be_visible()
-    playwright.expect(page.get_by_role("button", name="Cancel")).to_have_count(0)
+    playwright.expect(page.get_by_role("button", name="Stop and keep the best")).to_have_count(0)
     context.close()
     return "browser"
 

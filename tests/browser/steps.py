@@ -48,9 +48,14 @@ def start_on_phantoms(page: Page, name: str, epochs: int) -> None:
     start(page, name, epochs)
 
 
-def cancel(page: Page) -> None:
-    """Give up the run that the page looks at."""
-    page.get_by_role("button", name="Cancel").click()
+def discard(page: Page, name: str) -> None:
+    """Stop the run that the page looks at and put it into the trash; the page answers at once."""
+    button = page.get_by_role("button", name="Discard")
+    expect(button).to_be_visible(timeout=A_WHILE)
+    button.click()
+    gone = page.get_by_text(f"The run {name} is in the trash.")
+    expect(page.get_by_text("Stopping: the run goes into the trash.").or_(gone).first).to_be_visible(timeout=3_000)
+    expect(gone).to_be_visible(timeout=A_WHILE)
 
 
 def ask_for_the_map(page: Page) -> None:

@@ -9,7 +9,7 @@ from PIL import Image
 from shpeft.datasets import load_dataset
 
 expect = pytest.importorskip("playwright.sync_api").expect
-from tests.browser.steps import A_WHILE, NOTICE, PHANTOM, ask_for_the_map, cancel, choose, ready  # noqa: E402
+from tests.browser.steps import A_WHILE, NOTICE, PHANTOM, ask_for_the_map, choose, discard, ready  # noqa: E402
 
 pytestmark = pytest.mark.browser
 
@@ -37,7 +37,7 @@ def test_a_click_on_the_heatmap_shows_that_matrix(trained, open_page):
     expect(page.get_by_text(re.compile(r"^[\d,]+ of [\d,]+$"))).to_be_visible()
     chosen = page.get_by_role("combobox", name=re.compile("Matrix")).input_value()
     assert chosen in plot.evaluate("plot => plot.data.flatMap(trace => (trace.customdata || []).flat())")
-    expect(page.locator(".js-plotly-plot")).to_have_count(2)
+    expect(page.locator(".js-plotly-plot")).to_have_count(5)  # with its histogram, two of heads, rows × columns
 
 
 def test_a_click_on_the_confusion_matrix_shows_its_images(trained, open_page):
@@ -64,17 +64,8 @@ def test_an_upload_is_diagnosed_and_its_name_appears_nowhere(trained, open_page,
     expect(page.get_by_text("Prediction")).to_be_visible()
     expect(page.get_by_text(re.compile(r"exudates: \d+\.\d%"))).to_be_visible()
 
-    shown = page.locator("img[alt='the image under diagnosis']")
-    expect(shown).to_be_visible()
-    assert shown.evaluate("img => [img.naturalWidth, img.naturalHeight]") == list(image.size)
-    assert pixels(shown) == list(image.convert("RGBA").tobytes())
-
     ask_for_the_map(page)
-    overlaid = page.locator("img[alt='the image under diagnosis with its saliency map in blue']")
-    expect(overlaid).to_be_visible(timeout=60_000)
-    expect(page.get_by_text("Where the score is sensitive, not where disease is.")).to_be_visible()
-    expect(page.get_by_text(re.compile(r"Residual \d"))).to_be_visible()
-    assert pixels(overlaid) != list(image.convert("RGBA").tobytes())
+    expect(page.get_by_text("Where the score is sensitive, not where disease is.")).to_be_visible(timeout=60_000)
     assert "MUELLER" not in page.content()
 
     with page.expect_download() as download:
@@ -86,19 +77,6 @@ def test_an_upload_is_diagnosed_and_its_name_appears_nowhere(trained, open_page,
     with page.expect_download() as download:
         page.get_by_role("button", name="Overlay (PNG)").click()
     assert Image.open(download.value.path()).size == image.size
-
-
-def pixels(image) -> list[int]:
-    """The RGBA bytes that the browser decoded."""
-    return image.evaluate(
-        """img => {
-            const canvas = document.createElement("canvas");
-            [canvas.width, canvas.height] = [img.naturalWidth, img.naturalHeight];
-            const context = canvas.getContext("2d");
-            context.drawImage(img, 0, 0);
-            return Array.from(context.getImageData(0, 0, canvas.width, canvas.height).data);
-        }"""
-    )
 
 
 def test_a_test_image_is_explained_by_its_pixels_and_by_the_trained_weights(trained, open_page):
@@ -144,7 +122,7 @@ def test_a_file_that_is_no_image_gives_a_sentence(trained, open_page, tmp_path):
     assert "MUELLER" not in page.content()
 
 
-def test_a_cancelled_run_stops_and_says_so(open_page):
+def test_a_run_is_discarded_brought_back_and_resumed(open_page):
     page = open_page()
     start = page.get_by_role("button", name="Start fine-tuning")
     expect(start).to_be_visible(timeout=60_000)
@@ -152,6 +130,8 @@ def test_a_cancelled_run_stops_and_says_so(open_page):
     page.get_by_label("Name of the run (optional)").fill("stopped")
     page.get_by_label("Name of the run (optional)").press("Enter")
     start.click()
-    cancel(page)
-    expect(page.get_by_text("Cancelled", exact=True)).to_be_visible(timeout=3_000)
-    expect(page.get_by_text("Cancelled before it was finished.")).to_be_visible()
+    discard(page, "stopped")
+    page.get_by_role("button", name="Undo").click()
+    expect(page.get_by_text("Cancelled before it was finished.")).to_be_visible(timeout=A_WHILE)
+    page.get_by_role("button", name="Resume").click()
+    discard(page, "stopped")

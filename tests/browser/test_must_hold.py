@@ -78,7 +78,7 @@ def test_a_refresh_and_another_browser_show_the_same_run(watching, open_page):
     assert running(watching)
     seen = epoch(watching, seen)
     other = open_page()  # with no more than the app's address
-    expect(other.get_by_text(f"The run {RUN} is under way")).to_be_visible(timeout=A_WHILE)
+    expect(other.get_by_text(f"The run {RUN}", exact=True)).to_be_visible(timeout=A_WHILE)
     other.get_by_role("button", name="Look at it").click()
     assert running(other)
     assert epoch(other, seen) > seen

@@ -1,0 +1,61 @@
+"""The report on the image under diagnosis: one click, one file to keep or to print."""
+
+from dataclasses import replace
+from functools import partial
+
+import streamlit as st
+from diagnosing import Case
+
+from shpeft.attribution import WeightAttribution
+from shpeft.diagnosis import Diagnosis
+from shpeft.reports import report
+from shpeft.runs import RunFolder
+from shpeft.saliency import Sanity
+
+HELP = (
+    "One HTML file with the image, the result and what stands behind it, the cards of the model and its data, versions "
+    "and fingerprints; with the map, its checks and the weights' part as far as this page shows them. It needs no "
+    "network, names no file and no patient, and prints on A4 (to PDF, too: choose that in the browser's print dialog)."
+)
+
+
+def offer(run: RunFolder, case: Case, found: Diagnosis, explained: Diagnosis | None, checked: Sanity | None) -> None:
+    """The button, and a note that goes along. The report is made when the button is pressed."""
+    with st.expander("A note for the report"):
+        note = st.text_area(
+            "Note",
+            key=f"note-{run.name}-{case.digest}",
+            label_visibility="collapsed",
+            placeholder="It stands on the report's first page. Name no patient in it.",
+        )
+    if explained is not None:
+        found = replace(found, saliency=explained.saliency, target=explained.target)
+    attributed = _attributed(run, case)
+    st.download_button(
+        "Report (HTML)",
+        partial(
+            report,
+            found,
+            case.image,
+            run,
+            case=f"case-{case.digest}",
+            sanity=checked,
+            attribution=attributed,
+            note=note,
+        ),
+        f"report_{case.digest}.html",
+        "text/html",
+        on_click="ignore",
+        icon=":material/description:",
+        help=HELP,
+    )
+
+
+def _attributed(run: RunFolder, case: Case) -> WeightAttribution | None:
+    """What the trained weights did, where this page has worked it out; the latest of several."""
+    made = [
+        result[0]
+        for key, result in st.session_state.get("remembered", {}).items()
+        if key[0] == run.name and case.digest in key and key[-1] == "weights" and isinstance(result, tuple)
+    ]
+    return made[-1] if made else None

@@ -1,0 +1,198 @@
+"""Rankings: the best weights in order, kept so small that a run can store them, and what any budget would choose.
+
+Selection takes the k best weights, of equal scores the first in the model's order. The k best are the beginning of the
+K best, so the order of the K best answers every budget up to K; for the counts of each parameter it is enough to know,
+of each rank, to which parameter the weight belongs: a byte, which compresses to about half of one.
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from shpeft.equations import quota
+from shpeft.errors import SelectionError
+from shpeft.importance import Scores
+from shpeft.selection import select
+
+LARGEST = 0.01
+"""The share of a backbone's weights that is ranked."""
+
+MOST = 1_000_000
+"""How many weights are ranked at most, whatever the backbone: what bounds a stored ranking's bytes."""
+
+STEP = 1.005
+"""The ratio of neighbouring ranks whose scores are kept, where ranks are large."""
+
+Ints = NDArray[np.integer]
+
+
+@dataclass(frozen=True, eq=False)
+class Ranking:
+    """The best-scored weights from the best down.
+
+    Attributes:
+        order: (K,) of each, which parameter it belongs to.
+        marks: (m,) some ranks from 1 to K, ascending, the ends among them.
+        scores: (m,) the scores of the weights that have these ranks, float32, descending.
+    """
+
+    order: Ints
+    marks: Ints
+    scores: NDArray[np.float32]
+
+    def threshold(self, k: int) -> tuple[float, float]:
+        """Bounds of the k-th largest score, equal where that rank is a mark."""
+        at = int(np.searchsorted(self.marks, k))
+        exact = self.marks[at] == k
+        return float(self.scores[at]), float(self.scores[at if exact else at - 1])
+
+
+@dataclass(frozen=True, eq=False)
+class Rankings:
+    """The rankings of a run's score and of its halves, and which weights the halves share.
+
+    Attributes:
+        names: the eligible parameters, in the model's order.
+        total: how many weights the backbone has, which a share refers to.
+        eligible: how many weights may be selected.
+        parts: by score: ``hybrid`` (whatever it is called), ``task-specific``, ``task-agnostic``; a quota hybrid has
+            no numbers and is not among them.
+        shared: (2, m) ranks, from 0, in the task-specific and in the task-agnostic ranking, of the weights in both.
+        lam: the agnostic half's share in a quota hybrid; None of any other score.
+    """
+
+    names: tuple[str, ...]
+    total: int
+    eligible: int
+    parts: Mapping[str, Ranking]
+    shared: Ints = field(default_factory=lambda: np.empty((2, 0), np.int32))
+    lam: float | None = None
+
+    @property
+    def reach(self) -> int:
+        """The largest budget that is answered."""
+        return min(len(part.order) for part in self.parts.values())
+
+    def share(self, k: int) -> float:
+        """k weights as a fraction of the backbone's."""
+        return k / self.total
+
+    def counts(self, which: str, k: int) -> dict[str, int]:
+        """How many weights of each parameter ``select`` would choose by a score with a budget of k: exactly.
+
+        Raises:
+            SelectionError: a budget beyond what is ranked.
+        """
+        self._check(k)
+        if which in self.parts:
+            return self._count(self.parts[which].order[:k])
+        assert self.lam is not None
+        specific, agnostic = self.parts["task-specific"].order, self.parts["task-agnostic"].order
+        k_agnostic = quota(k, self.lam)
+        left = np.ones(len(agnostic), bool)
+        left[self.shared[1][self.shared[0] < k - k_agnostic]] = False  # the specific half has chosen them already
+        return self._count(np.concatenate([specific[: k - k_agnostic], agnostic[left][:k_agnostic]]))
+
+    def threshold(self, which: str, k: int) -> tuple[float, float] | None:
+        """Bounds of the lowest score chosen with a budget of k.
+
+        Of a quota hybrid that of its task-specific half, and None where this half chooses nothing.
+
+        Raises:
+            SelectionError: a budget beyond what is ranked.
+        """
+        self._check(k)
+        if which in self.parts:
+            return self.parts[which].threshold(k)
+        assert self.lam is not None
+        k -= quota(k, self.lam)
+        return self.parts["task-specific"].threshold(k) if k else None
+
+    def shared_counts(self, k: int) -> dict[str, int]:
+        """How many weights of each parameter both halves would choose with a budget of k.
+
+        Raises:
+            SelectionError: a budget beyond what is ranked.
+        """
+        self._check(k)
+        both = self.shared[0][self.shared.max(axis=0, initial=0) < k]
+        return self._count(self.parts["task-specific"].order[both])
+
+    def _count(self, order: Ints) -> dict[str, int]:
+        counts = np.bincount(order, minlength=len(self.names))
+        return {name: int(count) for name, count in zip(self.names, counts, strict=True)}
+
+    def _check(self, k: int) -> None:
+        if not 1 <= k <= self.reach:
+            raise SelectionError(
+                f"This run ranks its {self.reach:,} best weights, {100 * self.share(self.reach):.3g} % of the "
+                f"backbone's, and says nothing of a budget of {k:,}. Choose one from 1 to {self.reach:,}, or "
+                "start a run with it."
+            )
+
+
+def rank_weights(scores: Scores, k: int, largest: float = LARGEST) -> Rankings:
+    """Rank the best weights of a score and of its halves.
+
+    Args:
+        k: the budget in use: more than that is ranked, and its threshold is kept exactly.
+        largest: the share of the backbone's weights to rank; see ``MOST``.
+    """
+    length = min(scores.eligible, max(min(round(largest * scores.total), MOST), k))
+    parts, places = {}, {}
+    for which, part in score_parts(scores).items():
+        if part.values:
+            parts[which], places[which] = _rank(part, length, k)
+    names = tuple(info.name for info in scores.infos)
+    if scores.halves is None:
+        return Rankings(names, scores.total, scores.eligible, parts)
+    _, *ranks = np.intersect1d(
+        places["task-specific"], places["task-agnostic"], assume_unique=True, return_indices=True
+    )
+    lam = None if scores.values else scores.lam
+    return Rankings(names, scores.total, scores.eligible, parts, np.array(ranks, np.int32), lam)
+
+
+def score_parts(scores: Scores) -> dict[str, Scores]:
+    """A score and its halves, as a run calls them."""
+    if scores.halves is None:
+        return {"hybrid": scores}
+    return {"hybrid": scores, "task-specific": scores.halves[0], "task-agnostic": scores.halves[1]}
+
+
+def _rank(scores: Scores, length: int, k: int) -> tuple[Ranking, NDArray[np.int64]]:
+    """The ranking, and of each rank the weight's place in the concatenation of all parameters."""
+    support = select(scores, length)
+    owners, places, values, start = [], [], [], 0
+    for position, info in enumerate(scores.infos):
+        index = support.indices.get(info.name)
+        if index is not None:
+            owners.append(np.full(len(index), position))
+            places.append(index.numpy() + start)
+            values.append(scores.values[info.name].reshape(-1)[index])
+        start += info.numel
+    best = torch.cat(values)
+    order = best.argsort(descending=True, stable=True).numpy()  # stable: of equal scores the first
+    marks = _marks(length, k)
+    owner = np.concatenate(owners)[order].astype(np.uint8 if len(scores.infos) <= 256 else np.uint16)
+    return Ranking(owner, marks, best.numpy()[order[marks - 1]].astype(np.float32)), np.concatenate(places)[order]
+
+
+def _marks(length: int, k: int) -> NDArray[np.int64]:
+    """Ranks from 1 to the length, closer together where they are small, with k among them."""
+    steps = int(np.log(length) / np.log(STEP)) + 1
+    return np.unique(np.r_[np.round(STEP ** np.arange(steps)), k, length].astype(np.int64))
+
+
+def budgets(reach: int, also: Sequence[int] = (), a_decade: int = 20) -> list[int]:
+    """Counts for a slider: from 1 to the reach in even steps of the logarithm, and ``also`` as far as it is inside."""
+    steps = np.geomspace(1, reach, max(2, int(np.log10(reach) * a_decade) + 1))
+    return sorted({*np.round(steps).astype(int).tolist(), *(k for k in also if 1 <= k <= reach)})
+
+
+def nearest(steps: Sequence[int], k: int) -> int:
+    """The step that is nearest to k on a logarithmic scale."""
+    return min(steps, key=lambda step: abs(np.log(step / max(k, 1))))

@@ -1,0 +1,77 @@
+"""The schema of a comparison: keys tell what determines a cell, and plans that make no sense are refused."""
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from shpeft.compare import Plan
+from shpeft.compare.plan import Cell
+from shpeft.compare.table import pack, unpack
+from shpeft.errors import ConfigError
+from shpeft.evaluation import Predictions
+
+from .comparisons import plan_of
+
+
+def test_stored_predictions_name_no_case(tmp_path):
+    p = np.array([[0.25, 0.75], [0.5, 0.5]])
+    before = Predictions(("scan-of-a.png", "b"), (1, 0), ("patient 7", "patient 7"), ("no", "yes"), p)
+    data = pack(before)
+    after = unpack(data)
+    assert b"scan-of-a" not in data
+    assert after.ids == ("0", "1")
+    assert after.groups[0] == after.groups[1] != "patient 7"
+    assert (after.labels, after.classes) == (before.labels, before.classes)
+    assert np.array_equal(after.probabilities, p)
+
+
+def test_keys_tell_what_determines_a_cell():
+    def key(arm, **changes):
+        return Cell(plan_of({"a": arm}, **changes), "fundus", "a", 40, 0).key
+
+    base = {"kind": "sparse", "images": 8}
+    assert key(base) == key(base, report={"margin": 0.02})
+    assert key(base) == Cell(plan_of({"renamed": base}), "fundus", "renamed", 40, 0).key
+    others = [
+        key(base | {"lam": 0.1, "formula": "sum"}),
+        key(base | {"eps": 1e-6}),
+        key(base | {"lr": [1e-3, 2e-3]}),
+        key(base, seeds=[1, 0]),
+        key(base, images_per_class={"train": 5}),
+        key(base, training={"epochs": 3, "batch_size": 8}),
+    ]
+    assert len({key(base), *others}) == len(others) + 1
+
+
+@pytest.mark.parametrize(
+    ("wanted", "message"),
+    [
+        ({"a": {"kind": "sparse", "lr": [1e-3]}, "b": {"kind": "full"}}, "unfair: a 1, b 2"),
+        (
+            {"a": {"kind": "sparse", "lr": [1e-3]}, "b": {"kind": "sparse", "lr": [1e-3]}},
+            "a and b are the same|b and a",
+        ),
+        ({"a": {"kind": "revert", "of": "b"}}, "refers to 'b'"),
+        ({"a": {"kind": "sparse", "score": "hybird"}}, "hybird"),
+        ({"a": {"kind": "sparse", "reselect_after": 2}}, "training is over"),
+        ({"a": {"kind": "sparse", "lambda": 0.3}}, "no such setting"),
+    ],
+)
+def test_plans_that_make_no_sense_are_refused(wanted, message):
+    with pytest.raises(ConfigError, match=message):
+        plan_of(wanted)
+
+
+def test_another_task_is_needed_for_a_consensus():
+    with pytest.raises(ConfigError, match="only one"):
+        plan_of({"a": {"kind": "sparse", "score": "consensus"}}, datasets={"one": {"source": "phantom:fundus"}})
+
+
+@pytest.mark.parametrize("path", sorted((Path(__file__).parents[1] / "results").glob("*.yaml")), ids=lambda p: p.stem)
+def test_the_plans_that_ship_are_valid(path):
+    plan = Plan.from_yaml(path)
+    keys = [cell.key for cell in plan.cells()]
+    assert len(set(keys)) == len(keys)
+    assert plan.report.method in plan.arms
+    assert not any(Path(dataset.source).is_absolute() for dataset in plan.datasets.values())

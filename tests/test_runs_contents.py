@@ -1,0 +1,152 @@
+"""What a run folder holds comes back as it was, and damage is a sentence."""
+
+import json
+import math
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from shpeft.backbones import WeightInfo
+from shpeft.config import RunConfig
+from shpeft.errors import RunError
+from shpeft.evaluation import Predictions
+from shpeft.importance import Scores
+from shpeft.runs import RunFolder, damaged_runs, list_runs
+from shpeft.selection import Support
+from shpeft.summaries import summarise
+from shpeft.training import EpochReport
+
+CONFIG = RunConfig()
+INFOS = (
+    WeightInfo("blocks.0.a.weight", (4, 3), 12, 1, "blocks.0", "a.weight"),
+    WeightInfo("b", (5,), 5, 0, "stem", "b"),
+)
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> RunFolder:
+    return RunFolder.create(tmp_path / "run", CONFIG)
+
+
+def test_contents_come_back_as_they_were(folder):
+    report = EpochReport(1, 3, 0.5, 0.6, math.nan, 0.7, 12.5, True)
+    folder.write_history([report, EpochReport(2, 3, 0.4, 0.5, 0.8, 0.7, 25.0, False)])
+    first, second = folder.history()
+    assert math.isnan(first.val_auroc)
+    assert (first.epoch, first.best, second.val_auroc) == (1, True, 0.8)
+
+    folder.write_metrics({"a": np.float64(0.5), "b": (1, math.nan)})
+    assert folder.metrics() == {"a": 0.5, "b": [1, None]}
+    folder.write_environment()
+    assert "torch" in json.loads((folder.path / "environment.json").read_text())["libraries"]
+
+
+def test_supports_and_summaries_come_back(folder):
+    support = Support({"blocks.0.a.weight": torch.tensor([1, 7, 11])}, {"blocks.0.a.weight": (4, 3)}, total=99)
+    other = Support({"b": torch.tensor([4])}, {"b": (5,)}, total=99)
+    folder.write_supports({"hybrid": support, "task-agnostic": other}, INFOS)
+    found = folder.support()
+    assert found.indices["blocks.0.a.weight"].tolist() == [1, 7, 11]
+    assert (found.k, found.total, found.shapes) == (3, 99, {"blocks.0.a.weight": (4, 3)})
+    assert folder.support("task-agnostic").indices["b"].dtype == torch.int64
+    assert folder.weight_infos() == INFOS
+    with pytest.raises(RunError, match="hybrid, task-agnostic, not task-specific"):
+        folder.support("task-specific")
+
+    values = {"blocks.0.a.weight": torch.rand(4, 3), "b": torch.rand(5)}
+    summaries = summarise(Scores("magnitude", values, INFOS, 99), support.counts())
+    folder.write_summaries({"hybrid": summaries})
+    assert folder.summaries() == summaries
+
+
+def test_predictions_come_back_exactly_and_groups_are_numbered(folder):
+    rng = np.random.default_rng(0)
+    made = [
+        Predictions(("aa", "bb", "cc"), (0, 1, 1), ("Doe", "Doe", "Roe"), ("no, none", "yes"), rng.random((3, 2)))
+        for _ in range(2)
+    ]
+    folder.write_predictions({"finetuned": made[0], "probe": made[1]})
+    assert "Doe" not in (folder.path / "predictions.csv").read_text()
+    for which, expected in zip(("finetuned", "probe"), made, strict=True):
+        found = folder.predictions(which)
+        assert np.array_equal(found.probabilities, expected.probabilities)
+        assert (found.ids, found.labels, found.classes) == (expected.ids, expected.labels, expected.classes)
+        assert found.groups == ("000001", "000001", "000002")
+
+
+# -- listing and damage
+
+
+def test_listing_is_newest_first(tmp_path):
+    for name in ("old", "new"):
+        with RunFolder.create(tmp_path / name, CONFIG).recording():
+            time.sleep(0.01)
+    (tmp_path / "not a run").mkdir()
+    (tmp_path / "file").write_text("")
+    assert [run.name for run in list_runs(tmp_path)] == ["new", "old"]
+    assert list_runs(tmp_path / "nowhere") == []
+
+
+@pytest.mark.parametrize(
+    ("file", "content"),
+    [
+        ("state.json", b"{"),
+        ("state.json", b'{"status": "dancing"}'),
+        ("state.json", None),
+        ("config.yaml", b"seed: [1"),
+        ("config.yaml", b"sead: 1"),
+        ("config.yaml", b"\xff\xfe\x00"),
+    ],
+)
+def test_a_damaged_run_is_a_sentence_and_skipped(folder, tmp_path, file, content):
+    RunFolder.create(tmp_path / "good", CONFIG)
+    folder.release()
+    (folder.path / file).unlink()
+    if content is not None:
+        (folder.path / file).write_bytes(content)
+    with pytest.raises(RunError, match="run"):
+        RunFolder.open(folder.path)
+    assert [run.name for run in list_runs(tmp_path)] == ["good"]
+    assert list(damaged_runs(tmp_path)) == ["run"]
+
+
+@pytest.mark.parametrize(
+    "content", [None, b"", b"\x08\x00\x00\x00\x00\x00\x00\x00{}", b"PK\x03\x04 nonsense", b"[1]\n{", b"id"]
+)
+@pytest.mark.parametrize(
+    ("file", "read"),
+    [
+        ("support.safetensors", RunFolder.support),
+        ("support.safetensors", RunFolder.weight_infos),
+        ("importance.npz", RunFolder.summaries),
+        ("predictions.csv", RunFolder.predictions),
+        ("metrics.jsonl", RunFolder.history),
+        ("metrics.json", RunFolder.metrics),
+    ],
+)
+def test_missing_or_damaged_contents_are_sentences(folder, file, read, content):
+    if content is not None:
+        (folder.path / file).write_bytes(content)
+    if (file.startswith("metrics") and content is None) or (file == "metrics.jsonl" and content == b""):
+        assert not read(folder)
+    else:
+        with pytest.raises(RunError, match=file):
+            read(folder)
+
+
+def test_a_pickle_is_never_loaded(folder):
+    np.save(folder.path / "x.npy", np.array([{}], dtype=object), allow_pickle=True)
+    (folder.path / "importance.npz").write_bytes((folder.path / "x.npy").read_bytes())
+    with pytest.raises(RunError, match="damaged"):
+        folder.summaries()
+
+
+def test_opening_what_is_no_run_helps(tmp_path):
+    RunFolder.create(tmp_path / "busi", CONFIG)
+    with pytest.raises(RunError, match="Did you mean busi"):
+        RunFolder.open(tmp_path / "buzi")
+    with pytest.raises(RunError, match="is not a run folder"):
+        RunFolder.open(tmp_path)
