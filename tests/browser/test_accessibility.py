@@ -10,7 +10,7 @@ from tests.browser.steps import A_WHILE, ask_for_the_map, choose, ready  # noqa:
 
 pytestmark = pytest.mark.browser
 
-PAGES = ("Train", "Importance", "Overlap", "Evaluate", "Diagnose", "Runs")
+PAGES = ("Train", "Importance", "Overlap", "Evaluate", "Diagnose", "Batch", "Runs", "Compare")
 OPTIONS = {
     "runOnly": {"type": "tag", "values": ["wcag2a", "wcag2aa", "wcag21a", "wcag21aa"]},
     "rules": {"heading-order": {"enabled": True}, "page-has-heading-one": {"enabled": True}},
