@@ -84,12 +84,17 @@ def _in_all(found: Overlaps) -> None:
 
 
 def _pairs(found: Overlaps) -> None:
-    st.subheader("Each two", anchor=False)
+    st.header("Each two", anchor=False)
     for column, (measure, (title, words)) in zip(st.columns(2, gap="medium"), MEASURES.items(), strict=True):
         with column:
-            st.markdown(f"##### {title}")
+            st.subheader(title, anchor=False)
             st.caption(words)
-            st.plotly_chart(figures.overlap_matrix(found, measure), key=f"pairs-{measure}", config=STILL)
+            st.plotly_chart(
+                figures.overlap_matrix(found, measure),
+                key=f"pairs-{measure}",
+                alt=f"Heatmap: {title.lower()} of each two runs",
+                config=STILL,
+            )
     rows = [
         {
             "run": a,
@@ -128,12 +133,17 @@ def _pairs(found: Overlaps) -> None:
 
 
 def _sets(found: Overlaps) -> None:
-    st.subheader("Sets", anchor=False)
+    st.header("Sets", anchor=False)
     st.caption(
         "Each bar counts the weights that exactly the runs with a dot below it chose. Orange: all runs. The tick is "
         "what random choices would give."
     )
-    st.plotly_chart(figures.upset(found), key="upset", config=STILL)
+    st.plotly_chart(
+        figures.upset(found),
+        key="upset",
+        alt="Bars: weights that exactly these runs chose, and what chance gives",
+        config=STILL,
+    )
     rows = [
         {"chosen by": " & ".join(i.members), "runs": len(i.members), "weights": i.size, "by chance": i.chance}
         for i in found.intersections
@@ -144,10 +154,15 @@ def _sets(found: Overlaps) -> None:
 
 
 def _layers(found: Overlaps) -> None:
-    st.subheader("Each matrix", anchor=False)
+    st.header("Each matrix", anchor=False)
     pairs = {f"{a} and {b}": (a, b) for a, b in found.pairs}
     a, b = pairs[st.selectbox("Which two", list(pairs))]
-    st.plotly_chart(figures.overlap_bars(found.pairs[a, b], (a, b)), key="pair", config=STILL)
+    st.plotly_chart(
+        figures.overlap_bars(found.pairs[a, b], (a, b)),
+        key="pair",
+        alt=f"Bars: weights of each matrix that {a} and {b} share, and what chance gives",
+        config=STILL,
+    )
     rows = [
         {"block": layer.block, "matrix": layer.matrix, "weights": layer.eligible}
         | dict(zip(found.names, layer.sizes, strict=True))
@@ -186,7 +201,7 @@ def _layers(found: Overlaps) -> None:
 
 
 def _weights(found: Overlaps) -> None:
-    st.subheader("Weights that every run chose", anchor=False)
+    st.header("Weights that every run chose", anchor=False)
     if not found.common:
         st.info(f"There is none. By chance there would be {number(found.chance)}.")
         return

@@ -30,7 +30,7 @@ LOGIT = (
 
 def section(run: RunFolder, case: Case, found: Diagnosis) -> None:
     """Offer the attribution to the trained weights, and show it."""
-    st.subheader("What the fine-tuning did for this scan", anchor=False)
+    st.header("What the fine-tuning did for this scan", anchor=False)
     shown = st.toggle(
         "Share the change of the score out among the trained weights",
         key="set_weights",
@@ -71,7 +71,10 @@ def _shown(case: Case, target: str, attributed: WeightAttribution, curve: Streng
     with left:
         st.markdown("**By block and matrix**")
         st.plotly_chart(
-            figures.attribution_heatmap(attributed.layers()), key="attribution", config={"displayModeBar": False}
+            figures.attribution_heatmap(attributed.layers()),
+            key="attribution",
+            alt=f"Heatmap: change of the score of {target}, by block and matrix",
+            config={"displayModeBar": False},
         )
         st.caption("Blue: the trained weights there raised the score. Orange: they lowered it.")
     with right:
@@ -102,7 +105,12 @@ def _strength(curve: StrengthCurve) -> None:
         help="Each trained weight is moved λ times as far as the fine-tuning moved it: 0 is the pretrained backbone, 1 "
         "the fine-tuned model, and more goes further the same way.",
     )
-    st.plotly_chart(figures.strength_lines(curve, strength), key="strength", config={"displayModeBar": False})
+    st.plotly_chart(
+        figures.strength_lines(curve, strength),
+        key="strength",
+        alt="Probability of each class against the strength λ",
+        config={"displayModeBar": False},
+    )
     st.markdown(
         f"At λ = {strength:.1f}: " + ", ".join(f"{name} **{p:.1%}**" for name, p in curve.at(strength).items()) + "."
     )

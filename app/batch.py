@@ -101,7 +101,7 @@ def all_of(run: RunFolder, places: Places | None) -> None:
 
 def _heading(folder: BatchFolder, snapshot: BatchSnapshot) -> None:
     with st.container(horizontal=True, vertical_alignment="center"):
-        st.subheader(folder.name, anchor=False, width="content")
+        st.header(folder.name, anchor=False, width="content")
         words, color = STATUS[snapshot.status]
         st.badge(words, color=color)
 

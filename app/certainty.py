@@ -2,7 +2,8 @@
 
 import streamlit as st
 from comparing import equivalence
-from evaluating import PLAIN, same_numbers
+from evaluating import PLAIN
+from tables import same_numbers
 
 from shpeft import figures
 from shpeft.compare import answer, claims, pictures
@@ -67,6 +68,7 @@ def doubt(results: Results, duels: list[Duel]) -> None:
             larger_is_better=duel.mean.larger_is_better,
         ),
         key="claim",
+        alt="Intervals: the difference on each dataset, and over all",
         config=PLAIN,
     )
     rows = []
@@ -145,7 +147,12 @@ def paper(bootstrap: Bootstrap) -> None:
     if sparse:
         st.header("Do a few weights decide the result?", anchor=False)
         if kept:
-            st.plotly_chart(pictures.sparsity(results, kept), key="sparsity", config=PLAIN)
+            st.plotly_chart(
+                pictures.sparsity(results, kept),
+                key="sparsity",
+                alt="Lines: the result against the number of trained weights, and that of full fine-tuning",
+                config=PLAIN,
+            )
         st.caption(
             "All weights are fine-tuned; then only the largest changes are kept, and the others taken back.",
             help="The fine-tuned head stays. Kept is the share of what full fine-tuning gained over the frozen model; "
@@ -155,7 +162,12 @@ def paper(bootstrap: Bootstrap) -> None:
     pairs, foretold = read_overlaps(results.table.folder)
     if pairs:
         st.header("Do tasks share key weights?", anchor=False)
-        st.plotly_chart(pictures.overlaps(pairs), key="overlaps", config=PLAIN)
+        st.plotly_chart(
+            pictures.overlaps(pairs),
+            key="overlaps",
+            alt="Weights that two choices share, by kind of pair, and what chance gives",
+            config=PLAIN,
+        )
         st.caption("Weights that two choices share, the mean over pairs, beside what random choices would share.")
         same_numbers(_told(claims.hybridity(pairs, foretold)), "hybridity", label="Question by question", open=True)
     elif results.plan.overlaps.arms:

@@ -5,7 +5,8 @@ from typing import Any
 
 import shared
 import streamlit as st
-from evaluating import PLAIN, same_numbers
+from evaluating import PLAIN
+from tables import same_numbers
 
 from shpeft.compare import answer, claims, pictures
 from shpeft.compare.duels import Bootstrap, Duel
@@ -127,7 +128,7 @@ def ranks(results: Results, method: Entry, metric: str) -> None:
     """Mean ranks, and what they can show."""
     st.header("Ranks", anchor=False)
     found = results.ranking(metric)
-    st.plotly_chart(pictures.ranks(found, method), key="ranks", config=PLAIN)
+    st.plotly_chart(pictures.ranks(found, method), key="ranks", alt="Dots: the mean rank of each arm", config=PLAIN)
     st.caption(
         answer.ranks_told(results, metric, method) + " Grey: what cannot be told from the chosen arm.",
         help="On each dataset the best arm has rank 1; ties share theirs. Nemenyi's difference allows for comparing "
@@ -155,7 +156,12 @@ def differences(results: Results, method: Entry, metric: str, duels: list[Duel])
     dataset = None if on == mean else on
     against = [duel for duel in duels if dataset is None or dataset in duel.by_dataset]
     margin = results.plan.report.margin
-    st.plotly_chart(pictures.differences(against, margin, dataset), key="differences", config=PLAIN)
+    st.plotly_chart(
+        pictures.differences(against, margin, dataset),
+        key="differences",
+        alt=f"Intervals: {method.title} against each arm",
+        config=PLAIN,
+    )
     st.caption(
         "The chosen arm minus the other, with 95 % intervals. Blue triangles: ahead; orange triangles: behind; grey "
         f"circles: a tie. Green band: less than {margin_told(margin)}, too little to matter.",
@@ -199,7 +205,12 @@ def equivalence(duel: Duel) -> str:
 def weights(results: Results, method: Entry, metric: str) -> None:
     """What more trained weights buy."""
     st.header("Accuracy against trained weights", anchor=False)
-    st.plotly_chart(pictures.weights(results, metric, method), key="weights", config=PLAIN)
+    st.plotly_chart(
+        pictures.weights(results, metric, method),
+        key="weights",
+        alt="Dots: accuracy against the number of trained weights",
+        config=PLAIN,
+    )
     entries, datasets = results.common
     st.caption(
         f"{METRICS[metric].partition(' (')[0]}, mean over {', '.join(datasets)}. Point at a mark for its name.",

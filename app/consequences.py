@@ -3,7 +3,8 @@
 from typing import Any
 
 import streamlit as st
-from evaluating import PLAIN, same_numbers
+from evaluating import PLAIN
+from tables import same_numbers
 
 from shpeft import figures
 from shpeft import trust as trusting
@@ -21,7 +22,12 @@ def threshold(run: RunFolder, trust: Trust) -> None:
     seen = trusting.calibrated(run.validation(), trust.calibration.temperature)
     curve = trusting.threshold_curve(seen, point.rule.positive)
     with left:
-        st.plotly_chart(figures.threshold_lines(curve, point), key="thresholds", config=PLAIN)
+        st.plotly_chart(
+            figures.threshold_lines(curve, point),
+            key="thresholds",
+            alt=f"Sensitivity and specificity for {point.rule.positive} at every threshold",
+            config=PLAIN,
+        )
         st.caption("On the validation images.")
         columns = (curve.thresholds.tolist(), curve.sensitivity.tolist(), curve.specificity.tolist())
         same_numbers(
@@ -56,7 +62,7 @@ def _rates(validation: Rates, test: Rates | None) -> list[dict[str, str]]:
         "npv": "negative predictive value",
     }
     return [
-        {"": title, "validation": str(getattr(validation, key)), "test": str(getattr(test, key)) if test else ""}
+        {"measure": title, "validation": str(getattr(validation, key)), "test": str(getattr(test, key)) if test else ""}
         for key, title in names.items()
     ]
 
@@ -114,7 +120,12 @@ def abstaining(run: RunFolder, trust: Trust) -> None:
     curve = trusting.risk_coverage(seen, found.operating)
     with left:
         chosen = found.validation.coverage.value
-        st.plotly_chart(figures.risk_coverage_curve(curve, chosen), key="risk", config=PLAIN)
+        st.plotly_chart(
+            figures.risk_coverage_curve(curve, chosen),
+            key="risk",
+            alt="Errors among the answered images, against the share answered",
+            config=PLAIN,
+        )
         st.caption("The risk–coverage curve on the validation images. The further below the dashed line, the better.")
         columns = (curve.certainty.tolist(), curve.coverage.tolist(), curve.risk.tolist())
         same_numbers(
@@ -140,6 +151,6 @@ def abstaining(run: RunFolder, trust: Trust) -> None:
 def _answered(validation: Answered, test: Answered | None) -> list[dict[str, Any]]:
     titles = {"coverage": "answered", "risk": "of those wrong"}
     return [
-        {"": title, "validation": str(getattr(validation, key)), "test": str(getattr(test, key)) if test else ""}
+        {"measure": title, "validation": str(getattr(validation, key)), "test": str(getattr(test, key)) if test else ""}
         for key, title in titles.items()
     ]

@@ -27,7 +27,7 @@ SPLITS = {"train": "Training", "val": "Validation", "test": "Test"}
 def show(config: RunConfig) -> Dataset | None:
     """Draw the card; phantoms at once, other images when asked, since reading them all can take a while."""
     source = config.dataset.source
-    st.subheader("What they show", anchor=False)
+    st.header("What they show", anchor=False)
     if not source:
         st.info("Give the folder of your images on the left.")
         return None
@@ -124,7 +124,7 @@ def _card(data: Dataset) -> None:
     pictures.strip(examples(data.train), "the first training image of class")
     st.dataframe(
         [
-            {"": SPLITS[split], **{name: counts.get(name, 0) for name in data.classes}}
+            {"images": SPLITS[split], **{name: counts.get(name, 0) for name in data.classes}}
             for split, counts in card["counts"].items()
         ],
         hide_index=True,

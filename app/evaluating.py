@@ -6,7 +6,7 @@ import datacard
 import pictures
 import shared
 import streamlit as st
-import tables
+from tables import same_numbers
 
 from shpeft import figures
 from shpeft import trust as trusting
@@ -20,29 +20,6 @@ from shpeft.trust import Bin, Curve, Trust
 PLAIN = {"displayModeBar": False}
 SHOWN = 12
 """Images of a cell that are shown at a time."""
-
-
-def same_numbers(
-    rows: list[dict[str, Any]],
-    name: str,
-    formats: dict[str, str] | None = None,
-    *,
-    label: str = "The same numbers in a table",
-    open: bool = False,
-) -> None:
-    """A chart's numbers, for those who do not see it and for other programs."""
-    with st.expander(label, expanded=open):
-        columns = {key: st.column_config.NumberColumn(format=form) for key, form in (formats or {}).items()}
-        st.dataframe(rows, hide_index=True, column_config=columns)
-        st.download_button(
-            "Download as CSV",
-            tables.csv_text(rows),
-            f"{name}.csv",
-            "text/csv",
-            on_click="ignore",
-            icon=":material/download:",
-            key=f"csv-{name}",
-        )
 
 
 @st.cache_data(show_spinner="Resampling the test images", max_entries=32)
@@ -73,7 +50,7 @@ def curves(run: RunFolder, predictions: Predictions) -> None:
             "guessing, 1 is perfect. In brackets the 95 % interval from resampling the test images, whole patients "
             "where known.",
         )
-        st.plotly_chart(figures.roc(roc), key="roc", config=PLAIN)
+        st.plotly_chart(figures.roc(roc), key="roc", alt=f"ROC curve of {name}", config=PLAIN)
         rows = _rows(roc, "false positive rate", "true positive rate")
         same_numbers(rows, f"{run.name}_{name}_roc", dict.fromkeys(rows[0], "%.3f"))
     with right:
@@ -83,7 +60,7 @@ def curves(run: RunFolder, predictions: Predictions) -> None:
             help=f"The mean precision over all recalls. Guessing gives {pr.chance:.3f}, the share of the class among "
             "the test images; with a rarer class in practice, precision is lower than here.",
         )
-        st.plotly_chart(figures.precision_recall(pr), key="pr", config=PLAIN)
+        st.plotly_chart(figures.precision_recall(pr), key="pr", alt=f"Precision–recall curve of {name}", config=PLAIN)
         rows = _rows(pr, "recall", "precision")
         same_numbers(rows, f"{run.name}_{name}_precision_recall", dict.fromkeys(rows[0], "%.3f"))
 
@@ -104,6 +81,7 @@ def confusion(run: RunFolder, predictions: Predictions) -> None:
             key=f"confusion-{run.name}",
             on_select="rerun",
             selection_mode="points",
+            alt="Confusion matrix: true classes against predicted ones",
             config=PLAIN,
         )
         st.caption(
@@ -240,7 +218,12 @@ def calibration(run: RunFolder, trust: Trust) -> None:
         raw = run.predictions()
         before = trusting.reliability_of(raw, name)
         after = trusting.reliability_of(trusting.calibrated(raw, fitted.temperature), name)
-        st.plotly_chart(figures.reliability_diagram(before, after), key="reliability", config=PLAIN)
+        st.plotly_chart(
+            figures.reliability_diagram(before, after),
+            key="reliability",
+            alt="Reliability diagram: what came true against what was said",
+            config=PLAIN,
+        )
         st.caption("On the test images, in bins that hold equally many. On the dashed line, what was said comes true.")
         same_numbers(
             [
@@ -258,7 +241,7 @@ def _errors(trust: Trust) -> list[dict[str, Any]]:
     return [
         {
             "images": f"{split} ({errors.cases:,})",
-            "": measure,
+            "measure": measure,
             "before": interval(plain(before)),
             "after": interval(plain(after)),
         }

@@ -25,13 +25,13 @@ def settings() -> tuple[RunConfig, str] | None:
     """Draw the form; the configuration and the run's name once "Start" is pressed, else None."""
     left, right = st.columns([3, 2], gap="large")
     with left:
-        st.subheader("Images", anchor=False)
+        st.header("Images", anchor=False)
         dataset = sources.choose()
-        st.subheader("Model", anchor=False)
+        st.header("Model", anchor=False)
         backbone = _backbone()
         budget = _budget()
         note = st.empty()
-        st.subheader("Training", anchor=False)
+        st.header("Training", anchor=False)
         presets.choose()
         times = st.container()
         training, seed, device = _training()

@@ -6,7 +6,7 @@ from typing import Any
 
 import shared
 import streamlit as st
-from evaluating import same_numbers
+from tables import same_numbers
 
 from shpeft import figures
 from shpeft.errors import RunError
@@ -56,7 +56,8 @@ def show(name: str, links: Sequence[str], new: bool = False) -> None:
 def heading(run: RunFolder, status: str, new: bool) -> None:
     """The run's name with its state, and what it was asked; with ``new`` the way to another run."""
     with st.container(horizontal=True, vertical_alignment="center"):
-        st.subheader(run.name, anchor=False, width="content")
+        name = st.title if new else st.header  # the first heading of its page, or one below
+        name(run.name, anchor=False, width="content")
         st.badge(ENDED[status][0], color=ENDED[status][1])
         if new:
             st.space("stretch")
@@ -139,7 +140,16 @@ def queue() -> None:
     with st.container(border=True):
         for position, name in enumerate(([active] if active else []) + list(waiting)):
             with st.container(horizontal=True, vertical_alignment="center"):
-                st.page_link("views/train.py", label=name, query_params={"run": name})
+                st.markdown(f"The run {name}", width="content")
+                look = st.button(
+                    "Look at it",
+                    key=f"look-{name}",
+                    on_click=shared.look_at,
+                    args=(name,),
+                    icon=":material/arrow_forward:",
+                )
+                if look:
+                    st.rerun()  # the whole page, not the queue alone
                 if name == active:
                     snapshot = jobs.snapshot(name)
                     st.caption(f"{ENDED['running'][0]}, {snapshot.fraction:.0%}. {left(snapshot.eta_seconds)}")
@@ -161,7 +171,12 @@ def curves(snapshot: Snapshot, live: bool = False) -> None:
         st.caption("It ended before the first epoch.")
         return
     last = snapshot.history[-1]
-    st.plotly_chart(figures.training_curves(snapshot.history), key="curves", config={"displayModeBar": False})
+    st.plotly_chart(
+        figures.training_curves(snapshot.history),
+        key="curves",
+        alt="Losses and validation measures, epoch by epoch",
+        config={"displayModeBar": False},
+    )
     st.caption(
         f"Epoch {last.epoch} of {last.epochs}: training loss {last.loss:.3f}, validation loss {last.val_loss:.3f}, "
         f"validation AUROC {last.val_auroc:.3f}. The epoch with the lowest validation loss is kept."

@@ -24,6 +24,7 @@ page = st.navigation(
     ],
     position="top",
 )
+st.set_page_config(page_title=f"{page.title} · shpeft")
 shared.banner()
 with shared.boundary():
     shared.load_libraries()

@@ -20,6 +20,7 @@ def show(run: RunFolder, which: str, layer: LayerSummary, said: Meaning, bounds:
     chart.plotly_chart(
         figures.layer_histogram(layer, threshold=bounds[0] if bounds else None, unit=said.unit),
         key="histogram",
+        alt=f"Histogram of the scores in {layer.name}",
         config=STILL,
     )
     with numbers:
@@ -45,7 +46,7 @@ def show(run: RunFolder, which: str, layer: LayerSummary, said: Meaning, bounds:
         [{"scores from": low, "to": high, "weights": count} for low, high, count in layer.bins() if count],
         scientific=("scores from", "to"),
     )
-    st.markdown("##### Inside this matrix")
+    st.subheader("Inside this matrix", anchor=False)
     st.caption(
         "Of the weights that this score chooses with the budget of the run, whatever the slider says: the places of "
         "others are not kept."
@@ -64,8 +65,18 @@ def _heads(run: RunFolder, which: str, name: str, said: Meaning) -> None:
     shapes = {info.name: info.shape for info in run.weight_infos()}
     split = split_by_head(means[name], support.indices.get(name), shapes[name])
     left, right = st.columns(2, gap="large")
-    left.plotly_chart(figures.selected_by_head(split), key="heads-chosen", config=STILL)
-    right.plotly_chart(figures.score_by_head(split, said.unit), key="heads-score", config=STILL)
+    left.plotly_chart(
+        figures.selected_by_head(split),
+        key="heads-chosen",
+        alt="Bars: chosen weights of each attention head",
+        config=STILL,
+    )
+    right.plotly_chart(
+        figures.score_by_head(split, said.unit),
+        key="heads-score",
+        alt="Bars: the mean score of each attention head",
+        config=STILL,
+    )
     _table(
         "Heads as a table",
         [
@@ -80,16 +91,17 @@ def _heads(run: RunFolder, which: str, name: str, said: Meaning) -> None:
 def _places(run: RunFolder, which: str, name: str) -> None:
     info = next(info for info in run.weight_infos() if info.name == name)
     found = grid(run.support(which).indices.get(name), info)
-    st.plotly_chart(figures.selected_in_grid(found), key="grid", config=STILL)
+    st.plotly_chart(
+        figures.selected_in_grid(found), key="grid", alt="Heatmap: chosen weights by row and column", config=STILL
+    )
     rows, columns = found.rows.tolist(), found.columns.tolist()
     fields = [
         {"rows from": rows[i], "to before": rows[i + 1], "columns from": columns[j], "up to before": columns[j + 1]}
         | {"chosen": count}
         for i, line in enumerate(found.counts.tolist())
         for j, count in enumerate(line)
-        if count
     ]
-    if fields:
+    if found.counts.sum():
         _table("Rows and columns as a table", fields)
 
 

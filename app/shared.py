@@ -27,6 +27,16 @@ SETTING = "set_"
 """How the keys of the widgets begin whose values outlive a change of page."""
 
 
+STYLE = """<style>
+.stMainBlockContainer {padding-top: 4.5rem}
+/* what Streamlit shows with a contrast below 4.5:1 */
+.js-plotly-plot text:not(.textpoint text, .hoverlayer text, .bartext-inside) {fill: currentColor !important}
+[data-testid="stWidgetLabel"][disabled] {color: inherit}
+[data-testid="stBaseButton-primary"] {color: light-dark(#ffffff, #12181d)}
+</style>"""
+"""What the theme's settings cannot say."""
+
+
 def guard() -> None:
     """Stop where Streamlit runs without the app's own configuration."""
     wrong = [key for key, allowed in SAFE.items() if st.get_option(key) not in allowed]
@@ -49,7 +59,7 @@ def keep_settings() -> None:
 
 def banner() -> None:
     """The notice that stands on every page, near its top."""
-    st.html("<style>.stMainBlockContainer{padding-top:4.5rem}</style>")
+    st.html(STYLE)
     st.caption(f":material/info: **{NOTICE}** Your images stay on this computer.")
 
 

@@ -1,4 +1,4 @@
-"""Tables as CSV files."""
+"""Tables as CSV files, and as what a chart shows to those who do not see it."""
 
 import csv
 import io
@@ -15,6 +15,29 @@ def csv_text(rows: Sequence[Mapping[str, Any]]) -> str:
     writer.writeheader()
     writer.writerows(rows)
     return out.getvalue()
+
+
+def same_numbers(
+    rows: Sequence[Mapping[str, Any]],
+    name: str,
+    formats: dict[str, str] | None = None,
+    *,
+    label: str = "The same numbers in a table",
+    open: bool = False,
+) -> None:
+    """A chart's numbers, for those who do not see it and for other programs."""
+    with st.expander(label, expanded=open):
+        columns = {key: st.column_config.NumberColumn(format=form) for key, form in (formats or {}).items()}
+        st.dataframe(rows, hide_index=True, column_config=columns)
+        st.download_button(
+            "Download as CSV",
+            csv_text(rows),
+            f"{name}.csv",
+            "text/csv",
+            on_click="ignore",
+            icon=":material/download:",
+            key=f"csv-{name}",
+        )
 
 
 def download(label: str, rows: Sequence[Mapping[str, Any]], name: str) -> None:

@@ -33,8 +33,25 @@ def show() -> None:
     found = overlap_in(run)
     _in_all(found)
     left, right = st.columns([2, 3], gap="large")
-    left.plotly_chart(figures.overlap_sets(found), key="sets", config=STILL)
-    right.plotly_chart(figures.overlap_bars(found), key="bars", config=STILL)
+    left.plotly_chart(
+        figures.overlap_sets(found), key="sets", alt="Bars: weights that one score chooses, and both", config=STILL
+    )
+    with left:
+        tables.same_numbers(
+            [
+                {"chosen by": "task-specific only", "weights": found.a - found.intersection},
+                {"chosen by": "task-agnostic only", "weights": found.b - found.intersection},
+                {"chosen by": "both", "weights": found.intersection},
+                {"chosen by": "both, by chance", "weights": found.chance},
+            ],
+            f"{run.name}_overlap_sets",
+        )
+    right.plotly_chart(
+        figures.overlap_bars(found),
+        key="bars",
+        alt="Bars: shared weights of each matrix, and what chance gives",
+        config=STILL,
+    )
     _by_layer(run, found)
     _by_budget(run, found)
 
@@ -101,7 +118,7 @@ def _by_layer(run: RunFolder, found: Overlap) -> None:
 
 
 def _by_budget(run: RunFolder, found: Overlap) -> None:
-    st.subheader("With another budget", anchor=False)
+    st.header("With another budget", anchor=False)
     rankings = run.rankings()
     if rankings is None:
         st.caption("This run was made before rankings were kept, so that other budgets cannot be tried on it.")
@@ -111,7 +128,12 @@ def _by_budget(run: RunFolder, found: Overlap) -> None:
         "The share of the budget on which both scores agree, for every budget up to "
         f"{rankings.reach:,} weights; the dotted line is the run's own budget."
     )
-    st.plotly_chart(figures.overlap_against_budget(points, found.a), key="budgets", config=STILL)
+    st.plotly_chart(
+        figures.overlap_against_budget(points, found.a),
+        key="budgets",
+        alt="Lines: the share of the budget on which both scores agree, by budget",
+        config=STILL,
+    )
     rows = [
         {
             "budget": point.k,
@@ -119,16 +141,21 @@ def _by_budget(run: RunFolder, found: Overlap) -> None:
             "by chance": point.chance,
             "chance, 2.5 %": point.chance_low,
             "chance, 97.5 %": point.chance_high,
+            "share": point.shared / point.k,
+            "share by chance": point.chance / point.k,
+            "share by chance, 2.5 %": point.chance_low / point.k,
+            "share by chance, 97.5 %": point.chance_high / point.k,
         }
         for point in points
     ]
+    decimals = [name for name, value in rows[0].items() if isinstance(value, float)] if rows else []
     with st.expander("Budgets in a table"):
         st.dataframe(
             rows,
             hide_index=True,
             column_config={
                 "budget": st.column_config.NumberColumn(format="localized"),
-                "by chance": st.column_config.NumberColumn(format="%.2g"),
+                **dict.fromkeys(decimals, st.column_config.NumberColumn(format="%.2g")),
             },
         )
     tables.download("Download budgets as CSV", rows, f"{run.name}_overlap_by_budget.csv")

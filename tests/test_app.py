@@ -92,7 +92,7 @@ def opened(page: str = "train", run: str | None = None, **chosen: object) -> App
 
 def words(app: AppTest) -> str:
     """Everything that a page says in words."""
-    kinds = (app.title, app.subheader, app.markdown, app.caption, app.info, app.warning, app.error)
+    kinds = (app.title, app.header, app.markdown, app.caption, app.info, app.warning, app.error)
     return "\n".join([str(part.value) for kind in kinds for part in kind] + [m.value for m in app.metric])
 
 

@@ -102,6 +102,7 @@ def heatmap(run: RunFolder, which: str, layers: list[LayerSummary], quantity: st
         key=key,
         on_select="rerun",
         selection_mode="points",
+        alt=f"Heatmap: {QUANTITIES[quantity][0].lower()}, by block and matrix",
         config=matrix.STILL,
     )
     clicked = [point["customdata"][0] for point in event.selection.points if point.get("customdata")]
@@ -176,17 +177,17 @@ else:
         other_layers = layers_of(beside, other, None, None)
     a, b = st.columns(2, gap="medium")
     with a:
-        st.markdown(f"##### {score_name(run, which)}")
+        st.header(score_name(run, which), anchor=False)
         heatmap(run, which, layers, quantity, other_layers)
     with b:
-        st.markdown(f"##### {second}")
+        st.header(second, anchor=False)
         heatmap(beside, other, other_layers, quantity, layers)
     st.caption(f"**{second}:** {meaning(beside.config.selection, other).words}")
 
 by_name = {layer.name: layer for layer in layers}
 if st.session_state.get("layer") not in by_name:  # chosen in a run of another backbone
     st.session_state["layer"] = None
-st.subheader("One matrix", anchor=False)
+st.header("One matrix", anchor=False)
 name = st.selectbox(
     "Matrix",
     list(by_name),
@@ -199,7 +200,7 @@ if name:
     bounds = rankings.threshold(which, budget) if rankings is not None and budget is not None else None
     matrix.show(run, which, by_name[name], said, bounds)
 
-st.subheader("The same numbers in a table", anchor=False)
+st.header("The same numbers in a table", anchor=False)
 with st.expander("All matrices"):
     st.dataframe(
         [

@@ -1,11 +1,12 @@
-"""One browser and one server for all browser tests; every page proves at its end that it talked to nobody else."""
+"""One browser, one server and one trained run for all browser tests; each proves that it talked to nobody else."""
 
+import re
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
-from tests.browser.driver import QUIET, executable, serving
+from tests.browser.driver import QUIET, Server, executable
 
 playwright = pytest.importorskip("playwright.sync_api", reason="Playwright is not installed")
 
@@ -22,15 +23,42 @@ def chromium() -> Iterator[object]:
 
 
 @pytest.fixture(scope="session")
-def runs(tmp_path_factory) -> Path:
-    """Where the server finds its runs."""
-    return Path(tmp_path_factory.mktemp("runs"))
+def server(chromium, tmp_path_factory) -> Iterator[Server]:
+    """The app; at the end of all tests it must have called nobody."""
+    running = Server(tmp_path_factory.mktemp("server"))
+    try:
+        running.start()
+        yield running
+    finally:
+        running.stop()
+    assert not running.outside.exists(), running.outside.read_text()
 
 
 @pytest.fixture(scope="session")
-def address(chromium, runs) -> Iterator[str]:
-    with serving(runs) as url:
-        yield url
+def runs(server) -> Path:
+    """Where the server finds its runs."""
+    return server.runs
+
+
+@pytest.fixture(scope="session")
+def address(server) -> str:
+    return server.address
+
+
+@pytest.fixture(scope="session")
+def trained(chromium, address) -> str:
+    """The name of a run that was started in the app and has ended."""
+    from tests.browser.steps import start_on_phantoms
+
+    context = chromium.new_context()
+    page = context.new_page()
+    page.goto(address)
+    start_on_phantoms(page, "browser", 4)
+    playwright.expect(page.get_by_text("Finished", exact=True)).to_be_visible(timeout=180_000)
+    playwright.expect(page.get_by_text(re.compile(r"Linear probe \d\.\d{3} \[")).first).to_be_visible()
+    playwright.expect(page.get_by_role("button", name="Stop and keep the best")).to_have_count(0)
+    context.close()
+    return "browser"
 
 
 @pytest.fixture

@@ -1,4 +1,4 @@
-"""The main job in a real browser: train on a phantom, come back in the middle, look at the weights, diagnose."""
+"""The main job in a real browser: train on a phantom, look at the weights, evaluate, diagnose."""
 
 import json
 import re
@@ -9,52 +9,9 @@ from PIL import Image
 from shpeft.datasets import load_dataset
 
 expect = pytest.importorskip("playwright.sync_api").expect
+from tests.browser.steps import A_WHILE, NOTICE, PHANTOM, ask_for_the_map, choose, discard, ready  # noqa: E402
+
 pytestmark = pytest.mark.browser
-
-PHANTOM = "phantom:fundus?n=90&size=64"
-NOTICE = "Research use only, not a medical device."
-RUN = "browser"
-A_WHILE = 30_000
-
-
-def ready(page):
-    """Wait until the page is drawn to its end."""
-    expect(page.get_by_text(NOTICE).first).to_be_visible(timeout=60_000)
-    expect(page.get_by_test_id("stStatusWidget")).to_have_count(0, timeout=60_000)
-
-
-@pytest.fixture(scope="module")
-def trained(chromium, address):
-    """A run that was started in the app, with the page reloaded in its middle and a second browser looking on."""
-    first, second = chromium.new_context(), chromium.new_context()
-    page = first.new_page()
-    page.goto(address)
-    expect(page.get_by_role("button", name="Start fine-tuning")).to_be_visible(timeout=60_000)
-    source = page.get_by_role("combobox", name=re.compile("Dataset"))
-    source.fill(PHANTOM)
-    source.press("Enter")
-    expect(page.get_by_text("test is a third of 90")).to_be_visible(timeout=A_WHILE)
-    page.get_by_label("Epochs", exact=True).fill("4")
-    page.get_by_label("Name of the run (optional)").fill(RUN)
-    page.get_by_label("Name of the run (optional)").press("Enter")
-    page.get_by_role("button", name="Start fine-tuning").click()
-    expect(page.get_by_role("button", name="Stop and keep the best")).to_be_visible(timeout=A_WHILE)
-    expect(page).to_have_url(re.compile(f"run={RUN}"))
-
-    page.reload()
-    expect(page.get_by_role("heading", name=RUN)).to_be_visible(timeout=A_WHILE)
-    expect(page.get_by_text("Running")).to_be_visible()
-    other = second.new_page()
-    other.goto(f"{address}/?run={RUN}")
-    expect(other.get_by_role("heading", name=RUN)).to_be_visible(timeout=A_WHILE)
-
-    for watched in (page, other):
-        expect(watched.get_by_text("Finished")).to_be_visible(timeout=180_000)
-        expect(watched.get_by_text(re.compile(r"Linear probe \d\.\d{3} \[")).first).to_be_visible()
-        expect(watched.get_by_role("button", name="Stop and keep the best")).to_have_count(0)
-    first.close()
-    second.close()
-    return RUN
 
 
 def test_the_result_says_what_was_trained_and_leads_on(trained, open_page):
@@ -66,16 +23,6 @@ def test_the_result_says_what_was_trained_and_leads_on(trained, open_page):
     expect(page.locator(".js-plotly-plot")).to_be_visible()
     page.get_by_role("link", name="Which weights matter").click()
     expect(page).to_have_url(re.compile(f"/importance.*run={trained}"))
-
-
-def test_the_run_stays_chosen_from_page_to_page(trained, open_page):
-    page = open_page(f"/overlap?run={trained}")
-    ready(page)
-    expect(page.get_by_text("Random choices would share")).to_be_visible()
-    for name in ("Importance", "Evaluate", "Runs", "Diagnose", "Train"):
-        page.get_by_role("link", name=name, exact=True).click()
-        expect(page).to_have_url(re.compile(f"run={trained}"))
-        ready(page)
 
 
 def test_a_click_on_the_heatmap_shows_that_matrix(trained, open_page):
@@ -117,13 +64,8 @@ def test_an_upload_is_diagnosed_and_its_name_appears_nowhere(trained, open_page,
     expect(page.get_by_text("Prediction")).to_be_visible()
     expect(page.get_by_text(re.compile(r"exudates: \d+\.\d%"))).to_be_visible()
 
-    page.get_by_text("Show where the score is sensitive").click()
-    drawn = page.get_by_text("Where the score is sensitive, not where disease is.")
-    make = page.get_by_role("button", name=re.compile("Make the map"))
-    expect(make.or_(drawn).first).to_be_visible(timeout=A_WHILE)
-    if make.count():  # on a slow computer the map waits until it is asked for
-        make.click()
-    expect(drawn).to_be_visible(timeout=60_000)
+    ask_for_the_map(page)
+    expect(page.get_by_text("Where the score is sensitive, not where disease is.")).to_be_visible(timeout=60_000)
     assert "MUELLER" not in page.content()
 
     with page.expect_download() as download:
@@ -150,8 +92,7 @@ def test_a_test_image_is_explained_by_its_pixels_and_by_the_trained_weights(trai
     method = page.get_by_role("combobox", name=re.compile("Method"))
     page.get_by_text("Show where the score is sensitive").click()
     expect(method).to_be_enabled()
-    method.fill("Occlusion")  # whose check is too long to be made without being asked for
-    method.press("Enter")
+    choose(page, "Method", "Occlusion")  # whose check is too long to be made without being asked for
     check = page.get_by_role("button", name=re.compile(r"Check this map \(about .*\)"))
     make = page.get_by_role("button", name=re.compile("Make the map"))
     expect(make.or_(check).first).to_be_visible(timeout=60_000)
@@ -160,8 +101,7 @@ def test_a_test_image_is_explained_by_its_pixels_and_by_the_trained_weights(trai
     check.click(timeout=120_000)
     page.get_by_test_id("stMainBlockContainer").get_by_role("button", name="Stop").click()
     expect(check).to_be_visible(timeout=3_000)
-    method.fill("Input")
-    method.press("Enter")
+    choose(page, "Method", "Input")
     expect(page.get_by_text("That reaction times how far the pixel is")).to_be_visible()  # the new method's sentence
     ready(page)  # before, the button of the last method's map may still stand there
     badge = page.get_by_text(re.compile("This map (passes|fails)"))
@@ -193,15 +133,8 @@ def test_a_run_is_discarded_brought_back_and_resumed(open_page):
     page.get_by_label("Name of the run (optional)").fill("stopped")
     page.get_by_label("Name of the run (optional)").press("Enter")
     start.click()
-    discard = page.get_by_role("button", name="Discard")
-    expect(discard).to_be_visible(timeout=A_WHILE)
-    discard.click()
-    gone = page.get_by_text("The run stopped is in the trash.")
-    expect(page.get_by_text("Stopping: the run goes into the trash.").or_(gone).first).to_be_visible(timeout=3_000)
-    expect(gone).to_be_visible(timeout=A_WHILE)
+    discard(page, "stopped")
     page.get_by_role("button", name="Undo").click()
     expect(page.get_by_text("Cancelled before it was finished.")).to_be_visible(timeout=A_WHILE)
     page.get_by_role("button", name="Resume").click()
-    expect(discard).to_be_visible(timeout=A_WHILE)
-    discard.click()
-    expect(gone).to_be_visible(timeout=A_WHILE)
+    discard(page, "stopped")
