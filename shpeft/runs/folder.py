@@ -130,7 +130,7 @@ class RunFolder(DetailFolder):
     def write_checkpoint(self, checkpoint: "Checkpoint", score: str) -> None:
         """Write where training stands; ``score`` says what the weights were chosen by."""
         (self.path / CHECKPOINT).mkdir(exist_ok=True)
-        data = checkpoints.checkpoint_bytes(checkpoint, self.config, score)
+        data = checkpoints.checkpoint_bytes(checkpoint, self.config.portable(), score)
         write_atomic(self.path / CHECKPOINT / checkpoints.FILE, data)
 
     def resumption(self) -> "checkpoints.Resumption | None":
@@ -144,7 +144,7 @@ class RunFolder(DetailFolder):
             return None
         with self._reading(f"{CHECKPOINT}/{path.name}"):
             found = checkpoints.parse_checkpoint(path.read_bytes())
-        if found.config != self.config:
+        if found.config.portable() != self.config.portable():
             raise RunError(
                 f"The config.yaml of the run {self.name} was changed after its last checkpoint, and training cannot go "
                 "on under other settings. Put it back and resume again, or start a new run with it."
