@@ -2,8 +2,10 @@
 
 import certainty
 import comparing
+import shared
 import streamlit as st
 
+shared.look_at(shared.current_run())  # shown nowhere here, but it stays chosen from page to page
 st.title("Compare", anchor=False)
 st.write(
     "Is it worth choosing *which* weights to train? Ways to fine-tune, called *arms*, were run on the same images with "

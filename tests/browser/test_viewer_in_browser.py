@@ -47,14 +47,14 @@ def run(runs) -> str:
 
 
 @pytest.fixture
-def diagnose(run, open_page, tmp_path):
+def diagnose(run, address, open_page, tmp_path):
     """Open the page and give it a file, whose name is a patient's; the page, and what it sends to the server."""
 
     def give(data: bytes):
         sent = []
-        page = open_page("/train")
+        page = open_page()
         page.on("websocket", lambda socket: socket.on("framesent", lambda frame: sent.append(frame)))
-        page.goto(page.url.replace("/train", f"/diagnose?run={run}"))
+        page.goto(f"{address}/diagnose?run={run}")
         expect(page.get_by_text("Upload an image, or take")).to_be_visible(timeout=60_000)
         path = tmp_path / "MUELLER_Anna_1961"
         path.write_bytes(data)
