@@ -2,7 +2,7 @@
 
 import shared
 import streamlit as st
-import tables
+from tables import same_numbers
 
 from shpeft import figures
 from shpeft.figures.theme import number
@@ -20,6 +20,7 @@ MEASURES = {
     "jaccard": ("Jaccard index", "Shared weights over weights in either choice; 0 is none, 1 is all."),
     "containment": ("Containment", "Which share of the row's weights the column's run chose as well."),
 }
+CHANCE = {"by chance": "%.2g"}
 FIRST = 6
 """Runs that are compared before anybody chooses."""
 
@@ -112,24 +113,12 @@ def _pairs(found: Overlaps) -> None:
         }
         for (a, b), pair in found.pairs.items()
     ]
-    with st.expander("Pairs in a table"):
-        st.dataframe(
-            rows,
-            hide_index=True,
-            column_config={
-                "by chance": st.column_config.NumberColumn(format="%.2g"),
-                "Jaccard": st.column_config.NumberColumn(format="%.4f"),
-                "Jaccard by chance": st.column_config.NumberColumn(format="%.2g"),
-                "containment": st.column_config.NumberColumn(format="%.4f"),
-                "p": st.column_config.NumberColumn(
-                    format="%.2g", help="How probable it is that random choices share at least this many weights."
-                ),
-            },
-        )
-        st.caption(
-            "Containment: shared weights over the smaller choice. p: hypergeometric, one-sided, each pair alone."
-        )
-    tables.download("Download pairs as CSV", rows, "overlap_pairs.csv")
+    formats = {"by chance": "%.2g", "Jaccard": "%.4f", "Jaccard by chance": "%.2g", "containment": "%.4f", "p": "%.2g"}
+    same_numbers(rows, "overlap_pairs", formats, label="Pairs in a table")
+    st.caption(
+        "Containment: shared weights over the smaller choice. p: how probable it is that random choices share at least "
+        "this many weights (hypergeometric, one-sided), each pair alone."
+    )
 
 
 def _sets(found: Overlaps) -> None:
@@ -148,9 +137,7 @@ def _sets(found: Overlaps) -> None:
         {"chosen by": " & ".join(i.members), "runs": len(i.members), "weights": i.size, "by chance": i.chance}
         for i in found.intersections
     ]
-    with st.expander("Sets in a table"):
-        st.dataframe(rows, hide_index=True, column_config={"by chance": st.column_config.NumberColumn(format="%.2g")})
-    tables.download("Download sets as CSV", rows, "overlap_sets.csv")
+    same_numbers(rows, "overlap_sets", CHANCE, label="Sets in a table")
 
 
 def _layers(found: Overlaps) -> None:
@@ -169,17 +156,9 @@ def _layers(found: Overlaps) -> None:
         | {"all runs": layer.common, "all by chance": layer.chance}
         for layer in found.layers
     ]
-    with st.expander("Matrices in a table, all runs"):
-        st.dataframe(
-            rows,
-            hide_index=True,
-            column_config={
-                "weights": st.column_config.NumberColumn(format="localized"),
-                "all by chance": st.column_config.NumberColumn(format="%.2g"),
-            },
-        )
-        st.caption("All by chance: expected of choices that are spread at random within the matrix.")
-    tables.download("Download matrices as CSV", rows, "overlap_matrices.csv")
+    formats = {"weights": "localized", "all by chance": "%.2g"}
+    same_numbers(rows, "overlap_matrices", formats, label="Matrices in a table, all runs")
+    st.caption("All by chance: expected of choices that are spread at random within the matrix.")
     shared_rows = [
         {
             "matrix": layer.name,
@@ -193,11 +172,7 @@ def _layers(found: Overlaps) -> None:
         for layer in found.pairs[a, b].layers
         if layer.a or layer.b
     ]
-    with st.expander("These two in a table"):
-        st.dataframe(
-            shared_rows, hide_index=True, column_config={"by chance": st.column_config.NumberColumn(format="%.2g")}
-        )
-    tables.download("Download these two as CSV", shared_rows, "overlap_matrices_of_two.csv")
+    same_numbers(shared_rows, "overlap_matrices_of_two", CHANCE, label="These two in a table")
 
 
 def _weights(found: Overlaps) -> None:
@@ -215,10 +190,5 @@ def _weights(found: Overlaps) -> None:
         f"{len(rows):,} weights; rows and columns count from 0. Expected: how many weights of the matrix all runs "
         f"would share if each had spread its choices there at random.{more}"
     )
-    with st.expander("The weights", expanded=True):
-        st.dataframe(
-            rows[:ROWS],
-            hide_index=True,
-            column_config={"expected in this matrix": st.column_config.NumberColumn(format="%.2g")},
-        )
-    tables.download("Download weights as CSV", rows, "overlap_weights.csv")
+    formats = {"expected in this matrix": "%.2g"}
+    same_numbers(rows, "overlap_weights", formats, label="The weights", open=True, first=ROWS)

@@ -1,6 +1,7 @@
 """What the page Importance shows of one matrix: how its scores are spread, its heads, rows and columns."""
 
 import streamlit as st
+from tables import same_numbers
 
 from shpeft import figures
 from shpeft.matrices import grid, split_by_head
@@ -41,10 +42,11 @@ def show(run: RunFolder, which: str, layer: LayerSummary, said: Meaning, bounds:
             hide_index=True,
             column_config={"value": st.column_config.NumberColumn(format="scientific")},
         )
-    _table(
-        "The histogram as a table",
+    same_numbers(
         [{"scores from": low, "to": high, "weights": count} for low, high, count in layer.bins() if count],
-        scientific=("scores from", "to"),
+        f"{run.name}_{which}_{layer.name}_histogram",
+        dict.fromkeys(("scores from", "to"), "scientific"),
+        label="The histogram as a table",
     )
     st.subheader("Inside this matrix", anchor=False)
     st.caption(
@@ -77,14 +79,15 @@ def _heads(run: RunFolder, which: str, name: str, said: Meaning) -> None:
         alt="Bars: the mean score of each attention head",
         config=STILL,
     )
-    _table(
-        "Heads as a table",
+    same_numbers(
         [
             {"part": part, "head": head, "weights": split.size, "chosen": int(chosen), "mean score": float(mean)}
             for part, counts, scores in zip(split.parts, split.chosen, split.means, strict=True)
             for head, (chosen, mean) in enumerate(zip(counts, scores, strict=True), start=1)
         ],
-        scientific=("mean score",),
+        f"{run.name}_{which}_{name}_heads",
+        {"mean score": "scientific"},
+        label="Heads as a table",
     )
 
 
@@ -102,13 +105,4 @@ def _places(run: RunFolder, which: str, name: str) -> None:
         for j, count in enumerate(line)
     ]
     if found.counts.sum():
-        _table("Rows and columns as a table", fields)
-
-
-def _table(title: str, rows: list[dict[str, object]], scientific: tuple[str, ...] = ()) -> None:
-    with st.expander(title):
-        st.dataframe(
-            rows,
-            hide_index=True,
-            column_config={name: st.column_config.NumberColumn(format="scientific") for name in scientific},
-        )
+        same_numbers(fields, f"{run.name}_{which}_{name}_places", label="Rows and columns as a table")

@@ -4,9 +4,9 @@ from dataclasses import replace
 from functools import partial
 
 import streamlit as st
+import working
 from diagnosing import Case
 
-from shpeft.attribution import WeightAttribution
 from shpeft.diagnosis import Diagnosis
 from shpeft.reports import report
 from shpeft.runs import RunFolder
@@ -30,7 +30,7 @@ def offer(run: RunFolder, case: Case, found: Diagnosis, explained: Diagnosis | N
         )
     if explained is not None:
         found = replace(found, saliency=explained.saliency, target=explained.target)
-    attributed = _attributed(run, case)
+    made = working.latest(run, case.digest, "weights")
     st.download_button(
         "Report (HTML)",
         partial(
@@ -40,7 +40,7 @@ def offer(run: RunFolder, case: Case, found: Diagnosis, explained: Diagnosis | N
             run,
             case=f"case-{case.digest}",
             sanity=checked,
-            attribution=attributed,
+            attribution=made[0] if made else None,
             note=note,
         ),
         f"report_{case.digest}.html",
@@ -49,13 +49,3 @@ def offer(run: RunFolder, case: Case, found: Diagnosis, explained: Diagnosis | N
         icon=":material/description:",
         help=HELP,
     )
-
-
-def _attributed(run: RunFolder, case: Case) -> WeightAttribution | None:
-    """What the trained weights did, where this page has worked it out; the latest of several."""
-    made = [
-        result[0]
-        for key, result in st.session_state.get("remembered", {}).items()
-        if key[0] == run.name and case.digest in key and key[-1] == "weights" and isinstance(result, tuple)
-    ]
-    return made[-1] if made else None

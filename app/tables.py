@@ -24,25 +24,20 @@ def same_numbers(
     *,
     label: str = "The same numbers in a table",
     open: bool = False,
+    first: int | None = None,
 ) -> None:
-    """A chart's numbers, for those who do not see it and for other programs."""
+    """A chart's numbers, for those who do not see it and for other programs; of many rows the first, all in the CSV."""
+    if not rows:
+        return
     with st.expander(label, expanded=open):
         columns = {key: st.column_config.NumberColumn(format=form) for key, form in (formats or {}).items()}
-        st.dataframe(rows, hide_index=True, column_config=columns)
+        st.dataframe(rows[:first], hide_index=True, column_config=columns)
         st.download_button(
             "Download as CSV",
-            csv_text(rows),
+            lambda: csv_text(rows),
             f"{name}.csv",
             "text/csv",
             on_click="ignore",
             icon=":material/download:",
             key=f"csv-{name}",
-        )
-
-
-def download(label: str, rows: Sequence[Mapping[str, Any]], name: str) -> None:
-    """A button that saves the rows as a CSV file; nothing where there are none."""
-    if rows:
-        st.download_button(
-            label, lambda: csv_text(rows), name, "text/csv", on_click="ignore", icon=":material/download:"
         )

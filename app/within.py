@@ -101,20 +101,12 @@ def _by_layer(run: RunFolder, found: Overlap) -> None:
         }
         for layer in found.layers
     ]
-    with st.expander("The same numbers for each matrix"):
-        st.dataframe(
-            rows,
-            hide_index=True,
-            column_config={
-                "weights": st.column_config.NumberColumn(format="localized"),
-                "by chance": st.column_config.NumberColumn(format="%.2g"),
-            },
-        )
-        st.caption(
-            "By chance: how many would be shared if each score spread its choices within the matrix at random, and the "
-            "range of 95 % of such draws. Of many matrices, one in twenty lies outside by chance alone."
-        )
-    tables.download("Download as CSV", rows, f"{run.name}_overlap.csv")
+    formats = {"weights": "localized", "by chance": "%.2g"}
+    tables.same_numbers(rows, f"{run.name}_overlap", formats, label="The same numbers for each matrix")
+    st.caption(
+        "By chance: how many would be shared if each score spread its choices within the matrix at random, and the "
+        "range of 95 % of such draws. Of many matrices, one in twenty lies outside by chance alone."
+    )
 
 
 def _by_budget(run: RunFolder, found: Overlap) -> None:
@@ -141,21 +133,9 @@ def _by_budget(run: RunFolder, found: Overlap) -> None:
             "by chance": point.chance,
             "chance, 2.5 %": point.chance_low,
             "chance, 97.5 %": point.chance_high,
-            "share": point.shared / point.k,
-            "share by chance": point.chance / point.k,
-            "share by chance, 2.5 %": point.chance_low / point.k,
-            "share by chance, 97.5 %": point.chance_high / point.k,
         }
+        | point.shares
         for point in points
     ]
-    decimals = [name for name, value in rows[0].items() if isinstance(value, float)] if rows else []
-    with st.expander("Budgets in a table"):
-        st.dataframe(
-            rows,
-            hide_index=True,
-            column_config={
-                "budget": st.column_config.NumberColumn(format="localized"),
-                **dict.fromkeys(decimals, st.column_config.NumberColumn(format="%.2g")),
-            },
-        )
-    tables.download("Download budgets as CSV", rows, f"{run.name}_overlap_by_budget.csv")
+    formats = {"budget": "localized", "by chance": "%.2g"} | {name: "%.2g" for p in points for name in p.shares}
+    tables.same_numbers(rows, f"{run.name}_overlap_by_budget", formats, label="Budgets in a table")

@@ -96,6 +96,13 @@ def done(run: RunFolder, key: Key, work: Work, title: str, seconds: float) -> An
     return None
 
 
+def latest(run: RunFolder, *parts: object) -> Any:
+    """The last result of the run's present model whose key has these parts; None where none is remembered."""
+    model = (run.name, _written(run))
+    found = [kept for key, kept in _kept().items() if key[:2] == model and set(parts) <= set(key[2:])]
+    return next((kept for kept in reversed(found) if not isinstance(kept, Exception)), None)
+
+
 def begin() -> None:
     """At the top of the page: nothing is left over from a drawing of the page that was cut short."""
     st.session_state["pending"] = []

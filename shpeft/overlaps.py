@@ -128,6 +128,13 @@ class BudgetOverlap:
     chance_low: int
     chance_high: int
 
+    @property
+    def shares(self) -> dict[str, float]:
+        """Shared weights and what chance gives (mean, and 95 % of draws) as shares of k."""
+        counts = {"": self.shared, " by chance": self.chance}
+        counts |= {" by chance, 2.5 %": self.chance_low, " by chance, 97.5 %": self.chance_high}
+        return {f"share{of}": count / self.k for of, count in counts.items()}
+
 
 def overlap_by_budget(rankings: Rankings, counts: Sequence[int]) -> list[BudgetOverlap]:
     """The overlap of a score's halves at several budgets, exactly, from their rankings.

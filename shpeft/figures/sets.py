@@ -151,12 +151,12 @@ def overlap_against_budget(points: Sequence[BudgetOverlap], k: int | None = None
     drawn = figure(300)
     x = [p.k for p in points]
     for name, of, line in (
-        ("97.5 % of chance", lambda p: p.chance_high / p.k, {"width": 0}),
-        ("chance, 95 %", lambda p: p.chance_low / p.k, {"width": 0}),
+        ("97.5 % of chance", "share by chance, 97.5 %", {"width": 0}),
+        ("chance, 95 %", "share by chance, 2.5 %", {"width": 0}),
     ):
         drawn.add_scatter(
             x=x,
-            y=[of(p) for p in points],
+            y=[p.shares[of] for p in points],
             mode="lines",
             line=line,
             fill="tonexty" if name.startswith("chance") else None,
@@ -167,7 +167,7 @@ def overlap_against_budget(points: Sequence[BudgetOverlap], k: int | None = None
         )
     drawn.add_scatter(
         x=x,
-        y=[p.chance / p.k for p in points],
+        y=[p.shares["share by chance"] for p in points],
         mode="lines",
         name="chance, mean",
         line={"color": GREY, "width": 2, "dash": "dash"},
@@ -175,12 +175,12 @@ def overlap_against_budget(points: Sequence[BudgetOverlap], k: int | None = None
     )
     drawn.add_scatter(
         x=x,
-        y=[p.shared / p.k for p in points],
+        y=[p.shares["share"] for p in points],
         mode="lines",
         name="shared",
         line={"color": BLUE, "width": 3},
         hovertext=[
-            f"<b>{p.k:,} weights each</b><br>{p.shared:,} shared: {percent(p.shared / p.k)}<br>"
+            f"<b>{p.k:,} weights each</b><br>{p.shared:,} shared: {percent(p.shares['share'])}<br>"
             f"by chance {number(p.chance)} (95 %: {p.chance_low:,} to {p.chance_high:,})"
             for p in points
         ],
