@@ -8,6 +8,9 @@ from shpeft.figures.theme import BLUE, GREEN, GREY, ORANGE, empty, figure, perce
 
 DASHES = ("solid", "dot", "dash", "dashdot")
 _DECADES = {"type": "log", "dtick": 1, "exponentformat": "none"}
+ROOM = 170
+"""Pixels below which an axis' title would lie on its numbers."""
+
 SYMBOLS = ("circle", "square", "diamond", "triangle-up", "x")
 
 
@@ -22,7 +25,7 @@ def mean_ranks(
     """
     if not titles:
         return empty("No two arms have a dataset in common yet.")
-    drawn = figure(90 + 24 * len(titles))
+    drawn = figure(max(ROOM, 90 + 24 * len(titles)))
     drawn.add_scatter(
         x=list(ranks),
         y=list(titles),
@@ -58,7 +61,7 @@ def differences(
     """
     if not titles:
         return empty("There is nothing to compare with yet.")
-    drawn = figure(90 + 24 * len(titles))
+    drawn = figure(max(ROOM, 90 + 24 * len(titles)))
     sides = [(low > 0) - (high < 0) if larger_is_better else (high < 0) - (low > 0) for low, high in intervals]
     drawn.add_scatter(
         x=[100 * value for value in values],
@@ -178,7 +181,7 @@ def shared_against_chance(titles: Sequence[str], shared: Sequence[float], chance
     """For pairs of choices the share of weights that both hold, beside what random choices share."""
     if not titles:
         return empty("No choices were compared.")
-    drawn = figure(90 + 22 * len(titles))
+    drawn = figure(max(ROOM, 90 + 22 * len(titles)))
     for name, values, color, symbol in (
         ("shared", shared, BLUE, "circle"),
         ("by chance", chance, ORANGE, "line-ns-open"),

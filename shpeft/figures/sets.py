@@ -53,6 +53,7 @@ def overlap_matrix(found: Overlaps, measure: Literal["jaccard", "containment"] =
         y=labels,
         z=values,
         zmin=0,
+        zmax=max((value for row in values for value in row if value), default=1),
         text=texts,
         texttemplate="%{text}" if len(names) <= CROWD else None,
         colorscale=SCALE,
