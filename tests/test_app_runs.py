@@ -110,7 +110,7 @@ def test_an_interrupted_run_is_resumed_on_the_runs_page(runs):  # noqa: F811
         if find_run("broken").state.ended:
             break
         threading.Event().wait(0.1)
-    assert find_run("broken").state.status == "finished"
+    assert find_run("broken").state.status == "finished", find_run("broken").state.message
     assert [report.epoch for report in find_run("broken").history()] == [1, 2]
 
 

@@ -13,7 +13,7 @@ ROOT = Path(__file__).resolve().parents[1]
 PACKAGE = ROOT / "shpeft"
 
 LAYERS = [
-    {"equations", "errors", "progress"},
+    {"equations", "errors", "progress", "seeding"},
     {"chance", "config", "images", "files", "kernels", "network"},
     {"datasets", "backbones"},
     {"feed"},

@@ -2,6 +2,7 @@
 
 import socket
 import time
+from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 import pytest
@@ -43,6 +44,13 @@ def test_pretrained_weights_without_a_network_are_refused_within_seconds(monkeyp
 def test_models_without_published_weights_say_so():
     with pytest.raises(WeightsUnavailable, match="publishes no pretrained weights"):
         create_backbone("coatnet_0_224", classes=CLASSES)
+
+
+def test_random_weights_do_not_depend_on_what_other_threads_draw():
+    expected = tiny().fingerprint
+    with ThreadPoolExecutor(4) as pool:
+        found = set(pool.map(lambda _: tiny().fingerprint, range(24)))
+    assert found == {expected}
 
 
 def test_random_weights_are_seeded_and_leave_the_generator_alone():

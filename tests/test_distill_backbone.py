@@ -2,6 +2,7 @@
 
 import argparse
 import importlib.util
+import itertools
 import json
 import subprocess
 import sys
@@ -138,6 +139,8 @@ def test_rounding_is_what_the_file_will_hold_and_lets_the_gradient_pass(script, 
 
 
 def test_training_learns_and_goes_on_where_it_stopped(script, teacher_file, tmp_path, monkeypatch, capsys):
+    clock = itertools.count()
+    monkeypatch.setattr(script.time, "process_time", lambda: next(clock) / 8)  # a step takes 1/8 s, however busy
     monkeypatch.setattr(script, "SAVE_SECONDS", 0)
     torch.manual_seed(0)
     teacher = script.load_teacher(teacher_file)
@@ -145,8 +148,11 @@ def test_training_learns_and_goes_on_where_it_stopped(script, teacher_file, tmp_
     tokens = script.ask_teacher(teacher, views, tmp_path, 1)
     options = argparse.Namespace(batch=2, lr=1e-3, seed=0, depth=1)
 
-    def student():
+    def student():  # it begins as the teacher's first block, and is led astray here
         made = script.make_student(teacher, 1)
+        with torch.no_grad():
+            for p in made.parameters():
+                p += 0.02 * torch.randn(p.shape)
         script.round_matrices(made)
         return made
 
@@ -154,7 +160,8 @@ def test_training_learns_and_goes_on_where_it_stopped(script, teacher_file, tmp_
     losses = [
         float(line.split("loss ")[1].split(" ")[0]) for line in capsys.readouterr().out.splitlines() if "loss" in line
     ]
-    assert np.mean(losses[-3:]) < np.mean(losses[:3])
+    assert len(losses) == 23
+    assert np.mean(losses[-3:]) < 0.5 * np.mean(losses[:3])
     seen = script.train(student(), views, tokens, tmp_path, 0.06, options)
     said = capsys.readouterr().out
     assert f"going on at step {len(losses)}" in said

@@ -14,6 +14,7 @@ from shpeft.backbones.places import classifier
 from shpeft.config import EMBEDDED
 from shpeft.errors import UnknownBackbone, WeightsUnavailable, did_you_mean
 from shpeft.network import unreachable
+from shpeft.seeding import seeded
 
 EMBEDDED_FORMAT = "shpeft.backbone/1"
 """The format of a file that says in its metadata how its model is made."""
@@ -78,8 +79,7 @@ def build(
     Args:
         overlay: changes to the pretrained configuration, among them the ``file`` or the ``state_dict`` to load.
     """
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(seed)
+    with seeded(seed):
         try:
             module: Any = timm.create_model(
                 architecture, pretrained=pretrained, pretrained_cfg_overlay=overlay or None, **arguments

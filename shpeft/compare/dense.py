@@ -12,6 +12,7 @@ from shpeft.datasets import Dataset
 from shpeft.errors import MissingExtra
 from shpeft.feed import Feed
 from shpeft.progress import Progress
+from shpeft.seeding import seeded
 from shpeft.training import EpochReport, run_epochs
 
 
@@ -107,8 +108,7 @@ def _lora(arm: Arm, backbone: Backbone, seed: int) -> Dense:
     layers = [name for name in layers if type(backbone.module.get_submodule(name)) is nn.Linear]
     layers = [name for name in layers if arm.targets == "all" or name.endswith(arm.targets)]
     config = peft.LoraConfig(r=arm.rank, lora_alpha=2 * arm.rank, lora_dropout=0.0, target_modules=layers)
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(seed)
+    with seeded(seed):
         peft.inject_adapter_in_model(config, backbone.module)
     body = {name: p for name, p in backbone.module.named_parameters() if ".lora_" in name}
     backbone.module.eval()

@@ -1,9 +1,6 @@
 """Explain one image: run a method and leave the model, and the random numbers, as they were."""
 
-import threading
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass
 
 import numpy as np
@@ -16,6 +13,7 @@ from shpeft.progress import Progress, silent
 from shpeft.saliency.gradcam import Task
 from shpeft.saliency.methods import METHODS, check_method
 from shpeft.saliency.overlay import Map
+from shpeft.seeding import seeded
 
 
 @dataclass(frozen=True, eq=False)
@@ -77,19 +75,3 @@ def explain(
     if not np.isfinite(saliency).all():
         raise DiagnosisError(f"{METHODS[method].title} gave values that are not numbers; the model's weights overflow.")
     return Saliency(method, target, saliency, residual, time.monotonic() - start)
-
-
-_RNG = threading.RLock()
-
-
-@contextmanager
-def seeded(seed: int, device: torch.device) -> Iterator[None]:
-    """Captum draws from the global generators, NumPy's too: seed them, one thread at a time, and put them back."""
-    with _RNG, torch.random.fork_rng([device] if device.type == "cuda" else []):
-        before = np.random.get_state()
-        torch.manual_seed(seed)
-        np.random.seed(seed % 2**32)
-        try:
-            yield
-        finally:
-            np.random.set_state(before)

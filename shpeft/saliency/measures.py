@@ -11,9 +11,9 @@ from torch import Tensor
 
 from shpeft.backbones import Backbone
 from shpeft.progress import Progress, silent
-from shpeft.saliency.explaining import seeded
 from shpeft.saliency.methods import BATCH
 from shpeft.saliency.overlay import Map
+from shpeft.seeding import seeded
 
 STAGES = ("the head", "the head and the upper half", "all layers")
 """Which weights are drawn anew, one stage after the other."""
