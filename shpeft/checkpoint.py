@@ -18,6 +18,7 @@ class EpochReport:
 
     Attributes:
         epoch: from 1.
+        val_loss: mean cross-entropy on the validation images, at the temperature that fits them.
         seconds: since training began.
         best: whether this is the best epoch so far, the one whose values are kept.
     """

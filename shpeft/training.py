@@ -22,6 +22,7 @@ from shpeft.evaluation import evaluate, predict
 from shpeft.feed import Feed
 from shpeft.prefix import CachedFeed
 from shpeft.progress import Progress, silent
+from shpeft.temperature import refinement_loss
 from shpeft.trainable import Trainable
 
 WARMUP = 0.1
@@ -68,9 +69,9 @@ def finetune(
     """Train the delta's values and head with AdamW; yields a report after each epoch.
 
     The learning rates rise linearly over the first tenth of the steps and fall to zero on a cosine. After each epoch
-    with the lowest loss on the validation images so far, the delta takes its values. (AUROC would also rank epochs, but
-    is blind to a collapse onto one class.) When the generator ends or is closed the backbone is as before, bit for bit,
-    and the delta keeps the best epoch's values.
+    with the lowest loss on the validation images so far, at the temperature that fits them (``refinement_loss``), the
+    delta takes its values. (AUROC would also rank epochs, but is blind to a collapse onto one class.) When the
+    generator ends or is closed the backbone is as before, bit for bit, and the delta keeps the best epoch's values.
 
     Args:
         lr: peak learning rate of the selected weights.
@@ -248,8 +249,7 @@ def _validate(
     """The epoch's report; ``best`` is the lowest validation loss before it."""
     predictions = predict(feed.backbone, data.val, feed=feed, progress=progress)
     metrics = evaluate(predictions, resamples=0)
-    chosen = torch.from_numpy(predictions.probabilities)[range(len(predictions.labels)), list(predictions.labels)]
-    val_loss = float(-chosen.clamp_min(1e-12).log().mean())
+    val_loss = refinement_loss(predictions.probabilities, predictions.labels)
     return EpochReport(
         epoch=epoch,
         epochs=epochs,

@@ -22,7 +22,7 @@ LAYERS = [
     {"importance", "gradients"},
     {"matrices", "selection", "summaries"},
     {"delta", "ranking"},
-    {"checkpoint", "deltafile", "evaluation", "overlaps", "saliency", "switching", "trainable"},
+    {"checkpoint", "deltafile", "evaluation", "overlaps", "saliency", "switching", "temperature", "trainable"},
     {"attribution", "training", "trust"},
     {"runs"},
     {"diagnosis", "figures", "pipeline", "readers", "shortcut"},

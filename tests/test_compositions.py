@@ -25,15 +25,25 @@ IMAGES, LABELS = torch.randn(3, 3, 32, 32, generator=torch.Generator().manual_se
 def test_bfloat16_autocast(name, k):
     backbone = tiny(name)
     delta = random_delta(backbone, k, "all")
-    with torch.autocast("cpu", torch.bfloat16):
-        expected, _ = dense_gradient(backbone, delta, IMAGES, LABELS)
     feed = Feed(backbone, "bfloat16")
+    with feed.autocast():
+        expected, _ = dense_gradient(backbone, delta, IMAGES, LABELS)
     with Trainable(backbone, delta) as trainable:
         loss = cross_entropy(feed(IMAGES), LABELS)
         assert loss.dtype == torch.float32
         loss.backward()
         assert trainable.values.grad.dtype == torch.float32
         assert_close(trainable.values.grad, expected, 2e-2)  # bfloat16 has 8 bits: products summed in another order
+
+
+def test_attention_in_bfloat16_is_the_same_either_way(monkeypatch):
+    """The quicker way for few patches against PyTorch's own choice: logits of the two agree as bfloat16 does."""
+    backbone = tiny("test_vit")
+    quick = Feed(backbone, "bfloat16")(IMAGES)
+    monkeypatch.setattr("shpeft.feed.FEW_PATCHES", 0)
+    fused = Feed(backbone, "bfloat16")(IMAGES)
+    assert not torch.equal(quick, Feed(backbone)(IMAGES))
+    torch.testing.assert_close(quick, fused, rtol=2e-2, atol=2e-2)
 
 
 @pytest.mark.parametrize("name", ["test_vit", "test_convnext", "test_resnet"])

@@ -14,8 +14,8 @@ from shpeft import NOTICE
 from shpeft.diagnosis import CAPTION, Diagnosis, diagnose
 from shpeft.errors import DiagnosisError, UnreadableImage
 from shpeft.evaluation import Predictions
+from shpeft.temperature import calibrate
 from shpeft.trust import Choices, ThresholdRule, fit_novelty, fit_trust
-from shpeft.trust.calibration import calibrate
 from tests.conftest import assert_unchanged, state
 
 

@@ -11,7 +11,8 @@ from sklearn import metrics as sk
 from shpeft import trust
 from shpeft.errors import ClassMismatch, ConfigError, RunError
 from shpeft.evaluation import Predictions, evaluate, resample_groups
-from shpeft.trust.calibration import calibrate, fit_temperature, reliability
+from shpeft.temperature import calibrate, fit_temperature, refinement_loss
+from shpeft.trust.calibration import reliability
 from shpeft.trust.conformal import nonconformity, rank
 from shpeft.trust.thresholds import expected_cost
 
@@ -103,6 +104,18 @@ def test_a_model_that_is_always_right_is_not_called_certain():
 def test_probabilities_of_zero_and_one_stay_finite():
     assert np.isfinite(calibrate(np.array([1.0, 0.0, 0.0]), 3.0)).all()
     assert np.isfinite(fit_temperature(np.array([[1.0, 0.0], [0.0, 1.0], [1.0, 0.0]]), [0, 1, 1])[0])
+
+
+def test_the_refinement_loss_does_not_mind_confidence():
+    """The lowest loss on a grid of temperatures; scaling the logits changes nothing, mixing up the order does."""
+    rng = np.random.default_rng(6)
+    labels = rng.integers(0, 3, 500)
+    z = 2 * np.eye(3)[labels] + rng.normal(size=(500, 3))
+    found = refinement_loss(softmax(z, 1), labels.tolist())
+    grid = [-np.log(softmax(z / t, 1)[range(500), labels]).mean() for t in np.geomspace(0.1, 10, 2000)]
+    assert found == pytest.approx(min(grid), rel=1e-3)  # the extra uniform case of the fit
+    assert refinement_loss(softmax(5 * z, 1), labels.tolist()) == pytest.approx(found, rel=1e-4)
+    assert refinement_loss(softmax(z + rng.normal(size=(500, 3)), 1), labels.tolist()) > found + 0.1
 
 
 def test_bins_hold_equally_many_cases_and_every_probability():

@@ -114,7 +114,7 @@ class Trainings:
     @cached_property
     def feed(self) -> Feed:
         """What lies below the support runs once an image."""
-        return self.task.feed(self.task.backbone, self.support.indices)
+        return self.task.feed(self.task.backbone, self.support.indices, self.settings.precision)
 
     def run(self, lr: float) -> tuple[Trial, Fitted | None]:
         """Train with one learning rate; no model where it diverged."""
@@ -167,13 +167,13 @@ class Trainings:
             specific = estimate(arm, task, task.data.train, delta.head, cell.seed, self.settings.batch_size)
             scores = self.book.join(arm, cell.dataset, cell.seed, task.backbone, specific)
         moved = delta.moved_to(select_by(arm, scores, cell.budget))
-        return moved, task.feed(task.backbone, moved.support.indices)
+        return moved, task.feed(task.backbone, moved.support.indices, self.settings.precision)
 
     def _dense(self, lr: float, trial: Trial, progress: Progress) -> Fitted:
         """Full fine-tuning, BitFit and LoRA, on a copy of the backbone."""
         arm, data = self.arm, self.task.data
         dense = tuner(arm, self.task, self.cell.seed)
-        feed = self.task.feed(dense.backbone, dense.below)
+        feed = self.task.feed(dense.backbone, dense.below, self.settings.precision)
         reports = dense.finetune(data, feed, lr, self.settings, self.cell.seed, progress)
         follow(reports, self.settings.patience, trial)
         dense.keep_best()

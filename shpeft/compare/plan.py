@@ -9,7 +9,7 @@ from pydantic import Field, model_validator
 
 from shpeft.config import SCOPES, BackboneConfig, DatasetConfig, Document, Section
 
-FORMAT = 1
+FORMAT = 2
 """Part of every cell's key: a change to what a cell's result depends on raises it."""
 
 KINDS = ("probe", "head", "full", "bitfit", "lora", "sparse", "revert")
@@ -35,6 +35,7 @@ class Training(Section):
     weight_decay: float = Field(1e-4, ge=0)
     eps: float = Field(1e-8, gt=0, description="AdamW's ε")
     augment: Literal["none", "flip"] = "none"
+    precision: Literal["float32", "bfloat16"] = Field("float32", description="of training; scores are in float32")
 
 
 class Arm(Section):

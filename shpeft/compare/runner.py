@@ -18,6 +18,7 @@ from shpeft.compare.tasks import Task, Tasks
 from shpeft.delta import Entries, SparseDelta
 from shpeft.errors import ConfigError, RunError
 from shpeft.evaluation import METRICS, Predictions, evaluate
+from shpeft.feed import Precision
 from shpeft.files import write_atomic
 from shpeft.importance import Scores
 from shpeft.probe import Head, fit_head
@@ -192,10 +193,13 @@ class Work:
             if fitted is None:
                 return None
             self._keep_dense(of, lr, fitted)
-        return revert(task, safetensors.torch.load_file(path), cell.budget, arm)
+        precision = self.plan.settings(arm).precision
+        return revert(task, safetensors.torch.load_file(path), cell.budget, arm, precision)
 
 
-def revert(task: Task, tensors: dict[str, Tensor], budget: int | float, arm: Arm) -> Fitted:
+def revert(
+    task: Task, tensors: dict[str, Tensor], budget: int | float, arm: Arm, precision: Precision = "float32"
+) -> Fitted:
     """Of densely trained tensors (head included) keep the largest changes only, as many as the budget allows."""
     backbone = task.backbone
     infos = tuple(info for info in backbone.weight_infos() if info.name in tensors)
@@ -205,7 +209,7 @@ def revert(task: Task, tensors: dict[str, Tensor], budget: int | float, arm: Arm
     delta = SparseDelta.zeros(backbone, select(scores, budget), head)
     for name, piece in delta.pieces().items():
         piece.copy_(Entries(changes[name], delta.support.indices[name]).read())
-    feed = task.feed(backbone, delta.support.indices)
+    feed = task.feed(backbone, delta.support.indices, precision)
     if arm.refit_head:
         with delta.applied(backbone):
             delta.head = fit_head(backbone, task.data.train, task.data.val, feed=feed)

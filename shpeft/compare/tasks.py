@@ -13,7 +13,7 @@ from shpeft.compare.plan import Plan
 from shpeft.datasets import Dataset, Split, load_dataset
 from shpeft.datasets.base import make_dataset
 from shpeft.errors import CannotCut, SelectionError
-from shpeft.feed import Feed
+from shpeft.feed import Feed, Precision
 from shpeft.prefix import CachedFeed, Cut, cut_below
 from shpeft.probe import fit_head
 from shpeft.progress import Progress, silent
@@ -69,7 +69,7 @@ class Task:
         self.frozen = FrozenFeed(self.backbone)
         self.probe = fit_head(self.backbone, self.data.train, self.data.val, feed=self.frozen, progress=progress)
 
-    def feed(self, backbone: Backbone, names: Iterable[str]) -> Feed:
+    def feed(self, backbone: Backbone, names: Iterable[str], precision: Precision = "float32") -> Feed:
         """The quickest feed for training these parameters of the backbone, or of a copy; without any, the head."""
         names = list(names)
         if not names:
@@ -77,8 +77,8 @@ class Task:
         with suppress(CannotCut):
             cut = cut_below(backbone, names)
             if cut is not None:
-                return CachedFeed(cut)
-        return Feed(backbone)
+                return CachedFeed(cut, precision=precision)
+        return Feed(backbone, precision)
 
 
 class Tasks:

@@ -8,8 +8,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from shpeft.evaluation import Interval, Predictions, calibration_error, resample_groups
+from shpeft.temperature import calibrate
 from shpeft.trust.abstention import Abstention, AbstentionRule, Answered, answered, choose_abstention
-from shpeft.trust.calibration import Bin, Calibration, calibrate, calibrated, fit_calibration
+from shpeft.trust.calibration import Bin, Calibration, calibrated, fit_calibration
 from shpeft.trust.conformal import Coverage, PredictionSets, SetRule, coverage_of, fit_sets
 from shpeft.trust.proportions import Proportion
 from shpeft.trust.thresholds import OperatingPoint, Rates, ThresholdRule, choose_threshold, rates
