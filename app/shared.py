@@ -51,10 +51,16 @@ def guard() -> None:
 
 
 def keep_settings() -> None:
-    """Keep what was chosen on a page when another page is shown: Streamlit forgets widgets that it does not see."""
-    for key in st.session_state:
-        if str(key).startswith(SETTING):
-            st.session_state[key] = st.session_state[key]
+    """Keep what was chosen on a page when another page is shown: Streamlit forgets widgets that it does not see.
+
+    Only what was forgotten is said again. Said at every run, a value would be sent to the browser with each drawing of
+    the page and take the place of what was typed there meanwhile.
+    """
+    kept = st.session_state.setdefault("kept", {})
+    kept |= {key: value for key, value in st.session_state.items() if str(key).startswith(SETTING)}
+    for key in kept:
+        if key not in st.session_state:
+            st.session_state[key] = kept[key]
 
 
 def banner() -> None:
