@@ -1,9 +1,11 @@
 """What every page needs: the guard, the banner, the error boundary, the libraries, and which run is looked at."""
 
 import threading
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from functools import wraps
 from pathlib import Path
+from typing import ParamSpec
 
 import streamlit as st
 
@@ -91,6 +93,21 @@ def boundary() -> Iterator[None]:
         )
         with st.expander("Details for a report"):
             st.code(traceback_text(error), language=None)
+
+
+Given = ParamSpec("Given")
+
+
+def part(draw: Callable[Given, None]) -> Callable[Given, None]:
+    """Make a part of a page that is drawn anew alone when something in it is chosen; the rest stays as it is."""
+
+    @st.fragment
+    @wraps(draw)
+    def alone(*args: Given.args, **kwargs: Given.kwargs) -> None:
+        with boundary():
+            draw(*args, **kwargs)
+
+    return alone
 
 
 @st.cache_resource(show_spinner=False)
