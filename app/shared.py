@@ -176,17 +176,17 @@ def pick_run(fit: Sequence[RunFolder], nothing: str, unfit: str) -> RunFolder:
     )
     look_at(current)
     if current not in by_name:
-        st.info(f"{_standing(current)} {unfit}")
+        st.info(_standing(current, unfit))
         st.stop()
     return by_name[current]
 
 
-def _standing(name: str) -> str:
-    """A sentence on a run that the page cannot show."""
+def _standing(name: str, unfit: str) -> str:
+    """Why the page cannot show a run: ``unfit``, or there is none."""
     try:
-        return f"The run {name} is {find_run(name).state.status}."
+        return f"The run {name} is {find_run(name).state.status}. {unfit}"
     except RunError as error:
-        return str(error)
+        return f"{error} Choose one above."
 
 
 def runs_with(*files: str) -> list[RunFolder]:
