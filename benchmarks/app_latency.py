@@ -5,6 +5,7 @@ when the app's own words stand there, *drawn* when nothing on the page changes a
 timed from the click or key press to the last change of the page.
 """
 
+import os
 import re
 import sys
 import tempfile
@@ -183,6 +184,7 @@ def discarded(browser: Browser, address: str, repeats: int) -> list[float]:
 
 def measure(repeats: int) -> str:
     """The section's text."""
+    busy_already = os.getloadavg()[0]
     with sync_playwright() as driver:
         first = cold(driver, repeats)
         with tempfile.TemporaryDirectory() as runs, serving(Path(runs)) as address:
@@ -203,8 +205,9 @@ def measure(repeats: int) -> str:
     answers = [[f"{name}: {act}", f"{median(t):.2f}", f"{max(t):.2f}"] for (name, act), t in acts.items()]
     answers.append(["Train: Discard, until the run is in the trash", f"{median(stops):.2f}", f"{max(stops):.2f}"])
     return (
-        f"Seconds, medians of {repeats}. The run fine-tunes the embedded backbone. A page is opened in a browser "
-        "session of its own; what a server loads once, it has loaded, except in the first line.\n\n"
+        f"Seconds, medians of {repeats}. The run fine-tunes the embedded backbone. Other processes kept the "
+        f"{os.cpu_count()} cores under a load of {busy_already:.1f} when the measuring began. A page is opened in a "
+        "browser session of its own; what a server loads once, it has loaded, except in the first line.\n\n"
         + table(("page", "first paint", "notice", "drawn"), rows)
         + "\n\n"
         + table(("answer to", "median", "slowest"), answers)
