@@ -54,7 +54,8 @@ def _uploaded() -> Places | None:
         "zip",
         key=f"zip-{number}",
         help="PNG, JPEG, TIFF, BMP, GIF, WebP, PPM, JPEG 2000 or DICOM files, in folders or not. It stays in memory, "
-        "and nothing of it is unpacked to the disk. A zip with archives, links or encrypted files is not read.",
+        "and nothing of it is unpacked to the disk: one file after the other is read from it. A zip with archives, "
+        "links or encrypted files is not read.",
     )
     if file is not None:
         st.session_state["zips"] = number + 1
@@ -62,6 +63,10 @@ def _uploaded() -> Places | None:
         st.rerun()
     data = st.session_state.get("zip")
     if data is None:
+        st.caption(
+            f"Up to {st.get_option('server.maxUploadSize')} MB, held in memory until it is removed or this tab "
+            f"is closed. What is larger is read where it is: choose *{FOLDER}*."
+        )
         return None
     with st.container(horizontal=True, vertical_alignment="center"):
         st.caption(f"A zip of {len(data) / 2**20:,.1f} MiB is given.")

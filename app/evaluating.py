@@ -34,6 +34,7 @@ def written(run: RunFolder) -> float:
     return (run.path / "predictions.csv").stat().st_mtime
 
 
+@shared.part
 def curves(run: RunFolder, predictions: Predictions) -> None:
     """ROC and precision–recall of one class against the rest."""
     st.header("One class against the rest", anchor=False)
@@ -70,6 +71,7 @@ def _rows(curve: Curve, x: str, y: str) -> list[dict[str, float | None]]:
     return [dict(zip((x, y, "low", "high"), plain(list(row)), strict=True)) for row in zip(*columns, strict=True)]
 
 
+@shared.part
 def confusion(run: RunFolder, predictions: Predictions) -> None:
     """What is taken for what, and the images behind each number."""
     st.header("What is taken for what", anchor=False)
@@ -180,6 +182,7 @@ def trust_of(run: RunFolder) -> Trust | None:
     return None
 
 
+@shared.part
 def calibration(run: RunFolder, trust: Trust) -> None:
     """Whether probabilities mean what they say, before and after the temperature."""
     st.header("Do the probabilities mean what they say?", anchor=False)

@@ -6,9 +6,9 @@ from datetime import datetime
 import shared
 import streamlit as st
 
-from shpeft.cli.finetuning import command
 from shpeft.config import differences
 from shpeft.errors import ShpeftError
+from shpeft.flags import command
 from shpeft.pipeline import paired_difference
 from shpeft.runs import (
     Deleted,

@@ -11,11 +11,14 @@ from shpeft.summaries import LayerSummary, Meaning
 STILL = {"displayModeBar": False}
 
 
-def show(run: RunFolder, which: str, layer: LayerSummary, said: Meaning, bounds: tuple[float, float] | None) -> None:
+def show(
+    run: RunFolder, which: str, layer: LayerSummary, said: Meaning, bounds: tuple[float, float] | None, ranked: bool
+) -> None:
     """The details of a matrix.
 
     Args:
         bounds: between which numbers the lowest chosen score lies; None where it is not known.
+        ranked: whether the run kept rankings and scores by head.
     """
     chart, numbers = st.columns([3, 2], gap="large")
     chart.plotly_chart(
@@ -26,7 +29,7 @@ def show(run: RunFolder, which: str, layer: LayerSummary, said: Meaning, bounds:
     )
     with numbers:
         st.metric("Chosen weights", f"{layer.selected:,} of {layer.numel:,}")
-        if run.rankings() is None:
+        if not ranked:
             st.caption("Where the choice begins is not known of this run: it was made before rankings were kept.")
         low, quarter, median, three_quarters, high = layer.quantiles
         st.dataframe(
@@ -53,14 +56,14 @@ def show(run: RunFolder, which: str, layer: LayerSummary, said: Meaning, bounds:
         "Of the weights that this score chooses with the budget of the run, whatever the slider says: the places of "
         "others are not kept."
     )
-    _heads(run, which, layer.name, said)
+    if ranked:
+        _heads(run, which, layer.name, said)
+    else:
+        st.caption("This run was made before scores were kept by attention head.")
     _places(run, which, layer.name)
 
 
 def _heads(run: RunFolder, which: str, name: str, said: Meaning) -> None:
-    if run.rankings() is None:
-        st.caption("This run was made before scores were kept by attention head.")
-        return
     if name not in (means := run.heads(which)):
         return
     support = run.support(which)

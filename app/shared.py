@@ -1,9 +1,11 @@
 """What every page needs: the guard, the banner, the error boundary, the libraries, and which run is looked at."""
 
 import threading
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from functools import wraps
 from pathlib import Path
+from typing import ParamSpec
 
 import streamlit as st
 
@@ -51,10 +53,16 @@ def guard() -> None:
 
 
 def keep_settings() -> None:
-    """Keep what was chosen on a page when another page is shown: Streamlit forgets widgets that it does not see."""
-    for key in st.session_state:
-        if str(key).startswith(SETTING):
-            st.session_state[key] = st.session_state[key]
+    """Keep what was chosen on a page when another page is shown: Streamlit forgets widgets that it does not see.
+
+    Only what was forgotten is said again. Said at every run, a value would be sent to the browser with each drawing of
+    the page and take the place of what was typed there meanwhile.
+    """
+    kept = st.session_state.setdefault("kept", {})
+    kept |= {key: value for key, value in st.session_state.items() if str(key).startswith(SETTING)}
+    for key in kept:
+        if key not in st.session_state:
+            st.session_state[key] = kept[key]
 
 
 def banner() -> None:
@@ -85,6 +93,21 @@ def boundary() -> Iterator[None]:
         )
         with st.expander("Details for a report"):
             st.code(traceback_text(error), language=None)
+
+
+Given = ParamSpec("Given")
+
+
+def part(draw: Callable[Given, None]) -> Callable[Given, None]:
+    """Make a part of a page that is drawn anew alone when something in it is chosen; the rest stays as it is."""
+
+    @st.fragment
+    @wraps(draw)
+    def alone(*args: Given.args, **kwargs: Given.kwargs) -> None:
+        with boundary():
+            draw(*args, **kwargs)
+
+    return alone
 
 
 @st.cache_resource(show_spinner=False)
@@ -153,17 +176,17 @@ def pick_run(fit: Sequence[RunFolder], nothing: str, unfit: str) -> RunFolder:
     )
     look_at(current)
     if current not in by_name:
-        st.info(f"{_standing(current)} {unfit}")
+        st.info(_standing(current, unfit))
         st.stop()
     return by_name[current]
 
 
-def _standing(name: str) -> str:
-    """A sentence on a run that the page cannot show."""
+def _standing(name: str, unfit: str) -> str:
+    """Why the page cannot show a run: ``unfit``, or there is none."""
     try:
-        return f"The run {name} is {find_run(name).state.status}."
+        return f"The run {name} is {find_run(name).state.status}. {unfit}"
     except RunError as error:
-        return str(error)
+        return f"{error} Choose one above."
 
 
 def runs_with(*files: str) -> list[RunFolder]:

@@ -5,6 +5,7 @@ when the app's own words stand there, *drawn* when nothing on the page changes a
 timed from the click or key press to the last change of the page.
 """
 
+import os
 import re
 import sys
 import tempfile
@@ -21,20 +22,28 @@ from tests.browser.driver import QUIET, executable, serving
 from tests.browser.steps import discard, start_on_phantoms
 
 WATCH = """
-window.watched = {changed: 0, notice: null, acted: null, ran: true};
+window.watched = {changed: 0, notice: null, acted: null, asked: true, told: true};
+window.begin = () => { watched.acted = null; watched.asked = watched.told = false; };
 window.state = () => document.querySelector('[data-test-script-state]')?.dataset.testScriptState;
 new MutationObserver(() => {
     watched.changed = performance.now();
-    if (state() === 'running') watched.ran = true;
     if (watched.notice === null && document.body?.innerText.includes('Research use only'))
         watched.notice = watched.changed;
 }).observe(document, {subtree: true, childList: true, attributes: true, characterData: true});
 for (const kind of ['pointerdown', 'keydown'])
     document.addEventListener(kind, () => { watched.acted ??= performance.now(); }, true);
+const send = WebSocket.prototype.send;
+WebSocket.prototype.send = function (data) {
+    if (!this.heard) this.addEventListener('message', () => { watched.told ||= watched.asked; });
+    this.heard = true;
+    watched.asked ||= watched.acted !== null;
+    return send.call(this, data);
+};
 """
-"""Notes when the page last changed, had the notice first and was touched, and whether it ran since then."""
+"""Notes when the page last changed, had the notice first and was touched, and whether the server was asked and told
+something since then. The page's own word that it runs is not enough: of a quick answer it shows the end alone."""
 
-STILL = """() => watched.notice !== null && watched.ran && state() === 'notRunning'
+STILL = """() => watched.notice !== null && watched.told && state() === 'notRunning'
     && performance.now() - watched.changed > 400"""
 """Whether nothing has changed for 400 ms: the page is drawn. Cursors and spinners are not animated by changes."""
 
@@ -52,7 +61,7 @@ def option(label: str, value: str) -> Act:
         box.fill(value)
         wanted = page.get_by_role("option", name=value).first
         wanted.wait_for()
-        page.evaluate("watched.acted = watched.ran = null")
+        page.evaluate("begin()")
         wanted.click()
 
     return choosing
@@ -67,7 +76,7 @@ def next_image(page: Page) -> None:
     """The next one of the run's test images."""
     number = page.get_by_role("spinbutton", name=re.compile("Which of the")).first
     number.fill(str(int(number.input_value()) % 30 + 1))
-    page.evaluate("watched.acted = watched.ran = null")
+    page.evaluate("begin()")
     number.press("Enter")
 
 
@@ -120,7 +129,7 @@ def shown(page: Page) -> tuple[float, float, float]:
 
 def answered(page: Page, act: Act) -> float:
     """Seconds from the act to the last change that it made."""
-    page.evaluate("watched.acted = watched.ran = null")
+    page.evaluate("begin()")
     act(page)
     still(page)
     return page.evaluate("watched.changed - watched.acted") / 1000
@@ -166,7 +175,7 @@ def discarded(browser: Browser, address: str, repeats: int) -> list[float]:
             still(page)
             start_on_phantoms(page, name, 1000)
             page.get_by_text(re.compile("Epoch 1 of")).wait_for()
-        page.evaluate("watched.acted = null")
+        page.evaluate("begin()")
         discard(page, name)
         found.append(page.evaluate("performance.now() - watched.acted") / 1000)
         page.context.close()
@@ -175,6 +184,7 @@ def discarded(browser: Browser, address: str, repeats: int) -> list[float]:
 
 def measure(repeats: int) -> str:
     """The section's text."""
+    busy_already = os.getloadavg()[0]
     with sync_playwright() as driver:
         first = cold(driver, repeats)
         with tempfile.TemporaryDirectory() as runs, serving(Path(runs)) as address:
@@ -195,8 +205,9 @@ def measure(repeats: int) -> str:
     answers = [[f"{name}: {act}", f"{median(t):.2f}", f"{max(t):.2f}"] for (name, act), t in acts.items()]
     answers.append(["Train: Discard, until the run is in the trash", f"{median(stops):.2f}", f"{max(stops):.2f}"])
     return (
-        f"Seconds, medians of {repeats}. The run fine-tunes the embedded backbone. A page is opened in a browser "
-        "session of its own; what a server loads once, it has loaded, except in the first line.\n\n"
+        f"Seconds, medians of {repeats}. The run fine-tunes the embedded backbone. Other processes kept the "
+        f"{os.cpu_count()} cores under a load of {busy_already:.1f} when the measuring began. A page is opened in a "
+        "browser session of its own; what a server loads once, it has loaded, except in the first line.\n\n"
         + table(("page", "first paint", "notice", "drawn"), rows)
         + "\n\n"
         + table(("answer to", "median", "slowest"), answers)

@@ -206,6 +206,14 @@ def test_a_form_that_is_left_alone_gives_the_default_run():
     manager().shutdown()
 
 
+def test_what_is_typed_while_the_page_is_drawn_is_not_taken_back():
+    app = opened()
+    app.text_input(key="set_name").set_value("mine").run()
+    app.run()
+    assert app.text_input(key="set_name").value == "mine"
+    assert not app.text_input(key="set_name").proto.set_value  # it would be the browser's value from then on
+
+
 def test_what_was_chosen_is_still_chosen_after_a_look_at_another_page():
     app = opened()
     app.number_input(key="set_epochs").set_value(3).run()
@@ -331,8 +339,12 @@ def test_the_result_stands_beside_the_linear_probe(with_run, finished):
     assert f"{metrics['weights']['selected']:,} of {metrics['weights']['backbone']:,} backbone weights" in text
 
 
-def test_a_run_that_is_not_there_is_a_sentence():
-    assert "There is no run" in opened("train", "nothing").warning[0].value
+@pytest.mark.parametrize("page", ["train", "evaluate", "runs"])
+def test_an_address_of_a_run_that_was_renamed_tells_which_there_are(page, with_run, finished):
+    app = opened(page, "old-name")
+    said = [str(part.value) for kind in (app.warning, app.info, app.error) for part in kind]
+    assert any(f"no run called old-name; it may have been renamed or deleted. There are {with_run}." in s for s in said)
+    assert str(finished.path.parent) not in "".join(said)
 
 
 def test_an_address_cannot_lead_out_of_the_runs(with_run):

@@ -15,7 +15,7 @@ PACKAGE = ROOT / "shpeft"
 LAYERS = [
     {"equations", "errors", "progress", "seeding"},
     {"chance", "config", "images", "files", "kernels", "network"},
-    {"datasets", "backbones"},
+    {"datasets", "backbones", "flags"},
     {"feed"},
     {"prefix"},
     {"probe", "scoring"},

@@ -7,8 +7,8 @@ import pytest
 from typer.main import get_command
 
 from shpeft.cli import app, options
-from shpeft.cli.finetuning import command
 from shpeft.config import RunConfig, differences
+from shpeft.flags import command
 
 CONFIG = RunConfig()
 

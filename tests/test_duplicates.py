@@ -10,6 +10,7 @@ from PIL import Image
 
 from shpeft.datasets import load_dataset
 from shpeft.datasets.duplicates import clusters, look, near_pairs
+from shpeft.errors import Cancelled
 
 
 def texture(seed: int, side: int = 96) -> Image.Image:
@@ -42,6 +43,18 @@ def test_pairs_are_those_of_a_comparison_of_all(seed, distance, count):
 def test_a_distance_that_could_miss_pairs_is_refused():
     with pytest.raises(ValueError, match="from 0 to 15"):
         near_pairs(np.zeros((2, 32), np.uint8), 16)
+
+
+def test_a_search_among_many_that_agree_can_be_stopped():
+    def stop(stage: str, done: int, total: int) -> None:
+        heard.append(stage)
+        if len(heard) == 5:
+            raise Cancelled
+
+    heard = list[str]()
+    with pytest.raises(Cancelled):
+        near_pairs(np.ones((100, 32), np.uint8), progress=stop)
+    assert set(heard) == {"Looking for images that look the same"}
 
 
 def test_copies_look_the_same_and_others_do_not():

@@ -9,7 +9,7 @@ from shpeft.errors import SelectionError
 from shpeft.ranking import Rankings, budgets, nearest
 from shpeft.runs import RunFolder
 from shpeft.runs.formats import summaries_csv
-from shpeft.summaries import LayerSummary, half_of_selected, meaning, reselected
+from shpeft.summaries import LayerSummary, Meaning, half_of_selected, meaning, reselected
 
 WHICH = {
     "hybrid": ("Hybrid", "Both halves together: the score that decided which weights were trained."),
@@ -110,6 +110,32 @@ def heatmap(run: RunFolder, which: str, layers: list[LayerSummary], quantity: st
         st.session_state[f"clicked-{key}"] = st.session_state["layer"] = clicked[0]
 
 
+@shared.part
+def one_matrix(
+    run: RunFolder,
+    which: str,
+    layers: list[LayerSummary],
+    said: Meaning,
+    bounds: tuple[float, float] | None,
+    ranked: bool,
+) -> None:
+    """The matrix that was clicked on, or is chosen here."""
+    by_name = {layer.name: layer for layer in layers}
+    if st.session_state.get("layer") not in by_name:  # chosen in a run of another backbone
+        st.session_state["layer"] = None
+    st.header("One matrix", anchor=False)
+    name = st.selectbox(
+        "Matrix",
+        list(by_name),
+        index=None,
+        key="layer",
+        placeholder="Click a cell above, or choose a matrix here",
+        label_visibility="collapsed",
+    )
+    if name:
+        matrix.show(run, which, by_name[name], said, bounds, ranked)
+
+
 st.title("Importance", anchor=False)
 st.write("Every weight of the backbone gets a score before training, and the highest ones are trained. Where are they?")
 run = shared.pick_run(
@@ -184,21 +210,8 @@ else:
         heatmap(beside, other, other_layers, quantity, layers)
     st.caption(f"**{second}:** {meaning(beside.config.selection, other).words}")
 
-by_name = {layer.name: layer for layer in layers}
-if st.session_state.get("layer") not in by_name:  # chosen in a run of another backbone
-    st.session_state["layer"] = None
-st.header("One matrix", anchor=False)
-name = st.selectbox(
-    "Matrix",
-    list(by_name),
-    index=None,
-    key="layer",
-    placeholder="Click a cell above, or choose a matrix here",
-    label_visibility="collapsed",
-)
-if name:
-    bounds = rankings.threshold(which, budget) if rankings is not None and budget is not None else None
-    matrix.show(run, which, by_name[name], said, bounds)
+bounds = rankings.threshold(which, budget) if rankings is not None and budget is not None else None
+one_matrix(run, which, layers, said, bounds, rankings is not None)
 
 st.header("The same numbers in a table", anchor=False)
 with st.expander("All matrices"):

@@ -7,7 +7,7 @@ import live
 import shared
 import streamlit as st
 
-from shpeft.runs import RunFolder, damaged_runs, list_runs
+from shpeft.runs import RunFolder, damaged_runs, find_run, list_runs
 from shpeft.runs.card import interval
 
 
@@ -30,8 +30,14 @@ def row(run: RunFolder) -> dict[str, object]:
 
 st.title("Runs", anchor=False)
 keeping.refused()
+found, damaged, chosen = list_runs(), damaged_runs(), list[str]()
+absent = shared.current_run()
+if absent is not None and absent not in {*(run.name for run in found), *damaged}:
+    shared.look_at(None)
+    if not keeping.gone(absent):
+        with shared.boundary():
+            find_run(absent)  # says that it is not there, and what is
 keeping.undo()
-found, chosen = list_runs(), list[str]()
 if not found:
     st.info("No run has been made yet.")
     st.page_link("views/train.py", label="Train a model", icon=":material/arrow_forward:")
@@ -52,7 +58,7 @@ else:
     chosen = [found[position].name for position in event.selection.rows if position < len(found)]
     if len(chosen) == 1:
         shared.look_at(chosen[0])
-for name, reason in damaged_runs().items():
+for name, reason in damaged.items():
     st.warning(f"{name} cannot be opened. {reason}", icon=":material/warning:")
 keeping.importer()
 keeping.trash()

@@ -18,6 +18,7 @@ from shpeft.cli.finetuning import finetune
 from shpeft.cli.sentences import Sentences
 from shpeft.errors import ConfigError, RunError, did_you_mean
 from shpeft.files import write_atomic
+from shpeft.flags import PLACES
 from shpeft.runs import RunFolder
 
 if TYPE_CHECKING:
@@ -74,7 +75,7 @@ def importance(
     if quantity not in console.QUANTITIES:
         raise ConfigError(f"There is no quantity {quantity!r}. {did_you_mean(quantity, console.QUANTITIES)}")
     flags = locals()
-    given = [name for name in (*options.PLACES, "config") if flags.get(name) is not None]
+    given = [name for name in (*PLACES, "config") if flags.get(name) is not None]
     if run is not None and given:
         raise ConfigError(f"A run folder has its own configuration: leave out --{given[0].replace('_', '-')}.")
     layers = _summaries(run, config, flags, which)

@@ -1,7 +1,6 @@
-"""``shpeft finetune``: a configuration in, a run folder out; and the command that a configuration comes to."""
+"""``shpeft finetune``: a configuration in, a run folder out."""
 
 import shlex
-from operator import attrgetter
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -11,6 +10,7 @@ from shpeft.cli import console, options
 from shpeft.cli.running import opened
 from shpeft.config import RunConfig
 from shpeft.errors import ConfigError, RunError, ShpeftError
+from shpeft.flags import PLACES
 from shpeft.runs import RunFolder, new_run
 
 
@@ -89,24 +89,6 @@ def finetune(
     console.notice()
 
 
-def command(config: RunConfig) -> str:
-    """The ``shpeft finetune`` that does the same run; settings that are the defaults are left out.
-
-    Where a table's column has a name that no flag can hold, it is the command for the configuration as a file.
-    """
-    default, words = RunConfig(), ["shpeft", "finetune"]
-    for flag, place in options.PLACES.items():
-        value = attrgetter(place)(config)
-        if value == attrgetter(place)(default) or value is None:
-            continue
-        name = flag.replace("_", "-")
-        words += (
-            [f"--{'' if value else 'no-'}{name}"] if isinstance(value, bool) else [f"--{name}", options.text(value)]
-        )
-    unspeakable = any(set(",=") & set(column) or column != column.strip() for column in config.dataset.columns.values())
-    return "shpeft finetune --config config.yaml" if unspeakable else shlex.join(words)
-
-
 def _unfinished(run: str, flags: dict[str, Any]) -> RunFolder:
     """The run that is to be resumed, where nothing else was asked.
 
@@ -114,7 +96,7 @@ def _unfinished(run: str, flags: dict[str, Any]) -> RunFolder:
         ConfigError: settings were given, too.
         RunError: there is no such run, or it is finished.
     """
-    given = [name for name in ("config", "preset", "out", *options.PLACES) if flags[name] is not None]
+    given = [name for name in ("config", "preset", "out", *PLACES) if flags[name] is not None]
     given += [name for name in ("dry_run", "overwrite") if flags[name]]
     if given:
         raise ConfigError(f"A run that is resumed has its own settings: leave out --{given[0].replace('_', '-')}.")

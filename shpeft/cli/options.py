@@ -8,6 +8,7 @@ import typer
 
 from shpeft.config import PRESETS, RunConfig
 from shpeft.errors import ConfigError, did_you_mean
+from shpeft.flags import PLACES
 
 Config = Annotated[Path | None, typer.Option("--config", help="A YAML configuration; flags override it.")]
 Preset = Annotated[
@@ -66,43 +67,6 @@ Device = Annotated[str | None, typer.Option(help="auto, cpu, cuda, cuda:N or mps
 Precision = Annotated[str | None, typer.Option(help="float32, or bfloat16 for autocast.")]
 Json = Annotated[bool, typer.Option("--json", help="Print JSON for a machine.")]
 
-PLACES = {
-    "backbone": "backbone.name",
-    "weights": "backbone.weights",
-    "image_size": "backbone.image_size",
-    "data": "dataset.source",
-    "val_fraction": "dataset.val_fraction",
-    "test_fraction": "dataset.test_fraction",
-    "window": "dataset.window",
-    "frame": "dataset.frame",
-    "columns": "dataset.columns",
-    "on_unreadable": "dataset.on_unreadable",
-    "leakage": "dataset.leakage",
-    "image_cache": "dataset.cache",
-    "budget": "selection.budget",
-    "score": "selection.score",
-    "formula": "selection.formula",
-    "norm": "selection.norm",
-    "lam": "selection.lam",
-    "normaliser": "selection.normaliser",
-    "scope": "selection.scope",
-    "score_images": "selection.images",
-    "expectation": "selection.expectation",
-    "epochs": "training.epochs",
-    "batch_size": "training.batch_size",
-    "lr": "training.lr",
-    "head_lr": "training.head_lr",
-    "weight_decay": "training.weight_decay",
-    "augment": "training.augment",
-    "cache": "training.cache",
-    "checkpointing": "training.checkpointing",
-    "compiled": "training.compiled",
-    "seed": "seed",
-    "device": "device",
-    "precision": "precision",
-}
-"""Where in the configuration each flag belongs."""
-
 
 def configuration(file: Path | None, flags: dict[str, Any]) -> RunConfig:
     """The configuration of a YAML file, of a preset and of the flags that were given; the later one wins.
@@ -141,11 +105,6 @@ def parse_budget(text: str) -> int | float:
     if match[2]:
         return number / 100
     return int(match[1]) if match[1].isdigit() else number
-
-
-def text(value: object) -> str:
-    """A setting as a flag takes it."""
-    return ",".join(f"{name}={column}" for name, column in value.items()) if isinstance(value, dict) else str(value)
 
 
 def parse_columns(text: str) -> dict[str, str]:

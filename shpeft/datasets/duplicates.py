@@ -5,6 +5,8 @@ from PIL import Image
 from scipy.sparse import coo_matrix
 from scipy.sparse.csgraph import connected_components
 
+from shpeft.progress import Progress, silent
+
 SIDE = 16
 BITS = SIDE * SIDE
 DISTANCE = 15
@@ -26,11 +28,14 @@ def look(image: Image.Image) -> np.ndarray:
     return np.packbits((values[:, 1:] > values[:, :-1]).ravel()[ORDER])
 
 
-def near_pairs(looks: np.ndarray, distance: int = DISTANCE) -> np.ndarray:
+def near_pairs(looks: np.ndarray, distance: int = DISTANCE, progress: Progress = silent) -> np.ndarray:
     """All pairs of rows of (N, 32) looks within the distance, (M, 2), the lower row first, in ascending order.
 
     Only pairs that agree in one of the ``BANDS`` are compared: those that do not differ in more bits than allowed. Flat
     images, whose look is empty, are like nothing.
+
+    Args:
+        progress: told often, also where many images agree in a band.
 
     Raises:
         ValueError: a distance from which pairs could be missed.
@@ -40,11 +45,12 @@ def near_pairs(looks: np.ndarray, distance: int = DISTANCE) -> np.ndarray:
     looks = np.ascontiguousarray(looks)
     found = [np.empty((0, 2), np.int64)]
     words, full = looks.view(np.uint64), np.flatnonzero(looks.any(1))
-    for band in looks.view(np.uint16).T:
+    for number, band in enumerate(looks.view(np.uint16).T):
         order = full[np.argsort(band[full], kind="stable")]
         parts, places, step = band[order], np.arange(len(order)), 0
         while len(places):  # rows of equal parts lie side by side: each with the next, the one after the next, ...
             step += 1
+            progress("Looking for images that look the same", number, BANDS)
             places = places[places + step < len(order)]
             places = places[parts[places] == parts[places + step]]
             rows, others = order[places], order[places + step]

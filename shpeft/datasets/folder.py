@@ -97,7 +97,7 @@ def load(
         DatasetError: the folder cannot be used; its subclasses say why.
     """
     progress("Finding images", 0, 0)
-    layout, groups, warnings = _found(root, columns) if discovery is None else discovery(root)
+    layout, groups, warnings = _found(root, columns, progress) if discovery is None else discovery(root)
     paths = [file.path for file in layout.files]
     readings = list(zip(layout.files, check(paths, decoding, progress, cache=cache), strict=True))
     unreadable = [[file.name, reading.error] for file, reading in readings if reading.error]
@@ -119,7 +119,7 @@ def load(
         warnings.append(f"{alone} of the images have no group in the table; each of them is a group of its own.")
     cases = without_copies(cases, warnings)
     _check_classes(root, layout, cases, unreadable)
-    pairs = near_pairs(np.stack([case.look for case in cases]))
+    pairs = near_pairs(np.stack([case.look for case in cases]), progress=progress)
     near = [(cases[a].id, cases[b].id) for a, b in pairs]
     if len(pairs):
         warnings.append(
@@ -147,7 +147,7 @@ def load(
     return make_dataset(splits=splits, split_rule=rule, **described)
 
 
-def _found(root: Path, columns: Mapping[str, str]) -> tuple[Layout, dict[str, str], list[str]]:
+def _found(root: Path, columns: Mapping[str, str], progress: Progress) -> tuple[Layout, dict[str, str], list[str]]:
     """The images, the group of each that has one, and warnings."""
     tables = {"": root} if root.is_file() and root.suffix in table.SUFFIXES else {}
     if not tables and root.is_dir():
@@ -155,7 +155,7 @@ def _found(root: Path, columns: Mapping[str, str]) -> tuple[Layout, dict[str, st
     if tables:
         layout, groups = table.discover(tables, columns)
         return layout, groups, list(layout.warnings)
-    layout = discover(root)
+    layout = discover(root, progress)
     warnings = list(layout.warnings)
     subgroups = read_subgroups(root, table.COLUMNS["subgroup"])
     files = tuple(replace(file, subgroup=subgroups.get(file.name, "")) for file in layout.files)

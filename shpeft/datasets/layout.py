@@ -10,6 +10,7 @@ from pathlib import Path
 
 from shpeft.errors import ClassMismatch, DatasetError, EmptyDataset
 from shpeft.images import SUFFIXES, looks_like_image
+from shpeft.progress import Progress, silent
 
 SPLIT_WORDS = {  # the words that Hugging Face's datasets know
     "train": ("train", "training"),
@@ -50,10 +51,13 @@ class Layout:
     warnings: tuple[str, ...]
 
 
-def discover(root: Path) -> Layout:
+def discover(root: Path, progress: Progress = silent) -> Layout:
     """Find the splits, classes and image files of ``root`` without opening any of them.
 
     A file ``X_mask.png`` beside an image ``X.*`` is that image's lesion mask, not an image.
+
+    Args:
+        progress: told of the images so far.
 
     Raises:
         EmptyDataset: no images, or fewer than two classes.
@@ -69,10 +73,11 @@ def discover(root: Path) -> Layout:
     files: list[Found] = []
     classes: dict[str, list[str]] = {}
     for split, home in (homes or {"train": root}).items():
-        found = {folder.name: _images(root, folder, split) for folder in _folders(home)}
-        classes[split] = [name for name, images in found.items() if images]
-        for images in found.values():
+        classes[split] = []
+        for folder in _folders(home):
+            images = _images(root, folder, split, len(files), progress)
             files += images
+            classes[split] += [folder.name] * bool(images)
     _check(root, classes, homes)
     masked = sum(bool(file.masks) for file in files)
     warnings = (f"{masked} images have a lesion mask beside them, which is not used as an image.",) if masked else ()
@@ -131,9 +136,13 @@ def _folders(home: Path) -> list[Path]:
     return sorted(entry for entry in home.iterdir() if entry.is_dir() and not entry.name.startswith((".", "__")))
 
 
-def _images(root: Path, folder: Path, split: str) -> list[Found]:
-    """The image files below a class folder, masks attached to their images."""
-    paths = sorted(_files_below(str(folder)), key=lambda path: path.split(os.sep))
+def _images(root: Path, folder: Path, split: str, before: int, progress: Progress) -> list[Found]:
+    """The image files below a class folder, masks attached to their images; ``before`` them were so many."""
+    found = list[str]()
+    for path in _files_below(str(folder)):
+        progress("Finding images", before + len(found), 0)
+        found.append(path)
+    paths = sorted(found, key=lambda path: path.split(os.sep))
     within, start = folder.relative_to(root).as_posix(), len(str(folder)) + 1
     stems = {os.path.splitext(path)[0] for path in paths}
     masks: dict[str, list[Path]] = {}

@@ -67,9 +67,14 @@ def trained_share(infos: Sequence[WeightInfo], eligible: Sequence[WeightInfo]) -
 class Meter:
     """Progress over a whole run: ``done`` and ``total`` count image passes, ``stage`` is for people."""
 
+    SILENCE = 0.5
+    """Seconds after which what was reported last is worth saying again, so that whoever hears it can stop the work."""
+
     def __init__(self, report: Progress) -> None:
         """Nothing is planned yet, so ``total`` is 0."""
         self._report = report
+        self._last = ("", 0, 0)
+        self._told = time.monotonic()
         self._total = 0
         self._before = 0.0
         self._begun = time.monotonic()
@@ -95,11 +100,20 @@ class Meter:
             at = max(0, min(len(seen) - 2, len(units) - 1))
             share = done / total if total else 0.0
             passed = round(start + sum(units[:at]) + share * units[at]) if units else round(start)
-            self._report(stage if isinstance(stage, str) else stage(), min(passed, self._total), self._total)
+            self._tell(stage if isinstance(stage, str) else stage(), min(passed, self._total), self._total)
 
         progress("", 0, 1)
         seen[:] = [""]
         return progress
+
+    def again(self) -> None:
+        """Report once more what was reported last, where that is a while ago: in the midst of a long step."""
+        if time.monotonic() - self._told > self.SILENCE:
+            self._tell(*self._last)
+
+    def _tell(self, stage: str, done: int, total: int) -> None:
+        self._last, self._told = (stage, done, total), time.monotonic()
+        self._report(stage, done, total)
 
     def lap(self, name: str) -> None:
         """Write down the seconds since the last lap."""

@@ -9,6 +9,7 @@ from shpeft.config import RunConfig
 from shpeft.datasets import Dataset, load_dataset
 from shpeft.errors import CannotCut
 from shpeft.feed import Feed
+from shpeft.pipeline.hearing import attentive
 from shpeft.pipeline.meter import Meter, Work, trained_share
 from shpeft.prefix import CachedFeed, cut_below
 from shpeft.probe import Head, fit_head
@@ -45,6 +46,8 @@ def prepare(config: RunConfig, meter: Meter | None = None, folder: Path | None =
         seed=config.seed,
         device=resolve_device(config.device),
     )
+    if not config.training.compiled:  # a compiled model has no blocks to stop at
+        attentive(backbone, meter.again)
     eligible = backbone.weight_infos(config.selection.scope)
     feed = feed_for(config, backbone, [info.name for info in eligible], folder)
     share = trained_share(backbone.weight_infos(), eligible) if isinstance(feed, CachedFeed) else 1.0

@@ -13,6 +13,9 @@ from shpeft.runs.folder import RunFolder
 
 NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,79}")
 
+NAMED = 8
+"""Runs that are named where the one that was asked for is not there, the newest first."""
+
 
 def runs_root() -> Path:
     """Where runs live: ``$SHPEFT_RUNS``, or ``runs`` in the working directory."""
@@ -35,9 +38,15 @@ def find_run(name: str, root: str | Path | None = None) -> RunFolder:
     """The run of this name under ``root``; a name, never a path.
 
     Raises:
-        RunError: there is none, it is damaged, or the name is not one.
+        RunError: there is none, which names those that there are; it is damaged; or the name is not one.
     """
-    return RunFolder.open(Path(root or runs_root()) / checked_name(name))
+    path = Path(root or runs_root()) / checked_name(name)
+    if not path.is_dir():
+        names = [run.name for run in list_runs(root)]
+        more = f" and {len(names) - NAMED:,} more" if len(names) > NAMED else ""
+        there = f"There are {', '.join(names[:NAMED])}{more}." if names else "There is no other either."
+        raise RunError(f"There is no run called {name}; it may have been renamed or deleted. {there}")
+    return RunFolder.open(path)
 
 
 def new_run(config: RunConfig, root: str | Path | None = None, name: str = "") -> RunFolder:
