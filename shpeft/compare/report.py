@@ -65,8 +65,9 @@ def _setting(results: Results) -> str:
         f"{plan.backbone.image_size or 'its own'} px; seeds {', '.join(map(str, plan.seeds))}; at most per class: "
         f"{caps}. {plan.training.epochs} epochs at most, the one with the lowest validation loss after temperature "
         f"scaling is kept; learning rates are chosen on validation images {choice}, the same number for every arm. "
-        f"Every cell looks at the test images once.\n\n{len(records)} cells took **{hours:.1f} hours** of work, the sum of their seconds; "
-        f"several processes may have shared it. Hardware: {plan.report.hardware or 'not recorded'}. Versions: {versions}."
+        f"Every cell looks at the test images once.\n\n{len(records)} cells took **{hours:.1f} hours** of work, the "
+        "sum of their seconds; several processes may have shared it. Hardware: "
+        f"{plan.report.hardware or 'not recorded'}. Versions: {versions}."
         f"\n\n{data}"
     )
 
