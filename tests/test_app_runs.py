@@ -186,4 +186,4 @@ def test_runs_are_compared_with_paired_intervals_and_by_their_settings(own, runs
     [paired] = [column for column in results.columns if "−" in column]
     assert set(results[paired]) == {"+0.000 [+0.000, +0.000]"}  # the same predictions
     assert list(settings["setting"]) == ["training.lr"]
-    assert set(settings.iloc[0][["own", "other"]]) == {"0.5", "0.0003"}
+    assert set(settings.iloc[0][["own", "other"]]) == {"0.5", "0.01"}
