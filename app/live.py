@@ -179,8 +179,8 @@ def curves(snapshot: Snapshot, live: bool = False) -> None:
     )
     st.caption(
         f"Epoch {last.epoch} of {last.epochs}: training loss {last.loss:.3f}, validation loss {last.val_loss:.3f}, "
-        f"validation AUROC {last.val_auroc:.3f}. The epoch with the lowest validation loss is kept, the loss taken after "
-        "temperature scaling."
+        f"validation AUROC {last.val_auroc:.3f}. The epoch with the lowest validation loss, taken "
+        "after temperature scaling, is kept."
     )
     if not live:
         rows = [
