@@ -153,7 +153,7 @@ def _ended(run: RunFolder, folder: BatchFolder, places: Places | None) -> None:
         st.markdown(
             f"{counts.done:,} of {total:,} files. Most probable: {found or 'nothing'}. The model abstains on "
             f"**{counts.abstained:,}**, and **{counts.unlike_training:,}** look unlike the training images. "
-            f"**{counts.unreadable:,}** cannot be read; {others:,} more are no images."
+            f"**{counts.unreadable:,}** cannot be read; {others:,} more {"is no image" if others == 1 else "are no images"}."
         )
     if snapshot.status != "finished" and total:
         st.caption(

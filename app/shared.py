@@ -37,6 +37,7 @@ STYLE = """<style>
 [data-tag-index], [data-tag-index] *, [data-testid="stBaseButton-primary"] {color: light-dark(#ffffff, #12181d)}
 /* where the page is narrow, choices go on in a second line instead of being cut off */
 .stButtonGroup > div {flex-wrap: wrap}
+[data-testid="stTopNav"] {overflow: clip !important; overflow-clip-margin: 1rem; min-width: 0}
 </style>"""
 """What the theme's settings cannot say."""
 
