@@ -150,10 +150,14 @@ def _ended(run: RunFolder, folder: BatchFolder, places: Places | None) -> None:
     counts = folder.summary()
     if counts.done:
         found = ", ".join(f"**{count:,}** {name}" for name, count in counts.predicted.items())
+        rest = "is no image" if others == 1 else "are no images"
         st.markdown(
             f"{counts.done:,} of {total:,} files. Most probable: {found or 'nothing'}. The model abstains on "
             f"**{counts.abstained:,}**, and **{counts.unlike_training:,}** look unlike the training images. "
-            f"**{counts.unreadable:,}** cannot be read; {others:,} more {"is no image" if others == 1 else "are no images"}."
+            f"**{counts.unreadable:,}** cannot be read; {others:,} more {rest}.",
+            help="The model abstains where its probabilities lie in the band that was chosen on the page *Evaluate*. "
+            "An image looks unlike the training images where the backbone sees in it what it saw in hardly any of "
+            "them: then no probability means much.",
         )
     if snapshot.status != "finished" and total:
         st.caption(
