@@ -107,7 +107,7 @@ def _attention(module: nn.Module) -> _Attention | None:
     if not isinstance(heads, int) or output is None or linear[output].in_features % heads:
         return None
     inside = linear[output].in_features
-    sharing = [name for name in linear if name in PARTS and name != output]
+    sharing = [name for name in linear if OUTPUT not in PARTS.get(name, (OUTPUT,))]
     sharing = [name for name in sharing if linear[name].out_features == len(PARTS[name]) * inside]
     return _Attention(module, heads, inside // heads, tuple(sharing), output) if sharing else None
 
@@ -134,6 +134,9 @@ def _confirmed(attention: _Attention, args: Any, options: Any) -> bool:
 
     handle = attention.last().register_forward_pre_hook(lambda _, inputs: seen.append(inputs[0]))
     try:
+        attention.module(*args, **options)
+        if len(seen) != 1 or seen.pop().shape[-1] != heads * width:  # its output is computed past the layer
+            return False
         for head in {0, heads - 1}:
             none, once, twice = (mixed((VALUE,), head, numbers) for numbers in (0, 1, 2))
             asked = mixed((QUERY, KEY), head, 1) - mixed((QUERY, KEY), head, 0)

@@ -5,7 +5,7 @@ import pytest
 import timm
 import torch
 from torch import nn
-from torch.nn.functional import scaled_dot_product_attention
+from torch.nn.functional import linear, scaled_dot_product_attention
 
 from shpeft.backbones import Backbone, WeightInfo
 from shpeft.matrices import attention_heads, attention_parts, grid, mean_by_head, split_by_head
@@ -62,9 +62,17 @@ class Interleaved(nn.Module):
         return self.proj(scaled_dot_product_attention(q, k, v).transpose(1, 2).flatten(2))
 
 
-def test_attention_of_another_layout_is_not_guessed():
+class Past(Interleaved):
+    """Attention that computes its output past the layer, so that nothing can be seen there."""
+
+    def forward(self, x, **_):
+        return linear(self.qkv(x)[..., -self.proj.in_features :], self.proj.weight)
+
+
+@pytest.mark.parametrize("another", [Interleaved, Past])
+def test_attention_of_another_layout_is_not_guessed(another):
     backbone = tiny()
-    backbone.module.blocks[0].attn = Interleaved(backbone.module.blocks[0].attn)
+    backbone.module.blocks[0].attn = another(backbone.module.blocks[0].attn)
     found = attention_heads(backbone)
     assert "blocks.0.attn.qkv.weight" not in found
     assert "blocks.1.attn.qkv.weight" in found
