@@ -82,16 +82,12 @@ def _follow(name: str, status: str) -> None:
             st.rerun()
         if snapshot.status != status:
             st.rerun()
-        mine = name == jobs.active() or bool(jobs.ahead(name)) or name in jobs.queue()
         if snapshot.status == "queued":
             ahead = jobs.ahead(name)
             st.progress(0.0, f"Waiting for {' and '.join(ahead)} to end." if ahead else "About to begin.")
         else:
             st.progress(snapshot.fraction, f"{snapshot.stage}. {left(snapshot.eta_seconds)}")
-        if mine:
-            _endings(snapshot)
-        else:
-            st.caption("Another process carries out this run; it can be stopped there.")
+        _endings(snapshot)
         if snapshot.history:
             curves(snapshot, live=True)
 

@@ -139,7 +139,7 @@ def test_a_run_is_deleted_and_undone_and_the_trash_emptied(own):
     press(app, "Undo")
     assert looked_at(app) == "own"
     press(app, "Delete")
-    press(app, "Empty the trash now")
+    press(app, "Delete them for good")
     assert deleted_runs() == []
     assert "No run has been made yet." in words(app)
 
