@@ -16,18 +16,19 @@ EMBEDDED = "embedded"
 
 PRESETS: dict[str, dict[str, Any]] = {
     "fast": {
-        "selection": {"scope": "last:25%", "expectation": "all"},
+        "selection": {"scope": "last:25%", "expectation": "all", "spread": "row"},
         "training": {"cache": True, "checkpointing": False},
     },
     "balanced": {
-        "selection": {"scope": "last:50%", "expectation": "all"},
+        "selection": {"scope": "last:50%", "expectation": "all", "spread": "row"},
         "training": {"cache": True, "checkpointing": False},
     },
-    "thorough": {"selection": {"scope": "matrices", "expectation": "all"}},
-    "paper": {"selection": {"scope": "matrices", "expectation": "batch"}},
+    "thorough": {"selection": {"scope": "matrices", "expectation": "all", "spread": "row"}},
+    "paper": {"selection": {"scope": "matrices", "expectation": "batch", "spread": "none"}},
 }
 """What a preset decides: whether only the last blocks may change, so that the blocks below run once an image; and
-whether weights are scored by the gradient of all images, or as in our reading of the paper by those of batches."""
+whether weights are chosen by the gradient of all images and spread over the rows, or as in our reading of the paper by
+the gradients of batches and wherever they are."""
 
 LOADER = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
 """Reads the same plain YAML in a tenth of the time where PyYAML was built with libyaml: a page reads every run's."""
@@ -124,6 +125,12 @@ class SelectionConfig(Section):
     expectation: Literal["batch", "image", "all"] = Field(
         "all",
         description="whether gradients are those of batches, of single images (exact Fisher), or of all images at once",
+    )
+
+    spread: Literal["row", "none"] = Field(
+        "row",
+        description="row: as few weights of a row (what one neuron is computed from) as the budget allows; none: the "
+        "highest scores, wherever they are",
     )
 
     @field_validator("budget", mode="before")
