@@ -165,7 +165,9 @@ def score_parts(scores: Scores) -> dict[str, Scores]:
 
 def _rank(scores: Scores, length: int, k: int, spread: Spread) -> tuple[Ranking, NDArray[np.int64]]:
     """The ranking, and of each rank the weight's place in the concatenation of all parameters."""
-    places, values = (found.numpy() for found in best_first(scores, length, spread))
+    best, at = best_first(scores, length, spread)
+    places: NDArray[np.int64] = best.numpy()
+    values = at.numpy()
     ends = np.cumsum([info.numel for info in scores.infos])
     owner = np.searchsorted(ends, places, side="right").astype(np.uint8 if len(ends) <= 256 else np.uint16)
     marks = _marks(length, k)
