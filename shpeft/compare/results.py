@@ -8,10 +8,10 @@ import numpy as np
 
 from shpeft.compare import statistics
 from shpeft.compare.plan import Budget, Cell, Plan
-from shpeft.compare.table import PLAN, Record, Table, is_table
+from shpeft.compare.table import CALIBRATED, PLAN, Record, Table, is_table
 from shpeft.errors import RunError
 
-SMALLER_IS_BETTER = ("ece", "brier")
+SMALLER_IS_BETTER = ("ece", CALIBRATED, "brier")
 
 
 @dataclass(frozen=True)
@@ -125,7 +125,7 @@ class Results:
         """A metric for each seed, the mean over random masks."""
         found: dict[int, list[float]] = {}
         for record in self.rows(entry, dataset):
-            if record[metric] is not None:
+            if record.get(metric) is not None:  # what is recorded today is not in every older cell
                 found.setdefault(record["seed"], []).append(record[metric])
         return {seed: float(np.mean(values)) for seed, values in found.items()}
 
