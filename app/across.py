@@ -190,5 +190,5 @@ def _weights(found: Overlaps) -> None:
         f"{len(rows):,} weights; rows and columns count from 0. Expected: how many weights of the matrix all runs "
         f"would share if each had spread its choices there at random.{more}"
     )
-    formats = {"expected in this matrix": "%.2g"}
+    formats = {"expected in this matrix": "scientific"}
     same_numbers(rows, "overlap_weights", formats, label="The weights", open=True, first=ROWS)

@@ -25,6 +25,11 @@ SCOPES = {
     "last:25%": "Matrices of the last quarter of the blocks",
     "all": "All weights of the backbone",
 }
+GRADIENTS = {
+    "all": "All images at once",
+    "batch": "Batches, then the mean of their sizes",
+    "image": "Single images, then the mean of their sizes",
+}
 NORMS = {"l1": "L1: absolute values", "l2": "L2: squares"}
 NORMALISERS = ["mean", "max", "rank"]
 AUGMENTS = {"none": "None", "flip": "Random left-right flips"}
@@ -78,6 +83,15 @@ def advanced() -> tuple[dict[str, Any], dict[str, Any], str]:
                 key="set_l",
                 help=fields["norm"].description,
                 format_func=NORMS.get,
+            )
+        if score in ("hybrid", "gradient", "fisher"):
+            selection["expectation"] = st.selectbox(
+                "Gradients of",
+                list(GRADIENTS),
+                list(GRADIENTS).index(default.expectation),
+                key="set_expectation",
+                help=fields["expectation"].description,
+                format_func=GRADIENTS.get,
             )
         selection["images"] = st.number_input(
             "Images for scoring", 1, None, default.images, key="set_images", help=fields["images"].description

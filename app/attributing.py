@@ -69,7 +69,7 @@ def _shown(case: Case, target: str, attributed: WeightAttribution, curve: Streng
     st.caption(_residual(attributed))
     left, right = st.columns([3, 2], gap="large")
     with left:
-        st.markdown("**By block and matrix**")
+        st.subheader("By block and matrix", anchor=False)
         st.plotly_chart(
             figures.attribution_heatmap(attributed.layers()),
             key="attribution",
@@ -95,7 +95,7 @@ def _residual(attributed: WeightAttribution) -> str:
 @st.fragment
 def _strength(curve: StrengthCurve) -> None:
     """The probabilities at a strength that a slider chooses; the rest of the page stays as it is."""
-    st.markdown("**With more or less of the fine-tuning**")
+    st.subheader("With more or less of the fine-tuning", anchor=False)
     strength = st.select_slider(
         "Strength λ",
         STRENGTHS,
@@ -114,6 +114,7 @@ def _strength(curve: StrengthCurve) -> None:
     st.markdown(
         f"At λ = {strength:.1f}: " + ", ".join(f"{name} **{p:.1%}**" for name, p in curve.at(strength).items()) + "."
     )
+    st.caption("As the model gives them, not calibrated: the calibration is that of the fine-tuned model alone.")
     with st.expander("Every strength in a table"):
         st.dataframe([{"λ": at, **curve.at(at)} for at in curve.strengths], hide_index=True)
 
@@ -132,9 +133,9 @@ def _tables(case: Case, attributed: WeightAttribution) -> None:
     weights = [
         {
             "parameter": weight.name,
-            "place": ", ".join(map(str, weight.place)),
-            "moved by": weight.moved,
             "change of the score": weight.attribution,
+            "moved by": weight.moved,
+            "place": ", ".join(map(str, weight.place)),
         }
         for weight in attributed.top()
     ]
@@ -146,7 +147,7 @@ def _tables(case: Case, attributed: WeightAttribution) -> None:
 
 
 def _table(title: str, rows: list[dict[str, Any]], file: str) -> None:
-    st.markdown(f"**{title}**")
+    st.subheader(title, anchor=False)
     signed = st.column_config.NumberColumn(format="%+.4f")
     st.dataframe(
         rows,

@@ -2,7 +2,9 @@
 
 from collections.abc import Sequence
 from dataclasses import replace
+from io import BytesIO
 from pathlib import Path
+from zipfile import is_zipfile
 
 import shared
 import streamlit as st
@@ -73,6 +75,9 @@ def _uploaded() -> Places | None:
         if st.button("Remove the zip", icon=":material/close:"):
             del st.session_state["zip"]
             st.rerun()
+    if not is_zipfile(BytesIO(data)):
+        shared.complain(DiagnosisError("What was uploaded is no zip, or a damaged one. Remove it and make it again."))
+        return None
     return [data]
 
 
@@ -145,12 +150,16 @@ def _ended(run: RunFolder, folder: BatchFolder, places: Places | None) -> None:
     counts = folder.summary()
     if counts.done:
         found = ", ".join(f"**{count:,}** {name}" for name, count in counts.predicted.items())
+        rest = "is no image" if others == 1 else "are no images"
         st.markdown(
             f"{counts.done:,} of {total:,} files. Most probable: {found or 'nothing'}. The model abstains on "
             f"**{counts.abstained:,}**, and **{counts.unlike_training:,}** look unlike the training images. "
-            f"**{counts.unreadable:,}** cannot be read; {others:,} more are no images."
+            f"**{counts.unreadable:,}** cannot be read; {others:,} more {rest}.",
+            help="The model abstains where its probabilities lie in the band that was chosen on the page *Evaluate*. "
+            "An image looks unlike the training images where the backbone sees in it what it saw in hardly any of "
+            "them: then no probability means much.",
         )
-    if snapshot.status != "finished":
+    if snapshot.status != "finished" and total:
         st.caption(
             f"{counts.done:,} of {total:,} rows are there and stay as they are."
             + ("" if snapshot.again or places else " To go on, give the same zip or folder above again.")
@@ -168,7 +177,7 @@ def _failure(snapshot: BatchSnapshot) -> ShpeftError:
 
 def _ways_on(run: RunFolder, folder: BatchFolder, snapshot: BatchSnapshot, places: Places | None) -> None:
     with st.container(horizontal=True):
-        if snapshot.status != "finished":
+        if snapshot.status != "finished" and not (snapshot.message and not folder.totals()[0]):
             again = None if snapshot.again else places
             ready = snapshot.again or places is not None
             if st.button("Go on", key=f"again-{folder.name}", disabled=not ready, icon=":material/play_arrow:"):

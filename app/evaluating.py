@@ -188,7 +188,7 @@ def calibration(run: RunFolder, trust: Trust) -> None:
     st.header("Do the probabilities mean what they say?", anchor=False)
     fitted = trust.calibration
     low, high = fitted.interval
-    left, right = st.columns([2, 3], gap="large")
+    left, right = st.columns(2, gap="large")
     with left:
         st.metric(
             "Temperature",

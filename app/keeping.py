@@ -197,7 +197,9 @@ def trash() -> None:
                 st.caption(f"deleted {datetime.fromtimestamp(deleted.when):%Y-%m-%d %H:%M}")
                 st.button("Bring back", key=f"back-{deleted.path.name}", on_click=_restore, args=(deleted,))
         st.caption(f"What has been here for {DAYS} days is deleted for good.")
-        st.button("Empty the trash now", on_click=empty_trash, icon=":material/delete_forever:")
+        with st.popover("Empty the trash", icon=":material/delete_forever:"):
+            st.write("These runs are deleted for good, with their models and results.")
+            st.button("Delete them for good", on_click=empty_trash)
 
 
 # -- several runs

@@ -82,16 +82,12 @@ def _follow(name: str, status: str) -> None:
             st.rerun()
         if snapshot.status != status:
             st.rerun()
-        mine = name == jobs.active() or bool(jobs.ahead(name)) or name in jobs.queue()
         if snapshot.status == "queued":
             ahead = jobs.ahead(name)
             st.progress(0.0, f"Waiting for {' and '.join(ahead)} to end." if ahead else "About to begin.")
         else:
             st.progress(snapshot.fraction, f"{snapshot.stage}. {left(snapshot.eta_seconds)}")
-        if mine:
-            _endings(snapshot)
-        else:
-            st.caption("Another process carries out this run; it can be stopped there.")
+        _endings(snapshot)
         if snapshot.history:
             curves(snapshot, live=True)
 
@@ -179,7 +175,8 @@ def curves(snapshot: Snapshot, live: bool = False) -> None:
     )
     st.caption(
         f"Epoch {last.epoch} of {last.epochs}: training loss {last.loss:.3f}, validation loss {last.val_loss:.3f}, "
-        f"validation AUROC {last.val_auroc:.3f}. The epoch with the lowest validation loss is kept."
+        f"validation AUROC {last.val_auroc:.3f}. The epoch with the lowest validation loss, taken "
+        "after temperature scaling, is kept."
     )
     if not live:
         rows = [

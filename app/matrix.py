@@ -4,7 +4,7 @@ import streamlit as st
 from tables import same_numbers
 
 from shpeft import figures
-from shpeft.matrices import grid, split_by_head
+from shpeft.matrices import attention_parts, grid, split_by_head
 from shpeft.runs import RunFolder
 from shpeft.summaries import LayerSummary, Meaning
 
@@ -64,11 +64,15 @@ def show(
 
 
 def _heads(run: RunFolder, which: str, name: str, said: Meaning) -> None:
-    if name not in (means := run.heads(which)):
-        return
-    support = run.support(which)
     shapes = {info.name: info.shape for info in run.weight_infos()}
-    split = split_by_head(means[name], support.indices.get(name), shapes[name])
+    if name not in (means := run.heads(which)):
+        st.caption(
+            "How attention heads share this matrix could not be confirmed on this backbone, so it is not split by head."
+            if attention_parts(name, shapes)
+            else "No attention heads share this matrix: there is nothing to split by head."
+        )
+        return
+    split = split_by_head(name, means[name], run.support(which).indices.get(name), shapes[name])
     left, right = st.columns(2, gap="large")
     left.plotly_chart(
         figures.selected_by_head(split),

@@ -9,10 +9,11 @@ from shpeft.config import PRESETS, RunConfig
 from shpeft.datasets import Dataset
 from shpeft.pipeline import Cost, expected
 
-TITLES = {"fast": "Fast", "balanced": "Balanced", "thorough": "Thorough"}
+TITLES = {"fast": "Fast", "balanced": "Balanced", "thorough": "Thorough", "paper": "Paper"}
 CUSTOM = "Custom"
 KEYS = {
     ("selection", "scope"): "set_scope",
+    ("selection", "expectation"): "set_expectation",
     ("training", "cache"): "set_cache",
     ("training", "checkpointing"): "set_checkpointing",
 }
@@ -31,7 +32,8 @@ def choose() -> None:
         required=True,
         on_change=_apply,
         help="*Fast* lets only weights of the last quarter of the blocks change, *Balanced* those of the last half: "
-        "what lies below runs once an image. *Thorough* chooses among the matrices of all blocks. *Custom* is shown "
+        "what lies below runs once an image. *Thorough* chooses among the matrices of all blocks, and "
+        "*Paper* too, but by gradients of batches, where the others take the gradient of all images. *Custom* is shown "
         "when other settings were made under Advanced.",
     )
 

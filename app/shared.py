@@ -34,7 +34,10 @@ STYLE = """<style>
 /* what Streamlit shows with a contrast below 4.5:1 */
 .js-plotly-plot text:not(.textpoint text, .hoverlayer text, .bartext-inside) {fill: currentColor !important}
 [data-testid="stWidgetLabel"][disabled] {color: inherit}
-[data-testid="stBaseButton-primary"] {color: light-dark(#ffffff, #12181d)}
+[data-tag-index], [data-tag-index] *, [data-testid="stBaseButton-primary"] {color: light-dark(#ffffff, #12181d)}
+/* where the page is narrow, choices go on in a second line instead of being cut off */
+.stButtonGroup > div {flex-wrap: wrap}
+[data-testid="stTopNav"] {overflow: clip !important; overflow-clip-margin: 1rem; min-width: 0}
 </style>"""
 """What the theme's settings cannot say."""
 

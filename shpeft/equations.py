@@ -7,6 +7,9 @@ Letters, the same everywhere::
     k    how many weights may move (the budget)          λ    the share of the task-agnostic half
     P    the k × n matrix that picks the support         v    the k trained values, θ − θ0 on the support
 
+With all images as one batch, Ē|g| is |g| itself, the slope of the empirical risk; that is the default, and the mean
+over batches our reading of the paper.
+
 The paper publishes no code; what it fixes is that a task-specific and a task-agnostic importance, each in an L1 or an
 L2 form, are joined into a hybrid whose k largest entries are trained. The three ways to join them offered here are
 written so that the reader can choose.

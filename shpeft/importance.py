@@ -59,7 +59,7 @@ def estimate_importance(
     scope: str = "matrices",
     images: int = 256,
     batch_size: int = 16,
-    expectation: Expectation = "batch",
+    expectation: Expectation = "all",
     seed: int = 0,
     head: Head | None = None,
     feed: Feed | None = None,
@@ -72,9 +72,10 @@ def estimate_importance(
         score: ``hybrid``, ``gradient`` (Ē|g|), ``fisher`` (Ē g²), ``magnitude``, ``wanda`` or ``random``.
         formula: how the hybrid joins its halves: ``product``, ``sum`` or ``quota``.
         norm: the L1 or L2 form of magnitude and of the hybrid's halves.
-        expectation: whether Ē is the mean over batches, with g the gradient of a batch's mean loss, or over images,
-            with g the gradient of one image's: then Ē g² is the diagonal of the empirical Fisher information. With
-            ``all``, g is the gradient of the mean loss of all images: what they share counts.
+        expectation: with ``all``, g is the gradient of the mean loss of all images: what they share counts, and what
+            they pull to opposite sides cancels. ``batch`` is our reading of the paper: Ē is the mean over batches, with
+            g the gradient of a batch's mean loss. ``image`` is the mean over images, with g the gradient of one
+            image's: then Ē g² is the diagonal of the empirical Fisher information.
         head: the classifier under which gradients are taken; a linear probe makes the gradients mean something. None:
             the backbone's present head.
         feed: how the backbone gets its images; None: each image through the whole backbone.

@@ -9,6 +9,7 @@ import concurrent.futures.thread  # noqa: F401 (see _at_exit)
 import threading
 import time
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from queue import SimpleQueue
@@ -116,10 +117,8 @@ class JobManager:
         job = _Job(folder, device, Snapshot(folder.name, "queued"))
         self._jobs[folder.name] = job
         if device not in self._queues:
-            self._queues[device] = SimpleQueue()
-            thread = threading.Thread(
-                target=self._work, args=(self._queues[device],), name=f"shpeft-{device}", daemon=True
-            )
+            waiting = self._queues[device] = SimpleQueue()
+            thread = threading.Thread(target=self._work, args=(waiting,), name=f"shpeft-{device}", daemon=True)
             self._threads.append(thread)
             thread.start()
         self._queues[device].put(job)
@@ -138,26 +137,30 @@ class JobManager:
     def stop(self, run: str) -> None:
         """End a run's training after the present step; the best epoch so far is tested and kept as a finished run.
 
-        Without effect on a run that waits or has ended.
+        A run of another process is asked through its folder. Without effect on a run that waits or has ended.
         """
         with self._lock:
             job = self._jobs.get(run)
             if job is not None and job.snapshot.status == "running" and not job.snapshot.ending:
                 job.snapshot = replace(job.snapshot, ending="stop")
+        if job is None:
+            with suppress(RunError):
+                find_run(run, self.root).ask("stop")
 
     def discard(self, run: str) -> None:
         """Stop a run and put it into the trash: one that waits at once, one under way at its next batch.
 
-        Without effect on a run that has ended.
+        A run of another process is asked through its folder. Without effect on a run that has ended.
         """
         with self._lock:
             job = self._jobs.get(run)
-            if job is None:
-                return
-            job.cancelled = job.cancelled or Cancelled
-            job.snapshot = replace(job.snapshot, ending="discard")
-            queued = job.snapshot.status == "queued"
-        if queued:
+            if job is not None:
+                job.cancelled = job.cancelled or Cancelled
+                job.snapshot = replace(job.snapshot, ending="discard")
+        if job is None:
+            with suppress(RunError):
+                find_run(run, self.root).ask("discard")
+        elif job.snapshot.status == "queued":
             self._finish(job, "cancelled", "Taken out of the queue before it began.")
 
     def active(self) -> str | None:
@@ -197,6 +200,12 @@ class JobManager:
 
     # -- the worker's side
 
+    def _heed(self) -> None:
+        """Take what other processes ask, also of the runs that wait."""
+        for job in tuple(self._jobs.values()):
+            if (asked := job.folder.ending) and asked != job.snapshot.ending:
+                (self.stop if asked == "stop" else self.discard)(job.folder.name)
+
     def _work(self, waiting: SimpleQueue[_Job | None]) -> None:
         """Carry out jobs until the sentinel comes; no exception leaves this loop."""
         while (job := waiting.get()) is not None:
@@ -219,6 +228,7 @@ class JobManager:
 
     def _progress(self, job: _Job, stage: str, done: int, total: int) -> None:
         """Take progress from the worker, and stop it when that was asked."""
+        self._heed()
         with self._lock:
             if job.cancelled is not None:
                 raise job.cancelled
@@ -242,7 +252,7 @@ class JobManager:
         try:
             if not job.folder.state.ended:
                 job.folder.set_state(status, message=message)
-            if job.snapshot.ending == "discard":
+            if "discard" in (job.snapshot.ending, job.folder.ending):
                 job.folder.release()
                 delete_run(job.folder)
         except (ShpeftError, OSError):  # the folder was deleted or cannot be written: nothing is left to tell

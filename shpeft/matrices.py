@@ -1,78 +1,163 @@
 """Inside a matrix: which attention heads, rows and columns hold the scores and the chosen weights."""
 
+from collections.abc import Iterable, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
+from torch.func import functional_call
 
 from shpeft.backbones import Backbone, WeightInfo
 
-PARTS = ("query", "key", "value")
+QUERY, KEY, VALUE, OUTPUT = "query", "key", "value", "output"
+PARTS = {
+    "qkv": (QUERY, KEY, VALUE),
+    "kv": (KEY, VALUE),
+    **{name + end: (part,) for name, part in (("q", QUERY), ("k", KEY), ("v", VALUE)) for end in ("", "_proj")},
+    "proj": (OUTPUT,),
+    "out_proj": (OUTPUT,),
+}
+"""What the linear layers of attention are called, and whose rows they have; of the output the columns are shared."""
+
 BINS = 32
 """Rows and columns of a grid, at most."""
 
-Layout = tuple[int, int]
-"""Parts and heads: three parts share a matrix' rows, one part its columns."""
+SLACK = 1e-4
+"""How far numbers that ought to be equal may differ, relative to the largest among them."""
 
 
-def attention_heads(backbone: Backbone) -> dict[str, Layout]:
-    """How heads share the rows of each joint query-key-value weight and the columns of each attention output.
+def attention_parts(name: str, names: Iterable[str]) -> tuple[str, ...]:
+    """The parts of attention that the weight ``name`` has by its name and its neighbours', () of any other weight.
 
-    Only attention whose layout a dry run confirms is listed: with the values of one head at 1 and all others at 0, the
-    output's input must be 1 in this head's columns and 0 elsewhere. The model is left as it was.
-
-    Returns:
-        by parameter name (3, H) of a (3·H·d, D) weight, whose rows are ordered by part, head and feature, and (1, H)
-        of a (D, H·d) one, whose columns are ordered by head and feature.
+    Args:
+        names: the other weights; a layer is attention's when another one beside it makes the queries.
     """
-    found = {name: module for name, module in backbone.module.named_modules() if _joint(module)}
-    confirmed = dict.fromkeys(found, 0)
+    layer, _, kind = name.rpartition(".")
+    place, _, called = layer.rpartition(".")
+    beside = {other.removeprefix(place + ".").removesuffix(".weight") for other in names}
+    asked = any(QUERY in PARTS.get(other, ()) for other in beside)
+    return PARTS.get(called, ()) if kind == "weight" and asked else ()
+
+
+def attention_heads(backbone: Backbone) -> dict[str, int]:
+    """How many heads share the rows of each query, key or value weight and the columns of each attention output.
+
+    Only what a trial confirms is listed. Where the rows of one head, ordered by part, head and feature, get other
+    numbers, the output's input must change in the columns of this head and nowhere else; and its change must be affine
+    in the numbers of the values, which those of queries and keys are not. Of modules of one class with the same layers
+    the first is tried. The model is left as it was.
+    """
+    found = {name: at for name, module in backbone.module.named_modules() if (at := _attention(module)) is not None}
+    calls: dict[str, tuple[Any, Any]] = {}
     first = next(backbone.module.parameters())
-    image = torch.zeros(1, 3, backbone.image_size, backbone.image_size, device=first.device, dtype=first.dtype)
-    for last in (False, True):
-        with backbone.frozen(), torch.no_grad(), ExitStack() as stack:
-            for name, module in found.items():
-                width, head = module.proj.in_features // module.num_heads, last * (module.num_heads - 1)
-                chosen = slice(head * width, (head + 1) * width)
-                stack.callback(module.qkv.register_forward_hook(_values_of(chosen)).remove)
-                stack.callback(module.proj.register_forward_pre_hook(_seen(confirmed, name, chosen)).remove)
-            backbone(image)
-    layouts: dict[str, Layout] = {}
-    for name, times in confirmed.items():
-        if times == 2:
-            heads = found[name].num_heads
-            layouts |= {f"{name}.qkv.weight": (3, heads), f"{name}.proj.weight": (1, heads)}
+    generator = torch.Generator().manual_seed(0)
+    image = torch.randn(1, 3, backbone.image_size, backbone.image_size, generator=generator)
+    with backbone.frozen(), torch.no_grad():
+        with ExitStack() as stack:
+            for name, attention in found.items():
+                hook = partial(_note_call, calls, name)
+                stack.callback(attention.module.register_forward_pre_hook(hook, with_kwargs=True).remove)
+            backbone(image.to(first))
+        tried: dict[tuple[type, str], bool] = {}
+        layouts: dict[str, int] = {}
+        for name, call in calls.items():
+            attention = found[name]
+            kind = (type(attention.module), repr(attention.module))
+            if kind not in tried:
+                tried[kind] = _confirmed(attention, *call)
+            if tried[kind]:
+                layers = (*attention.sharing, attention.output)
+                layouts |= {f"{name}.{layer}.weight": attention.heads for layer in layers}
     return layouts
 
 
-def _joint(module: Any) -> bool:
-    """Whether a module has the parts of attention with one layer for queries, keys and values."""
-    heads, qkv, proj = (getattr(module, name, None) for name in ("num_heads", "qkv", "proj"))
-    if not isinstance(heads, int) or not isinstance(qkv, nn.Linear) or not isinstance(proj, nn.Linear):
-        return False
-    return qkv.out_features == 3 * proj.in_features and proj.in_features % heads == 0
+@dataclass(frozen=True, eq=False)
+class _Attention:
+    """A module with the parts of attention: its heads, what one of them gives, and the names of its layers."""
+
+    module: nn.Module
+    heads: int
+    width: int
+    sharing: tuple[str, ...]
+    output: str
+
+    def weight(self, layer: str) -> Tensor:
+        weight = self.module.get_submodule(layer).weight
+        assert isinstance(weight, Tensor)
+        return weight
+
+    def last(self) -> nn.Module:
+        """Whose input holds the heads side by side, as they are: a norm over all of them, where there is one."""
+        norm = dict(self.module.named_children()).get("norm")
+        shape = getattr(getattr(norm, "weight", None), "shape", None)
+        over_all = shape == (self.heads * self.width,)
+        return norm if norm is not None and over_all else self.module.get_submodule(self.output)
 
 
-def _values_of(chosen: slice) -> Any:
-    def replace(module: nn.Linear, args: tuple[Tensor, ...], y: Tensor) -> Tensor:
-        values = torch.zeros_like(y)
-        values[..., 2 * y.shape[-1] // 3 :][..., chosen] = 1
-        return values
+def _attention(module: nn.Module) -> _Attention | None:
+    """What the module is as attention, None of another one."""
+    heads = getattr(module, "num_heads", None)
+    linear = {name: layer for name, layer in module.named_children() if isinstance(layer, nn.Linear)}
+    output = next((name for name in linear if PARTS.get(name) == (OUTPUT,)), None)
+    if not isinstance(heads, int) or output is None or linear[output].in_features % heads:
+        return None
+    inside = linear[output].in_features
+    sharing = [name for name in linear if OUTPUT not in PARTS.get(name, (OUTPUT,))]
+    sharing = [name for name in sharing if linear[name].out_features == len(PARTS[name]) * inside]
+    return _Attention(module, heads, inside // heads, tuple(sharing), output) if sharing else None
 
-    return replace
+
+def _note_call(calls: dict[str, Any], name: str, module: nn.Module, args: Any, options: Any) -> None:
+    calls[name] = (args, options)
 
 
-def _seen(confirmed: dict[str, int], name: str, chosen: slice) -> Any:
-    def look(module: nn.Linear, args: tuple[Tensor, ...]) -> None:
-        expected = torch.zeros_like(args[0])
-        expected[..., chosen] = 1
-        confirmed[name] += torch.allclose(args[0], expected, atol=1e-3)
+def _confirmed(attention: _Attention, args: Any, options: Any) -> bool:
+    """Whether the first and the last head behave as ``attention_heads`` expects of them."""
+    heads, width = attention.heads, attention.width
+    seen: list[Tensor] = []
 
-    return look
+    def mixed(kinds: Sequence[str], head: int, numbers: float) -> Tensor:
+        """What the heads give, (tokens, heads · width), where one has ``numbers`` × random ones in these parts."""
+        changed = {f"{layer}.weight": attention.weight(layer).clone() for layer in attention.sharing}
+        for layer, weight in zip(attention.sharing, changed.values(), strict=True):
+            for at, part in enumerate(PARTS[layer]):
+                if part in kinds:
+                    rows = weight[at * heads * width :][head * width : (head + 1) * width]
+                    rows.copy_(numbers * torch.randn(rows.shape, generator=torch.Generator().manual_seed(at)))
+        functional_call(attention.module, changed, args, options)
+        return seen.pop().reshape(-1, heads * width)
+
+    handle = attention.last().register_forward_pre_hook(lambda _, inputs: seen.append(inputs[0]))
+    try:
+        attention.module(*args, **options)
+        if len(seen) != 1 or seen.pop().shape[-1] != heads * width:  # its output is computed past the layer
+            return False
+        for head in {0, heads - 1}:
+            none, once, twice = (mixed((VALUE,), head, numbers) for numbers in (0, 1, 2))
+            asked = mixed((QUERY, KEY), head, 1) - mixed((QUERY, KEY), head, 0)
+            columns = slice(head * width, (head + 1) * width)
+            affine = _small(twice - 2 * once + none, twice)
+            if not (affine and _only_in(columns, once - none) and _only_in(columns, asked)):
+                return False
+    finally:
+        handle.remove()
+    return True
+
+
+def _only_in(columns: slice, change: Tensor) -> bool:
+    """Whether something changes in these columns and nothing in the others."""
+    rest = change.clone()
+    rest[:, columns] = 0
+    return bool(change.any()) and _small(rest, change)
+
+
+def _small(difference: Tensor, beside: Tensor) -> bool:
+    return bool(difference.abs().max() <= SLACK * beside.abs().max())
 
 
 @dataclass(frozen=True, eq=False)
@@ -80,7 +165,7 @@ class HeadSplit:
     """A matrix by attention head.
 
     Attributes:
-        parts: ``query key value`` of a joint weight, ``output`` alone of an attention output.
+        parts: ``query key value`` of a joint weight, one or two of them of another, ``output`` of an attention output.
         means: (parts, heads) mean scores.
         chosen: (parts, heads) how many weights the support holds.
         size: how many weights each part of a head has.
@@ -92,13 +177,14 @@ class HeadSplit:
     size: int
 
 
-def mean_by_head(scores: Tensor, layout: Layout) -> NDArray[np.float64]:
-    """Mean scores, (parts, heads), of a (rows, columns) matrix."""
-    grouped = scores.reshape(*layout, -1) if layout[0] == 3 else scores.t().reshape(*layout, -1)
+def mean_by_head(scores: Tensor, name: str, heads: int) -> NDArray[np.float64]:
+    """Mean scores, (parts, heads), of the (rows, columns) matrix that ``attention_heads`` lists as ``name``."""
+    parts = _parts(name)
+    grouped = (scores.t() if OUTPUT in parts else scores).reshape(len(parts), heads, -1)
     return grouped.mean(2, dtype=torch.float64).numpy()
 
 
-def split_by_head(means: NDArray[np.float64], indices: Tensor | None, shape: tuple[int, ...]) -> HeadSplit:
+def split_by_head(name: str, means: NDArray[np.float64], indices: Tensor | None, shape: tuple[int, ...]) -> HeadSplit:
     """Join the stored mean scores of a matrix' heads with the weights chosen there.
 
     Args:
@@ -106,11 +192,15 @@ def split_by_head(means: NDArray[np.float64], indices: Tensor | None, shape: tup
         indices: flat indices into the matrix; None where none is chosen.
         shape: (rows, columns).
     """
-    parts, heads = means.shape
+    (parts, heads), called = means.shape, _parts(name)
     flat = np.empty(0, np.int64) if indices is None else indices.numpy()
-    line, length = (flat // shape[1], shape[0]) if parts == 3 else (flat % shape[1], shape[1])
+    line, length = (flat % shape[1], shape[1]) if OUTPUT in called else (flat // shape[1], shape[0])
     chosen = np.bincount(line * (parts * heads) // length, minlength=parts * heads).reshape(parts, heads)
-    return HeadSplit(PARTS if parts == 3 else ("output",), means, chosen, int(np.prod(shape)) // (parts * heads))
+    return HeadSplit(called, means, chosen, int(np.prod(shape)) // (parts * heads))
+
+
+def _parts(name: str) -> tuple[str, ...]:
+    return PARTS[name.removesuffix(".weight").rpartition(".")[2]]
 
 
 @dataclass(frozen=True, eq=False)

@@ -51,7 +51,7 @@ def finetune(
     *,
     epochs: int = 10,
     batch_size: int = 16,
-    lr: float = 3e-4,
+    lr: float = 1e-2,
     head_lr: float = 1e-4,
     weight_decay: float = 1e-4,
     eps: float = 1e-8,

@@ -15,7 +15,7 @@ from streamlit import config as settings
 from streamlit.testing.v1 import AppTest
 
 from shpeft import pipeline, trust
-from shpeft.config import RunConfig
+from shpeft.config import PRESETS, RunConfig
 from shpeft.datasets import checking, load_dataset
 from shpeft.datasets.cache import usage
 from shpeft.jobs import manager
@@ -181,6 +181,8 @@ def test_a_preset_sets_what_it_names_and_follows_the_settings():
     assert not app.toggle(key="set_checkpointing").value
     app.toggle(key="set_cache").set_value(False).run()
     assert app.segmented_control(key="preset").value == "Custom"
+    app.segmented_control(key="preset").set_value("Paper").run()
+    assert (app.selectbox(key="set_scope").value, app.selectbox(key="set_expectation").value) == ("matrices", "batch")
 
 
 def test_the_expected_time_of_each_preset_stands_before_the_start(monkeypatch):
@@ -193,8 +195,10 @@ def test_the_expected_time_of_each_preset_stands_before_the_start(monkeypatch):
         time.sleep(0.05)
         app.run()
     cases = [len(split) for split in load_dataset(RunConfig().dataset.source).splits]
-    costs = [expected(RunConfig().with_preset(name), cases) for name in ("fast", "balanced", "thorough")]
-    told = (f"{title}: **{cost}**" for title, cost in zip(("Fast", "Balanced", "Thorough"), costs, strict=True))
+    costs = [expected(RunConfig().with_preset(name), cases) for name in PRESETS]
+    told = (
+        f"{title}: **{cost}**" for title, cost in zip(("Fast", "Balanced", "Thorough", "Paper"), costs, strict=True)
+    )
     assert " · ".join(told) in words(app)
     assert costs[0].seconds < costs[1].seconds < costs[2].seconds
 

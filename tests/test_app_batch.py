@@ -81,7 +81,7 @@ def test_a_zip_is_diagnosed_stopped_and_gone_on_with(with_run, without_batches, 
     app.run()
     assert not app.error
     assert "4 of 4 files. Most probable:" in words(app)
-    assert "**1** cannot be read; 1 more are no images." in words(app)
+    assert "**1** cannot be read; 1 more is no image." in words(app)
     assert [download.label for download in app.get("download_button")] == [
         "Results (CSV)",
         "Which id is which file (CSV)",

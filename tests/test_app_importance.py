@@ -70,6 +70,7 @@ def test_a_matrix_is_shown_from_inside(with_run, finished, name):
     assert tables[1]["weights"].sum() == layer.numel
     heads = [table for table in tables if "head" in table]
     assert len(heads) == ("attn" in name)
+    assert ("No attention heads share this matrix" in words(app)) == ("attn" not in name)
     for table in heads:
         assert table["chosen"].sum() == layer.selected
         assert table["weights"].sum() == layer.numel

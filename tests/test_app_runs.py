@@ -139,7 +139,7 @@ def test_a_run_is_deleted_and_undone_and_the_trash_emptied(own):
     press(app, "Undo")
     assert looked_at(app) == "own"
     press(app, "Delete")
-    press(app, "Empty the trash now")
+    press(app, "Delete them for good")
     assert deleted_runs() == []
     assert "No run has been made yet." in words(app)
 
@@ -186,4 +186,4 @@ def test_runs_are_compared_with_paired_intervals_and_by_their_settings(own, runs
     [paired] = [column for column in results.columns if "−" in column]
     assert set(results[paired]) == {"+0.000 [+0.000, +0.000]"}  # the same predictions
     assert list(settings["setting"]) == ["training.lr"]
-    assert set(settings.iloc[0][["own", "other"]]) == {"0.5", "0.0003"}
+    assert set(settings.iloc[0][["own", "other"]]) == {"0.5", "0.01"}

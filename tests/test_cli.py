@@ -1,4 +1,5 @@
 import json
+import signal
 import subprocess
 import sys
 import time
@@ -122,6 +123,57 @@ def test_control_c_cancels(tiny_yaml, tmp_path, monkeypatch):
     result = shpeft("finetune", "--config", tiny_yaml, "--out", tmp_path / "run", code=130)
     assert "Cancelled." in result.stderr
     assert RunFolder.open(tmp_path / "run").state.status == "cancelled"
+
+
+@pytest.mark.parametrize("presses", [1, 2])
+def test_control_c_keeps_the_best_epoch_and_a_second_one_cancels(tiny_yaml, tmp_path, monkeypatch, presses):
+    from shpeft import pipeline
+
+    finetune = pipeline.recipe.finetune
+
+    def pressed(*args, **options):
+        for report in finetune(*args, **options):
+            yield report
+            for _ in range(presses):
+                signal.raise_signal(signal.SIGINT)
+
+    monkeypatch.setattr(pipeline.recipe, "finetune", pressed)
+    result = shpeft("finetune", "--config", tiny_yaml, "--out", tmp_path / "run", code=130 if presses == 2 else 0)
+    folder = RunFolder.open(tmp_path / "run")
+    assert "the best epoch so far is tested and kept" in result.stderr
+    if presses == 1:
+        assert folder.metrics()["training"] == {"epochs": 1, "best_epoch": 1, "cached_below": None}
+        assert "Stopped after epoch 1 of 2." in result.output
+    else:
+        assert folder.state.status == "cancelled"
+        assert "finetune --resume" in result.stderr
+    assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
+
+
+@pytest.mark.parametrize("flag", ["--keep", "--discard"])
+def test_a_run_that_another_command_works_on_is_stopped(tiny_yaml, tmp_path, monkeypatch, flag):
+    from shpeft import pipeline
+
+    finetune = pipeline.recipe.finetune
+
+    def stopped(*args, **options):
+        for report in finetune(*args, **options):
+            yield report
+            assert "far ends after the present step" in shpeft("runs", "stop", "far", flag).output
+
+    monkeypatch.setenv("SHPEFT_RUNS", str(tmp_path))
+    monkeypatch.setattr(pipeline.recipe, "finetune", stopped)
+    code = 0 if flag == "--keep" else 130
+    said = shpeft("finetune", "--config", tiny_yaml, "--out", tmp_path / "far", code=code).stderr
+    if flag == "--keep":
+        assert len(RunFolder.open(tmp_path / "far").history()) == 1
+        assert "nothing is under way" in shpeft("runs", "stop", "far", code=2).stderr
+    else:
+        assert not (tmp_path / "far").exists()
+        assert "shpeft runs restore far" in said
+        shpeft("runs", "restore", "far")
+        monkeypatch.setattr(pipeline.recipe, "finetune", finetune)
+        shpeft("finetune", "--resume", "far")  # what was asked of it before is over
 
 
 # -- configuration

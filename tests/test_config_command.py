@@ -18,7 +18,7 @@ def test_only_settings_that_differ_are_listed():
     found = differences([CONFIG, other, CONFIG])
     assert found == {
         "dataset.columns.path": (None, "file", None),
-        "training.lr": (3e-4, 1e-3, 3e-4),
+        "training.lr": (1e-2, 1e-3, 1e-2),
         "seed": (0, 3, 0),
     }
     assert differences([CONFIG, CONFIG]) == {}

@@ -1,11 +1,14 @@
 """Figures of single matrices and of several supports: the numbers in them are the ones that were given."""
 
 import numpy as np
+import plotly.graph_objects as go
 import pytest
 import torch
+from plotly.colors import sample_colorscale
 
 from shpeft import figures
 from shpeft.backbones import WeightInfo
+from shpeft.figures.theme import SCALE, write_in_cells
 from shpeft.matrices import HeadSplit, grid
 from shpeft.overlaps import BudgetOverlap, overlaps
 from shpeft.selection import Support
@@ -57,7 +60,7 @@ def test_the_grid_shows_every_selected_weight_at_its_place():
 
 @pytest.mark.parametrize("measure", ["jaccard", "containment"])
 def test_the_matrix_of_pairs_stands_beside_chance(found, measure):
-    cells = figures.overlap_matrix(found, measure).data[0]
+    cells, *written = figures.overlap_matrix(found, measure).data
     pair = found.pairs["fundus", "chest"]
     assert pair.intersection == 6
     values = {"jaccard": (6 / 18, 6 / 18), "containment": (6 / 13, 6 / 11)}[measure]
@@ -65,7 +68,26 @@ def test_the_matrix_of_pairs_stands_beside_chance(found, measure):
     assert cells.z[0][0] is None
     assert "6 shared of 13 and 11" in cells.hovertext[0][1]
     chance = {"jaccard": pair.chance_jaccard, "containment": pair.chance / 13}[measure]
-    assert cells.text[0][1] == f"{values[0]:.3f}<br>chance {chance:.1g}"
+    texts = {(t.x[i], t.y[i]): text for t in written for i, text in enumerate(t.text)}
+    assert texts[cells.x[1], cells.y[0]] == f"{values[0]:.3f}<br>chance {chance:.1g}"
+    assert len(texts) == len(cells.x) * (len(cells.x) - 1)
+
+
+def test_words_in_cells_can_be_read():
+    part = np.linspace(0, 1, 101)
+    drawn = go.Figure()
+    write_in_cells(drawn, range(101), ["row"], [part], [[f"{p:.2f}" for p in part]], top=1)
+    written = {text: trace.textfont.color for trace in drawn.data for text in trace.text}
+    assert len(written) == 101
+    for behind in part:
+        red, green, blue = (float(c) for c in sample_colorscale(SCALE, behind)[0][4:-1].split(","))
+        back, ink = (_light(red, green, blue), _light(*bytes.fromhex(written[f"{behind:.2f}"][1:])))
+        assert (max(back, ink) + 0.05) / (min(back, ink) + 0.05) > 4
+
+
+def _light(*channels):
+    parts = [c / 255 / 12.92 if c / 255 <= 0.04045 else ((c / 255 + 0.055) / 1.055) ** 2.4 for c in channels]
+    return 0.2126 * parts[0] + 0.7152 * parts[1] + 0.0722 * parts[2]
 
 
 def test_upset_draws_the_largest_and_sums_the_rest(found):

@@ -50,7 +50,7 @@ TERMS = {
 def test_scores_equal_their_definition(model, score, norm, data):
     backbone = tiny(model)
     before = state(backbone)
-    scores = estimate_importance(backbone, data.train, score, norm=norm, images=48)
+    scores = estimate_importance(backbone, data.train, score, norm=norm, images=48, expectation="batch")
     assert_unchanged(backbone, before)
     assert_scores(scores.values, slow_mean(backbone, data.train, TERMS[score, norm]))
     assert_unchanged(backbone, before)
@@ -86,9 +86,7 @@ def test_scores_of_all_images_equal_one_large_batch(model, scope, norm, data):
     """Batches of 8 and a last one of 4: each image counts once."""
     backbone = tiny(model)
     before = state(backbone)
-    scores = estimate_importance(
-        backbone, data.train, norm=norm, scope=scope, images=20, batch_size=8, expectation="all"
-    )
+    scores = estimate_importance(backbone, data.train, norm=norm, scope=scope, images=20, batch_size=8)
     assert_unchanged(backbone, before)
     expected = slow_mean(backbone, data.train, TERMS["hybrid", norm], images=20, batch_size=20, scope=scope)
     for name, value in expected.items():
@@ -170,12 +168,12 @@ def test_the_head_given_is_the_head_used(data):
     backbone = tiny()
     before = state(backbone)
     head = Head(torch.randn(3, 64), torch.randn(3))
-    scores = estimate_importance(backbone, data.train, "gradient", images=32, head=head)
+    scores = estimate_importance(backbone, data.train, "gradient", images=32, expectation="batch", head=head)
     assert_unchanged(backbone, before)
     with head_written(backbone, head):
         expected = slow_mean(backbone, data.train, TERMS["gradient", "l1"], images=32)
     assert_scores(scores.values, expected)
-    without = estimate_importance(backbone, data.train, "gradient", images=32)
+    without = estimate_importance(backbone, data.train, "gradient", images=32, expectation="batch")
     assert not torch.equal(without.values["blocks.5.mlp.fc2.weight"], scores.values["blocks.5.mlp.fc2.weight"])
 
 

@@ -160,6 +160,24 @@ def test_a_job_is_asked_to_stop_and_says_so_at_once(make):
     assert (snapshot.status, snapshot.message) == ("finished", "Stopped after epoch 1 of 2.")
 
 
+def test_another_process_ends_what_runs_and_what_waits(make, tmp_path):
+    recipe = Recipe(gate=threading.Event())
+    manager, elsewhere = make(recipe), make(Recipe())
+    running, waiting = manager.submit(CONFIG, "a"), manager.submit(CONFIG, "b")
+    assert recipe.started.wait(5)
+    with pytest.raises(RunError, match="nothing to keep"):
+        RunFolder.open(tmp_path / running).ask("stop")
+    (tmp_path / running / "checkpoint").mkdir()  # as after an epoch
+    elsewhere.stop(running)
+    until(lambda: manager.snapshot(running).ending == "stop")
+    assert elsewhere.snapshot(running).ending == "stop"
+    elsewhere.discard(waiting)
+    until(lambda: not manager.queue())
+    elsewhere.discard(running)
+    until(lambda: len(deleted_runs(tmp_path)) == 2)
+    assert [name for name, _ in recipe.ran] == [running]
+
+
 def test_an_unfinished_run_is_resumed_and_a_finished_one_is_not(make, tmp_path):
     recipe = Recipe(error=DatasetError("No images."))
     manager = make(recipe)

@@ -144,7 +144,7 @@ run = shared.pick_run(
     "It has no scores to show. Choose another run.",
 )
 
-left, middle, right = st.columns([3, 4, 3])
+left, middle, right = st.columns([2, 3, 2])
 which = left.segmented_control(
     "Score", scores_of(run), default="hybrid", required=True, format_func=lambda name: score_name(run, name)
 )

@@ -53,7 +53,9 @@ else:
     st.caption(
         "Tick a line to see that run, or several to compare them. AUROC is that of the test images, with its 95 % "
         "interval.",
-        help="Each run is a folder of its own among the runs on this computer.",
+        help="Each run is a folder of its own among the runs on this computer. AUROC: how often an image of a class "
+        "gets a higher score for it than another image; 0.5 is guessing, 1 is perfect. The linear probe is the same "
+        "backbone with no weight changed: what fine-tuning has to beat.",
     )
     chosen = [found[position].name for position in event.selection.rows if position < len(found)]
     if len(chosen) == 1:

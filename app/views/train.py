@@ -7,11 +7,13 @@ import shared
 import streamlit as st
 
 from shpeft.errors import RunError
+from shpeft.runs import find_run
 
 run = shared.current_run()
 if run:
     try:
         live.show(run, list(shared.LINKS), new=True)
+        keeping.configuration(find_run(run))
         shared.look_at(run)
     except RunError as error:
         shared.look_at(None)

@@ -8,10 +8,11 @@ import typer
 
 from shpeft.cli import console, options
 from shpeft.cli.running import opened
+from shpeft.cli.stopping import Interrupts
 from shpeft.config import RunConfig
-from shpeft.errors import ConfigError, RunError, ShpeftError
+from shpeft.errors import Cancelled, ConfigError, RunError, ShpeftError
 from shpeft.flags import PLACES
-from shpeft.runs import RunFolder, new_run
+from shpeft.runs import RunFolder, delete_run, new_run
 
 
 def finetune(
@@ -56,7 +57,10 @@ def finetune(
     resume: Annotated[str | None, typer.Option(help="Go on with this unfinished run; it has its settings.")] = None,
     json: options.Json = False,
 ) -> None:
-    """Choose weights, train them, test them beside the linear probe, and leave a run folder."""
+    """Choose weights, train them, test them beside the linear probe, and leave a run folder.
+
+    Control-C ends training with the best epoch so far, which is tested and kept; a second one cancels the run.
+    """
     flags = locals()
     if resume is not None:
         folder = _unfinished(resume, flags)
@@ -69,10 +73,20 @@ def finetune(
     try:
         from shpeft import pipeline
 
-        with console.progress_bar() as (progress, line):
-            metrics = pipeline.run(folder.config, folder, progress=progress, on_epoch=line)
-    except KeyboardInterrupt:
-        if folder.history():
+        interrupts = Interrupts()
+        with console.progress_bar() as (progress, line), interrupts.heard():
+            metrics = pipeline.run(
+                folder.config,
+                folder,
+                progress=progress,
+                on_epoch=interrupts.count(line),
+                stop=lambda: interrupts.asked,
+            )
+    except (Cancelled, KeyboardInterrupt):
+        if folder.ending == "discard":
+            delete_run(folder)
+            typer.echo(f"It was discarded; to undo: shpeft runs restore {shlex.quote(folder.name)}", err=True)
+        elif folder.history():
             typer.echo(f"To go on with it: shpeft finetune --resume {shlex.quote(str(folder.path))}", err=True)
         raise
     except ShpeftError:

@@ -13,7 +13,10 @@ from shpeft.flags import PLACES
 Config = Annotated[Path | None, typer.Option("--config", help="A YAML configuration; flags override it.")]
 Preset = Annotated[
     str | None,
-    typer.Option(help="fast (only the last quarter of the blocks may change), balanced (half) or thorough."),
+    typer.Option(
+        help="fast (only the last quarter of the blocks may change), balanced (half), thorough, or paper (all, scored "
+        "by gradients of batches)."
+    ),
 ]
 BackboneName = Annotated[str | None, typer.Option("--backbone", help="A timm model name, or 'embedded'.")]
 Weights = Annotated[str | None, typer.Option(help="'pretrained', 'random' or a local .safetensors file.")]

@@ -1,4 +1,4 @@
-"""``shpeft runs``: list, rename, delete and restore runs, say how they differ, and carry them to other computers."""
+"""``shpeft runs``: list, stop, rename, delete and restore runs, say how they differ, carry them to other computers."""
 
 import time
 from pathlib import Path
@@ -76,6 +76,18 @@ def import_(
 def rename(run: Run, name: Annotated[str, typer.Argument(help="The new name.")]) -> None:
     """Give a run another name."""
     typer.echo(rename_run(opened(run), name).path)
+
+
+@app.command()
+def stop(
+    run: Run,
+    discard: Annotated[bool, typer.Option("--discard/--keep", help="Put it into the trash instead.")] = False,
+) -> None:
+    """End a run that is under way, of whichever process: its best epoch so far is tested and kept."""
+    folder = opened(run)
+    folder.ask("discard" if discard else "stop")
+    end = "it goes into the trash" if discard else "its best epoch so far is tested and kept"
+    typer.echo(f"{folder.name} ends after the present step: {end}.")
 
 
 @app.command()

@@ -65,10 +65,11 @@ def _setting(results: Results) -> str:
     return (
         f"## Setting, hardware and hours\n\nBackbone {plan.backbone.name} at "
         f"{plan.backbone.image_size or 'its own'} px; seeds {', '.join(map(str, plan.seeds))}; at most per class: "
-        f"{caps}. {plan.training.epochs} epochs at most, the one with the lowest validation loss is kept; learning "
-        f"rates are chosen on validation images {choice}, the same number for every arm. Every cell looks at the test "
-        f"images once.\n\n{len(records)} cells took **{hours:.1f} hours** of work, the sum of their seconds; several "
-        f"processes may have shared it. Hardware: {plan.report.hardware or 'not recorded'}. Versions: {versions}."
+        f"{caps}. {plan.training.epochs} epochs at most, the one with the lowest validation loss after temperature "
+        f"scaling is kept; learning rates are chosen on validation images {choice}, the same number for every arm. "
+        f"Every cell looks at the test images once.\n\n{len(records)} cells took **{hours:.1f} hours** of work, the "
+        "sum of their seconds; several processes may have shared it. Hardware: "
+        f"{plan.report.hardware or 'not recorded'}. Versions: {versions}."
         f"\n\n{data}"
     )
 

@@ -68,5 +68,5 @@ def strength_lines(curve: StrengthCurve, strength: float = 1.0) -> go.Figure:
             hovertemplate="%{y:.1%}",
         )
     drawn.add_vline(strength, line={"color": GREY, "width": 1})
-    drawn.update_xaxes(title_text="strength λ of the fine-tuning (0: pretrained, 1: fine-tuned)")
+    drawn.update_xaxes(title_text="strength λ (0: pretrained, 1: fine-tuned)")
     return drawn.update_yaxes(title_text="probability", range=[-0.02, 1.02], tickformat=".0%")

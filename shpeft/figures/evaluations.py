@@ -6,7 +6,7 @@ import numpy as np
 import plotly.graph_objects as go
 from numpy.typing import NDArray
 
-from shpeft.figures.theme import BLUE, GREEN, GREY, ORANGE, SCALE, empty, figure
+from shpeft.figures.theme import BLUE, GREEN, GREY, ORANGE, SCALE, empty, figure, write_in_cells
 from shpeft.trust import Bin, Curve, OperatingPoint, RiskCoverage, ThresholdCurve
 
 SHADE = "rgba(10, 132, 214, 0.22)"
@@ -66,18 +66,8 @@ def confusion_matrix(counts: NDArray[np.int64], classes: Sequence[str]) -> go.Fi
         ygap=2,
         hoverinfo="skip",
     )
-    for dark, ink in ((True, "#ffffff"), (False, "#101418")):
-        inside = [(t, g) for t, g in cells if (shares[t, g] < 0.5) == dark]
-        drawn.add_scatter(
-            x=[classes[guess] for _, guess in inside],
-            y=[classes[true] for true, _ in inside],
-            mode="text",
-            text=[f"<b>{counts[cell]:,}</b>" for cell in inside],
-            textfont={"size": 16, "color": ink},
-            unselected={"textfont": {"color": ink}},
-            hoverinfo="skip",
-            showlegend=False,
-        )
+    written = [[f"<b>{count:,}</b>" for count in row] for row in counts]
+    write_in_cells(drawn, classes, classes, shares.tolist(), written, top=1, size=16)
     drawn.add_scatter(
         **at,
         mode="markers",

@@ -4,7 +4,7 @@ from itertools import pairwise
 
 import plotly.graph_objects as go
 
-from shpeft.figures.theme import SCALE, empty, figure, number
+from shpeft.figures.theme import SCALE, empty, figure, number, write_in_cells
 from shpeft.matrices import Grid, HeadSplit
 
 
@@ -24,13 +24,14 @@ def _heads(split: HeadSplit, values: object, title: str, form: str, words: str) 
     rows, heads = split.parts, split.chosen.shape[1]
     cells = [[float(v) for v in row] for row in values]  # type: ignore[attr-defined]
     drawn = figure(84 + 34 * len(rows))
+    top = max(max(row) for row in cells) or 1
+    numbers = list(range(1, heads + 1))
     drawn.add_heatmap(
-        x=list(range(1, heads + 1)),
+        x=numbers,
         y=list(rows),
         z=cells,
         zmin=0,
-        text=[[form.format(v) for v in row] for row in cells],
-        texttemplate="%{text}" if heads <= 16 else None,
+        zmax=top,
         colorscale=SCALE,
         showscale=heads > 16,
         colorbar={"thickness": 12},
@@ -42,6 +43,8 @@ def _heads(split: HeadSplit, values: object, title: str, form: str, words: str) 
         ],
         hovertemplate="%{hovertext}<extra></extra>",
     )
+    if heads <= 16:
+        write_in_cells(drawn, numbers, rows, cells, [[form.format(v) for v in row] for row in cells], top=top)
     drawn.update_xaxes(title_text=f"attention head; {title}", dtick=1, showgrid=False)
     drawn.update_yaxes(type="category", range=[len(rows) - 0.5, -0.5], showgrid=False)
     return drawn.update_layout(dragmode=False, margin={"t": 8})

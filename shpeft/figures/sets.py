@@ -5,7 +5,7 @@ from typing import Literal
 
 import plotly.graph_objects as go
 
-from shpeft.figures.theme import BLUE, GREY, ORANGE, SCALE, TEMPLATE, empty, figure, number, percent
+from shpeft.figures.theme import BLUE, GREY, ORANGE, SCALE, TEMPLATE, empty, figure, number, percent, write_in_cells
 from shpeft.overlaps import BudgetOverlap, Intersection, Overlaps
 
 LARGEST = 15
@@ -47,15 +47,14 @@ def overlap_matrix(found: Overlaps, measure: Literal["jaccard", "containment"] =
             texts[-1].append(text)
     labels = _labels(names)
     drawn = figure(150 + 56 * len(names))
+    top = max((value for row in values for value in row if value), default=1)
     title = "Jaccard index" if measure == "jaccard" else "share of the row"
     drawn.add_heatmap(
         x=labels,
         y=labels,
         z=values,
         zmin=0,
-        zmax=max((value for row in values for value in row if value), default=1),
-        text=texts,
-        texttemplate="%{text}" if len(names) <= CROWD else None,
+        zmax=top,
         colorscale=SCALE,
         showscale=len(names) > CROWD,
         colorbar={"title": {"text": title, "side": "right"}, "thickness": 12},
@@ -65,6 +64,8 @@ def overlap_matrix(found: Overlaps, measure: Literal["jaccard", "containment"] =
         hovertemplate="%{hovertext}<extra></extra>",
         hoverongaps=False,
     )
+    if len(names) <= CROWD:
+        write_in_cells(drawn, labels, labels, values, texts, top=top)
     drawn.update_xaxes(type="category", showgrid=False, title_text="compared with")
     drawn.update_yaxes(
         type="category", showgrid=False, range=[len(names) - 0.5, -0.5], dtick=1, title_text="weights of"

@@ -1,5 +1,7 @@
 """One look for all figures: transparent, told apart with every colour vision, at least 3:1 on white and on black."""
 
+from collections.abc import Sequence
+
 import plotly.graph_objects as go
 
 BLUE, ORANGE, GREEN, GREY = "#0a84d6", "#d55e00", "#009e73", "#767f8c"
@@ -45,6 +47,40 @@ def empty(message: str, height: int = 160) -> go.Figure:
     drawn.update_xaxes(visible=False)
     drawn.update_yaxes(visible=False)
     return drawn.add_annotation(text=message, x=0.5, y=0.5, xref="paper", yref="paper", showarrow=False)
+
+
+def write_in_cells(
+    drawn: go.Figure,
+    x: Sequence[object],
+    y: Sequence[object],
+    values: Sequence[Sequence[float | None]],
+    texts: Sequence[Sequence[str]],
+    *,
+    top: float,
+    size: int = 13,
+) -> None:
+    """Write into a heatmap's cells, (rows, columns): light on the dark half of ``SCALE``, dark on the light half.
+
+    Plotly's own words in cells take the page's colour, whatever is behind them. The scale goes from 0 to ``top``.
+    """
+    cells = [
+        (x[j], y[i], texts[i][j], 2 * value < top)
+        for i, row in enumerate(values)
+        for j, value in enumerate(row)
+        if value is not None
+    ]
+    for dark, ink in ((True, "#ffffff"), (False, "#101418")):
+        inside = [cell for cell in cells if cell[3] == dark]
+        drawn.add_scatter(
+            x=[cell[0] for cell in inside],
+            y=[cell[1] for cell in inside],
+            mode="text",
+            text=[cell[2] for cell in inside],
+            textfont={"size": size, "color": ink},
+            unselected={"textfont": {"color": ink}},
+            hoverinfo="skip",
+            showlegend=False,
+        )
 
 
 def percent(share: float) -> str:

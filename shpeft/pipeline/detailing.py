@@ -25,7 +25,7 @@ def detail(backbone: Backbone, scores: Scores, k: int) -> Details:
     """
     layouts = attention_heads(backbone)
     heads = {
-        which: {name: mean_by_head(part.values[name], shape) for name, shape in layouts.items() if name in part.values}
+        which: {name: mean_by_head(part.values[name], name, n) for name, n in layouts.items() if name in part.values}
         for which, part in score_parts(scores).items()
     }
     return Details(rank_weights(scores, k), heads)

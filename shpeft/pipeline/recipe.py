@@ -13,6 +13,7 @@ from shpeft.backbones import Backbone
 from shpeft.config import RunConfig
 from shpeft.delta import SparseDelta
 from shpeft.deltafile import read_header, save_delta
+from shpeft.errors import Cancelled
 from shpeft.evaluation import Predictions, difference, evaluate, predict
 from shpeft.feed import Feed
 from shpeft.importance import Scores, estimate_importance, head_written
@@ -62,7 +63,8 @@ def run(
 
     The folder says how it ended. Delta, predictions, trust, metrics and card are written at the very end, so a run that
     was cancelled or that failed leaves none of them. It leaves a checkpoint once an epoch is over, and a run whose
-    folder has one goes on from there to the numbers that it would have had.
+    folder has one goes on from there to the numbers that it would have had. What another process asks by
+    ``RunFolder.ask`` is done as if ``stop`` or ``progress`` had asked it.
 
     Args:
         on_epoch: told of each epoch, also of those that were over before.
@@ -76,6 +78,11 @@ def run(
     def report(stage: str, done: int, total: int) -> None:
         folder.note(stage, done, total)
         progress(stage, done, total)
+        if folder.ending == "discard":
+            raise Cancelled
+
+    def asked_to_stop() -> bool:
+        return stop() or folder.ending == "stop"
 
     with folder.recording() as remarks, ExitStack() as stack:
         resumption = folder.resumption()
@@ -89,7 +96,7 @@ def run(
         if feed is not start.feed:
             start.feed.close()
             stack.callback(feed.close)
-        delta, history = _train(config, start, selected, feed, folder, resumption, meter, on_epoch, stop)
+        delta, history = _train(config, start, selected, feed, folder, resumption, meter, on_epoch, asked_to_stop)
         remarks += _remarks(config, history, resumption)
         with delta.applied(start.backbone):
             test = start.data.test

@@ -21,10 +21,11 @@ from shpeft.runs.card import model_card
 from shpeft.runs.folder import OWN_FILES, RunFolder
 from shpeft.runs.formats import DAMAGE
 from shpeft.runs.listing import checked_name, free_name, runs_root
+from shpeft.runs.state import ENDING
 
 FORMAT = "shpeft.run/1"
 MANIFEST = "manifest.json"
-MEMBERS = tuple(name for name in OWN_FILES if name not in ("notes.md", "error.log"))
+MEMBERS = tuple(name for name in OWN_FILES if name not in ("notes.md", "error.log", ENDING))
 """What may be in an export, besides the manifest."""
 
 LARGEST = 2**30

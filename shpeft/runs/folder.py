@@ -2,8 +2,8 @@
 
 A folder holds ``config.yaml environment.json state.json metrics.jsonl metrics.json predictions.csv predictions_val.csv
 trust.json novelty.safetensors support.safetensors importance.npz details.npz delta.safetensors README.md``,
-``notes.md`` where somebody wrote notes, ``checkpoint/`` until the run is finished, and ``error.log`` after a bug. Every
-write is atomic.
+``notes.md`` where somebody wrote notes, ``checkpoint/`` until the run is finished, ``ending`` from when it is asked to
+end before its time until it has, and ``error.log`` after a bug. Every write is atomic.
 """
 
 import json
@@ -20,7 +20,7 @@ from shpeft.errors import ConfigError, RunError, did_you_mean
 from shpeft.files import write_atomic
 from shpeft.runs import checkpoints, formats
 from shpeft.runs.detailed import DetailFolder
-from shpeft.runs.state import CHECKPOINT, RunState
+from shpeft.runs.state import CHECKPOINT, ENDING, RunState
 
 if TYPE_CHECKING:
     from shpeft.backbones import WeightInfo
@@ -45,6 +45,7 @@ OWN_FILES = (
     "README.md",
     "notes.md",
     "error.log",
+    ENDING,
 )
 FEATURES = "features"
 """A folder of the run's own: what it derives from the images while it runs, deleted when it ends."""

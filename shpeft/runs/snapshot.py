@@ -4,7 +4,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal
 
 from shpeft.runs.folder import RunFolder
-from shpeft.runs.state import Status
+from shpeft.runs.state import Ending, Status
 
 if TYPE_CHECKING:
     from shpeft.training import EpochReport
@@ -31,7 +31,7 @@ class Snapshot:
     eta_seconds: float | None = None
     history: "tuple[EpochReport, ...]" = ()
     message: str = ""
-    ending: Literal["", "stop", "discard"] = ""
+    ending: Ending | Literal[""] = ""
 
     @classmethod
     def of(cls, folder: RunFolder) -> "Snapshot":
@@ -46,4 +46,5 @@ class Snapshot:
             fraction=1.0 if state.status == "finished" else state.done / state.total if state.total else 0.0,
             history=tuple(folder.history()),
             message=state.message,
+            ending="" if state.ended else folder.ending,
         )

@@ -33,6 +33,10 @@ NEXT: dict[Status, tuple[Status, ...]] = {
 CHECKPOINT = "checkpoint"
 """A folder of the run's own: where training stands, deleted when the run is finished."""
 
+Ending = Literal["stop", "discard"]
+ENDING = "ending"
+"""A file by which any process ends the work of another: to ``stop`` with the best epoch, or to ``discard`` the run."""
+
 
 class Interrupted(Cancelled):
     """The process is ending: nobody gave the run up."""
@@ -101,6 +105,8 @@ class StateFolder:
                 raise RunError(f"The run {self.name} is {state.status} and cannot become {status}.")
             if status in ("queued", "running") and state.status != status:
                 changes = {"started": time.time(), "pid": os.getpid(), "message": ""} | changes
+                if state.ended:
+                    (self.path / ENDING).unlink(missing_ok=True)  # it was asked of the work that has ended
             state = replace(state, status=status, updated=time.time(), **changes)
             self._write_state(state)
             return state
@@ -133,8 +139,35 @@ class StateFolder:
                 raise
             self.set_state("finished", stage="", message=" ".join(remarks))
             shutil.rmtree(self.path / CHECKPOINT, ignore_errors=True)
+            (self.path / ENDING).unlink(missing_ok=True)
         finally:
             self.release()
+
+    @property
+    def ending(self) -> Ending | Literal[""]:
+        """What was asked of the process that works on the run, and is not done yet."""
+        try:
+            asked = (self.path / ENDING).read_text(encoding="utf-8")
+        except (OSError, UnicodeDecodeError):
+            return ""
+        return "stop" if asked == "stop" else "discard" if asked == "discard" else ""
+
+    def ask(self, ending: Ending) -> None:
+        """Ask the process that works on the run, this one or another, to end it; it is heard within a step.
+
+        Raises:
+            RunError: nobody works on the run, or there is nothing yet that could be kept.
+        """
+        status = self.state.status
+        if status not in ("queued", "running"):
+            raise RunError(f"The run {self.name} is {status}: nothing is under way that could be stopped.")
+        if ending == "stop" and not (self.path / CHECKPOINT).is_dir():
+            raise RunError(
+                f"No epoch of the run {self.name} is over yet, so that there is nothing to keep. Wait for the first, "
+                "or discard the run (--discard)."
+            )
+        if self.ending != "discard":
+            write_atomic(self.path / ENDING, ending)
 
     def hold(self) -> None:
         """Keep others from working on the run until ``release``; without effect when it is held already.

@@ -1,8 +1,14 @@
 """Pages that everybody can use: WCAG 2.1 A and AA as far as axe-core can tell, in every state, light and dark."""
 
+import io
 import re
+import shutil
+import zipfile
 
 import pytest
+from PIL import Image
+
+from shpeft.runs import RunFolder, delete_run, deleted_runs
 
 expect = pytest.importorskip("playwright.sync_api").expect
 Axe = pytest.importorskip("axe_playwright_python.sync_playwright").Axe
@@ -92,3 +98,57 @@ def test_a_diagnosed_and_explained_image(trained, open_page):
     ask_for_the_map(page)
     ready(page)
     assert faults(page) == []
+
+
+@pytest.fixture
+def several(trained, runs):
+    """The run, a copy of it, and another in the trash; at the end there is the run alone."""
+    for name in ("again", "thrown_away"):
+        shutil.copytree(runs / trained, runs / name, ignore=shutil.ignore_patterns("batches"))
+    thrown_away = delete_run(RunFolder.open(runs / "thrown_away"))
+    yield (trained, "again")
+    shutil.rmtree(runs / "again")
+    shutil.rmtree(thrown_away.path)
+    assert thrown_away not in deleted_runs(runs)
+
+
+def test_several_runs_and_the_trash(several, open_page):
+    page = open_page(f"/overlap?run={several[0]}")
+    ready(page)
+    page.get_by_text("Several runs", exact=True).click()
+    expect(page.get_by_text("Weights that every run chose")).to_be_visible(timeout=A_WHILE)
+    ready(page)
+    assert faults(page) == []
+    go(page, "Runs")
+    page.get_by_text("Trash (1)").click()
+    table = page.get_by_test_id("stDataFrame").first
+    for line in (1, 2):
+        table.click(position={"x": 18, "y": 18 + 35 * line})
+        ready(page)
+    expect(page.get_by_text("2 runs compared")).to_be_visible(timeout=A_WHILE)
+    page.get_by_role("button", name="Empty the trash").click()
+    expect(page.get_by_role("button", name="Delete them for good")).to_be_visible()
+    assert faults(page) == []
+
+
+def test_a_batch_under_way(trained, open_page):
+    image, data = io.BytesIO(), io.BytesIO()
+    Image.new("RGB", (64, 64), "maroon").save(image, "PNG")
+    with zipfile.ZipFile(data, "w") as archive:
+        for number in range(1000):
+            archive.writestr(f"{number}.png", image.getvalue() + str(number).encode())  # no two are the same file
+    page = open_page(f"/batch?run={trained}")
+    ready(page)
+    page.locator("input[type=file]").set_input_files(
+        {"name": "images.zip", "mimeType": "application/zip", "buffer": data.getvalue()}
+    )
+    page.get_by_role("button", name="Diagnose all").click()
+    stop = page.get_by_role("button", name="Stop")
+    expect(page.get_by_text(re.compile("Diagnosing: .* of 1,000"))).to_be_visible(timeout=A_WHILE)
+    assert faults(page) == []
+    stop.click()
+    expect(page.get_by_text("Stopped", exact=True)).to_be_visible(timeout=3_000)
+    expect(page.get_by_text("rows are there and stay as they are.")).to_be_visible(timeout=A_WHILE)
+    page.get_by_role("button", name="Delete", exact=True).click()
+    page.get_by_role("button", name="Delete the results").click()
+    expect(page.get_by_text("No batch has been started")).to_be_visible(timeout=A_WHILE)
