@@ -30,6 +30,7 @@ GRADIENTS = {
     "batch": "Batches, then the mean of their sizes",
     "image": "Single images, then the mean of their sizes",
 }
+SPREADS = {"row": "As few of a row as possible", "none": "Wherever they are"}
 NORMS = {"l1": "L1: absolute values", "l2": "L2: squares"}
 NORMALISERS = ["mean", "max", "rank"]
 AUGMENTS = {"none": "None", "flip": "Random left-right flips"}
@@ -93,6 +94,14 @@ def advanced() -> tuple[dict[str, Any], dict[str, Any], str]:
                 help=fields["expectation"].description,
                 format_func=GRADIENTS.get,
             )
+        selection["spread"] = st.selectbox(
+            "The best weights",
+            list(SPREADS),
+            list(SPREADS).index(default.spread),
+            key="set_spread",
+            help="A row is what one neuron is computed from. Spread over the rows, the weights can take larger steps.",
+            format_func=SPREADS.get,
+        )
         selection["images"] = st.number_input(
             "Images for scoring", 1, None, default.images, key="set_images", help=fields["images"].description
         )

@@ -16,18 +16,22 @@ EMBEDDED = "embedded"
 
 PRESETS: dict[str, dict[str, Any]] = {
     "fast": {
-        "selection": {"scope": "last:25%", "expectation": "all"},
+        "selection": {"scope": "last:25%", "expectation": "all", "spread": "row"},
         "training": {"cache": True, "checkpointing": False},
     },
     "balanced": {
-        "selection": {"scope": "last:50%", "expectation": "all"},
+        "selection": {"scope": "last:50%", "expectation": "all", "spread": "row"},
         "training": {"cache": True, "checkpointing": False},
     },
-    "thorough": {"selection": {"scope": "matrices", "expectation": "all"}},
-    "paper": {"selection": {"scope": "matrices", "expectation": "batch"}},
+    "thorough": {"selection": {"scope": "matrices", "expectation": "all", "spread": "row"}},
+    "paper": {"selection": {"scope": "matrices", "expectation": "batch", "spread": "none"}},
 }
 """What a preset decides: whether only the last blocks may change, so that the blocks below run once an image; and
-whether weights are scored by the gradient of all images, or as in our reading of the paper by those of batches."""
+whether weights are chosen by the gradient of all images and spread over the rows, or as in our reading of the paper by
+the gradients of batches and wherever they are."""
+
+BEFORE = {"expectation": "batch", "spread": "none"}
+"""How runs selected before there was a choice."""
 
 LOADER = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
 """Reads the same plain YAML in a tenth of the time where PyYAML was built with libyaml: a page reads every run's."""
@@ -64,13 +68,7 @@ class Document(Section):
         Raises:
             ConfigError: the file cannot be read, is no YAML mapping, or has wrong values.
         """
-        try:
-            raw = yaml.load(Path(path).read_text(encoding="utf-8"), LOADER)
-        except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
-            raise ConfigError(f"The configuration {path} cannot be read: {error}") from None
-        if not isinstance(raw, dict):
-            raise ConfigError(f"The configuration {path} is not a YAML mapping with keys such as 'backbone:'.")
-        return cls.parse(raw)
+        return cls.parse(_mapping(path))
 
     def to_yaml(self) -> str:
         """The configuration as YAML, defaults included, in the schema's order."""
@@ -126,6 +124,12 @@ class SelectionConfig(Section):
         description="whether gradients are those of batches, of single images (exact Fisher), or of all images at once",
     )
 
+    spread: Literal["row", "none"] = Field(
+        "row",
+        description="row: as few weights of a row (what one neuron is computed from) as the budget allows; none: the "
+        "highest scores, wherever they are",
+    )
+
     @field_validator("budget", mode="before")
     @classmethod
     def _share_or_count(cls, value: Any) -> Any:
@@ -166,6 +170,18 @@ class RunConfig(Document):
         "float32", description="bfloat16 runs the backbone under autocast; weights and gradients stay float32"
     )
 
+    @classmethod
+    def of_run(cls, path: str | Path) -> "RunConfig":
+        """Read what a run left: complete when it was written, so that what it lacks was decided as it was then.
+
+        Raises:
+            ConfigError: as ``from_yaml``.
+        """
+        raw = _mapping(path)
+        if isinstance(raw.get("selection"), dict):
+            raw["selection"] = BEFORE | raw["selection"]
+        return cls.parse(raw)
+
     def with_preset(self, name: str) -> "RunConfig":
         """The same with what a preset of ``PRESETS`` decides."""
         raw = self.model_dump()
@@ -194,6 +210,16 @@ class RunConfig(Document):
     def preset(self) -> str | None:
         """The preset whose settings are all in force; None where none is."""
         return next((name for name in PRESETS if self.with_preset(name) == self), None)
+
+
+def _mapping(path: str | Path) -> dict[str, Any]:
+    try:
+        raw = yaml.load(Path(path).read_text(encoding="utf-8"), LOADER)
+    except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
+        raise ConfigError(f"The configuration {path} cannot be read: {error}") from None
+    if not isinstance(raw, dict):
+        raise ConfigError(f"The configuration {path} is not a YAML mapping with keys such as 'backbone:'.")
+    return raw
 
 
 def differences(configs: Sequence[RunConfig]) -> dict[str, tuple[object, ...]]:

@@ -101,6 +101,37 @@ def top_k(s: Tensor, k: int) -> Tensor:
     return torch.argsort(s, descending=True, stable=True)[:k].sort().values
 
 
+def row_rank(s: Tensor) -> Tensor:
+    """r_ij: the rank of s_ij among the scores of its row, 1 for the largest; of equal scores the lower index first.
+
+    A row of a matrix is one output feature, a neuron; by the neuron select Zhang et al. (GPS, 2024), too.
+
+    Args:
+        s: (rows, columns) scores without NaN.
+
+    Returns:
+        (rows, columns) int64.
+    """
+    order = torch.argsort(s, dim=1, descending=True, stable=True)
+    return torch.empty_like(order).scatter_(1, order, torch.arange(1, s.shape[1] + 1).expand_as(order))
+
+
+def top_k_spread(s: Tensor, r: Tensor, k: int) -> Tensor:
+    """The indices of the first k entries in the order of (r, −s), ascending: as few of a row as k allows.
+
+    Ours, not the paper's. With k below the number of rows it is the best of each row, and of those the k best.
+
+    Args:
+        s: (n,) scores without NaN.
+        r: (n,) the rank of each in its row.
+
+    Returns:
+        (k,) int64.
+    """
+    best_first = torch.argsort(s, descending=True, stable=True)
+    return best_first[torch.argsort(r[best_first], stable=True)][:k].sort().values
+
+
 def hybrid_quota(specific: Tensor, agnostic: Tensor, k: int, lam: float = 0.5) -> Tensor:
     """The best (1 − λ)k of one half united with the best of the other, exactly k indices, ascending.
 

@@ -27,6 +27,7 @@ PLACES = {
     "scope": "selection.scope",
     "score_images": "selection.images",
     "expectation": "selection.expectation",
+    "spread": "selection.spread",
     "epochs": "training.epochs",
     "batch_size": "training.batch_size",
     "lr": "training.lr",

@@ -1,21 +1,20 @@
 """Rankings: the best weights in order, kept so small that a run can store them, and what any budget would choose.
 
-Selection takes the k best weights, of equal scores the first in the model's order. The k best are the beginning of the
-K best, so the order of the K best answers every budget up to K; for the counts of each parameter it is enough to know,
-of each rank, to which parameter the weight belongs: a byte, which compresses to about half of one.
+Selection takes weights in an order that no budget changes (``selection.best_first``). The first k are the beginning of
+the first K, so the order of the first K answers every budget up to K; for the counts of each parameter it is enough to
+know, of each rank, to which parameter the weight belongs: a byte, which compresses to about half of one.
 """
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
 
 from shpeft.equations import quota
 from shpeft.errors import SelectionError
 from shpeft.importance import Scores
-from shpeft.selection import select
+from shpeft.selection import Spread, best_first
 
 LARGEST = 0.01
 """The share of a backbone's weights that is ranked."""
@@ -31,12 +30,12 @@ Ints = NDArray[np.integer]
 
 @dataclass(frozen=True, eq=False)
 class Ranking:
-    """The best-scored weights from the best down.
+    """The best weights in the order in which a growing budget takes them.
 
     Attributes:
         order: (K,) of each, which parameter it belongs to.
         marks: (m,) some ranks from 1 to K, ascending, the ends among them.
-        scores: (m,) the scores of the weights that have these ranks, float32, descending.
+        scores: (m,) the lowest score up to each of these ranks, float32, descending.
     """
 
     order: Ints
@@ -44,7 +43,7 @@ class Ranking:
     scores: NDArray[np.float32]
 
     def threshold(self, k: int) -> tuple[float, float]:
-        """Bounds of the k-th largest score, equal where that rank is a mark."""
+        """Bounds of the lowest of the first k scores, equal where that rank is a mark."""
         at = int(np.searchsorted(self.marks, k))
         exact = self.marks[at] == k
         return float(self.scores[at]), float(self.scores[at if exact else at - 1])
@@ -134,18 +133,19 @@ class Rankings:
             )
 
 
-def rank_weights(scores: Scores, k: int, largest: float = LARGEST) -> Rankings:
+def rank_weights(scores: Scores, k: int, largest: float = LARGEST, spread: Spread = "row") -> Rankings:
     """Rank the best weights of a score and of its halves.
 
     Args:
         k: the budget in use: more than that is ranked, and its threshold is kept exactly.
         largest: the share of the backbone's weights to rank; see ``MOST``.
+        spread: as ``select`` is given it.
     """
     length = min(scores.eligible, max(min(round(largest * scores.total), MOST), k))
     parts, places = {}, {}
     for which, part in score_parts(scores).items():
         if part.values:
-            parts[which], places[which] = _rank(part, length, k)
+            parts[which], places[which] = _rank(part, length, k, spread)
     names = tuple(info.name for info in scores.infos)
     if scores.halves is None:
         return Rankings(names, scores.total, scores.eligible, parts)
@@ -163,22 +163,15 @@ def score_parts(scores: Scores) -> dict[str, Scores]:
     return {"hybrid": scores, "task-specific": scores.halves[0], "task-agnostic": scores.halves[1]}
 
 
-def _rank(scores: Scores, length: int, k: int) -> tuple[Ranking, NDArray[np.int64]]:
+def _rank(scores: Scores, length: int, k: int, spread: Spread) -> tuple[Ranking, NDArray[np.int64]]:
     """The ranking, and of each rank the weight's place in the concatenation of all parameters."""
-    support = select(scores, length)
-    owners, places, values, start = [], [], [], 0
-    for position, info in enumerate(scores.infos):
-        index = support.indices.get(info.name)
-        if index is not None:
-            owners.append(np.full(len(index), position))
-            places.append(index.numpy() + start)
-            values.append(scores.values[info.name].reshape(-1)[index])
-        start += info.numel
-    best = torch.cat(values)
-    order = best.argsort(descending=True, stable=True).numpy()  # stable: of equal scores the first
+    best, at = best_first(scores, length, spread)
+    places: NDArray[np.int64] = best.numpy()
+    values = at.numpy()
+    ends = np.cumsum([info.numel for info in scores.infos])
+    owner = np.searchsorted(ends, places, side="right").astype(np.uint8 if len(ends) <= 256 else np.uint16)
     marks = _marks(length, k)
-    owner = np.concatenate(owners)[order].astype(np.uint8 if len(scores.infos) <= 256 else np.uint16)
-    return Ranking(owner, marks, best.numpy()[order[marks - 1]].astype(np.float32)), np.concatenate(places)[order]
+    return Ranking(owner, marks, np.minimum.accumulate(values)[marks - 1].astype(np.float32)), places
 
 
 def _marks(length: int, k: int) -> NDArray[np.int64]:

@@ -2,6 +2,7 @@
 
 import math
 from dataclasses import dataclass
+from typing import Literal, get_args
 
 import numpy as np
 import torch
@@ -9,7 +10,7 @@ from torch import Tensor
 
 from shpeft.backbones import WeightInfo
 from shpeft.equations import quota
-from shpeft.errors import EmptySupport, SelectionError
+from shpeft.errors import EmptySupport, SelectionError, did_you_mean
 from shpeft.importance import Scores
 
 CHUNK = 1 << 17
@@ -20,6 +21,9 @@ SAMPLE = 1 << 18
 
 Part = tuple[Tensor, Tensor]
 """Ascending positions, and the scores there."""
+
+Spread = Literal["row", "none"]
+"""Whether as few weights of a row (an output feature) are chosen as the budget allows."""
 
 
 @dataclass(frozen=True)
@@ -76,27 +80,55 @@ def budget_to_count(budget: int | float, total: int) -> int:
     return k
 
 
-def select(scores: Scores, budget: int | float) -> Support:
-    """The exact global top-k: the k weights with the largest scores, of equal ones the first in the model's order.
+def select(scores: Scores, budget: int | float, spread: Spread = "row") -> Support:
+    """The weights with the largest scores, exactly as many as the budget allows.
 
     Args:
         budget: a share of all backbone weights (below 1), or a count.
+        spread: ``none`` is the exact global top-k (``equations.top_k``): the k weights with the largest scores, of
+            equal ones the first in the model's order. ``row`` lets each row of a matrix give its best weight before
+            any gives a second (``equations.top_k_spread``): so spread, larger steps are borne.
 
     Raises:
         EmptySupport: a budget that selects nothing.
-        SelectionError: more weights than are eligible, or scores that are not numbers.
+        SelectionError: more weights than are eligible, scores that are not numbers, or an unknown spread.
     """
+    if spread not in get_args(Spread):
+        raise SelectionError(f"There is no spread {spread!r}. {did_you_mean(spread, get_args(Spread))}")
     k = budget_to_count(budget, scores.total)
     if k > scores.eligible:
         raise SelectionError(
             f"A budget of {k:,} weights is more than the {scores.eligible:,} eligible ones. "
             "Widen the scope or lower the budget."
         )
-    flats = {info.name: scores.values[info.name].reshape(-1) for info in scores.infos if info.name in scores.values}
-    chosen = _top_k(flats, k) if flats else _quota(scores, k)
-    shapes = {info.name: info.shape for info in scores.infos}
-    indices = {name: index for name, index in chosen.items() if index.numel()}
-    return Support(indices, {name: shapes[name] for name in indices}, scores.total)
+    found = _first(scores, k, spread) if scores.values else _quota(scores, k, spread)
+    indices, shapes, start = {}, {}, 0
+    for info in scores.infos:
+        low, high = torch.searchsorted(found, torch.tensor([start, start + info.numel]))
+        if low < high:
+            indices[info.name], shapes[info.name] = found[low:high] - start, info.shape
+        start += info.numel
+    return Support(indices, shapes, scores.total)
+
+
+def best_first(scores: Scores, k: int, spread: Spread) -> tuple[Tensor, Tensor]:
+    """The k weights that ``select`` chooses, in the order in which a growing budget takes them.
+
+    Returns:
+        (k,) their places in the concatenation of all parameters, and (k,) their scores.
+    """
+    places = _first(scores, k, spread)
+    values = torch.cat([flat[at] for flat, at in zip(_flats(scores), _by_parameter(scores, places), strict=True)])
+    order = values.argsort(descending=True, stable=True)  # stable: of equal scores the first
+    if spread == "row":
+        rows = _rows(scores, places)[order]
+        together = rows.argsort(stable=True)  # row by row, the best of each first
+        starts = torch.cat([torch.ones(1, dtype=torch.bool), rows[together].diff() != 0]).nonzero().squeeze(1)
+        counts = torch.cat([starts, torch.tensor([k])]).diff()
+        ranks = torch.empty_like(together)
+        ranks[together] = torch.arange(k) - starts.repeat_interleave(counts)
+        order = order[ranks.argsort(stable=True)]
+    return places[order], values[order]
 
 
 def select_like(support: Support, infos: tuple[WeightInfo, ...], seed: int = 0) -> Support:
@@ -112,44 +144,98 @@ def select_like(support: Support, infos: tuple[WeightInfo, ...], seed: int = 0) 
     return Support(indices, support.shapes, support.total)
 
 
-def _quota(scores: Scores, k: int) -> dict[str, Tensor]:
-    """``equations.hybrid_quota`` over all parameters together."""
+def _flats(scores: Scores) -> list[Tensor]:
+    return [scores.values[info.name].reshape(-1) for info in scores.infos]
+
+
+def _by_parameter(scores: Scores, places: Tensor) -> list[Tensor]:
+    """Ascending places in the concatenation as flat indices of each parameter."""
+    starts = np.cumsum([0, *(info.numel for info in scores.infos)])
+    cuts = torch.searchsorted(places, torch.from_numpy(starts))
+    return [places[a:b] - start for a, b, start in zip(cuts[:-1], cuts[1:], starts[:-1].tolist(), strict=True)]
+
+
+def _quota(scores: Scores, k: int, spread: Spread) -> Tensor:
+    """``equations.hybrid_quota`` over all parameters together: places in their concatenation, ascending."""
     if scores.halves is None:
         raise SelectionError(f"The scores {scores.name!r} hold no numbers to select by.")
-    specific, agnostic = ({n: v.reshape(-1) for n, v in half.values.items()} for half in scores.halves)
+    specific, agnostic = scores.halves
     k_agnostic = quota(k, scores.lam)
-    empty = torch.empty(0, dtype=torch.int64)
-    first = _top_k(specific, k - k_agnostic) if k > k_agnostic else dict.fromkeys(specific, empty)
+    chosen = torch.empty(0, dtype=torch.int64)
+    if k > k_agnostic:
+        chosen = _first(specific, k - k_agnostic, spread)
     if not k_agnostic:
-        return first
-    rest = {name: v.index_fill(0, first[name], -torch.inf) for name, v in agnostic.items()}
-    second = _top_k(rest, k_agnostic)
-    return {name: torch.cat([first[name], second[name]]).sort().values for name in first}
+        return chosen
+    best, _ = best_first(agnostic, k, spread)  # no more than k − k_agnostic of them are chosen already
+    return torch.cat([chosen, best[~torch.isin(best, chosen)][:k_agnostic]]).sort().values
 
 
-def _top_k(flats: dict[str, Tensor], k: int) -> dict[str, Tensor]:
+def _first(scores: Scores, k: int, spread: Spread) -> Tensor:
+    """The k places in the concatenation of all parameters that are chosen, ascending."""
+    return _spread(scores, k) if spread == "row" else _top_k(_flats(scores), k)
+
+
+def _columns(info: WeightInfo) -> int:
+    """How many weights a row has. A vector has no rows, nor has what has one only, such as position embeddings."""
+    rows = info.shape[0]
+    return info.numel // rows if len(info.shape) > 1 and rows > 1 else 1
+
+
+def _rows(scores: Scores, places: Tensor) -> Tensor:
+    """The row of each of the ascending places, counted over all parameters."""
+    rows, start = [], 0
+    for info, at in zip(scores.infos, _by_parameter(scores, places), strict=True):
+        rows.append(at // _columns(info) + start)
+        start += info.numel // _columns(info)
+    return torch.cat(rows)
+
+
+def _spread(scores: Scores, k: int) -> Tensor:
+    """``equations.top_k_spread`` over the concatenation, holding no more than the few best of each row."""
+    shapes = [(info.numel // _columns(info), _columns(info)) for info in scores.infos]
+    m = 1
+    while sum(rows * min(m, columns) for rows, columns in shapes) < k:
+        m += 1
+    kept: list[Part] = []
+    start = 0
+    for flat, shape in zip(_flats(scores), shapes, strict=True):
+        _check_numbers(float(flat.max()))
+        at = _best_of_rows(flat.reshape(shape), m).reshape(-1).nonzero().squeeze(1)
+        values = flat[at].clone()
+        if m > 1:  # those come before any m-th
+            values[_best_of_rows(flat.reshape(shape), m - 1).reshape(-1)[at]] = torch.inf
+        kept.append((at + start, values))
+        start += flat.numel()
+    return torch.cat([at for at, _ in _largest(kept, k)])
+
+
+def _best_of_rows(s: Tensor, m: int) -> Tensor:
+    """Where ``equations.row_rank`` is at most m: (rows, columns) bool."""
+    if m >= s.shape[1]:
+        return torch.ones_like(s, dtype=torch.bool)
+    if m == 1:  # of equal scores ``max`` finds the first
+        return torch.zeros_like(s, dtype=torch.bool).scatter_(1, s.max(1, keepdim=True).indices, True)
+    bar = s.topk(m, dim=1).values[:, -1:]
+    above, equal = s > bar, s == bar
+    return above | (equal & (equal.cumsum(1) <= m - above.sum(1, keepdim=True)))
+
+
+def _top_k(flats: list[Tensor], k: int) -> Tensor:
     """``equations.top_k`` over the concatenation, in one pass that never holds much more than k scores and a chunk.
 
     A sample gives a score that the k-th largest very likely reaches, so that few scores are kept on the way; where it
     does not reach it, a second pass goes without.
     """
     found = _reaching(flats, k, _likely_below(flats, k))
-    if len(found) < k:
-        found = _reaching(flats, k, -math.inf)
-    chosen, start = {}, 0
-    for name, flat in flats.items():
-        low, high = torch.searchsorted(found, torch.tensor([start, start + flat.numel()]))
-        chosen[name] = found[low:high] - start
-        start += flat.numel()
-    return chosen
+    return found if len(found) == k else _reaching(flats, k, -math.inf)
 
 
-def _likely_below(flats: dict[str, Tensor], k: int) -> float:
+def _likely_below(flats: list[Tensor], k: int) -> float:
     """A score below the k-th largest, but not by far, as a seeded random sample has it. It may be wrong."""
-    total = sum(flat.numel() for flat in flats.values())
+    total = sum(flat.numel() for flat in flats)
     generator = torch.Generator().manual_seed(0)
     sample = []
-    for flat in flats.values():
+    for flat in flats:
         size = round(SAMPLE * flat.numel() / total)
         sample.append(flat[torch.randint(flat.numel(), (size,), generator=generator)])
     drawn = torch.cat(sample)
@@ -158,7 +244,7 @@ def _likely_below(flats: dict[str, Tensor], k: int) -> float:
     return float(drawn.topk(rank).values[-1]) if rank <= len(drawn) else -math.inf
 
 
-def _reaching(flats: dict[str, Tensor], k: int, bound: float) -> Tensor:
+def _reaching(flats: list[Tensor], k: int, bound: float) -> Tensor:
     """Ascending positions, in the concatenation, of the k largest scores that reach ``bound``; fewer where fewer do.
 
     What is kept is cut back to the k best whenever it has doubled; from then on only larger scores can be among them,
@@ -166,11 +252,10 @@ def _reaching(flats: dict[str, Tensor], k: int, bound: float) -> Tensor:
     """
     kept: list[Part] = []
     held, start, cut = 0, 0, False
-    for flat in flats.values():
+    for flat in flats:
         for piece in flat.split(CHUNK):
             largest = float(piece.max())  # a fast pass that also finds NaN
-            if math.isnan(largest):
-                raise SelectionError("Some scores are not numbers (NaN): the gradients overflowed. Score in float32.")
+            _check_numbers(largest)
             if largest > bound or (largest == bound and not cut):
                 here = (piece > bound if cut else piece >= bound).nonzero().squeeze(1)
                 kept.append((here + start, piece[here]))
@@ -198,3 +283,9 @@ def _largest(parts: list[Part], k: int) -> list[Part]:
         if keep.any():
             largest.append((at[keep], values[keep]))
     return largest
+
+
+def _check_numbers(largest: float) -> None:
+    """Raise if the largest of some scores, which NaN always is, is no number."""
+    if math.isnan(largest):
+        raise SelectionError("Some scores are not numbers (NaN): the gradients overflowed. Score in float32.")

@@ -10,7 +10,7 @@ from shpeft.errors import SelectionError
 from shpeft.importance import Scores, estimate_importance
 from shpeft.ranking import budgets, rank_weights
 from shpeft.runs import detailed
-from shpeft.selection import select
+from shpeft.selection import Spread, select
 
 from .conftest import tiny
 from .test_selection import make_scores
@@ -21,20 +21,21 @@ def kept(rankings):
     return detailed.parse_rankings(detailed.details_bytes(rankings, {}))
 
 
-def in_full(scores: Scores, k: int) -> dict[str, int]:
+def in_full(scores: Scores, k: int, spread: Spread = "row") -> dict[str, int]:
     """What ``select`` chooses, with a count for each parameter."""
-    return {info.name: 0 for info in scores.infos} | select(scores, k).counts()
+    return {info.name: 0 for info in scores.infos} | select(scores, k, spread).counts()
 
 
+@pytest.mark.parametrize("spread", ["row", "none"])
 @pytest.mark.parametrize("formula", ["product", "sum", "quota"])
-def test_counts_at_any_budget_are_those_of_selection(data, formula):
+def test_counts_at_any_budget_are_those_of_selection(data, formula, spread):
     scores = estimate_importance(tiny(), data.train, formula=formula, lam=0.3, images=16)
-    rankings = kept(rank_weights(scores, 40, largest=0.05))
+    rankings = kept(rank_weights(scores, 40, largest=0.05, spread=spread))
     assert rankings.reach == round(0.05 * scores.total) > 1000
     for k in (1, 2, 3, 7, 40, 333, 1000, rankings.reach - 1, rankings.reach):
-        assert rankings.counts("hybrid", k) == in_full(scores, k), k
+        assert rankings.counts("hybrid", k) == in_full(scores, k, spread), k
         for which, half in zip(("task-specific", "task-agnostic"), scores.halves, strict=True):
-            assert rankings.counts(which, k) == in_full(half, k), (which, k)
+            assert rankings.counts(which, k) == in_full(half, k, spread), (which, k)
 
 
 @settings(max_examples=40, deadline=None)
@@ -63,15 +64,20 @@ def test_shared_counts_are_those_of_two_selections(data):
     assert sum(both.values()) > 10
 
 
-def test_thresholds_are_exact_at_the_budget_in_use_and_bounded_elsewhere(data):
+@pytest.mark.parametrize("spread", ["row", "none"])
+def test_thresholds_are_exact_at_the_budget_in_use_and_bounded_elsewhere(data, spread):
     scores = estimate_importance(tiny(), data.train, images=16)
-    rankings = kept(rank_weights(scores, 1234, largest=0.2))
-    joined = torch.cat([v.reshape(-1) for v in scores.values.values()]).sort(descending=True).values
+    rankings = kept(rank_weights(scores, 1234, largest=0.2, spread=spread))
+
+    def lowest(k: int) -> float:
+        chosen = select(scores, k, spread).indices.items()
+        return min(float(scores.values[name].reshape(-1)[index].min()) for name, index in chosen)
+
     for k in (1, 5, 1234, 3333, rankings.reach):
         low, high = rankings.threshold("hybrid", k)
-        assert low <= float(joined[k - 1]) <= high
+        assert low <= lowest(k) <= high
         assert high <= 1.01 * low or k == 5
-    assert rankings.threshold("hybrid", 1234) == (float(joined[1233]),) * 2
+    assert rankings.threshold("hybrid", 1234) == (lowest(1234),) * 2
 
 
 def test_more_than_is_ranked_is_a_sentence():

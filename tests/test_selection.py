@@ -9,7 +9,7 @@ from shpeft import equations, selection
 from shpeft.backbones import WeightInfo
 from shpeft.errors import EmptySupport, SelectionError
 from shpeft.importance import Scores
-from shpeft.selection import Support, budget_to_count, select
+from shpeft.selection import Support, best_first, budget_to_count, select
 
 
 def make_scores(layers: list[torch.Tensor], total: int | None = None, **kwargs) -> Scores:
@@ -78,8 +78,48 @@ def test_what_is_kept_is_cut_back_again_and_again(values, data):
 def test_ties_and_chunks_take_the_first_in_order(monkeypatch):
     monkeypatch.setattr(selection, "CHUNK", 7)
     scores = make_scores([torch.ones(4, 5), torch.full((10,), 2.0), torch.ones(30)])
-    assert flat(select(scores, 33), scores) == [*range(30), 30, 31, 32]
-    assert flat(select(scores, 12), scores) == [0, 1, *range(20, 30)]
+    assert flat(select(scores, 33, "none"), scores) == [*range(30), 30, 31, 32]
+    assert flat(select(scores, 12, "none"), scores) == [0, 1, *range(20, 30)]
+
+
+SHAPES = ((3, 4), (5,), (2, 3, 2), (1, 6))
+
+
+def slowly_spread(layers: list[torch.Tensor], k: int) -> list[int]:
+    """``equations.top_k_spread`` on whole tensors; a vector, and a single row, have no rows to spread over."""
+    ranks = [
+        equations.row_rank(v.reshape(v.shape[0] if v.ndim > 1 and v.shape[0] > 1 else v.numel(), -1)) for v in layers
+    ]
+    return equations.top_k_spread(
+        torch.cat([v.reshape(-1) + 0.0 for v in layers]), torch.cat([r.reshape(-1) for r in ranks]), k
+    ).tolist()
+
+
+@settings(max_examples=200, deadline=None)
+@given(st.data())
+def test_spread_takes_the_best_of_each_row_before_any_second(data):
+    layers = [
+        torch.tensor(data.draw(st.lists(FLOATS | FEW, min_size=n, max_size=n)), dtype=torch.float32).reshape(shape)
+        for shape, n in zip(SHAPES, (12, 5, 12, 6), strict=True)
+    ]
+    scores = make_scores(layers)
+    for k in range(1, scores.total + 1):
+        found = flat(select(scores, k, "row"), scores)
+        assert found == slowly_spread(layers, k), k
+        places, values = best_first(scores, k, "row")
+        assert sorted(places.tolist()) == found
+        assert torch.equal(values, torch.cat([v.reshape(-1) for v in layers])[places])
+        before, _ = best_first(scores, max(1, k - 1), "row")
+        assert places[: len(before)].tolist() == before.tolist()  # a growing budget only adds
+
+
+def test_spread_gives_a_row_one_weight_while_there_are_rows_enough():
+    scores = make_scores([torch.arange(12.0).reshape(3, 4), torch.arange(100.0, 112).reshape(4, 3)])
+    assert flat(select(scores, 5), scores) == [11, 14, 17, 20, 23]
+    assert flat(select(scores, 5, "none"), scores) == [19, 20, 21, 22, 23]
+    assert flat(select(scores, 8), scores) == [3, 7, 11, 14, 17, 20, 22, 23]
+    with pytest.raises(SelectionError, match=r"no spread 'rows'.*row"):
+        select(scores, 5, "rows")
 
 
 @settings(max_examples=50, deadline=None)
@@ -91,7 +131,21 @@ def test_quota_over_parameters_equals_the_equation(k, lam, seed):
     scores = make_scores(s)
     hybrid = Scores("quota", {}, scores.infos, scores.total, (make_scores(s), make_scores(a)), lam)
     expected = equations.hybrid_quota(torch.cat(s), torch.cat(a), k, lam).tolist()
-    assert flat(select(hybrid, k), scores) == expected
+    assert flat(select(hybrid, k, "none"), scores) == flat(select(hybrid, k, "row"), scores) == expected
+
+
+@settings(max_examples=50, deadline=None)
+@given(st.integers(1, 24), st.floats(0, 1), st.integers(0, 1000))
+def test_quota_spreads_each_half(k, lam, seed):
+    generator = torch.Generator().manual_seed(seed)
+    s, a = ([torch.randint(0, 6, shape, generator=generator).float() for shape in ((3, 4), (4, 3))] for _ in range(2))
+    scores = make_scores(s)
+    hybrid = Scores("quota", {}, scores.infos, scores.total, (scores, make_scores(a)), lam)
+    agnostic = equations.quota(k, lam)
+    first = slowly_spread(s, k - agnostic) if k > agnostic else []
+    best = [slowly_spread(a, n) for n in range(1, 25)]
+    order = [next(at for at in after if at not in before) for before, after in zip([[], *best[:-1]], best, strict=True)]
+    assert flat(select(hybrid, k), scores) == sorted(first + [at for at in order if at not in first][:agnostic])
 
 
 def test_large_selection_is_exact():

@@ -39,6 +39,7 @@ def finetune(
     scope: options.Scope = None,
     score_images: options.ScoreImages = None,
     expectation: options.Expectation = None,
+    spread: options.Spread = None,
     epochs: options.Epochs = None,
     batch_size: options.BatchSize = None,
     lr: options.Lr = None,

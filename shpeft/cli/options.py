@@ -49,6 +49,10 @@ Expectation = Annotated[
     str | None,
     typer.Option(help="Gradients of each 'batch', of each 'image' (exact Fisher), or of 'all' images at once."),
 ]
+Spread = Annotated[
+    str | None,
+    typer.Option(help="'row': as few weights of a row as the budget allows; 'none': the highest scores, anywhere."),
+]
 Epochs = Annotated[int | None, typer.Option(help="Passes over the training images.")]
 BatchSize = Annotated[int | None, typer.Option(help="Images a step.")]
 Lr = Annotated[float | None, typer.Option(help="Peak learning rate of the selected weights.")]

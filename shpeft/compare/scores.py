@@ -133,7 +133,7 @@ def select_by(arm: Arm, scores: Scores, budget: int | float) -> Support:
         if not scores.values:
             raise SelectionError("The quota hybrid is a rule and not a number: it has no smallest scores.")
         scores = replace(scores, values={name: -v for name, v in scores.values.items()})
-    return select(scores, budget)
+    return select(scores, budget, arm.spread)
 
 
 def _shuffled(split: Split, seed: int) -> Split:

@@ -152,10 +152,10 @@ def choose(config: RunConfig, start: Prepared, meter: Meter | None = None) -> Ch
     summaries: dict[str, list[LayerSummary]] = {}
     for name, part in parts.items():
         progress("selection", len(summaries), len(parts))
-        supports[name] = select(part, wanted.budget)
+        supports[name] = select(part, wanted.budget, wanted.spread)
         progress("summaries", len(summaries), len(parts))
         summaries[name] = summarise(part, supports[name].counts())
-    details = detail(start.backbone, scores, supports["hybrid"].k)
+    details = detail(start.backbone, scores, supports["hybrid"].k, wanted.spread)
     meter.lap("importance")
     return Chosen(scores, supports, summaries, details)
 

@@ -105,7 +105,7 @@ class RunFolder(DetailFolder):
         if not (path / "state.json").exists() and not (path / "config.yaml").exists():
             raise RunError(f"{path} is not a run folder: it has no config.yaml. {_neighbours(path)}".rstrip())
         try:
-            folder = cls(path, RunConfig.from_yaml(path / "config.yaml"))
+            folder = cls(path, RunConfig.of_run(path / "config.yaml"))
         except ConfigError as error:
             raise RunError(f"The run {path.name} is damaged. {error}") from None
         _ = folder.state
