@@ -167,11 +167,11 @@ def _rank(scores: Scores, length: int, k: int, spread: Spread) -> tuple[Ranking,
     """The ranking, and of each rank the weight's place in the concatenation of all parameters."""
     best, at = best_first(scores, length, spread)
     places: NDArray[np.int64] = best.numpy()
-    values = at.numpy()
+    lowest: NDArray[np.float32] = np.minimum.accumulate(at.numpy())
     ends = np.cumsum([info.numel for info in scores.infos])
-    owner = np.searchsorted(ends, places, side="right").astype(np.uint8 if len(ends) <= 256 else np.uint16)
+    owner: Ints = np.searchsorted(ends, places, side="right").astype(np.uint8 if len(ends) <= 256 else np.uint16)
     marks = _marks(length, k)
-    return Ranking(owner, marks, np.minimum.accumulate(values)[marks - 1].astype(np.float32)), places
+    return Ranking(owner, marks, lowest[marks - 1].astype(np.float32)), places
 
 
 def _marks(length: int, k: int) -> NDArray[np.int64]:
