@@ -32,7 +32,8 @@ def calibration_section(bootstrap: Bootstrap) -> str:
         "probability, mean over datasets; smaller is better. It is above 0 even where every probability is right: "
         "by chance is what such test images would show if each arm's probabilities were right. The bootstrap adds to "
         "this once more, and most where there is least to find, so the intervals are moved by twice the bias that it "
-        f"shows. {_temperatures(len(tempered), finished)}"
+        "shows. They are about errors as so many images show them: the true difference is larger as a rule, and "
+        f"these intervals are too narrow for it. {_temperatures(len(tempered), finished)}"
     )
 
 

@@ -132,8 +132,9 @@ def recentred(found: Difference) -> Difference:
     """Replicates of a biased metric, moved by twice the bias that they show: about where the true value would be.
 
     A calibration error is larger in a sample than in truth, most of all for a well calibrated model, and larger again
-    in a resample, so that differences shrink at both steps. In simulations of five datasets of 250 cases the plain
-    interval of a true difference of 6 points covers it 56 times in 100, the moved one 89 times.
+    in a resample, so that differences shrink at both steps; this undoes the second one. In simulations of five datasets
+    of 250 cases, one model calibrated and one too sure by 3, 6 and 10 points, the plain interval covers the true
+    difference 53, 5 and 0 times in 100, the moved one 55, 34 and 31 times: better, and still too narrow.
     """
     bias = float(found.replicates.mean()) - found.value
     return replace(found, replicates=found.replicates - 2 * bias)
