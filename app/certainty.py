@@ -8,7 +8,7 @@ from tables import same_numbers
 from shpeft import figures
 from shpeft.compare import answer, claims, pictures
 from shpeft.compare.duels import Bootstrap, Duel
-from shpeft.compare.markdown import margin_told
+from shpeft.compare.markdown import WORDS, margin_told
 from shpeft.compare.results import Results
 from shpeft.compare.writing import read_overlaps
 from shpeft.runs.card import METRICS
@@ -83,7 +83,7 @@ def doubt(results: Results, duels: list[Duel]) -> None:
                 "difference": 100 * difference.value,
                 "low": 100 * low,
                 "high": 100 * high,
-                "verdict": answer.WORDS[difference.verdict],
+                "verdict": WORDS[difference.verdict],
                 f"only {duel.method.title} right": odds.only_method,
                 f"only {duel.other.title} right": odds.only_other,
                 "false claim": odds.false_claim,

@@ -10,7 +10,7 @@ from tables import same_numbers
 
 from shpeft.compare import answer, claims, pictures
 from shpeft.compare.duels import Bootstrap, Duel
-from shpeft.compare.markdown import margin_told
+from shpeft.compare.markdown import WORDS, margin_told
 from shpeft.compare.results import Entry, Results
 from shpeft.compare.table import CELLS, is_table
 from shpeft.runs.card import METRICS
@@ -182,7 +182,7 @@ def _row(duel: Duel, dataset: str | None) -> dict[str, Any]:
         "difference": 100 * found.value,
         "low": 100 * low,
         "high": 100 * high,
-        "verdict": answer.WORDS[found.verdict],
+        "verdict": WORDS[found.verdict],
     }
     if dataset is None:
         row |= {

@@ -65,7 +65,7 @@ def test_a_finished_table_is_shown_with_its_doubts(tmp_path):
     assert not app.error
     text = words(app)
     assert "48 of 48 cells are done" in text
-    assert "It **won** against the frozen model, probe (+20.0" in text
+    assert "**Won** against the frozen model (probe): +20.0" in text
     assert "good, 0.01 % is **ahead of** probe in balanced accuracy: **+20.0 [" in text
     assert "with 3 of them it cannot fall below 0.25" in text
     shown = {metric.label: metric.value for metric in app.metric}

@@ -2,6 +2,7 @@
 
 import json
 import threading
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -11,7 +12,8 @@ from shpeft.compare import Table, arms
 from shpeft.compare.results import Entry, Results
 from shpeft.compare.tasks import Tasks
 from shpeft.errors import Cancelled, ConfigError, RunError
-from shpeft.evaluation import predict
+from shpeft.evaluation import evaluate, predict
+from shpeft.temperature import fit_temperature
 
 from .comparisons import plan_of
 
@@ -63,6 +65,43 @@ def test_what_is_trained_is_recorded(filled):
         assert record["bytes"] > 4 * record["trained"]
 
 
+def test_memory_is_that_of_a_training_batch_and_of_adamw(filled):
+    table, _ = filled
+    memory = {r["arm"]: r.get("memory") for r in table.cells().values() if r["budget"] in (None, 40)}
+    backbone = Tasks(plan_of(), ".").get("fundus", 0).backbone
+    head, logits = backbone.head_count, 8 * len(backbone.classes) * 4
+    assert memory["probe"] is None
+    assert 12 * head + logits <= memory["head"] <= 12 * head + logits + 64  # frozen features: log-probabilities alone
+    assert memory["full"] > memory["product"] + 12 * (backbone.count - 40)  # whose activations are the frozen model's
+    assert memory["product"] > 12 * (40 + head) + 8 * 3 * 32 * 32  # a batch of 8
+
+
+def test_memory_of_older_cells_is_measured_without_training(filled, tmp_path, monkeypatch):
+    table, _ = filled
+    lines = (table.folder / "cells.jsonl").read_text().splitlines()
+    older = [json.dumps({k: v for k, v in json.loads(line).items() if k != "memory"}) for line in lines]
+    Table(tmp_path)
+    (tmp_path / "cells.jsonl").write_text("\n".join(older) + "\n")
+    monkeypatch.setattr(arms.Trainings, "run", lambda *_: pytest.fail("trained"))
+    measured = compare.measure_memory(plan_of(), tmp_path).cells()
+    first = {(r["arm"], r["dataset"]): key for key, r in reversed(table.cells().items()) if "memory" in r}
+    assert set(first.values()) == {key for key, r in measured.items() if "memory" in r}
+    assert {key: table.cells()[key] for key in first.values()} == {key: measured[key] for key in first.values()}
+    assert compare.measure_memory(plan_of(), tmp_path, on_cell=pytest.fail).cells() == measured
+
+
+def test_the_temperature_is_that_of_the_validation_images(filled):
+    table, _ = filled
+    plan = plan_of()
+    task = Tasks(plan, ".").get("fundus", 0)
+    cell = next(c for c in plan.cells() if (c.arm, c.dataset, c.seed) == ("probe", "fundus", 0))
+    record, val = table.cells()[cell.key], arms.probed(task).predict(task.data.val)
+    assert record["temperature"] == fit_temperature(val.probabilities, val.labels)[0]
+    p = table.predictions(cell.key).probabilities ** (1 / record["temperature"])
+    calibrated = replace(table.predictions(cell.key), probabilities=p / p.sum(1, keepdims=True))
+    assert record["ece_calibrated"] == pytest.approx(evaluate(calibrated, resamples=0).ece.value, abs=1e-6)
+
+
 def test_rates_are_tried_by_the_first_seed_alone(filled):
     table, _ = filled
     for record in table.cells().values():
@@ -112,7 +151,7 @@ def test_the_test_images_are_looked_at_once_a_cell(tmp_path, monkeypatch):
     )
     few = plan_of({"probe": {"kind": "probe"}, "product": {"kind": "sparse", "images": 8}}, seeds=[0])
     compare.run(few, tmp_path)
-    assert looked == ["test"] * 4
+    assert looked == ["val", "test"] * 4  # the temperature first
 
 
 def test_a_claimed_cell_is_left_to_the_other_process(tmp_path):

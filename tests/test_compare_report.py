@@ -2,6 +2,7 @@
 
 import csv
 import json
+import re
 import sys
 
 import numpy as np
@@ -12,10 +13,11 @@ from sklearn.metrics import roc_auc_score
 
 from shpeft import compare, figures
 from shpeft.backbones import WeightInfo
-from shpeft.compare import Plan, claims
+from shpeft.compare import Plan, answer, claims
 from shpeft.compare.duels import Bootstrap, between
 from shpeft.compare.overlaps import Pair, Precision, auroc, foretell
 from shpeft.compare.results import Entry, Results
+from shpeft.compare.table import at_temperature
 from shpeft.compare.writing import read_overlaps
 from shpeft.errors import ConfigError, RunError
 from shpeft.evaluation import Predictions, evaluate
@@ -121,7 +123,9 @@ def test_it_says_won_the_same_and_what_did_not_work(tmp_path):
     text = said(tmp_path, planned())
     answered = text.split("## The answer")[1].split("##")[0]
     assert "finds 80.2 % of the cases of a class" in answered
-    assert "It **won** against the frozen model, probe (+20.0" in answered
+    assert "the frozen model (probe) finds 60.2" in answered
+    assert "wins against 1, loses to none, ties with none." in answered
+    assert "- **Won** against the frozen model (probe): +20.0" in answered
     assert "won on 3 of 3 sets" in answered
     assert "no result yet" not in answered
     assert "| same, 0.01 % | the same predictions | the same | 1 | cannot be tested |" in text
@@ -141,8 +145,30 @@ def test_behind_and_a_tie_are_said_as_plainly(tmp_path):
     plan = planned(arms=ARMS, method="good")
     text = said(tmp_path, plan, rights=RIGHTS | {"random": lambda cell: np.arange(200) >= 39 + 2 * cell.seed})
     answered = text.split("## The answer")[1].split("##")[0]
-    assert "It **lost** against full fine-tuning, full (-10.0" in answered
-    assert "It is **a tie** with weights chosen at random, random, 0.01 %" in answered
+    assert "- **Lost** to full fine-tuning (full): -10.0" in answered
+    assert "- **A tie** with weights chosen at random (random, 0.01 %)" in answered
+    assert "allowed for (Holm), what remains is that against probe, full." in answered
+
+
+def test_a_control_is_held_against_the_arm_whose_layers_it_keeps(tmp_path):
+    """Random weights in another arm's layers say nothing of the method's choice within its own."""
+    control = {"kind": "sparse", "score": "random", "like": "other"}
+    arms = {**ARMS, "other": {"kind": "sparse", "lam": 0.1}, "like": control}
+    plan = planned(arms=arms)
+    rights = RIGHTS | {"other": first(0.7), "like": first(0.6)}
+    bootstrap = Bootstrap(results := Results(plan, made_up(tmp_path, plan, rights=rights)), 400)
+    asked = [f for f in claims.goals(bootstrap, bootstrap.duels()) if "of each layer" in f.question]
+    assert [f.question for f in asked] == [
+        "Does it matter which weights of each layer: is other, 0.01 % above like, 0.01 %?"
+    ]
+    assert asked[0].number.startswith("+10.0 [")
+    assert Entry("like", 1e-4) not in answer.rivals(results)
+    own = planned(arms={**arms, "like": control | {"like": "good"}})
+    bootstrap = Bootstrap(results := Results(own, made_up(tmp_path / "own", own, rights=rights)), 400)
+    asked = [f for f in claims.goals(bootstrap, bootstrap.duels()) if "of each layer" in f.question]
+    assert [f.question[-25:] for f in asked] == ["is it above like, 0.01 %?"]
+    assert asked[0].number.startswith("+20.0 [")
+    assert Entry("like", 1e-4) in answer.rivals(results)
 
 
 def test_questions_are_answered_by_their_rules(tmp_path):
@@ -259,8 +285,38 @@ def test_two_classes_alone_are_scikit_learn_s(tmp_path):
 def test_calibration_has_intervals_and_less_is_better(tmp_path):
     text = said(tmp_path, planned(), confidence={"good": 0.8, "same": 0.8})
     part = text.split("## Calibration")[1].split("##")[0]
-    assert "| good, 0.01 % | 0.2 | -29.5 [" in part
+    assert re.search(r"\| good, 0\.01 % \| 0\.2 \| 2\.[0-4] \| -29\.5 \[", part)
     assert part.split("| good")[1].split("\n")[0].endswith("| won |")
+    assert "no cell here says which temperature" in part
+
+
+def test_calibration_is_told_before_and_after_the_temperature(tmp_path):
+    """Of 80.2 % that are right, all 90 % sure: at the temperature at which 0.9 becomes 0.802 nothing is left."""
+    plan, fits = planned(), np.log(9) / np.log(0.802 / 0.198)
+    table = made_up(tmp_path, plan)
+    for record in table.cells().values():
+        if record["arm"] != "bad":
+            calibrated = evaluate(at_temperature(table.predictions(record["key"]), fits), resamples=0)
+            table.add_cell(record | {"temperature": fits, "ece_calibrated": calibrated.ece.value}, None)
+    compare.write_report(plan, tmp_path, resamples=400)
+    text = (tmp_path / "RESULTS.md").read_text()
+    row = next(line for line in text.split("## Calibration")[1].splitlines() if line.startswith("| good"))
+    cells = [cell.strip() for cell in row.split("|")[1:-1]]
+    assert cells[1] == "9.8"
+    assert cells[5] == f"{fits:.2f}"
+    assert float(cells[6]) <= 0.3
+    assert re.match(r"-19\.[78] \[", cells[8])
+    assert cells[9] == "won"
+    assert "| bad, 0.01 % | 29.7 " in text
+    assert "18 of 24 cells say theirs" in text
+    assert "each at the temperature that its validation images fit? | **yes** |" in text
+
+
+def test_sets_that_tell_nothing_apart_and_edges_are_named(tmp_path):
+    text = said(tmp_path, planned(), rights={name: first(0.5) for name in USUAL})
+    assert "On a 0 of 4 arms are above guessing (50.0; 95 % interval): this set hardly tells arms apart." in text
+    assert "bad, 0.01 % (high on 3)" in text
+    assert "(`shpeft compare memory`)" in text
 
 
 def test_auroc_by_ranks_is_scikit_learn_s():

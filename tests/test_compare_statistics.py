@@ -6,6 +6,7 @@ from scipy import stats
 
 from shpeft.compare.statistics import (
     Difference,
+    calibration_by_chance,
     critical_difference,
     discordant,
     draw,
@@ -16,11 +17,12 @@ from shpeft.compare.statistics import (
     over_seeds,
     paired,
     ranks,
+    recentred,
     tost,
     wilcoxon,
 )
 from shpeft.errors import ClassMismatch
-from shpeft.evaluation import weighted_metrics
+from shpeft.evaluation import calibration_error, weighted_metrics
 
 from .comparisons import predicted
 
@@ -144,6 +146,30 @@ def test_datasets_are_averaged():
     both = mean_difference([a, b])
     assert both.value == pytest.approx(0.03)
     assert both.replicates.tolist() == pytest.approx([0.01, 0.05])
+
+
+def test_intervals_of_calibration_errors_allow_for_their_bias():
+    """One model is right as often as it says, one is too sure: samples and resamples shrink the difference."""
+    rng, truth, covered = np.random.default_rng(0), 0.1, np.zeros(2)
+    sure = np.tile(np.linspace(0.5, 0.85, 125), 2)
+
+    def errors(excess, weights):
+        return calibration_error(sure, rng.random(250) < sure - excess, weights)
+
+    for _ in range(60):
+        weights = np.vstack([np.ones(250), rng.multinomial(250, np.full(250, 1 / 250), 200)])
+        found = paired(errors(truth, weights)[None], errors(0, weights)[None], 0)
+        for at, difference in enumerate((found, recentred(found))):
+            low, high = difference.interval()
+            covered[at] += low <= truth <= high
+    assert covered[1] >= covered[0] + 5
+
+
+def test_calibration_by_chance_is_that_of_drawn_outcomes():
+    sure = np.tile(np.linspace(0.5, 0.99, 100), 3)
+    rng = np.random.default_rng(1)
+    drawn = [calibration_error(sure, rng.random(300) < sure, np.ones((1, 300)))[0] for _ in range(400)]
+    assert calibration_by_chance(sure) == pytest.approx(np.mean(drawn), abs=0.003)
 
 
 def test_wilcoxon_of_five_wins_is_two_in_thirty_two():

@@ -104,6 +104,23 @@ def overlaps(config: Config, out: Out = None, data_root: Root = None) -> None:
     typer.echo(f"Overlaps: {path}")
 
 
+@app.command()
+def memory(config: Config, out: Out = None, data_root: Root = None) -> None:
+    """Measure the memory that training takes where a finished cell does not say so; nothing is trained."""
+    plan = _plan(config)
+    from shpeft import compare
+
+    with console.progress_bar(stages=False) as (progress, line):
+        table = compare.measure_memory(
+            plan,
+            out or config.with_suffix(""),
+            root=data_root or config.parent,
+            progress=progress,
+            on_cell=lambda cell, found: line(f"{cell.title}: {found / 2**20:,.1f} MiB"),
+        )
+    typer.echo(f"Memory: {table.folder / 'cells.jsonl'}")
+
+
 class _Pace:
     """One line a cell, with what is left at the pace so far."""
 

@@ -3,14 +3,11 @@
 from collections import Counter
 from collections.abc import Sequence
 
-from shpeft.compare.claims import NO, WAITS, YES, Finding, difference_told
+from shpeft.compare.claims import NO, THEN, WAITS, YES, Finding, difference_told
 from shpeft.compare.duels import Duel
-from shpeft.compare.markdown import margin_told, points, table
+from shpeft.compare.markdown import WORDS, margin_told, points, table
 from shpeft.compare.results import Entry, Results
 from shpeft.runs.card import METRICS, percent
-
-WORDS = {"better": "won", "tie": "a tie", "same": "the same", "worse": "lost"}
-"""What a duel's verdict is called."""
 
 
 def answer(results: Results, duels: Sequence[Duel], findings: Sequence[Finding]) -> str:
@@ -24,9 +21,16 @@ def answer(results: Results, duels: Sequence[Duel], findings: Sequence[Finding])
         return "There is no answer yet: the method has no cell in common with another arm."
     done, asked = len(results.records), len(results.plan.cells())
     unfinished = f"**This is no result yet**: {done} of {asked} cells are done. So far: " if done < asked else ""
-    sentences = [unfinished + _what(results), *_against(results, told)]
-    sentences += [_calibration(findings), _limit(told)]
-    return " ".join(filter(None, sentences))
+    sure = " ".join(filter(None, [_together(duels, told), _calibration(findings), _limit(told), _edges(results)]))
+    lines = "\n".join(_against(results, told))
+    return "\n\n".join([f"{unfinished}{_what(results)} {_in_short(told)}", lines, sure])
+
+
+def _in_short(told: Sequence[Duel]) -> str:
+    counts = Counter(duel.mean.verdict for duel in told)
+    parts = {"better": "it wins against", "worse": "loses to", "tie": "ties with", "same": "is the same as"}
+    listed = [f"{words} {counts[word] or 'none'}" for word, words in parts.items() if word != "same" or counts[word]]
+    return f"Of the {len(told)} that it is held against here, {', '.join(listed)}."
 
 
 def rivals(results: Results) -> list[Entry]:
@@ -37,6 +41,7 @@ def rivals(results: Results) -> list[Entry]:
         e
         for e in results.of_kind("sparse")
         if arms[e.arm].score in ("random", "gradient", "magnitude")
+        and arms[e.arm].like in (None, method.arm)  # the layers of another arm are no control of this one
         and (arms[e.arm].order, arms[e.arm].gradients, e.budget) == ("largest", "own", method.budget)
     ]
     found = [floor, *halves, *results.of_kind("full"), lora]
@@ -54,10 +59,16 @@ def _what(results: Results) -> str:
     found = f"has a {METRICS[metric].lower()} of {value} points"
     if metric == "balanced_accuracy":
         found = f"finds {value} % of the cases of a class, the mean over classes (balanced accuracy)"
+    levels = [
+        f"{_called(results, entry)} {'finds' if metric == 'balanced_accuracy' else 'has'} {points(level)}"
+        for entry in rivals(results)
+        if results.plan.arms[entry.arm].kind in ("probe", "head", "full")
+        and (level := results.mean(entry, metric, datasets)) is not None
+    ]
     return (
         f"**{method.title}** trains {trained:,.0f} of the model's weights ({percent(share)}). On {_sets(datasets)} "
         f"with {cases:,} test images together, and as the mean over {seeds} training run{'s' * (seeds > 1)} on each, "
-        f"it {found}."
+        f"it {found}{'; ' if levels else ''}{', '.join(levels)}."
     )
 
 
@@ -66,36 +77,34 @@ def _sets(datasets: Sequence[str]) -> str:
 
 
 def _against(results: Results, told: Sequence[Duel]) -> list[str]:
-    """A sentence for each verdict; every number with its interval."""
-    margin = results.plan.report.margin
+    """A line for each rival, by verdict; every number with its interval."""
     begin = {
-        "better": "It **won** against",
-        "worse": "It **lost** against",
-        "tie": "It is **a tie** with",
-        "same": "It is **the same** as",
+        "better": "**Won** against",
+        "worse": "**Lost** to",
+        "tie": "**A tie** with",
+        "same": "**The same** as",
     }
-    sentences = []
-    for verdict, words in begin.items():
-        of = [duel for duel in told if duel.mean.verdict == verdict]
-        if of:
-            parts = [one_told(duel, margin, _called(results, duel.other)) for duel in of]
-            sentences.append(f"{words} {'; '.join(parts)}.")
-    return sentences
+    return [
+        f"- {words} {_called(results, duel.other)}: {one_told(duel, results.plan.report.margin)}."
+        for verdict, words in begin.items()
+        for duel in told
+        if duel.mean.verdict == verdict
+    ]
 
 
 def _called(results: Results, entry: Entry) -> str:
-    """An arm for those who do not know its name."""
+    """An arm for those who do not know its name, which follows in brackets."""
     arm = results.plan.arms[entry.arm]
     words = {"probe": "the frozen model", "head": "the frozen model", "full": "full fine-tuning"}.get(arm.kind, "")
     if arm.kind == "sparse" and arm.score == "random":
         words = "random weights of the same layers" if arm.like else "weights chosen at random"
     elif arm.kind == "sparse":
         words = {"gradient": "the task's half alone", "magnitude": "the task-agnostic half alone"}[arm.score]
-    return f"{words}, {entry.title}" if words else entry.title
+    return f"{words} ({entry.title})" if words else entry.title
 
 
-def one_told(duel: Duel, margin: float, name: str) -> str:
-    """``full (+1.0 [-0.2, +2.1] points; won on 1, a tie on 4 of 5 sets; not 1 point or more below it)``."""
+def one_told(duel: Duel, margin: float) -> str:
+    """``+1.0 [-0.2, +2.1] points; won on 1, a tie on 4 of 5 sets; less than 1 point behind, if at all``."""
     parts = [difference_told(duel) + ("" if duel.mean.same else " points")]
     if len(duel.by_dataset) > 1 and not duel.mean.same:
         counts = ", ".join(f"{WORDS[word]} on {n}" for word, n in duel.counts.items() if n)
@@ -103,27 +112,54 @@ def one_told(duel: Duel, margin: float, name: str) -> str:
     if duel.tost is not None and duel.tost.equivalent:
         parts.append(f"equivalent within {margin_told(margin)}")
     elif duel.tost is not None and duel.tost.not_worse and duel.mean.verdict != "better":
-        parts.append(f"not {margin_told(margin)} or more below it")
-    return f"{name} ({'; '.join(parts)})"
+        parts.append(f"less than {margin_told(margin)} behind, if at all")
+    return "; ".join(parts)
+
+
+def _together(duels: Sequence[Duel], told: Sequence[Duel]) -> str:
+    """What is left of the wins and losses when all comparisons of the table are allowed for."""
+    settled = [duel for duel in told if duel.mean.verdict in ("better", "worse")]
+    brackets = "In brackets: 95 % intervals, each for itself."
+    if not settled:
+        return brackets
+    left = [duel.other.title for duel in settled if duel.holm < 0.05]
+    remains = f"what remains is that against {', '.join(left)}" if left else "none of these wins and losses remains"
+    return f"{brackets} When all {len(duels)} comparisons of the table are allowed for (Holm), {remains}."
+
+
+def _edges(results: Results) -> str:
+    """Rivals that were perhaps not tried at their best."""
+    sets = len(results.plan.datasets)
+    weak = [e.title for e in rivals(results) if 2 * len(results.edges(e)) >= sets]
+    if not weak:
+        return ""
+    return (
+        f"Not all rivals may stand at their best: for {', '.join(weak)} the best learning rate lies at an edge of what "
+        "was tried on half of the sets or more."
+    )
 
 
 def _calibration(findings: Sequence[Finding]) -> str:
-    found = next((f for f in findings if "calibration" in f.question and f.answer != WAITS), None)
-    if found is None:
+    found = [f for f in findings if "calibration" in f.question and f.answer != WAITS]
+    if not found:
         return ""
-    says = {YES: "are no less reliable than", NO: "are less reliable than"}.get(
-        found.answer, "are not shown to be as reliable as"
-    )
-    return f"Its probabilities {says} the frozen model's (calibration error {found.number} points)."
+    says = {YES: "are no less reliable than", NO: "are less reliable than"}
+    parts = [
+        f"{says.get(f.answer, 'are not shown to be as reliable as')} the frozen model's (calibration error {f.number} "
+        f"points{', ' + THEN if THEN in f.question else ''})"
+        for f in found
+    ]
+    return f"Its probabilities {'; they '.join(parts)}."
 
 
 def _limit(told: Sequence[Duel]) -> str:
-    known = [duel.mean.smallest for duel in told if duel.mean.smallest is not None]
+    known = sorted(duel.mean.smallest for duel in told if duel.mean.smallest is not None)
     if not known:
         return ""
+    span = " to ".join(dict.fromkeys((points(known[0]), points(known[-1]))))
     return (
-        f"These test images and training runs can show differences of about {points(min(known))} to "
-        f"{points(max(known))} points; smaller ones would mostly pass for a tie."
+        f"These test images and training runs can show differences of about {span} points; smaller ones would mostly "
+        "pass for a tie."
     )
 
 

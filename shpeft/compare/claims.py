@@ -10,11 +10,12 @@ from dataclasses import dataclass
 import numpy as np
 
 from shpeft.compare.duels import Bootstrap, Duel
-from shpeft.compare.markdown import margin_told
+from shpeft.compare.markdown import margin_told, points
 from shpeft.compare.overlaps import Foretold, Pair
 from shpeft.compare.plan import Budget
 from shpeft.compare.results import Entry, Results, size
 from shpeft.compare.statistics import Difference, Estimate, mean_difference
+from shpeft.compare.table import CALIBRATED
 
 KEPT = 0.9
 """Sparsity: the share of full fine-tuning's gain that the largest changes must keep."""
@@ -25,6 +26,8 @@ FORETELLS, HINTS = 0.5, 0.1
 YES, NO, OPEN, WAITS = "yes", "no", "not shown", "not yet"
 """Answers: ``OPEN`` means that the interval allows both, ``WAITS`` that cells are missing."""
 
+
+THEN = "each at the temperature that its validation images fit"
 
 GAIN = "yes: the difference is that large and its 95 % interval excludes 0; no: the interval ends below it"
 SIDES = "yes or no: the 95 % interval lies on one side of 0"
@@ -51,8 +54,7 @@ def goals(bootstrap: Bootstrap, duels: Sequence[Duel]) -> list[Finding]:
     arms, method, margin = results.plan.arms, results.method, margin_told(claim.margin)
     against, findings = {duel.other: duel for duel in duels}, list[Finding]()
 
-    def ask(question: str, other: Entry, rule: Callable[[Duel], str], words: str) -> None:
-        duel = against.get(other)
+    def ask(question: str, duel: Duel | None, rule: Callable[[Duel], str], words: str) -> None:
         if duel is None:
             findings.append(Finding(question, WAITS, "no cell in common yet", words))
         else:
@@ -64,25 +66,30 @@ def goals(bootstrap: Bootstrap, duels: Sequence[Duel]) -> list[Finding]:
     floor = results.floor(claim.metric) or next((e for e in results.planned if arms[e.arm].kind == "probe"), None)
     if floor is not None and floor != method:
         question = f"Is it at least {margin_told(claim.gain)} above the better floor, {floor.title}?"
-        ask(question, floor, lambda duel: _gain(duel, claim.gain), GAIN)
+        ask(question, against.get(floor), lambda duel: _gain(duel, claim.gain), GAIN)
     for other in results.planned:
         arm = arms[other.arm]
         if other == method or arm.kind != "sparse" or other.budget != method.budget:
             continue
-        if arm.score == "random":
-            question = f"Does it matter which weights{' of each layer' if arm.like else ''}: is it above {other.title}?"
-            ask(question, other, _better, SIDES)
+        if arm.like is not None:  # a control of the arm whose counts it keeps, which need not be the method
+            kept = Entry(arm.like, other.budget)
+            duel = against.get(other) if kept == method else bootstrap.duel(kept, other, claim.metric)
+            subject = "it" if kept == method else kept.title
+            question = f"Does it matter which weights of each layer: is {subject} above {other.title}?"
+            ask(question, duel, _better, SIDES)
+        elif arm.score == "random":
+            ask(f"Does it matter which weights: is it above {other.title}?", against.get(other), _better, SIDES)
         elif arm.score in ("gradient", "magnitude") and (arm.order, arm.gradients) == ("largest", "own"):
-            ask(f"Is it above one half alone, {other.title}?", other, _better, SIDES)
+            ask(f"Is it above one half alone, {other.title}?", against.get(other), _better, SIDES)
     rivals = [e for e in results.planned if arms[e.arm].kind == "full"]
     rivals += sorted((e for e in results.planned if arms[e.arm].kind == "lora"), key=lambda e: -arms[e.arm].rank)[:1]
     for other in rivals:
-        ask(f"Is it less than {margin} below {other.title}?", other, margin_rule, MARGIN)
+        ask(f"Is it less than {margin} below {other.title}?", against.get(other), margin_rule, MARGIN)
     if floor is not None and floor != method:
-        calibration = bootstrap.duel(method, floor, "ece")
-        against = {} if calibration is None else {floor: calibration}
-        question = f"Is its calibration error less than {margin} above that of {floor.title}?"
-        ask(question, floor, margin_rule, MARGIN)
+        question = f"Is its calibration error less than {margin} above that of {floor.title}"
+        ask(f"{question}?", bootstrap.duel(method, floor, "ece"), margin_rule, MARGIN)
+        if all("temperature" in record for entry in (method, floor) for record in results.rows(entry)):
+            ask(f"{question}, {THEN}?", bootstrap.duel(method, floor, CALIBRATED), margin_rule, MARGIN)
     return findings
 
 
@@ -100,9 +107,8 @@ def difference_told(duel: Duel) -> str:
 
 def told(found: Estimate, sign: bool = True) -> str:
     """``+1.2 [-0.3, +2.6]``, in points."""
-    form = "+.1f" if sign else ".1f"
-    value, low, high = (100 * v for v in (found.value, *found.interval()))
-    return f"{value:{form}} [{low:{form}}, {high:{form}}]"
+    value, low, high = (points(v, sign) for v in (found.value, *found.interval()))
+    return f"{value} [{low}, {high}]"
 
 
 def _gain(duel: Duel, gain: float) -> str:

@@ -9,6 +9,7 @@ from numpy.typing import NDArray
 from shpeft.compare import statistics
 from shpeft.compare.results import SMALLER_IS_BETTER, Entry, Results
 from shpeft.compare.statistics import Array, Difference, Equivalence, Estimate
+from shpeft.compare.table import CALIBRATED, Record, at_temperature
 from shpeft.errors import RunError
 from shpeft.evaluation import Predictions, weighted_metrics
 
@@ -106,7 +107,9 @@ class Bootstrap:
         """
         found: dict[int, list[Array]] = {}
         for cell, record in self.results.cells(entry, dataset):
-            found.setdefault(cell.seed, []).append(self._replicates(record["key"], dataset, cell.seed, metric, pair))
+            if metric != CALIBRATED or "temperature" in record:  # which older cells do not have
+                replicates = self._replicates(record, dataset, cell.seed, metric, pair)
+                found.setdefault(cell.seed, []).append(replicates)
         return {seed: np.mean(values, axis=0) for seed, values in found.items()}
 
     def estimate(self, entry: Entry, metric: str, datasets: Iterable[str]) -> Estimate:
@@ -126,12 +129,13 @@ class Bootstrap:
         seeds = [seed for seed in ours if seed in theirs]
         if not seeds:
             return None
-        return statistics.paired(
+        found = statistics.paired(
             np.array([ours[s] for s in seeds]),
             np.array([theirs[s] for s in seeds]),
             self._seed(dataset),
             larger_is_better=metric not in SMALLER_IS_BETTER,
         )
+        return statistics.recentred(found) if metric in ("ece", CALIBRATED) else found
 
     def duel(self, method: Entry, other: Entry, metric: str) -> Duel | None:
         """One arm against another; None where they share no dataset and seed."""
@@ -171,7 +175,8 @@ class Bootstrap:
     def _seed(self, dataset: str) -> int:
         return list(self.results.plan.datasets).index(dataset)
 
-    def _replicates(self, key: str, dataset: str, seed: int, metric: str, pair: tuple[str, str] | None) -> Array:
+    def _replicates(self, record: Record, dataset: str, seed: int, metric: str, pair: tuple[str, str] | None) -> Array:
+        key = record["key"]
         if (found := self._values.get((key, metric, pair))) is None:
             predictions, weights = self.results.predictions(key), self._draws(dataset)[seed]
             if weights.shape[1] != len(predictions.labels):
@@ -179,8 +184,10 @@ class Bootstrap:
             if pair is not None:
                 predictions, rows = between(predictions, pair)
                 weights = weights[:, rows]
+            if metric == CALIBRATED:
+                predictions = at_temperature(predictions, record["temperature"])
             values = weighted_metrics(predictions, weights, auroc=metric == "macro_auroc")
-            found = self._values[key, metric, pair] = values[metric]
+            found = self._values[key, metric, pair] = values["ece" if metric == CALIBRATED else metric]
         return found
 
     def _draws(self, dataset: str) -> dict[int, Array]:

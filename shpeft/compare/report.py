@@ -6,9 +6,11 @@ import numpy as np
 
 from shpeft import NOTICE
 from shpeft.compare import answer
+from shpeft.compare.calibration import calibration_section
 from shpeft.compare.claims import Finding, difference_told, told
 from shpeft.compare.duels import Bootstrap, Duel
-from shpeft.compare.markdown import NONE, points, table
+from shpeft.compare.failures import failures
+from shpeft.compare.markdown import NONE, WORDS, margin_told, points, table
 from shpeft.compare.results import Entry, Results
 from shpeft.compare.statistics import mean_sd
 from shpeft.runs.card import METRICS, percent
@@ -39,12 +41,12 @@ def report(
         _scores(results),
         _duels(results, duels),
         _by_dataset(results, duels),
-        _calibration(bootstrap),
+        calibration_section(bootstrap),
         _metrics(results),
         _cost(results),
         _recalls(bootstrap),
         *more,
-        _failures(results, duels),
+        failures(bootstrap, duels),
         _rates(results),
         _setting(results),
     ]
@@ -93,51 +95,49 @@ def _scores(results: Results) -> str:
 def _duels(results: Results, duels: Sequence[Duel]) -> str:
     if not duels:
         return ""
-    rows = []
-    for duel in duels:
-        equal = "cannot be tested" if duel.tost is None else f"({duel.tost.p_worse:.2g}, {duel.tost.p_better:.2g})"
-        if duel.tost is not None:
-            equal = (
-                f"{'equivalent' if duel.tost.equivalent else 'not worse' if duel.tost.not_worse else 'open'} {equal}"
-            )
-        rows.append(
-            [
-                duel.other.title,
-                difference_told(duel),
-                answer.WORDS[duel.mean.verdict],
-                f"{duel.holm:.2g}",
-                equal,
-                f"{duel.wilcoxon:.2g}",
-                f"{duel.wilcoxon_holm:.2g}",
-                f"{duel.pooled.false_claim:.2f}",
-                points(duel.mean.smallest),
-                len(duel.by_dataset),
-            ]
-        )
-    margin, n = points(results.plan.report.margin), len(results.plan.datasets)
-    head = [
-        "against",
-        "difference",
-        "",
-        "p, Holm",
-        f"margin {margin}: p worse, p better",
-        "Wilcoxon p",
-        "Holm",
-        "false claim",
-        "could show",
-        "sets",
+    rows = [
+        [
+            duel.other.title,
+            difference_told(duel),
+            WORDS[duel.mean.verdict],
+            f"{duel.holm:.2g}",
+            _equivalence(duel),
+            f"{duel.wilcoxon:.2g}",
+            f"{duel.wilcoxon_holm:.2g}",
+            _odds(duel.pooled.false_claim),
+            points(duel.mean.smallest),
+            f"{len(duel.by_dataset)} × {duel.pooled.seeds}",
+        ]
+        for duel in duels
     ]
+    margin, n = margin_told(results.plan.report.margin), len(results.plan.datasets)
+    head = ["against", "difference", "", "p, Holm", f"within {margin}?", "Wilcoxon p", "Wilcoxon p, Holm"]
+    head += ["false claim", "could show", "sets × seeds"]
     return (
         f"## {results.method.title} against each\n\n{table(head, rows)}\n\nThe method minus the other, in points, "
         "mean over datasets, with the 95 % interval of a paired bootstrap: within each dataset test groups are drawn, "
-        "the same for all arms and seeds, and seeds vary with the spread that they have. A tie is an interval that "
-        "holds 0; the intervals are each arm's own, and p by Holm is for all rows together. Equivalence: two one-sided "
-        "tests, not where the resamples of a dataset show no difference at all. Signed-rank test over datasets, which "
+        "the same for all arms and seeds, and seeds vary with the spread that they have; a single seed has none, and "
+        "the interval is too narrow. That another seed might have tuned another learning rate is in no interval. "
+        "A tie is an interval that holds 0; the intervals are each arm's own, and p by Holm is for all rows together. "
+        f"Within {margin}: two one-sided tests; p of being worse by that or more, and p of being better by that or "
+        "more; not where the resamples of a dataset show no difference at all. Signed-rank test over datasets, which "
         f"cannot give less than {2 / 2**n:.2g} for {n} of them. False claim: the probability that the arm that is "
-        "ahead in accuracy is not the better one (Christodoulou et al. 2025, arXiv 2505.04720), all test cases pooled. "
+        "ahead in accuracy is not the better one (Christodoulou et al. 2025, arXiv 2505.04720), all test cases pooled; "
+        "it takes trainings as fixed, so it can be small where the interval, which does not, is a tie. "
         "Could show: the true difference that such test images and seeds would show four times in five. Intervals "
         "hold for these datasets; only the signed-rank test asks about others like them."
     )
+
+
+def _equivalence(duel: Duel) -> str:
+    if duel.tost is None:
+        return "cannot be tested"
+    says = "equivalent" if duel.tost.equivalent else "not worse" if duel.tost.not_worse else "open"
+    return f"{says} ({duel.tost.p_worse:.2g}, {duel.tost.p_better:.2g})"
+
+
+def _odds(value: float) -> str:
+    return f"{value:.2f}" if value >= 0.005 else "< 0.01"
 
 
 def _by_dataset(results: Results, duels: Sequence[Duel]) -> str:
@@ -151,25 +151,6 @@ def _by_dataset(results: Results, duels: Sequence[Duel]) -> str:
         for duel in duels
     ]
     return f"### On each dataset\n\n{table(['against', *results.plan.datasets], rows)}"
-
-
-def _calibration(bootstrap: Bootstrap) -> str:
-    """The expected calibration error of every arm, and its difference to the floor's with an interval."""
-    results = bootstrap.results
-    floor = results.floor(results.plan.report.metric)
-    if floor is None:
-        return ""
-    rows = []
-    for entry in results.entries:
-        duel = None if entry == floor else bootstrap.duel(entry, floor, "ece")
-        cells = [points(results.mean(entry, "ece"))]
-        cells += [NONE, NONE] if duel is None else [difference_told(duel), answer.WORDS[duel.mean.verdict]]
-        rows.append([entry.title, *cells])
-    return (
-        f"## Calibration\n\n{table(['arm', 'ECE', f'minus {floor.title}', ''], rows)}\n\nExpected calibration "
-        "error, in points, 15 bins of the top probability, mean over datasets; smaller is better. It is above 0 for a "
-        "perfectly calibrated model, too, and the more so the fewer the cases."
-    )
 
 
 def _metrics(results: Results) -> str:
@@ -194,13 +175,21 @@ def _cost(results: Results) -> str:
             mean(entry, "trained", lambda v: f"{v:,.0f}"),
             mean(entry, "share", percent),
             mean(entry, "share_with_head", percent),
-            mean(entry, "seconds_a_step", lambda v: f"{v:.2f}"),
+            mean(entry, "seconds_a_step", lambda v: f"{v:.3f}"),
+            mean(entry, "memory", lambda v: f"{v / 2**20:,.1f}"),
             mean(entry, "bytes", lambda v: f"{v / 1024:,.0f}"),
         ]
         for entry in results.entries
     ]
-    head = ["arm", "trained weights", "of the backbone", "with head", "seconds a step", "file, KiB"]
-    return f"## What it takes\n\n{table(head, rows)}"
+    head = ["arm", "trained weights", "of the backbone", "with head", "seconds a step", "memory, MiB", "file, KiB"]
+    unknown = any("seconds_a_step" in r and "memory" not in r for r in results.records)
+    measured = " A dash: not measured yet (`shpeft compare memory`)." if unknown else ""
+    return (
+        f"## What it takes\n\n{table(head, rows)}\n\nSeconds a step: the median of each training, while other cells "
+        "may have shared the machine. Memory: what a training step keeps beside the backbone's weights, namely the "
+        f"activations of a batch of {results.plan.training.batch_size}, and the gradient and AdamW's two moments of "
+        f"each trained value.{measured}"
+    )
 
 
 def _recalls(bootstrap: Bootstrap) -> str:
@@ -222,7 +211,11 @@ def _recalls(bootstrap: Bootstrap) -> str:
         parts.append(f"### {dataset}\n\n{table(['recall', *names], body)}")
         if pair := results.plan.report.pairs.get(dataset):
             parts.append(_pair(bootstrap, [e for e, _ in rows], dataset, pair))
-    return "## Recall of each class\n\n" + "\n\n".join(parts) if parts else ""
+    note = (
+        "Of n test cases; the mean over seeds. The cases alone make a recall uncertain by up to 98/√n points (95 %): "
+        "25 points for 15 cases, 10 for 100."
+    )
+    return "\n\n".join(["## Recall of each class", note, *parts]) if parts else ""
 
 
 def _pair(bootstrap: Bootstrap, entries: Sequence[Entry], dataset: str, pair: tuple[str, str]) -> str:
@@ -236,33 +229,6 @@ def _pair(bootstrap: Bootstrap, entries: Sequence[Entry], dataset: str, pair: tu
         rows.append([entry.title, points(float(np.mean(values))), NONE if against is None else told(against)])
     head = ["arm", "AUROC", "minus the floor" if floor is None else f"minus {floor.title}"]
     return f"{pair[0]} against {pair[1]} alone:\n\n{table(head, rows)}"
-
-
-def _failures(results: Results, duels: Sequence[Duel]) -> str:
-    """What did not work, as far as the table tells."""
-    metric, lines = results.plan.report.metric, []
-    floor = results.floor(metric)
-    if floor is not None:
-        datasets = results.common[1]
-        bar = results.mean(floor, metric, datasets)
-        assert bar is not None
-        values = {e: results.mean(e, metric, datasets) for e in results.entries if e != floor}
-        below = [e.title for e, value in values.items() if value is not None and value <= bar]
-        if below:
-            lines.append(f"Not above the better floor, {floor.title} ({points(bar)}): {'; '.join(below)}.")
-    behind = [duel.other.title for duel in duels if duel.mean.verdict == "worse"]
-    if behind:
-        lines.append(f"{results.method.title} is behind: {'; '.join(behind)}.")
-    failed = [f"{r['arm']} on {r['dataset']}" for r in results.records if r["status"] == "failed"]
-    if failed:
-        lines.append(f"Every training diverged: {'; '.join(sorted(set(failed)))}.")
-    diverged = sum(loss is None for r in results.records for loss in r.get("trials", {}).values())
-    if diverged:
-        lines.append(f"{diverged} single trainings diverged.")
-    edges = [e.title for e in results.tuned if any(any(results.rates(e, d).values()) for d in results.plan.datasets)]
-    if edges:
-        lines.append(f"The best learning rate stands at an edge of the grid on some dataset: {'; '.join(edges)}.")
-    return "## What did not work\n\n" + "\n".join(f"- {line}" for line in lines or ["Nothing was noticed."])
 
 
 def _rates(results: Results) -> str:

@@ -8,10 +8,10 @@ import numpy as np
 
 from shpeft.compare import statistics
 from shpeft.compare.plan import Budget, Cell, Plan
-from shpeft.compare.table import PLAN, Record, Table, is_table
+from shpeft.compare.table import CALIBRATED, PLAN, Record, Table, is_table
 from shpeft.errors import RunError
 
-SMALLER_IS_BETTER = ("ece", "brier")
+SMALLER_IS_BETTER = ("ece", CALIBRATED, "brier")
 
 
 @dataclass(frozen=True)
@@ -125,15 +125,28 @@ class Results:
         """A metric for each seed, the mean over random masks."""
         found: dict[int, list[float]] = {}
         for record in self.rows(entry, dataset):
-            if record[metric] is not None:
+            if record.get(metric) is not None:  # what is recorded today is not in every older cell
                 found.setdefault(record["seed"], []).append(record[metric])
         return {seed: float(np.mean(values)) for seed, values in found.items()}
 
     def rates(self, entry: Entry, dataset: str) -> dict[float, bool]:
         """The learning rates that were chosen, and whether one stands at an edge of what was tried."""
+        rows = [record for record in self.rows(entry, dataset) if "lr" in record]
+        if not rows:
+            return {}
         grid = self.plan.grid(self.plan.arms[entry.arm])
-        chosen = sorted({record["lr"] for record in self.rows(entry, dataset) if "lr" in record})
+        chosen = sorted({record["lr"] for record in rows})
         return {lr: len(grid) > 1 and lr in (min(grid), max(grid)) for lr in chosen}
+
+    def edges(self, entry: Entry) -> dict[str, str]:
+        """By dataset at which edge of the grid a chosen learning rate stands, ``low`` or ``high``, where one does."""
+        found = {}
+        for dataset in self.plan.datasets:
+            at = [rate for rate, edge in self.rates(entry, dataset).items() if edge]
+            if at:
+                lowest = min(self.plan.grid(self.plan.arms[entry.arm]))
+                found[dataset] = " and ".join("low" if rate == lowest else "high" for rate in at)
+        return found
 
     @property
     def tuned(self) -> list[Entry]:

@@ -11,9 +11,10 @@ from torch import Tensor
 
 from shpeft.backbones import Backbone
 from shpeft.compare.arms import Fitted, Trainings, Trial, applied, probed
+from shpeft.compare.memory import training_memory
 from shpeft.compare.plan import Arm, Cell, Plan
 from shpeft.compare.scores import ScoreBook
-from shpeft.compare.table import Record, Table
+from shpeft.compare.table import CALIBRATED, Record, Table, at_temperature
 from shpeft.compare.tasks import Task, Tasks
 from shpeft.delta import Entries, SparseDelta
 from shpeft.errors import ConfigError, RunError
@@ -25,6 +26,7 @@ from shpeft.probe import Head, fit_head
 from shpeft.progress import Progress, silent
 from shpeft.runs.formats import environment
 from shpeft.selection import select
+from shpeft.temperature import fit_temperature
 
 
 def run(
@@ -103,8 +105,10 @@ class Work:
         found: Record = {"status": "failed"}
         predictions = None
         if fitted is not None:
+            val = fitted.predict(task.data.val)
+            temperature, _ = fit_temperature(val.probabilities, val.labels)
             predictions = fitted.predict(task.data.test)  # the one time that a cell looks at the test images
-            found = {"status": "finished"} | _measured(fitted, task.backbone, predictions)
+            found = {"status": "finished"} | _measured(fitted, task.backbone, predictions, temperature)
         record = base | tuned | found | {"seconds": round(time.monotonic() - start, 2)}
         self.table.add_cell(record, predictions)
         return record
@@ -160,6 +164,7 @@ class Work:
             "tuned": tuning.key == cell.key,
             "edge": edge,
             **{name: chosen[name] for name in ("epoch", "epochs", "val_loss", "seconds_a_step")},
+            "memory": training_memory(trainings),
         }
 
     def _trial(self, cell: Cell, trainings: Trainings, lr: float) -> tuple[Record, Fitted | None]:
@@ -234,11 +239,14 @@ def _trial_record(cell: Cell, lr: float, trial: Trial) -> Record:
     }
 
 
-def _measured(fitted: Fitted, backbone: Backbone, predictions: Predictions) -> Record:
+def _measured(fitted: Fitted, backbone: Backbone, predictions: Predictions, temperature: float) -> Record:
+    """The metrics, and the calibration error at the temperature that was fitted on the validation images."""
     metrics = evaluate(predictions, resamples=0)
     values = {name: getattr(metrics, name).value for name in METRICS}
+    values[CALIBRATED] = evaluate(at_temperature(predictions, temperature), resamples=0).ece.value
     return {
         **{name: None if math.isnan(value) else value for name, value in values.items()},
+        "temperature": temperature,
         "recall": [row["recall"].value for row in metrics.per_class],
         "trained": fitted.trained,
         "share": fitted.trained / backbone.count,

@@ -4,14 +4,14 @@ Differences are always paired: two arms are compared on the same resamples of th
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import NDArray
 from scipy import stats
 
 from shpeft.errors import ClassMismatch
-from shpeft.evaluation import Predictions, resample_groups
+from shpeft.evaluation import ECE_BINS, Predictions, resample_groups
 
 Array = NDArray[np.float64]
 
@@ -126,6 +126,30 @@ def paired(a: Array, b: Array, seed: int, *, larger_is_better: bool = True) -> D
         raise ClassMismatch(f"A paired difference needs the same seeds on both sides; found {len(a)} and {len(b)}.")
     found = over_seeds(a - b, seed)
     return Difference(float(found[0]), found[1:], larger_is_better, 1, int(np.ptp(found[1:]) < ROUNDING))
+
+
+def recentred(found: Difference) -> Difference:
+    """Replicates of a biased metric, moved by twice the bias that they show: about where the true value would be.
+
+    A calibration error is larger in a sample than in truth, most of all for a well calibrated model, and larger again
+    in a resample, so that differences shrink at both steps; this undoes the second one. In simulations of five datasets
+    of 250 cases, one model calibrated and one too sure by 3, 6 and 10 points, the plain interval covers the true
+    difference 53, 5 and 0 times in 100, the moved one 55, 34 and 31 times: better, and still too narrow.
+    """
+    bias = float(found.replicates.mean()) - found.value
+    return replace(found, replicates=found.replicates - 2 * bias)
+
+
+def calibration_by_chance(confidence: Array, draws: int = 200) -> float:
+    """The calibration error that probabilities which are right show on so many cases: the mean over drawn outcomes.
+
+    Args:
+        confidence: (N,) the top probability of each case.
+    """
+    right = np.random.default_rng(0).random((draws, len(confidence))) < confidence
+    bins = np.minimum((confidence * ECE_BINS).astype(int), ECE_BINS - 1)
+    gaps = (right - confidence) @ np.eye(ECE_BINS)[bins]
+    return float(np.abs(gaps).sum(1).mean() / len(confidence))
 
 
 def mean_difference(differences: Sequence[Difference]) -> Difference:

@@ -10,6 +10,7 @@ import json
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -18,11 +19,15 @@ import numpy as np
 from shpeft.errors import RunError
 from shpeft.evaluation import Predictions
 from shpeft.files import FileLock, write_atomic
+from shpeft.temperature import calibrate
 
 Record = dict[str, Any]
 
 
 PLAN, CELLS = "plan.yaml", "cells.jsonl"
+
+CALIBRATED = "ece_calibrated"
+"""The calibration error at the ``temperature`` of a record, which was fitted on the validation images."""
 
 
 def is_table(folder: str | Path) -> bool:
@@ -114,6 +119,11 @@ class Table:
                 os.fsync(file.fileno())
         finally:
             lock.release()
+
+
+def at_temperature(predictions: Predictions, temperature: float) -> Predictions:
+    """The same cases with calibrated probabilities."""
+    return replace(predictions, probabilities=calibrate(predictions.probabilities, temperature))
 
 
 def _ends_with_newline(file: Any) -> bool:
