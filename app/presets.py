@@ -34,8 +34,8 @@ def choose() -> None:
         on_change=_apply,
         help="*Fast* lets only weights of the last quarter of the blocks change, *Balanced* those of the last half: "
         "what lies below runs once an image. *Thorough* chooses among the matrices of all blocks, and "
-        "*Paper* too, but by gradients of batches and wherever they lie; the others take the gradient of all images "
-        "and spread the weights over the rows. *Custom* is shown when other settings were made under Advanced.",
+        "*Paper* too, but by gradients of batches, where the others take the gradient of all images. *Custom* is shown "
+        "when other settings were made under Advanced.",
     )
 
 

@@ -53,11 +53,11 @@ def measure(count: int, repeats: int) -> str:
     flat, scores = random_scores(count)
     rows = []
     for share in SHARES:
-        support = select(scores, share, "none")
+        support = select(scores, share)
         k, numel = support.k, MATRIX[0] * MATRIX[1]
 
         def ours(share: float = share) -> torch.Tensor:
-            return torch.cat(list(select(scores, share, "none").indices.values()))
+            return torch.cat(list(select(scores, share).indices.values()))
 
         def theirs(k: int = k) -> torch.Tensor:
             return torch.topk(flat, k, sorted=False).indices

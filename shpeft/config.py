@@ -16,19 +16,18 @@ EMBEDDED = "embedded"
 
 PRESETS: dict[str, dict[str, Any]] = {
     "fast": {
-        "selection": {"scope": "last:25%", "expectation": "all", "spread": "row"},
+        "selection": {"scope": "last:25%", "expectation": "all", "spread": "none"},
         "training": {"cache": True, "checkpointing": False},
     },
     "balanced": {
-        "selection": {"scope": "last:50%", "expectation": "all", "spread": "row"},
+        "selection": {"scope": "last:50%", "expectation": "all", "spread": "none"},
         "training": {"cache": True, "checkpointing": False},
     },
-    "thorough": {"selection": {"scope": "matrices", "expectation": "all", "spread": "row"}},
+    "thorough": {"selection": {"scope": "matrices", "expectation": "all", "spread": "none"}},
     "paper": {"selection": {"scope": "matrices", "expectation": "batch", "spread": "none"}},
 }
 """What a preset decides: whether only the last blocks may change, so that the blocks below run once an image; and
-whether weights are chosen by the gradient of all images and spread over the rows, or as in our reading of the paper by
-the gradients of batches and wherever they are."""
+whether weights are scored by the gradient of all images, or as in our reading of the paper by those of batches."""
 
 BEFORE = {"expectation": "batch", "spread": "none"}
 """How runs selected before there was a choice."""
@@ -125,7 +124,7 @@ class SelectionConfig(Section):
     )
 
     spread: Literal["row", "none"] = Field(
-        "row",
+        "none",
         description="row: as few weights of a row (what one neuron is computed from) as the budget allows; none: the "
         "highest scores, wherever they are",
     )

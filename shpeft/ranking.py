@@ -133,7 +133,7 @@ class Rankings:
             )
 
 
-def rank_weights(scores: Scores, k: int, largest: float = LARGEST, spread: Spread = "row") -> Rankings:
+def rank_weights(scores: Scores, k: int, largest: float = LARGEST, spread: Spread = "none") -> Rankings:
     """Rank the best weights of a score and of its halves.
 
     Args:

@@ -25,7 +25,7 @@ def test_budgets_are_shares_below_one_and_counts_above():
 
 def test_all_problems_are_listed_and_names_corrected():
     with pytest.raises(ConfigError) as caught:
-        RunConfig.parse({"training": {"epoch": 3, "lr": -1}, "selection": {"scope": "some"}, "sed": 1})
+        RunConfig.parse({"training": {"epoch": 3, "lr": -1}, "selection": {"scope": "some"}, "seeed": 1})
     message = str(caught.value)
     assert message.count("\n- ") == 4
     assert "training.epoch: there is no such setting. Did you mean epochs?" in message

@@ -21,7 +21,7 @@ def kept(rankings):
     return detailed.parse_rankings(detailed.details_bytes(rankings, {}))
 
 
-def in_full(scores: Scores, k: int, spread: Spread = "row") -> dict[str, int]:
+def in_full(scores: Scores, k: int, spread: Spread = "none") -> dict[str, int]:
     """What ``select`` chooses, with a count for each parameter."""
     return {info.name: 0 for info in scores.infos} | select(scores, k, spread).counts()
 

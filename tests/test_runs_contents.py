@@ -155,7 +155,7 @@ def test_opening_what_is_no_run_helps(tmp_path):
 def test_a_run_from_before_a_choice_was_given_keeps_its_own(folder):
     stored = folder.config.to_yaml()
     assert "expectation: all" in stored
-    assert "spread: row" in stored
+    assert "spread: none" in stored
     older = "".join(line for line in stored.splitlines(True) if "expectation" not in line and "spread" not in line)
     (folder.path / "config.yaml").write_text(older)
     selection = type(folder).open(folder.path).config.selection

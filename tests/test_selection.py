@@ -78,8 +78,8 @@ def test_what_is_kept_is_cut_back_again_and_again(values, data):
 def test_ties_and_chunks_take_the_first_in_order(monkeypatch):
     monkeypatch.setattr(selection, "CHUNK", 7)
     scores = make_scores([torch.ones(4, 5), torch.full((10,), 2.0), torch.ones(30)])
-    assert flat(select(scores, 33, "none"), scores) == [*range(30), 30, 31, 32]
-    assert flat(select(scores, 12, "none"), scores) == [0, 1, *range(20, 30)]
+    assert flat(select(scores, 33), scores) == [*range(30), 30, 31, 32]
+    assert flat(select(scores, 12), scores) == [0, 1, *range(20, 30)]
 
 
 SHAPES = ((3, 4), (5,), (2, 3, 2), (1, 6))
@@ -115,9 +115,9 @@ def test_spread_takes_the_best_of_each_row_before_any_second(data):
 
 def test_spread_gives_a_row_one_weight_while_there_are_rows_enough():
     scores = make_scores([torch.arange(12.0).reshape(3, 4), torch.arange(100.0, 112).reshape(4, 3)])
-    assert flat(select(scores, 5), scores) == [11, 14, 17, 20, 23]
-    assert flat(select(scores, 5, "none"), scores) == [19, 20, 21, 22, 23]
-    assert flat(select(scores, 8), scores) == [3, 7, 11, 14, 17, 20, 22, 23]
+    assert flat(select(scores, 5, "row"), scores) == [11, 14, 17, 20, 23]
+    assert flat(select(scores, 5), scores) == [19, 20, 21, 22, 23]
+    assert flat(select(scores, 8, "row"), scores) == [3, 7, 11, 14, 17, 20, 22, 23]
     with pytest.raises(SelectionError, match=r"no spread 'rows'.*row"):
         select(scores, 5, "rows")
 
@@ -131,7 +131,7 @@ def test_quota_over_parameters_equals_the_equation(k, lam, seed):
     scores = make_scores(s)
     hybrid = Scores("quota", {}, scores.infos, scores.total, (make_scores(s), make_scores(a)), lam)
     expected = equations.hybrid_quota(torch.cat(s), torch.cat(a), k, lam).tolist()
-    assert flat(select(hybrid, k, "none"), scores) == flat(select(hybrid, k, "row"), scores) == expected
+    assert flat(select(hybrid, k), scores) == flat(select(hybrid, k, "row"), scores) == expected
 
 
 @settings(max_examples=50, deadline=None)
@@ -145,7 +145,7 @@ def test_quota_spreads_each_half(k, lam, seed):
     first = slowly_spread(s, k - agnostic) if k > agnostic else []
     best = [slowly_spread(a, n) for n in range(1, 25)]
     order = [next(at for at in after if at not in before) for before, after in zip([[], *best[:-1]], best, strict=True)]
-    assert flat(select(hybrid, k), scores) == sorted(first + [at for at in order if at not in first][:agnostic])
+    assert flat(select(hybrid, k, "row"), scores) == sorted(first + [at for at in order if at not in first][:agnostic])
 
 
 def test_large_selection_is_exact():

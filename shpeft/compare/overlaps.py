@@ -169,8 +169,7 @@ def foretell(magnitude: Scores, agreed: Scores, budgets: Iterable[Budget]) -> Fo
     aurocs, precisions = {}, {}
     by_layer: dict[str, dict[str, Precision]] = {}
     for budget in budgets:
-        name = f"{budget:g}"
-        best, largest = (select(scores, budget, "none") for scores in (agreed, magnitude))
+        name, best, largest = f"{budget:g}", select(agreed, budget), select(magnitude, budget)
         picked = [magnitude.values[n].reshape(-1)[index].numpy() for n, index in best.indices.items()]
         aurocs[name] = auroc(np.concatenate(picked), order)
         both = overlap(best, largest, magnitude.infos)

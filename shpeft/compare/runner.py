@@ -211,7 +211,7 @@ def revert(
     changes = {info.name: tensors[info.name] - backbone.parameters[info.name].detach() for info in infos}
     scores = Scores("change", {name: d.abs() for name, d in changes.items()}, infos, backbone.count)
     head = Head(tensors[f"{backbone.head_name}.weight"], tensors[f"{backbone.head_name}.bias"])
-    delta = SparseDelta.zeros(backbone, select(scores, budget, "none"), head)
+    delta = SparseDelta.zeros(backbone, select(scores, budget), head)
     for name, piece in delta.pieces().items():
         piece.copy_(Entries(changes[name], delta.support.indices[name]).read())
     feed = task.feed(backbone, delta.support.indices, precision)

@@ -18,7 +18,7 @@ class Details(NamedTuple):
     heads: dict[str, dict[str, NDArray[Any]]]
 
 
-def detail(backbone: Backbone, scores: Scores, k: int, spread: Spread = "row") -> Details:
+def detail(backbone: Backbone, scores: Scores, k: int, spread: Spread = "none") -> Details:
     """Look into scores.
 
     Args:
