@@ -125,8 +125,16 @@ def test_control_c_cancels(tiny_yaml, tmp_path, monkeypatch):
     assert RunFolder.open(tmp_path / "run").state.status == "cancelled"
 
 
+@pytest.fixture
+def control_c():
+    """Control-C as a terminal's programs have it: a shell makes those in the background ignore it."""
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    yield
+    signal.signal(signal.SIGINT, before)
+
+
 @pytest.mark.parametrize("presses", [1, 2])
-def test_control_c_keeps_the_best_epoch_and_a_second_one_cancels(tiny_yaml, tmp_path, monkeypatch, presses):
+def test_control_c_keeps_the_best_epoch_and_a_second_one_cancels(tiny_yaml, tmp_path, monkeypatch, control_c, presses):
     from shpeft import pipeline
 
     finetune = pipeline.recipe.finetune
