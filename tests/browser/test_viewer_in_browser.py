@@ -1,7 +1,6 @@
 """The image viewer in a real browser: exact pixels and exact windows, without a word to the server."""
 
 import base64
-import re
 
 import numpy as np
 import pytest
@@ -16,6 +15,9 @@ from tests.commands import TINY
 from tests.dicom_files import PATIENT, made, written
 
 expect = pytest.importorskip("playwright.sync_api").expect
+
+from tests.browser.steps import ask_for_the_map  # noqa: E402
+
 pytestmark = pytest.mark.browser
 
 RNG = np.random.default_rng(0)
@@ -171,12 +173,8 @@ def test_every_control_can_be_reached_and_has_a_name(diagnose):
     page, _ = diagnose(CT)
     assert PATIENT not in page.content() + page.locator(".viewer").inner_html()
     expect(page.locator(".viewer .map")).to_be_hidden()
-    page.get_by_text("Show where the score is sensitive").click()
-    make, drawn = page.get_by_role("button", name=re.compile("Make the map")), page.get_by_label("Opacity")
-    expect(make.or_(drawn).first).to_be_visible(timeout=60_000)
-    if make.count():
-        make.click()
-    expect(drawn).to_be_visible(timeout=60_000)
+    ask_for_the_map(page)
+    expect(page.get_by_label("Opacity")).to_be_visible(timeout=60_000)
     expect(page.get_by_text("Where the score is sensitive, not where disease is.")).to_be_visible()
     marked = screen(page)
     page.locator(".viewer").get_by_label("Overlay").uncheck()
