@@ -144,6 +144,23 @@ def test_interrupted_it_goes_on_to_the_same_numbers(tmp_path, at):
         assert np.array_equal(again.predictions(key).probabilities, whole.predictions(key).probabilities)
 
 
+def test_a_wider_grid_costs_only_its_new_rates(tmp_path, monkeypatch):
+    def plan(*rates):
+        return plan_of({"product": {"kind": "sparse", "images": 8, "lr": rates}}, seeds=[0, 1])
+
+    anew = compare.run(plan(1e-9, 1e-3, 1e-2), tmp_path / "anew")
+    compare.run(plan(1e-3, 1e-2), tmp_path / "widened")
+    trained = []
+    run = arms.Trainings.run
+    monkeypatch.setattr(arms.Trainings, "run", lambda self, lr: trained.append(lr) or run(self, lr))
+    table = compare.run(plan(1e-9, 1e-3, 1e-2), tmp_path / "widened")
+    assert trained == [1e-9, 1e-9]  # a dataset each, and neither wins
+    keys = [cell.key for cell in plan(1e-9, 1e-3, 1e-2).cells()]
+    assert {key: without_time(table.cells())[key] for key in keys} == without_time(anew.cells())
+    for key in keys:
+        assert np.array_equal(table.predictions(key).probabilities, anew.predictions(key).probabilities)
+
+
 def test_the_test_images_are_looked_at_once_a_cell(tmp_path, monkeypatch):
     looked = []
     monkeypatch.setattr(

@@ -103,13 +103,18 @@ class Work:
         else:
             fitted, tuned = self._tuned(cell, task)
         found: Record = {"status": "failed"}
-        predictions = None
-        if fitted is not None:
+        predictions, seconds = None, 0.0
+        earlier = self._trained_before(tuned)
+        if earlier is not None:
+            ours = set(base | tuned) - {"libraries"}
+            found = {name: value for name, value in earlier.items() if name not in ours}
+            predictions, seconds = self.table.predictions(earlier["key"]), earlier["seconds"]
+        elif fitted is not None:
             val = fitted.predict(task.data.val)
             temperature, _ = fit_temperature(val.probabilities, val.labels)
             predictions = fitted.predict(task.data.test)  # the one time that a cell looks at the test images
             found = {"status": "finished"} | _measured(fitted, task.backbone, predictions, temperature)
-        record = base | tuned | found | {"seconds": round(time.monotonic() - start, 2)}
+        record = base | tuned | found | {"seconds": round(seconds + time.monotonic() - start, 2)}
         self.table.add_cell(record, predictions)
         return record
 
@@ -155,17 +160,25 @@ class Work:
                 best, model = lr, fitted
         assert best is not None
         chosen = self.table.trials()[cell.trial_key(best)]
-        if model is None and not chosen["diverged"]:  # its training was finished before an interruption
+        training = {"training": cell.trial_key(best)}
+        earlier = self._trained_before(training)
+        if model is None and earlier is None and not chosen["diverged"]:  # it was finished before an interruption
             _, model = trainings.run(best)
         edge = tuning.key == cell.key and len(grid) > 1 and best in (min(grid), max(grid))
         return model, {
             "lr": best,
+            **training,
             "trials": {f"{lr:g}": None if math.isinf(loss) else loss for lr, loss in losses.items()},
             "tuned": tuning.key == cell.key,
             "edge": edge,
             **{name: chosen[name] for name in ("epoch", "epochs", "val_loss", "seconds_a_step")},
-            "memory": training_memory(trainings),
+            "memory": earlier["memory"] if earlier and "memory" in earlier else training_memory(trainings),
         }
+
+    def _trained_before(self, tuned: Record) -> Record | None:
+        """A finished cell of the same training, under a grid with other rates: what it measured holds here too."""
+        same = (r for r in self.table.cells().values() if r.get("training", "") == tuned.get("training"))
+        return next((record for record in same if record["status"] == "finished"), None)
 
     def _trial(self, cell: Cell, trainings: Trainings, lr: float) -> tuple[Record, Fitted | None]:
         trial, fitted = trainings.run(lr)
