@@ -36,6 +36,8 @@ HOMES = {
     "captum": {"saliency"},
     "plotly": {"figures"},
     "pydicom": {"images"},
+    "tifffile": {"images"},
+    "imagecodecs": {"images"},
     "medmnist": {"datasets"},
     "pandas": {"datasets"},
     "streamlit": set(),

@@ -55,11 +55,7 @@ class Task:
 
     def __init__(self, plan: Plan, root: Path, name: str, seed: int, progress: Progress = silent):
         self.name, self.seed = name, seed
-        wanted = plan.datasets[name]
-        loaded = load_dataset(
-            **wanted.model_dump() | {"source": located(wanted.source, root)}, seed=seed, progress=progress
-        )
-        self.data = capped(loaded, plan.images_per_class.model_dump(), seed)
+        self.data = self.load(plan, root, progress)
         self.backbone = create_backbone(
             plan.backbone.name,
             classes=self.data.classes,
@@ -68,6 +64,14 @@ class Task:
         )
         self.frozen = FrozenFeed(self.backbone)
         self.probe = fit_head(self.backbone, self.data.train, self.data.val, feed=self.frozen, progress=progress)
+
+    def load(self, plan: Plan, root: Path, progress: Progress) -> Dataset:
+        """The images, no more of a class than the plan wants."""
+        wanted = plan.datasets[self.name]
+        loaded = load_dataset(
+            **wanted.model_dump() | {"source": located(wanted.source, root)}, seed=self.seed, progress=progress
+        )
+        return capped(loaded, plan.images_per_class.model_dump(), self.seed)
 
     def feed(self, backbone: Backbone, names: Iterable[str], precision: Precision = "float32") -> Feed:
         """The quickest feed for training these parameters of the backbone, or of a copy; without any, the head."""

@@ -172,5 +172,5 @@ def _described(values: np.ndarray, header: Header, frame: int, decoding: Decodin
     if header.tags.PhotometricInterpretation == PALETTE:
         return Pixels(dicom_grey.palette(values, header.tags))
     if values.ndim == 3:
-        return Pixels(dicom_grey.colour(values, header.tags))
+        return Pixels(dicom_grey.colour(values, header.tags, decoding))
     return dicom_grey.grey(values, header.tags, frame, decoding)

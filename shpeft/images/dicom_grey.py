@@ -40,9 +40,11 @@ def grey(values: np.ndarray, tags: "Dataset", frame: int, decoding: Decoding) ->
     return replace(stored, span=span, filed=filed, asked=asked, hounsfield=_hounsfield(group, tags))
 
 
-def colour(values: np.ndarray, tags: "Dataset") -> np.ndarray:
+def colour(values: np.ndarray, tags: "Dataset", decoding: Decoding) -> np.ndarray:
     """Stored RGB (H, W, 3) of any depth as uint8 (H, W, 3)."""
-    return values if values.dtype == np.uint8 else to_8_bits(values, (0, 2 ** int(tags.BitsStored) - 1))
+    if values.dtype == np.uint8:
+        return values
+    return to_8_bits(values, decoding.limits or (0, 2 ** int(tags.BitsStored) - 1))
 
 
 def palette(values: np.ndarray, tags: "Dataset") -> np.ndarray:

@@ -10,7 +10,7 @@ import numpy as np
 from PIL import Image, ImageOps
 
 from shpeft.errors import MissingExtra, UnreadableImage
-from shpeft.images import dicom, wide
+from shpeft.images import colours, dicom, wide
 from shpeft.images.decoding import Decoding
 from shpeft.images.dicom_header import is_dicom
 from shpeft.images.pixels import Pixels
@@ -47,7 +47,7 @@ def open_image(source: ImageSource, decoding: Decoding = AS_FILED) -> Image.Imag
     Raises:
         UnreadableImage: not an image, a damaged one, one that is too large, of a kind that is not read, or one without
             the frame.
-        MissingExtra: what reads a DICOM file is not installed.
+        MissingExtra: what reads a DICOM file, or colours of 16 bits, is not installed.
     """
     found = _opened(source, decoding)
     return Image.fromarray(found.shown()).convert("RGB") if isinstance(found, Pixels) else found
@@ -92,6 +92,8 @@ def _opened(source: ImageSource, decoding: Decoding, frames: list[int] | None = 
                 _seek(image, decoding.frame, name)
                 if frames is not None:
                     frames += [image.tell(), getattr(image, "n_frames", 1)]
+                if colours.are_deep(image):
+                    return colours.pixels(image, file, decoding, name)
                 return _converted(image, wide.stored(image, head), decoding)
     except (UnreadableImage, MissingExtra):
         raise
@@ -139,12 +141,10 @@ def _reason(error: Exception, head: bytes) -> str:
         return "there is no such file"
     if isinstance(error, IsADirectoryError | PermissionError):
         return "it is a folder or may not be read"
-    if isinstance(error, wide.NotRead):
-        return f"it has {error}"
     if type(error).__name__ == "UnidentifiedImageError" and head.startswith(TIFF):
         return (
             "its header is damaged, or it is of a kind of TIFF that is not read. Save it as grey of 8 or 16 bits, of 32"
-            " bits (whole numbers or floating point), or as colours of 8 bits"
+            " bits (whole numbers or floating point), or as colours of 8 or 16 bits"
         )
     if type(error).__name__ == "UnidentifiedImageError":
         return "it is not a PNG, JPEG, TIFF, BMP, GIF, WebP, PPM, JPEG 2000 or DICOM image, or its header is damaged"

@@ -13,13 +13,8 @@ from shpeft.images.pixels import Pixels, View
 # TIFF 6.0
 BITS_PER_SAMPLE = 258
 PHOTOMETRIC = 262
-PLANAR_CONFIGURATION = 284
 SAMPLE_FORMAT = 339
-WHITE_IS_ZERO, SEPARATE_PLANES, UNSIGNED, SIGNED = 0, 2, 1, 2
-
-
-class NotRead(Exception):
-    """A kind of pixels that Pillow would show wrongly."""
+WHITE_IS_ZERO, UNSIGNED, SIGNED = 0, 1, 2
 
 
 @dataclass(frozen=True)
@@ -41,16 +36,10 @@ class Stored:
 
 
 def stored(image: ImageFile.ImageFile, head: bytes) -> Stored:
-    """Read it from an opened image, before it is loaded, and from the file's first bytes.
-
-    Raises:
-        NotRead: Pillow would lose or mix up values.
-    """
+    """Read it from an opened image, before it is loaded, and from the file's first bytes."""
     tile = image.tile[0] if image.tile else None
     if isinstance(image, TiffImageFile):
         return _tiff(image)
-    if image.format == "PNG" and tile is not None and tile.args == "LA;16B":
-        raise NotRead("grey of 16 bits with transparency; save it without transparency")
     if image.format == "PPM" and tile is not None and tile.codec_name in ("ppm", "ppm_plain"):
         assert isinstance(tile.args, tuple)
         return Stored(scale=65535 / tile.args[-1])
@@ -63,8 +52,6 @@ def stored(image: ImageFile.ImageFile, head: bytes) -> Stored:
 def _tiff(image: TiffImageFile) -> Stored:
     tags = image.tag_v2
     bits = tags.get(BITS_PER_SAMPLE, (1,))
-    if tags.get(PLANAR_CONFIGURATION) == SEPARATE_PLANES and len(bits) > 1 and max(bits) > 8:
-        raise NotRead("colours of more than 8 bits, each in a plane of its own; save them pixel by pixel")
     kind = tags.get(SAMPLE_FORMAT, (UNSIGNED,))[0]
     return Stored(
         white_is_zero=tags.get(PHOTOMETRIC) == WHITE_IS_ZERO,
