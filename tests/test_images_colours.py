@@ -8,7 +8,7 @@ import pytest
 import tifffile
 from PIL import Image, ImageOps
 
-from shpeft.errors import MissingExtra, UnreadableImage
+from shpeft.errors import UnreadableImage
 from shpeft.images import Decoding, open_image, open_pixels
 
 from .wide_files import png, tiff
@@ -117,7 +117,7 @@ def test_a_page_of_several():
 @pytest.mark.parametrize("kind", ["PNG", "TIFF"])
 def test_what_reads_all_bits_is_an_extra(monkeypatch, kind):
     monkeypatch.setitem(sys.modules, "imagecodecs", None)
-    with pytest.raises(MissingExtra, match=r"colours of 16 bits.*pip install 'shpeft\[deepcolour\]'"):
+    with pytest.raises(UnreadableImage, match=r"colours of 16 bits.*pip install 'shpeft\[deepcolour\]'"):
         open_image(EVERY_KIND[kind])
 
 

@@ -6,7 +6,7 @@ import numpy as np
 from PIL import Image, ImageFile, ImageOps
 from PIL.TiffImagePlugin import TiffImageFile
 
-from shpeft.errors import MissingExtra
+from shpeft.errors import MissingExtra, UnreadableImage
 from shpeft.images.decoding import Decoding, to_8_bits
 from shpeft.images.pixels import Pixels, View
 
@@ -36,7 +36,7 @@ def pixels(image: ImageFile.ImageFile, file: BinaryIO, decoding: Decoding, name:
     the most that so many bits can hold as the largest value needs: 4095 in the file of a camera of 12 bits.
 
     Raises:
-        MissingExtra: what reads them is not installed.
+        UnreadableImage: what reads them is not installed.
     """
     values, alpha = _tiff(image, file, name) if isinstance(image, TiffImageFile) else _png(image, file, name)
     turn = image.getexif().get(ORIENTATION)
@@ -81,10 +81,10 @@ def _libraries(name: str) -> tuple[Any, Any]:
         import imagecodecs
         import tifffile
     except ImportError:
-        raise MissingExtra(
+        raise UnreadableImage(  # one file among others, and not for good
             f"{name} has colours of 16 bits, and what reads all of them is not installed. Install it with: pip install"
             " 'shpeft[deepcolour]', or save the image with 8 bits a channel."
-        ) from None
+        ) from MissingExtra("deepcolour")
     return imagecodecs, tifffile
 
 

@@ -22,6 +22,8 @@ EXTRA = "Install it with: pip install 'shpeft[dicom]'"
 MONOCHROME = ("MONOCHROME1", "MONOCHROME2")
 COLOUR = ("RGB", "YBR_FULL", "YBR_FULL_422", "YBR_ICT", "YBR_RCT")
 PALETTE = "PALETTE COLOR"
+HIGH_THROUGHPUT = tuple(f"1.2.840.10008.1.2.4.{number}" for number in (201, 202, 203))
+"""JPEG 2000's quick kind, lossless and lossy: beyond the extra."""
 
 BYTES_PER_PIXEL = 3
 """Of a deflated file, for each pixel of the largest image: RGB, or grey of 16 bits and its header."""
@@ -31,8 +33,9 @@ def read(file: BinaryIO, decoding: Decoding, max_pixels: int, name: str) -> Pixe
     """One frame, grey with all its bits or RGB. Only this frame is read, whatever the number of them.
 
     Raises:
-        MissingExtra: pydicom, or what decodes this file's compression, is not installed.
-        UnreadableImage: no pixels, damaged ones, too many, of a kind that is not read, or no such frame.
+        MissingExtra: pydicom is not installed.
+        UnreadableImage: no pixels, damaged ones, too many, of a kind that is not read or that needs another decoder, or
+            no such frame.
     """
     try:
         import pydicom.pixels  # noqa: F401
@@ -97,7 +100,7 @@ def _pixels(header: Header, frame: int, name: str) -> np.ndarray:
 def _decoder(header: Header, name: str) -> "Decoder":
     """What decodes a compressed transfer syntax."""
     from pydicom.pixels import get_decoder
-    from pydicom.uid import HTJ2K, HTJ2KLossless, HTJ2KLosslessRPCL, JPEGExtended12Bit
+    from pydicom.uid import JPEGExtended12Bit
 
     syntax = header.syntax
     try:
@@ -107,12 +110,13 @@ def _decoder(header: Header, name: str) -> "Decoder":
     twelve_bits = syntax == JPEGExtended12Bit and header.tags.BitsStored > 8
     if decoder.is_available and (not twelve_bits or "pylibjpeg" in decoder.available_plugins):
         return decoder
-    missing = f"{name} is compressed as {syntax.name}, and what decodes that is not installed."
-    if twelve_bits or syntax in (HTJ2K, HTJ2KLossless, HTJ2KLosslessRPCL):  # beyond the extra: rare files among others
-        package = "pylibjpeg-libjpeg" if twelve_bits else "pylibjpeg-openjpeg"
-        sentence = f"{missing} Install it with: pip install pylibjpeg {package}"
-        raise UnreadableImage(sentence) from MissingExtra(package)
-    raise MissingExtra(f"{missing} {EXTRA}")
+    package = (
+        "pylibjpeg-libjpeg" if twelve_bits else "pylibjpeg-openjpeg" if syntax in HIGH_THROUGHPUT else "python-gdcm"
+    )
+    install = EXTRA if package == "python-gdcm" else f"Install it with: pip install pylibjpeg {package}"
+    raise UnreadableImage(  # one file among others, and not for good
+        f"{name} is compressed as {syntax.name}, and what decodes that is not installed. {install}"
+    ) from MissingExtra(package)
 
 
 def _codestream(header: Header, frame: int, options: dict[str, Any], name: str) -> Codestream | None:

@@ -47,7 +47,7 @@ def open_image(source: ImageSource, decoding: Decoding = AS_FILED) -> Image.Imag
     Raises:
         UnreadableImage: not an image, a damaged one, one that is too large, of a kind that is not read, or one without
             the frame.
-        MissingExtra: what reads a DICOM file, or colours of 16 bits, is not installed.
+        MissingExtra: what reads DICOM files is not installed.
     """
     found = _opened(source, decoding)
     return Image.fromarray(found.shown()).convert("RGB") if isinstance(found, Pixels) else found
