@@ -33,8 +33,8 @@ from shpeft.temperature import refinement_loss
 from shpeft.trainable import lr_scale
 from shpeft.training import finetune
 
-TRAIN, VAL, TEST, EPOCHS = 80, 30, 200, 8
-"""Images of a class at the most, as in results/compare.yaml, and epochs."""
+TRAIN, VAL, TEST = 80, 30, 200
+"""Images of a class at the most, as in results/compare.yaml."""
 
 Measured = dict[str, Any]
 
@@ -139,7 +139,7 @@ def measured(task: Task, feed: Feed) -> Measured:
     }
 
 
-def trained(task: Task, variant: Variant, scores: Scores, k: int, lr: float) -> dict[float, Measured]:
+def trained(task: Task, variant: Variant, scores: Scores, k: int, lr: float, epochs: int) -> dict[float, Measured]:
     """One training, at every strength."""
     support = variant.choose(task, scores, k)
     feed = task.feed(task.backbone, support.indices, "bfloat16")
@@ -148,7 +148,7 @@ def trained(task: Task, variant: Variant, scores: Scores, k: int, lr: float) -> 
         task.backbone,
         delta,
         task.data,
-        epochs=EPOCHS,
+        epochs=epochs,
         lr=lr,
         head_lr=variant.head_lr,
         lr_scale=lr_scale(task.backbone, support, variant.scale),
@@ -222,7 +222,7 @@ def fill(store: Store, plan: Plan, root: Path, name: str, seed: int, wanted: set
         for lr in variant.rates if title in wanted else ():
             if not store.has(name, seed, title, lr, 1.0):
                 scores = scores or products(task)
-                for strength, numbers in trained(task, variant, scores, k, lr).items():
+                for strength, numbers in trained(task, variant, scores, k, lr, plan.training.epochs).items():
                     store.add((name, seed, title, lr, strength), numbers)
 
 
@@ -245,7 +245,7 @@ def products(task: Task) -> Scores:
     return replace(gradients, values={name: g * weights[name].reshape(g.shape) for name, g in gradients.values.items()})
 
 
-def section(store: Store, datasets: list[str], seeds: list[int]) -> str:
+def section(store: Store, datasets: list[str], seeds: list[int], epochs: int) -> str:
     """The means over datasets of what every dataset has, by seed."""
     rows = []
     groups = dict.fromkeys(key[2:] for key in store.found)
@@ -265,7 +265,7 @@ def section(store: Store, datasets: list[str], seeds: list[int]) -> str:
         header += [f"balanced accuracy, seed {seed}", f"AUROC, seed {seed}", f"validation loss, seed {seed}"]
     return (
         f"Means over {len(datasets)} sets of images ({', '.join(datasets)}), in points; a dash: not measured on all of "
-        f"them. At most {TRAIN} training images a class, {EPOCHS} epochs, 0.01 % of the weights but for full "
+        f"them. At most {TRAIN} training images a class, {epochs} epochs, 0.01 % of the weights but for full "
         "fine-tuning and LoRA. Two seeds of one variant lie some two points apart, so smaller differences say "
         "nothing.\n\n" + table(header, rows)
     )
@@ -280,15 +280,19 @@ def main() -> None:
     parser.add_argument("--dataset", action="append", help="of the plan; by default all but fundus_dr; may be repeated")
     parser.add_argument("--seed", type=int, action="append", help="by default 100 and 101; may be repeated")
     parser.add_argument("--only", action="append", help="a variant; may be repeated; by default all")
+    parser.add_argument("--epochs", type=int, help="by default the plan's")
     parser.add_argument("--report", action="store_true", help="train nothing, print what is there")
     options = parser.parse_args()
     plan, store = Plan.from_yaml(options.plan), Store(options.store)
+    if options.epochs:
+        plan = plan.model_copy(update={"training": plan.training.model_copy(update={"epochs": options.epochs})})
     datasets = options.dataset or [name for name in plan.datasets if name != "fundus_dr"]
     seeds = options.seed or [100, 101]
     for seed in seeds if not options.report else ():
         for name in datasets:
             fill(store, plan, options.data_root, name, seed, set(options.only or (*DENSE, *VARIANTS)))
-    publish("Variants of the method on images of the training splits", section(store, datasets, seeds), options.write)
+    text = section(store, datasets, seeds, plan.training.epochs)
+    publish("Variants of the method on images of the training splits", text, options.write)
 
 
 if __name__ == "__main__":

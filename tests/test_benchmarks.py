@@ -25,6 +25,11 @@ SMALLEST = {
     ],
     "calibrate.py": ["--tokens", "16", "--densities", "1e-3", "1e-2"],
     "loading.py": ["--images", "40", "--side", "64", "--files", "40"],
+    "readiness.py": ["--library-only"],
+    "variants.py": [
+        *("--plan", str(FOLDER.parent / "results" / "quick.yaml"), "--data-root", str(FOLDER.parent)),
+        *("--dataset", "fundus", "--seed", "100", "--only", "one a row and column", "--epochs", "1"),
+    ],
 }
 
 ROWS = {
@@ -37,6 +42,8 @@ ROWS = {
     "novelty.py": ["Mahalanobis, 64 directions (the library's)", "fifth nearest neighbour"],
     "calibrate.py": ["ViT-B fc1, 1 %"],
     "loading.py": ["40 JPEGs of 64 px", "40 PNGs of 32 px, opened, again"],
+    "readiness.py": ["library"],
+    "variants.py": ["linear probe", "one a row and column, 0.7 of the change"],
 }
 
 
@@ -51,6 +58,7 @@ def test_it_runs(name, tmp_path):
     before = (FOLDER / "RESULTS.md").read_text()
     with_runs = name in ("presets.py", "saliency.py")
     more = ["--data", "phantom:fundus?n=36&size=32", "--runs", str(tmp_path)] if with_runs else []
+    more += ["--store", str(tmp_path / "store.jsonl")] if name == "variants.py" else []
     result = run(name, *SMALLEST[name], "--repeats", "1", *more)
     assert result.returncode == 0, result.stderr
     for row in ROWS[name]:
