@@ -27,10 +27,27 @@ SMALLEST = {
     "loading.py": ["--images", "40", "--side", "64", "--files", "40"],
     "readiness.py": ["--library-only"],
     "variants.py": [
-        *("--plan", str(FOLDER.parent / "results" / "quick.yaml"), "--data-root", str(FOLDER.parent)),
-        *("--dataset", "fundus", "--seed", "100", "--only", "one a row and column", "--epochs", "1"),
+        *(
+            "--data-root",
+            ".",
+            "--dataset",
+            "fundus",
+            "--seed",
+            "100",
+            "--only",
+            "one a row and column",
+            "--epochs",
+            "1",
+        ),
     ],
 }
+
+PLAN = """
+backbone: {name: test_vit, weights: random, image_size: 32}
+datasets: {fundus: {source: "phantom:fundus?n=120&size=32"}}
+grids: {sparse: [1.0e-2]}
+arms: {product: {kind: sparse}}
+"""
 
 ROWS = {
     "step.py": ["full fine-tuning", "floor", "ours, 0.01 %", "ours, 1 % at random", "prefix cached"],
@@ -58,7 +75,9 @@ def test_it_runs(name, tmp_path):
     before = (FOLDER / "RESULTS.md").read_text()
     with_runs = name in ("presets.py", "saliency.py")
     more = ["--data", "phantom:fundus?n=36&size=32", "--runs", str(tmp_path)] if with_runs else []
-    more += ["--store", str(tmp_path / "store.jsonl")] if name == "variants.py" else []
+    if name == "variants.py":
+        (tmp_path / "plan.yaml").write_text(PLAN)
+        more = ["--plan", str(tmp_path / "plan.yaml"), "--store", str(tmp_path / "store.jsonl")]
     result = run(name, *SMALLEST[name], "--repeats", "1", *more)
     assert result.returncode == 0, result.stderr
     for row in ROWS[name]:
