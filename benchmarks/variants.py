@@ -266,7 +266,7 @@ def section(store: Store, datasets: list[str], seeds: list[int], epochs: int) ->
     return (
         f"Means over {len(datasets)} sets of images ({', '.join(datasets)}), in points; a dash: not measured on all of "
         f"them. At most {TRAIN} training images a class, {epochs} epochs, 0.01 % of the weights but for full "
-        "fine-tuning and LoRA. Two seeds of one variant lie some two points apart, so smaller differences say "
+        "fine-tuning and LoRA. Two seeds of one variant lie two to four points apart, so smaller differences say "
         "nothing.\n\n" + table(header, rows)
     )
 
@@ -275,7 +275,7 @@ def main() -> None:
     """Read the options, train what is missing, print."""
     parser = arguments(__doc__.splitlines()[0])
     parser.add_argument("--plan", type=Path, default=Path(__file__).parents[1] / "results" / "compare.yaml")
-    parser.add_argument("--data-root", type=Path, required=True, help="where the plan's paths begin")
+    parser.add_argument("--data-root", type=Path, default=Path(), help="where the paths of the plan begin")
     parser.add_argument("--store", type=Path, default=Path(__file__).with_name("variants.jsonl"))
     parser.add_argument("--dataset", action="append", help="of the plan; by default all but fundus_dr; may be repeated")
     parser.add_argument("--seed", type=int, action="append", help="by default 100 and 101; may be repeated")

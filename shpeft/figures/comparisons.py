@@ -41,7 +41,7 @@ def mean_ranks(
         at = ranks[list(titles).index(method)]
         low, high = max(0.5, at - critical), min(len(titles) + 0.5, at + critical)
         drawn.add_vrect(x0=low, x1=high, fillcolor=GREY, opacity=0.12, line_width=0)
-    drawn.update_xaxes(title_text="mean rank over datasets (1 is the best)", range=[0.5, len(titles) + 0.5])
+    drawn.update_xaxes(title_text="mean rank (1 is the best)", range=[0.5, len(titles) + 0.5])
     return drawn.update_yaxes(type="category", range=[len(titles) - 0.5, -0.5], dtick=1)
 
 
