@@ -339,8 +339,11 @@ def test_recipes_are_listed_and_explained():
     for recipe in RECIPES:
         told = recipe.explain()
         assert all(
-            words in told for words in (recipe.page, recipe.licence, recipe.cite, *recipe.tree, recipe.unverified)
+            words in told
+            for words in (recipe.page, recipe.licence, recipe.licence_at, recipe.cite, *recipe.tree, recipe.unverified)
         )
+        assert "http" in recipe.licence_at  # where it can be looked up
+        assert "could be confirmed" not in recipe.licence or "Ask before use" in recipe.licence
     assert recipe_of("phantom:fundus") is None
     out = shpeft("datasets").stdout
     assert "recipe:oct2017=FOLDER" in out

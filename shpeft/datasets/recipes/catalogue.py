@@ -1,9 +1,17 @@
-"""The public sets that shpeft can read as they come. Licences and layouts: as far as the sources below tell."""
+"""The public sets that shpeft can read as they come.
+
+A licence is the publisher's own statement where that could be read, and else what others state, which is said. Layouts
+are those that public loaders of the sets expect.
+"""
 
 from shpeft.datasets.recipes.readers import class_folders, json_lists, lists, one_hot, table
 from shpeft.datasets.recipes.recipe import Recipe
 
 NO_PATIENTS = "The files do not tell; look-alikes are kept on one side of a split that is drawn."
+
+ISIC_LICENCE = (
+    "no statement of the publisher could be confirmed; copies say CC BY-NC 4.0 (no commercial use). Ask before use."
+)
 
 ISIC_LESIONS = {
     "MEL": "melanoma",
@@ -29,7 +37,8 @@ RECIPES = (
         modality="fundus",
         classes=tuple(APTOS_GRADES.values()),
         page="https://www.kaggle.com/competitions/aptos2019-blindness-detection/data",
-        licence="the competition's rules, which are accepted before the download; they are no open licence.",
+        licence="the competition's rules, accepted before the download: competition, non-commercial and academic research use.",
+        licence_at="https://www.kaggle.com/c/aptos2019-blindness-detection/rules",
         cite="Asia Pacific Tele-Ophthalmology Society: APTOS 2019 Blindness Detection, Kaggle 2019.",
         homes=("", "aptos2019-blindness-detection"),
         needed=("train.csv", "train_images"),
@@ -40,7 +49,7 @@ RECIPES = (
             "the images have many sizes: see whether the card says that size alone tells the grade.",
             "test_images has no published labels: the test is drawn from the training images.",
         ),
-        unverified="the wording of the rules, and how many photographs occur twice.",
+        unverified="the rules' wording (quoted in github.com/tensorflow/datasets/issues/717), and how many photographs recur.",
         read=table("train.csv", "id_code", "diagnosis", "train_images/{}.png", APTOS_GRADES),
     ),
     Recipe(
@@ -49,7 +58,8 @@ RECIPES = (
         modality="dermoscopy",
         classes=tuple(ISIC_LESIONS.values()),
         page="https://challenge.isic-archive.com/data/#2018",
-        licence="CC BY-NC 4.0: no commercial use.",
+        licence=ISIC_LICENCE,
+        licence_at="https://github.com/MedMNIST/MedMNIST (DermaMNIST, made of HAM10000)",
         cite="Tschandl et al., Scientific Data 5:180161 (2018); Codella et al., arXiv 1902.03368.",
         homes=("",),
         needed=(
@@ -59,7 +69,8 @@ RECIPES = (
         tree=(
             "ISIC2018_Task3_Training_Input/ISIC_*.jpg",
             "ISIC2018_Task3_Training_GroundTruth/ISIC2018_Task3_Training_GroundTruth.csv (image, MEL, NV, …)",
-            "ISIC2018_Task3_Training_LesionGroupings.csv (image, lesion_id), if a lesion is to stay together",
+            "ISIC2018_Task3_Training_LesionGroupings.csv (image, lesion_id), if a lesion is to stay together: "
+            "forum.isic-archive.com/t/task-3-supplemental-information/430",
             "the same with Validation and Test instead of Training, where they are wanted as given",
         ),
         groups="The lesion (not the patient) of each training image, from ISIC2018_Task3_Training_LesionGroupings.csv.",
@@ -67,7 +78,7 @@ RECIPES = (
             "a lesion is often there in several images, which a split by image puts on both sides (arXiv 2401.14497).",
             "lesions of one patient cannot be told, and validation and test images have no lesion ids.",
         ),
-        unverified="the licence at its official page (copies of the set state it).",
+        unverified="the licence at its official page, which is what counts.",
         read=one_hot(
             {
                 split: (f"{name}_GroundTruth/{name}_GroundTruth.csv", f"{name}_Input")
@@ -87,7 +98,8 @@ RECIPES = (
         modality="dermoscopy",
         classes=tuple(ISIC_2019_LESIONS.values()),
         page="https://challenge.isic-archive.com/data/#2019",
-        licence="CC BY-NC 4.0: no commercial use.",
+        licence=ISIC_LICENCE,
+        licence_at="https://huggingface.co/datasets/flwrlabs/fed-isic2019",
         cite="Tschandl et al. (2018); Codella et al., arXiv 1710.05006; Combalia et al., arXiv 1908.02288.",
         homes=("",),
         needed=("ISIC_2019_Training_Input", "ISIC_2019_Training_GroundTruth.csv"),
@@ -103,7 +115,7 @@ RECIPES = (
             "a number of images occur in other years' sets too (Cassidy et al., doi 10.1016/j.media.2021.102305).",
             "the official test images are not read: their class UNK is in no training image.",
         ),
-        unverified="the licence at its official page (copies of the set state it).",
+        unverified="the licence at its official page, which is what counts.",
         read=one_hot(
             {"train": ("ISIC_2019_Training_GroundTruth.csv", "ISIC_2019_Training_Input")},
             ISIC_2019_LESIONS,
@@ -116,7 +128,8 @@ RECIPES = (
         modality="ultrasound",
         classes=("benign", "malignant", "normal"),
         page="https://scholar.cu.edu.eg/?q=afahmy/pages/dataset",
-        licence="none is stated with the files; the article is CC BY 4.0, a copy at Kaggle says CC0.",
+        licence="not stated by the publisher with the files; ask before use. MedMNIST says CC BY 4.0 of its copy.",
+        licence_at="https://github.com/MedMNIST/MedMNIST (BreastMNIST)",
         cite="Al-Dhabyani et al., Data in Brief 28:104863 (2020).",
         homes=("", "Dataset_BUSI_with_GT"),
         needed=("benign", "malignant", "normal"),
@@ -131,7 +144,7 @@ RECIPES = (
             "al., doi 10.1016/j.dib.2023.109247).",
             "calipers and text are drawn into some images, and some show the axilla: possible shortcuts.",
         ),
-        unverified="the licence at its official page.",
+        unverified="the licence: other copies state other ones.",
         read=class_folders(),
     ),
     Recipe(
@@ -140,7 +153,8 @@ RECIPES = (
         modality="ct",
         classes=("COVID", "NonCOVID"),
         page="https://github.com/UCSD-AI4H/COVID-CT",
-        licence="none: the copyright is with the authors and publishers of the articles that the images are from.",
+        licence="none is granted: all copyrights are said to be with medRxiv and bioRxiv. Ask before use.",
+        licence_at="https://github.com/UCSD-AI4H/COVID-CT",
         cite="Yang et al., arXiv 2003.13865.",
         homes=("", "COVID-CT", "COVID-CT-master"),
         needed=(
@@ -161,7 +175,8 @@ RECIPES = (
             "the two classes come from different kinds of sources: a possible shortcut.",
             "one preprint in two splits may be two patients.",
         ),
-        unverified="whether the given splits separate all patients, as their makers say.",
+        unverified="the README's present words (an early copy: github.com/cjxnew/COVID-CT), and whether the given splits "
+        "separate all patients, as their makers say.",
         read=lists(
             COVID_LISTS,
             {
@@ -176,8 +191,9 @@ RECIPES = (
         title="Chaoyang: patches of colon biopsies, four classes",
         modality="histopathology",
         classes=("normal", "serrated", "adenocarcinoma", "adenoma"),
-        page="https://github.com/bupt-ai-cz/HSA-NRL",
-        licence="none is stated; ask the authors before using it for more than research.",
+        page="https://bupt-ai-cz.github.io/HSA-NRL/",
+        licence="the publisher's own: no commercial purposes; to be cited; neither the set nor altered copies are passed on.",
+        licence_at="the README.md of the download; a copy: https://github.com/Snarci/DLA, folder chaoyang-data",
         cite="Zhu et al., IEEE Transactions on Medical Imaging 41:881 (2022).",
         homes=("", "chaoyang-data"),
         needed=("train.json", "test.json", "train", "test"),
@@ -191,7 +207,7 @@ RECIPES = (
             "the training labels are noisy: three pathologists disagree on some patches. The test patches are, as "
             "the authors say, those on which all agree.",
         ),
-        unverified="that the number in a file's name is the patient's.",
+        unverified="that the number in a file's name is the patient's, and that the terms are still the same.",
         read=json_lists(
             {"train": "train.json", "test": "test.json"},
             {0: "normal", 1: "serrated", 2: "adenocarcinoma", 3: "adenoma"},
@@ -204,7 +220,8 @@ RECIPES = (
         modality="histopathology",
         classes=("benign", "malignant"),
         page="http://web.inf.ufpr.br/vri/databases-software/breast-cancer-histopathological-database-breakhis",
-        licence="CC BY 4.0.",
+        licence="no statement of the publisher could be confirmed; copies disagree (CC BY 4.0, BSD). Ask before use.",
+        licence_at="https://github.com/kaiko-ai/eva (CC BY 4.0)",
         cite="Spanhol et al., IEEE Transactions on Biomedical Engineering 63:1455 (2016).",
         homes=("", "histology_slides/breast", "BreaKHis_v1/histology_slides/breast"),
         needed=("benign/SOB", "malignant/SOB"),
@@ -218,7 +235,7 @@ RECIPES = (
             "all four magnifications of a slide are read; remove folders to keep one of them.",
             "the biopsy 14-13412 is filed as ductal and as lobular carcinoma (both malignant).",
         ),
-        unverified="the licence at its official page (other libraries that load the set state it).",
+        unverified="the licence at its official page.",
         read=class_folders(r"-(?P<id>\d+-\d+)[A-Z]*-\d+-\d+\.png$"),
     ),
     Recipe(
@@ -227,7 +244,8 @@ RECIPES = (
         modality="oct",
         classes=("CNV", "DME", "DRUSEN", "NORMAL"),
         page="https://data.mendeley.com/datasets/rscbjbr9sj",
-        licence="CC BY 4.0.",
+        licence="CC BY 4.0 as sets made of it say; no statement of the publisher could be confirmed. Ask before use.",
+        licence_at="https://github.com/MedMNIST/MedMNIST (OCTMNIST)",
         cite="Kermany et al., Cell 172:1122 (2018).",
         homes=("", "OCT2017", "OCT2017 "),
         needed=tuple(f"{split}/{name}" for split in ("train", "test") for name in ("CNV", "DME", "DRUSEN", "NORMAL")),
@@ -242,7 +260,7 @@ RECIPES = (
             "et al., doi 10.1038/s41597-022-01618-6): set leakage to drop.",
             "val, where a copy has it, holds 32 images: too few to choose an epoch by.",
         ),
-        unverified="the licence at its official page (others state it of version 3), and the layout of version 3.",
+        unverified="the licence at its official page, and the layout of version 3.",
         read=class_folders(r"^[A-Za-z]+-(?P<id>\d+)-\d+\."),
     ),
     Recipe(
@@ -251,7 +269,8 @@ RECIPES = (
         modality="mri",
         classes=("glioma", "meningioma", "notumor", "pituitary"),
         page="https://www.kaggle.com/datasets/masoudnickparvar/brain-tumor-mri-dataset",
-        licence="stated as CC0 at Kaggle; its sources (Cheng's figshare set, SARTAJ, Br35H) have terms of their own.",
+        licence="CC0, by its collector; its sources (Cheng's figshare set, SARTAJ, Br35H) have terms of their own.",
+        licence_at="https://www.kaggle.com/datasets/masoudnickparvar/brain-tumor-mri-dataset",
         cite="Nickparvar: Brain Tumor MRI Dataset, Kaggle 2021, doi 10.34740/KAGGLE/DSV/2645886.",
         homes=("", "brain-tumor-mri-dataset"),
         needed=tuple(
@@ -266,7 +285,7 @@ RECIPES = (
             "drop, and still expect a flattered test.",
             "'notumor' comes from another source than the tumours, with other sequences: a possible shortcut.",
         ),
-        unverified="the licence at its official page; later versions may have other numbers of images.",
+        unverified="the page (quoted in huggingface.co/datasets/PELAB-LiU/JunoBench); later versions may have other counts.",
         read=class_folders(),
     ),
 )

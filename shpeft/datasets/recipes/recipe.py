@@ -22,6 +22,7 @@ class Recipe:
         classes: the labels, in the order of the model's outputs.
         page: the official page, where the download and the terms are.
         licence: what applies, and how sure that is.
+        licence_at: where that is stated.
         cite: the article to cite.
         homes: folders inside the given one where the set may lie, '' for the given one itself.
         needed: files and folders that must be there, relative to a home.
@@ -38,6 +39,7 @@ class Recipe:
     classes: tuple[str, ...]
     page: str
     licence: str
+    licence_at: str
     cite: str
     homes: tuple[str, ...]
     needed: tuple[str, ...]
@@ -66,7 +68,8 @@ class Recipe:
 
     def card(self) -> dict[str, Any]:
         """What the dataset card says besides what is found in the files."""
-        notice = f"{self.title}. Licence: {self.licence} Source: {self.page} Cite: {self.cite} Research use only."
+        licence = f"Licence: {self.licence} Stated at: {self.licence_at}."
+        notice = f"{self.title}. {licence} Source: {self.page} Cite: {self.cite} Research use only."
         return {"name": self.source, "modality": self.modality, "notice": notice}
 
     def facts(self) -> dict[str, Any]:
@@ -82,6 +85,7 @@ class Recipe:
             f"Classes: {', '.join(self.classes)}",
             f"Get it from: {self.page}",
             f"Licence: {self.licence}",
+            f"Stated at: {self.licence_at}",
             f"Cite: {self.cite}",
             "Expected, in the folder that you give:",
             *(f"  {line}" for line in self.tree),
