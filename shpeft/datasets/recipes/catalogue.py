@@ -37,7 +37,7 @@ RECIPES = (
         modality="fundus",
         classes=tuple(APTOS_GRADES.values()),
         page="https://www.kaggle.com/competitions/aptos2019-blindness-detection/data",
-        licence="the competition's rules, accepted before the download: competition, non-commercial and academic research use.",
+        licence="the competition's rules, accepted first: for the competition, and non-commercial and academic research.",
         licence_at="https://www.kaggle.com/c/aptos2019-blindness-detection/rules",
         cite="Asia Pacific Tele-Ophthalmology Society: APTOS 2019 Blindness Detection, Kaggle 2019.",
         homes=("", "aptos2019-blindness-detection"),
@@ -49,7 +49,7 @@ RECIPES = (
             "the images have many sizes: see whether the card says that size alone tells the grade.",
             "test_images has no published labels: the test is drawn from the training images.",
         ),
-        unverified="the rules' wording (quoted in github.com/tensorflow/datasets/issues/717), and how many photographs recur.",
+        unverified="the rules' wording (quoted in tensorflow/datasets issue 717), and how many images occur twice.",
         read=table("train.csv", "id_code", "diagnosis", "train_images/{}.png", APTOS_GRADES),
     ),
     Recipe(
@@ -175,7 +175,7 @@ RECIPES = (
             "the two classes come from different kinds of sources: a possible shortcut.",
             "one preprint in two splits may be two patients.",
         ),
-        unverified="the README's present words (an early copy: github.com/cjxnew/COVID-CT), and whether the given splits "
+        unverified="the README's wording (an early copy: github.com/cjxnew/COVID-CT), and whether the given splits "
         "separate all patients, as their makers say.",
         read=lists(
             COVID_LISTS,
@@ -192,7 +192,7 @@ RECIPES = (
         modality="histopathology",
         classes=("normal", "serrated", "adenocarcinoma", "adenoma"),
         page="https://bupt-ai-cz.github.io/HSA-NRL/",
-        licence="the publisher's own: no commercial purposes; to be cited; neither the set nor altered copies are passed on.",
+        licence="the publisher's own: not for commercial purposes, to be cited, not to be passed on even altered.",
         licence_at="the README.md of the download; a copy: https://github.com/Snarci/DLA, folder chaoyang-data",
         cite="Zhu et al., IEEE Transactions on Medical Imaging 41:881 (2022).",
         homes=("", "chaoyang-data"),
@@ -285,7 +285,7 @@ RECIPES = (
             "drop, and still expect a flattered test.",
             "'notumor' comes from another source than the tumours, with other sequences: a possible shortcut.",
         ),
-        unverified="the page (quoted in huggingface.co/datasets/PELAB-LiU/JunoBench); later versions may have other counts.",
+        unverified="the page (quoted by PELAB-LiU/JunoBench at Hugging Face); later versions may have other counts.",
         read=class_folders(),
     ),
 )
