@@ -1,0 +1,208 @@
+"""When a temperature should be used that was fitted on a few validation images: rules against each other.
+
+Of each set only the training images are read. They are divided into training images and a pool; a linear probe and
+SH-PEFT are trained on the former. The pool is divided again and again into validation images, which choose the probe's
+penalty or the epoch, as the library does, and then the temperature, and held-out images, on which every rule is judged.
+Groups (patients) stay on one side. No time is taken.
+"""
+
+import argparse
+import sys
+import warnings
+from collections.abc import Callable
+from functools import partial
+from pathlib import Path
+
+import numpy as np
+from harness import arguments, publish, table
+from scipy.stats import t as student
+from sklearn.exceptions import ConvergenceWarning
+from sklearn.linear_model import LogisticRegression
+
+from shpeft.backbones import Backbone, create_backbone
+from shpeft.config import RunConfig
+from shpeft.datasets import Dataset, Split, load_dataset
+from shpeft.datasets.splitting import split_off
+from shpeft.delta import SparseDelta
+from shpeft.evaluation import calibration_error, predict
+from shpeft.feed import Feed
+from shpeft.importance import estimate_importance
+from shpeft.prefix import CachedFeed, cut_below
+from shpeft.probe import STRENGTHS, extract_features, fit_on_features
+from shpeft.selection import select
+from shpeft.temperature import TINY, calibrate, fit_temperature, refinement_loss
+from shpeft.training import finetune
+
+POOL = 0.6
+"""The share of the training images that is not trained on."""
+
+Z = 1.959963984540054
+
+Array = np.ndarray
+Rule = Callable[[Array, list[int]], float]
+
+
+def never(p: Array, labels: list[int]) -> float:
+    """As the model says it."""
+    return 1.0
+
+
+def always(p: Array, labels: list[int]) -> float:
+    """The most likely temperature."""
+    return fit_temperature(p, labels)[0]
+
+
+def where_sure(p: Array, labels: list[int]) -> float:
+    """The most likely temperature, where the interval excludes 1."""
+    found, (low, high) = fit_temperature(p, labels)
+    return 1.0 if low <= 1 <= high else found
+
+
+def positive_part(p: Array, labels: list[int]) -> float:
+    """log T · max(0, 1 − (standard error / log T)²): James and Stein's, for one number."""
+    found, interval = fit_temperature(p, labels)
+    error = np.diff(np.log(interval))[0] / (2 * Z)
+    return float(np.exp(np.log(found) * max(0.0, 1 - (error / max(abs(np.log(found)), 1e-12)) ** 2)))
+
+
+def prior(spread: float, p: Array, labels: list[int]) -> float:
+    """log T · s² / (s² + standard error²): its mean where log T is normal around 0 with a spread of s beforehand."""
+    found, interval = fit_temperature(p, labels)
+    error = np.diff(np.log(interval))[0] / (2 * Z)
+    return float(np.exp(np.log(found) * spread**2 / (spread**2 + error**2)))
+
+
+RULES: dict[str, Rule] = {
+    "never": never,
+    "always (the library's)": always,
+    "where its interval excludes 1": where_sure,
+    "shrunk by its standard error": positive_part,
+    "prior, log T ± 1": partial(prior, 1.0),
+    "prior, log T ± 0.3": partial(prior, 0.3),
+}
+PRESENT = "always (the library's)"
+
+
+def probes(x: Array, y: Array, pool: Array) -> list[Array]:
+    """What linear probes say of the pool, one a penalty that the library tries."""
+    mean, std = x.mean(0), x.std(0) + 1e-6
+    found = []
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", ConvergenceWarning)
+        for strength in STRENGTHS:
+            model = LogisticRegression(C=strength, max_iter=500).fit((x - mean) / std, y)
+            found.append(model.predict_proba(((pool - mean) / std).astype(np.float64)))
+    return found
+
+
+def epochs(backbone: Backbone, x: Array, train: Split, pool: Split, count: int) -> list[Array]:
+    """What SH-PEFT with the fast preset's settings says of the pool after each epoch."""
+    y, some = np.asarray(train.labels), train.subset(range(0, len(train), -(-len(train) // 32)))
+    inner, tried = split_off(train.labels, train.groups, 0.2, 0, train.classes)  # the pool chooses no penalty here
+    head = fit_on_features(x[inner], y[inner], x[tried], y[tried], len(train.classes))
+    scope = RunConfig().with_preset("fast").selection.scope
+    cut = cut_below(backbone, [info.name for info in backbone.weight_infos(scope)])
+    feed = Feed(backbone) if cut is None else CachedFeed(cut)
+    scores = estimate_importance(backbone, train, scope=scope, head=head, feed=feed)
+    delta = SparseDelta.zeros(backbone, select(scores, RunConfig().selection.budget), head)
+    training = finetune(backbone, delta, Dataset("", train, some, some, train.classes, {}), epochs=count, feed=feed)
+    return [predict(backbone, pool, feed=feed).probabilities for _ in training]
+
+
+def judged(
+    says: list[Array], loss: Callable[[Array, list[int]], float], pool: Split, sizes: list[int], repeats: int
+) -> Array:
+    """ECE and NLL on held-out images, (sizes, repeats, rules, 2), of the candidate with the lowest validation loss."""
+    labels, found = np.asarray(pool.labels), []
+    for size in sizes:
+        for repeat in range(repeats):
+            share = min(0.5, size * len(pool.classes) / len(pool))
+            held, validation = split_off(pool.labels, pool.groups, share, repeat, pool.classes)
+            chosen = min(says, key=lambda p: loss(p[validation], labels[validation].tolist()))
+            for rule in RULES.values():
+                q = calibrate(chosen[held], rule(chosen[validation], labels[validation].tolist()))
+                true, ones = q[np.arange(len(held)), labels[held]], np.ones((1, len(held)))
+                ece = calibration_error(q.max(1), q.argmax(1) == labels[held], ones)[0]
+                found.append((100 * ece, -np.log(np.maximum(true, TINY)).mean()))
+    return np.reshape(found, (len(sizes), repeats, len(RULES), 2))
+
+
+def cross_entropy(p: Array, labels: list[int]) -> float:
+    """What the library chooses the probe's penalty by."""
+    return float(-np.log(np.maximum(p[np.arange(len(labels)), labels], 1e-30)).mean())
+
+
+def of_set(source: str, division: int, options: argparse.Namespace) -> dict[str, Array]:
+    """What ``judged`` finds, by model, where the training images are divided in one way."""
+    data = load_dataset(source, seed=division, val_fraction=POOL)
+    train, pool = data.train, data.val  # data.test is left alone
+    backbone = create_backbone(
+        options.backbone, classes=data.classes, weights=options.weights, image_size=options.image_size
+    )
+    x, y = extract_features(Feed(backbone), train)
+    says = {"linear probe": (probes(x, y, extract_features(Feed(backbone), pool)[0]), cross_entropy)}
+    if division < options.tuned:
+        says["SH-PEFT"] = (epochs(backbone, x, train, pool, options.epochs), refinement_loss)
+    return {model: judged(*one, pool, options.sizes, options.repeats) for model, one in says.items()}
+
+
+def interval(differences: Array) -> str:
+    """The mean of the sets' means, with Student's interval of 95 % over sets, which repetitions do not narrow."""
+    mean, n = differences.mean(), len(differences)
+    half = student.ppf(0.975, n - 1) * differences.std(ddof=1) / np.sqrt(n) if n > 1 else np.nan
+    return f"{mean:+.3f} [{mean - half:+.3f}, {mean + half:+.3f}]"
+
+
+def measure(options: argparse.Namespace) -> str:
+    """The section's text."""
+    found: dict[str, list[Array]] = {}
+    for source in options.data:
+        of_divisions = [of_set(source, division, options) for division in range(options.divisions)]
+        for model in of_divisions[0]:
+            of_model = [one[model] for one in of_divisions if model in one]
+            found.setdefault(model, []).append(np.concatenate(of_model, axis=1))
+            print(Path(source).name, model, of_model[0].mean(1).round(3).tolist(), file=sys.stderr)
+    sections = []
+    for model, of_sets in found.items():
+        for at, size in enumerate(options.sizes):
+            means = np.stack([one[at].mean(0) for one in of_sets])  # (sets, rules, 2)
+            change = means - means[:, [list(RULES).index(PRESENT)]]
+            more = [np.concatenate([one[at, :, r, 1] - one[at, :, 0, 1] for one in of_sets]) for r in range(len(RULES))]
+            rows = [
+                (
+                    name,
+                    f"{means[:, r, 0].mean():.2f}",
+                    interval(change[:, r, 0]),
+                    f"{means[:, r, 1].mean():.4f}",
+                    interval(change[:, r, 1]),
+                    f"{100 * (more[r] > 0).mean():.0f} %",
+                )
+                for r, name in enumerate(RULES)
+            ]
+            header = ("temperature", "ECE, %", "against the library's", "NLL", "against the library's", "harms")
+            sections.append(f"{model}, {size} validation images a class:\n\n{table(header, rows)}")
+    return (
+        f"Means over {len(options.data)} sets, {options.divisions} divisions into training images and pool (SH-PEFT: "
+        f"{options.tuned}), {options.repeats} of each pool into validation and held-out images; test images are not "
+        "touched. Differences are paired, intervals those of Student over sets. Harms: how often the NLL on held-out "
+        "images is higher than without a temperature.\n\n" + "\n\n".join(sections)
+    )
+
+
+def main() -> None:
+    """Measure and print."""
+    parser = arguments(__doc__.splitlines()[0])
+    parser.add_argument("--data", action="append", required=True, help="a dataset; may be repeated")
+    parser.add_argument("--backbone", default="embedded")
+    parser.add_argument("--weights", default="pretrained")
+    parser.add_argument("--image-size", type=int, default=112)
+    parser.add_argument("--sizes", type=int, nargs="+", default=[10, 30], help="validation images a class, on average")
+    parser.add_argument("--divisions", type=int, default=4, help="into training images and pool")
+    parser.add_argument("--tuned", type=int, default=1, help="divisions with which SH-PEFT is trained as well")
+    parser.add_argument("--epochs", type=int, default=10)
+    options = parser.parse_args()
+    publish(f"The temperature's rule, {options.backbone}", measure(options), options.write)
+
+
+if __name__ == "__main__":
+    main()
