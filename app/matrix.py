@@ -4,7 +4,8 @@ import streamlit as st
 from tables import same_numbers
 
 from shpeft import figures
-from shpeft.matrices import attention_parts, grid, split_by_head
+from shpeft.matrices import Grid, HeadSplit, attention_parts, grid, split_by_head
+from shpeft.ranking import nearest
 from shpeft.runs import RunFolder
 from shpeft.summaries import LayerSummary, Meaning
 
@@ -12,13 +13,18 @@ STILL = {"displayModeBar": False}
 
 
 def show(
-    run: RunFolder, which: str, layer: LayerSummary, said: Meaning, bounds: tuple[float, float] | None, ranked: bool
+    run: RunFolder,
+    which: str,
+    layer: LayerSummary,
+    said: Meaning,
+    bounds: tuple[float, float] | None,
+    budget: int | None,
 ) -> None:
     """The details of a matrix.
 
     Args:
         bounds: between which numbers the lowest chosen score lies; None where it is not known.
-        ranked: whether the run kept rankings and scores by head.
+        budget: the one that is looked at; None where the run kept no rankings and no scores by head.
     """
     chart, numbers = st.columns([3, 2], gap="large")
     chart.plotly_chart(
@@ -29,7 +35,7 @@ def show(
     )
     with numbers:
         st.metric("Chosen weights", f"{layer.selected:,} of {layer.numel:,}")
-        if not ranked:
+        if budget is None:
             st.caption("Where the choice begins is not known of this run: it was made before rankings were kept.")
         low, quarter, median, three_quarters, high = layer.quantiles
         st.dataframe(
@@ -52,27 +58,37 @@ def show(
         label="The histogram as a table",
     )
     st.subheader("Inside this matrix", anchor=False)
-    st.caption(
-        "Of the weights that this score chooses with the budget of the run, whatever the slider says: the places of "
-        "others are not kept."
-    )
-    if ranked:
-        _heads(run, which, layer.name, said)
-    else:
+    means = run.heads(which).get(layer.name)
+    found = _counted(run, which, layer.name, 0 if means is None else means.shape[1], budget)
+    if budget is None:
         st.caption("This run was made before scores were kept by attention head.")
-    _places(run, which, layer.name)
-
-
-def _heads(run: RunFolder, which: str, name: str, said: Meaning) -> None:
-    shapes = {info.name: info.shape for info in run.weight_infos()}
-    if name not in (means := run.heads(which)):
+    elif means is None:
         st.caption(
             "How attention heads share this matrix could not be confirmed on this backbone, so it is not split by head."
-            if attention_parts(name, shapes)
+            if attention_parts(layer.name, [info.name for info in run.weight_infos()])
             else "No attention heads share this matrix: there is nothing to split by head."
         )
-        return
-    split = split_by_head(name, means[name], run.support(which).indices.get(name), shapes[name])
+    else:
+        _heads(run, which, layer.name, said, split_by_head(layer.name, means, found))
+    _places(run, which, layer.name, found)
+
+
+def _counted(run: RunFolder, which: str, name: str, heads: int, budget: int | None) -> Grid:
+    """The grid of the chosen weights at the budget or, where it is not kept, the nearest one, which a caption names."""
+    infos, fields = run.weight_infos(), run.fields(which)
+    if fields is None or budget is None:
+        st.caption(
+            f"Of the {run.support(which).k:,} weights that this score chooses with the budget of the run, whatever the "
+            "slider says: this run was made before the places of others were kept."
+        )
+        return grid(run.support(which).indices.get(name), next(info for info in infos if info.name == name), heads)
+    step = nearest(fields.steps.tolist(), budget)
+    near = "" if step == budget else f" Places are kept for even steps; this one is the nearest to {budget:,} weights."
+    st.caption(f"Of the {step:,} weights that this score chooses.{near}")
+    return fields.grid(infos, name, step)
+
+
+def _heads(run: RunFolder, which: str, name: str, said: Meaning, split: HeadSplit) -> None:
     left, right = st.columns(2, gap="large")
     left.plotly_chart(
         figures.selected_by_head(split),
@@ -98,9 +114,7 @@ def _heads(run: RunFolder, which: str, name: str, said: Meaning) -> None:
     )
 
 
-def _places(run: RunFolder, which: str, name: str) -> None:
-    info = next(info for info in run.weight_infos() if info.name == name)
-    found = grid(run.support(which).indices.get(name), info)
+def _places(run: RunFolder, which: str, name: str, found: Grid) -> None:
     st.plotly_chart(
         figures.selected_in_grid(found), key="grid", alt="Heatmap: chosen weights by row and column", config=STILL
     )

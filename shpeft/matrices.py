@@ -25,7 +25,7 @@ PARTS = {
 """What the linear layers of attention are called, and whose rows they have; of the output the columns are shared."""
 
 BINS = 32
-"""Rows and columns of a grid, at most."""
+"""Rows and columns of a grid, at most, where there are no more attention heads."""
 
 SLACK = 1e-4
 """How far numbers that ought to be equal may differ, relative to the largest among them."""
@@ -184,19 +184,17 @@ def mean_by_head(scores: Tensor, name: str, heads: int) -> NDArray[np.float64]:
     return grouped.mean(2, dtype=torch.float64).numpy()
 
 
-def split_by_head(name: str, means: NDArray[np.float64], indices: Tensor | None, shape: tuple[int, ...]) -> HeadSplit:
+def split_by_head(name: str, means: NDArray[np.float64], grid: "Grid") -> HeadSplit:
     """Join the stored mean scores of a matrix' heads with the weights chosen there.
 
     Args:
         means: (parts, heads), as ``mean_by_head`` has them.
-        indices: flat indices into the matrix; None where none is chosen.
-        shape: (rows, columns).
+        grid: the matrix', laid for as many heads.
     """
-    (parts, heads), called = means.shape, _parts(name)
-    flat = np.empty(0, np.int64) if indices is None else indices.numpy()
-    line, length = (flat % shape[1], shape[1]) if OUTPUT in called else (flat // shape[1], shape[0])
-    chosen = np.bincount(line * (parts * heads) // length, minlength=parts * heads).reshape(parts, heads)
-    return HeadSplit(called, means, chosen, int(np.prod(shape)) // (parts * heads))
+    called = _parts(name)
+    lines = grid.counts.sum(0 if OUTPUT in called else 1)
+    size = int(grid.rows[-1] * grid.columns[-1]) // means.size
+    return HeadSplit(called, means, lines.reshape(*means.shape, -1).sum(2), size)
 
 
 def _parts(name: str) -> tuple[str, ...]:
@@ -217,14 +215,79 @@ class Grid:
     columns: NDArray[np.int64]
 
 
-def grid(indices: Tensor | None, info: WeightInfo, bins: int = BINS) -> Grid:
-    """Lay a grid of at most ``bins`` × ``bins`` fields over a parameter.
+def grid(indices: Tensor | None, info: WeightInfo, heads: int = 0) -> Grid:
+    """Lay a grid over a parameter and count the chosen weights in its fields.
 
     Rows are output features, columns all that one of them is computed from; a parameter with one dimension has one
     column.
+
+    Args:
+        indices: flat indices into the parameter; None where none is chosen.
+        heads: how many share the matrix, as ``attention_heads`` says; 0 where none do.
     """
-    rows, columns = info.shape[0], info.numel // info.shape[0]
-    down, across = (np.arange(min(bins, n) + 1) * n // min(bins, n) for n in (rows, columns))
+    size = grid_size(info, heads)
     flat = np.empty(0, np.int64) if indices is None else indices.numpy()
-    counts, _, _ = np.histogram2d(flat // columns, flat % columns, (down - 0.5, across - 0.5))
-    return Grid(counts.astype(np.int64), down, across)
+    counts = np.bincount(fields_of(flat, info, size), minlength=size[0] * size[1]).reshape(size)
+    return Grid(counts, *_edges(info, size))
+
+
+def grid_size(info: WeightInfo, heads: int = 0) -> tuple[int, int]:
+    """How many fields a grid has down and across.
+
+    That is ``BINS``, or as many as there are rows or columns; where heads share them, a multiple of the heads' number
+    (times that of their parts), so that each field lies inside one.
+    """
+    parts = _parts(info.name) if heads else ()
+    groups = heads * len(parts)
+
+    def bins(n: int, shared: bool) -> int:
+        return groups * max(1, min(BINS, n) // groups) if shared else min(BINS, n)
+
+    rows, columns = _shape(info)
+    by_columns = OUTPUT in parts
+    return bins(rows, bool(groups) and not by_columns), bins(columns, by_columns)
+
+
+def fields_of(flat: NDArray[np.int64], info: WeightInfo, size: tuple[int, int]) -> NDArray[np.int64]:
+    """The field, row by row from 0, in which each flat index of a parameter lies."""
+    columns = _shape(info)[1]
+    down, across = _edges(info, size)
+    row, column = np.searchsorted(down, flat // columns, "right"), np.searchsorted(across, flat % columns, "right")
+    found: NDArray[np.int64] = (row - 1) * size[1] + column - 1
+    return found
+
+
+def _shape(info: WeightInfo) -> tuple[int, int]:
+    return info.shape[0], info.numel // info.shape[0]
+
+
+def _edges(info: WeightInfo, size: tuple[int, int]) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+    down, across = (np.arange(bins + 1) * n // bins for n, bins in zip(_shape(info), size, strict=True))
+    return down, across
+
+
+@dataclass(frozen=True, eq=False)
+class Fields:
+    """The grids of every parameter, for one score and a budget that grows in steps.
+
+    Attributes:
+        steps: (S,) the budgets, ascending.
+        sizes: (P, 2) fields down and across of each parameter's grid, in the model's order.
+        added: (S, F) how many weights each step adds in each field, row by row, parameter after parameter.
+    """
+
+    steps: NDArray[np.int64]
+    sizes: NDArray[np.int64]
+    added: NDArray[np.unsignedinteger[Any]]
+
+    def grid(self, infos: Sequence[WeightInfo], name: str, k: int) -> Grid:
+        """The grid of a parameter at a budget of k, which is one of the steps: exactly.
+
+        Args:
+            infos: the eligible parameters.
+        """
+        at = [info.name for info in infos].index(name)
+        start, size = int(self.sizes[:at].prod(1).sum()), (int(self.sizes[at, 0]), int(self.sizes[at, 1]))
+        until = int(np.flatnonzero(self.steps == k)[0]) + 1
+        counts = self.added[:until, start : start + size[0] * size[1]].sum(0, dtype=np.int64)
+        return Grid(counts.reshape(size), *_edges(infos[at], size))

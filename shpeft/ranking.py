@@ -7,6 +7,7 @@ know, of each rank, to which parameter the weight belongs: a byte, which compres
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -14,6 +15,7 @@ from numpy.typing import NDArray
 from shpeft.equations import quota
 from shpeft.errors import SelectionError
 from shpeft.importance import Scores
+from shpeft.matrices import Fields, fields_of, grid_size
 from shpeft.selection import Spread, best_first
 
 LARGEST = 0.01
@@ -86,14 +88,18 @@ class Rankings:
             SelectionError: a budget beyond what is ranked.
         """
         self._check(k)
+        return self._count(self.chosen(which, k, {name: part.order for name, part in self.parts.items()}))
+
+    def chosen(self, which: str, k: int, by_rank: Mapping[str, Ints]) -> Ints:
+        """(k,) of the weights that a budget of k chooses what ``by_rank`` says of each rank, by score, (K,)."""
         if which in self.parts:
-            return self._count(self.parts[which].order[:k])
+            return by_rank[which][:k]
         assert self.lam is not None
-        specific, agnostic = self.parts["task-specific"].order, self.parts["task-agnostic"].order
+        specific, agnostic = by_rank["task-specific"], by_rank["task-agnostic"]
         k_agnostic = quota(k, self.lam)
         left = np.ones(len(agnostic), bool)
         left[self.shared[1][self.shared[0] < k - k_agnostic]] = False  # the specific half has chosen them already
-        return self._count(np.concatenate([specific[: k - k_agnostic], agnostic[left][:k_agnostic]]))
+        return np.concatenate([specific[: k - k_agnostic], agnostic[left][:k_agnostic]])
 
     def threshold(self, which: str, k: int) -> tuple[float, float] | None:
         """Bounds of the lowest score chosen with a budget of k.
@@ -141,6 +147,27 @@ def rank_weights(scores: Scores, k: int, largest: float = LARGEST, spread: Sprea
         largest: the share of the backbone's weights to rank; see ``MOST``.
         spread: as ``select`` is given it.
     """
+    return _ranked(scores, k, largest, spread)[0]
+
+
+def rank_inside(
+    scores: Scores, k: int, heads: Mapping[str, int], largest: float = LARGEST, spread: Spread = "none"
+) -> tuple[Rankings, dict[str, Fields]]:
+    """The same, and for every step of a slider the grids of all parameters, by score.
+
+    Args:
+        heads: how many attention heads share a parameter, of those that they share.
+    """
+    rankings, places = _ranked(scores, k, largest, spread)
+    sizes = np.array([grid_size(info, heads.get(info.name, 0)) for info in scores.infos])
+    steps = np.array(budgets(rankings.reach, also=(k,)))
+    cells = {which: _cells(scores, at, sizes) for which, at in places.items()}
+    which = [*rankings.parts, *(["hybrid"] if rankings.lam is not None else [])]
+    return rankings, {name: Fields(steps, sizes, _added(rankings, name, steps, cells, sizes)) for name in which}
+
+
+def _ranked(scores: Scores, k: int, largest: float, spread: Spread) -> tuple[Rankings, dict[str, NDArray[np.int64]]]:
+    """The rankings and, by score, each rank's place in the concatenation of all parameters."""
     length = min(scores.eligible, max(min(round(largest * scores.total), MOST), k))
     parts, places = {}, {}
     for which, part in score_parts(scores).items():
@@ -148,12 +175,38 @@ def rank_weights(scores: Scores, k: int, largest: float = LARGEST, spread: Sprea
             parts[which], places[which] = _rank(part, length, k, spread)
     names = tuple(info.name for info in scores.infos)
     if scores.halves is None:
-        return Rankings(names, scores.total, scores.eligible, parts)
+        return Rankings(names, scores.total, scores.eligible, parts), places
     _, *ranks = np.intersect1d(
         places["task-specific"], places["task-agnostic"], assume_unique=True, return_indices=True
     )
     lam = None if scores.values else scores.lam
-    return Rankings(names, scores.total, scores.eligible, parts, np.array(ranks, np.int32), lam)
+    return Rankings(names, scores.total, scores.eligible, parts, np.array(ranks, np.int32), lam), places
+
+
+def _cells(scores: Scores, places: NDArray[np.int64], sizes: NDArray[np.int64]) -> NDArray[np.int64]:
+    """The field of each place, counted over the grids of all parameters one after another."""
+    ends = np.cumsum([info.numel for info in scores.infos])
+    owner, cells = np.searchsorted(ends, places, side="right"), np.empty_like(places)
+    first = np.cumsum([0, *sizes.prod(1)])
+    for at, info in enumerate(scores.infos):
+        own = owner == at
+        size = (int(sizes[at, 0]), int(sizes[at, 1]))
+        cells[own] = first[at] + fields_of(places[own] - (ends[at] - info.numel), info, size)
+    return cells
+
+
+def _added(
+    rankings: Rankings, which: str, steps: Ints, cells: Mapping[str, Ints], sizes: Ints
+) -> NDArray[np.unsignedinteger[Any]]:
+    """``Fields.added``. A budget that grows only adds, in a quota hybrid as well."""
+    total = int(sizes.prod(1).sum())
+    before, rows = np.zeros(total, np.int64), []
+    for k in steps.tolist():
+        now = np.bincount(rankings.chosen(which, k, cells), minlength=total)
+        rows.append((now - before).astype(np.uint16))
+        before = now
+    added = np.stack(rows)
+    return added.astype(np.uint8) if added.max() < 256 else added
 
 
 def score_parts(scores: Scores) -> dict[str, Scores]:

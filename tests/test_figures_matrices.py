@@ -6,7 +6,7 @@ import pytest
 import torch
 from plotly.colors import sample_colorscale
 
-from shpeft import figures
+from shpeft import figures, matrices
 from shpeft.backbones import WeightInfo
 from shpeft.figures.theme import SCALE, write_in_cells
 from shpeft.matrices import HeadSplit, grid
@@ -47,8 +47,9 @@ def test_heads_show_choices_and_mean_scores():
     assert "nats" in scores.layout.xaxis.title.text
 
 
-def test_the_grid_shows_every_selected_weight_at_its_place():
-    drawn = figures.selected_in_grid(grid(torch.tensor([0, 1, 1199]), INFO, bins=10))
+def test_the_grid_shows_every_selected_weight_at_its_place(monkeypatch):
+    monkeypatch.setattr(matrices, "BINS", 10)
+    drawn = figures.selected_in_grid(grid(torch.tensor([0, 1, 1199]), INFO))
     cells = drawn.data[0]
     assert np.sum(cells.z) == 3
     assert (cells.z[0][0], cells.z[9][9]) == (2, 1)

@@ -85,7 +85,8 @@ def test_scores_and_choices_by_head_equal_a_loop(layer, parts):
     name = f"blocks.0.attn.{layer}.weight"
     scores = torch.rand(shape)
     chosen = torch.randperm(scores.numel())[:50].sort().values
-    split = split_by_head(name, mean_by_head(scores, name, heads), chosen, shape)
+    info = WeightInfo(name, shape, scores.numel(), 1, "blocks.0", name)
+    split = split_by_head(name, mean_by_head(scores, name, heads), grid(chosen, info, heads))
     means, counts = np.zeros((parts, heads)), np.zeros((parts, heads), int)
     for flat, value in enumerate(scores.reshape(-1).tolist()):
         line = flat % shape[1] if layer == "proj" else flat // shape[1]
@@ -96,15 +97,26 @@ def test_scores_and_choices_by_head_equal_a_loop(layer, parts):
     assert len(split.parts) == parts
     assert np.array_equal(split.chosen, counts)
     assert split.means == pytest.approx(means)
-    assert split_by_head(name, split.means, None, shape).chosen.sum() == 0
+    assert split_by_head(name, split.means, grid(None, info, heads)).chosen.sum() == 0
 
 
-@pytest.mark.parametrize("shape", [(100, 70), (20, 3, 3, 3), (50,), (33, 1)])
-def test_a_grid_counts_every_chosen_weight_in_its_field(shape):
+@pytest.mark.parametrize(
+    ("shape", "heads", "fields"),
+    [
+        ((100, 70), 0, (32, 32)),
+        ((20, 3, 3, 3), 0, (20, 27)),
+        ((50,), 0, (32, 1)),
+        ((33, 1), 0, (32, 1)),
+        ((3 * 5 * 8, 40), 5, (30, 32)),
+        ((3 * 12 * 4, 48), 12, (36, 32)),  # more heads than a grid has rows elsewhere
+        ((3 * 2 * 3, 6), 2, (18, 6)),
+    ],
+)
+def test_a_grid_counts_every_chosen_weight_in_its_field(shape, heads, fields):
     numel = int(np.prod(shape))
-    info = WeightInfo("w", shape, numel, 1, "b", "w")
+    info = WeightInfo("a.qkv.weight", shape, numel, 1, "b", "w")
     chosen = torch.randperm(numel)[: numel // 3].sort().values
-    found = grid(chosen, info, bins=32)
+    found = grid(chosen, info, heads)
     rows, columns = np.unravel_index(chosen.numpy(), (shape[0], numel // shape[0]))
     expected = np.zeros_like(found.counts)
     for row, column in zip(rows, columns, strict=True):
@@ -112,5 +124,5 @@ def test_a_grid_counts_every_chosen_weight_in_its_field(shape):
             np.searchsorted(found.rows, row, "right") - 1, np.searchsorted(found.columns, column, "right") - 1
         ] += 1
     assert np.array_equal(found.counts, expected)
-    assert found.counts.shape == (min(32, shape[0]), min(32, numel // shape[0]))
+    assert found.counts.shape == fields
     assert grid(None, info).counts.sum() == 0

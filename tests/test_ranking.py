@@ -1,14 +1,18 @@
 """Rankings against selection itself: whatever the budget, the counts are the same, with zero tolerance."""
 
+from dataclasses import replace
+
+import numpy as np
 import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from shpeft import selection
+from shpeft import matrices, selection
 from shpeft.errors import SelectionError
 from shpeft.importance import Scores, estimate_importance
-from shpeft.ranking import budgets, rank_weights
+from shpeft.matrices import attention_heads, grid
+from shpeft.ranking import budgets, rank_inside, rank_weights, score_parts
 from shpeft.runs import detailed
 from shpeft.selection import Spread, select
 
@@ -18,7 +22,7 @@ from .test_selection import make_scores
 
 def kept(rankings):
     """The rankings after a way through the file."""
-    return detailed.parse_rankings(detailed.details_bytes(rankings, {}))
+    return detailed.parse_rankings(detailed.details_bytes(rankings, {}, {}))
 
 
 def in_full(scores: Scores, k: int, spread: Spread = "none") -> dict[str, int]:
@@ -36,6 +40,50 @@ def test_counts_at_any_budget_are_those_of_selection(data, formula, spread):
         assert rankings.counts("hybrid", k) == in_full(scores, k, spread), k
         for which, half in zip(("task-specific", "task-agnostic"), scores.halves, strict=True):
             assert rankings.counts(which, k) == in_full(half, k, spread), (which, k)
+
+
+@pytest.mark.parametrize(
+    ("formula", "spread"), [("product", "row"), ("sum", "none"), ("quota", "none"), ("quota", "row")]
+)
+def test_grids_at_every_step_are_those_of_selection(data, formula, spread):
+    backbone = tiny()
+    heads = attention_heads(backbone)
+    scores = estimate_importance(backbone, data.train, formula=formula, lam=0.3, images=16)
+    rankings, fields = rank_inside(scores, 41, heads, largest=0.05, spread=spread)
+    file, infos = detailed.details_bytes(rankings, {}, fields), scores.infos
+    for which, part in score_parts(scores).items():
+        found = detailed.parse_fields(file, which)
+        assert 41 in found.steps
+        assert rankings.reach == found.steps[-1] > 1000
+        for k in [*found.steps[-1::-7].tolist(), 1, 41]:
+            chosen = select(part, k, spread).indices
+            for info in infos:
+                shown, expected = (
+                    found.grid(infos, info.name, k),
+                    grid(chosen.get(info.name), info, heads.get(info.name, 0)),
+                )
+                assert np.array_equal(shown.counts, expected.counts), (which, k, info.name)
+                assert np.array_equal(shown.rows, expected.rows)
+                assert np.array_equal(shown.columns, expected.columns)
+
+
+def test_grids_of_other_parameters_and_of_older_files_are_told():
+    scores = make_scores([torch.rand(200), torch.rand(100)], total=1000)
+    rankings, fields = rank_inside(scores, 5, {})
+    assert detailed.parse_fields(detailed.details_bytes(rankings, {}, {}), "hybrid") is None
+    wrong = replace(fields["hybrid"], steps=fields["hybrid"].steps + 1)
+    with pytest.raises(ValueError, match="do not belong"):
+        detailed.parse_fields(detailed.details_bytes(rankings, {}, {"hybrid": wrong}), "hybrid")
+
+
+def test_fields_with_many_new_weights_are_counted(monkeypatch):
+    """More than a byte counts are added in one field by one step."""
+    monkeypatch.setattr(matrices, "BINS", 1)
+    scores = make_scores([torch.rand(9000)])
+    rankings, fields = rank_inside(scores, 5, {}, largest=1.0)
+    found = detailed.parse_fields(detailed.details_bytes(rankings, {}, fields), "hybrid")
+    assert found.added.max() > 255
+    assert [found.grid(scores.infos, scores.infos[0].name, k).counts.sum() for k in found.steps] == list(found.steps)
 
 
 @settings(max_examples=40, deadline=None)

@@ -117,7 +117,7 @@ def one_matrix(
     layers: list[LayerSummary],
     said: Meaning,
     bounds: tuple[float, float] | None,
-    ranked: bool,
+    budget: int | None,
 ) -> None:
     """The matrix that was clicked on, or is chosen here."""
     by_name = {layer.name: layer for layer in layers}
@@ -133,7 +133,7 @@ def one_matrix(
         label_visibility="collapsed",
     )
     if name:
-        matrix.show(run, which, by_name[name], said, bounds, ranked)
+        matrix.show(run, which, by_name[name], said, bounds, budget)
 
 
 st.title("Importance", anchor=False)
@@ -211,7 +211,7 @@ else:
     st.caption(f"**{second}:** {meaning(beside.config.selection, other).words}")
 
 bounds = rankings.threshold(which, budget) if rankings is not None and budget is not None else None
-one_matrix(run, which, layers, said, bounds, rankings is not None)
+one_matrix(run, which, layers, said, bounds, budget)
 
 st.header("The same numbers in a table", anchor=False)
 with st.expander("All matrices"):

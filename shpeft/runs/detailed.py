@@ -1,6 +1,6 @@
-"""What a run folder holds of its scores besides summaries: the ranking of the best weights, and attention heads.
+"""What a run folder holds of its scores besides summaries: the ranking of the best weights, attention heads, grids.
 
-Runs of older versions hold none of it.
+Runs of older versions hold none of it, or no grids.
 """
 
 import io
@@ -14,21 +14,28 @@ if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
 
+    from shpeft.matrices import Fields
     from shpeft.ranking import Rankings
 
 DETAILS = "details.npz"
 
 
 class DetailFolder(TrustFolder):
-    """Rankings, and mean scores by attention head."""
+    """Rankings, mean scores by attention head, and grids."""
 
-    def write_details(self, rankings: "Rankings", heads: "Mapping[str, Mapping[str, NDArray[Any]]]") -> None:
+    def write_details(
+        self,
+        rankings: "Rankings",
+        heads: "Mapping[str, Mapping[str, NDArray[Any]]]",
+        fields: "Mapping[str, Fields]",
+    ) -> None:
         """Write ``details.npz``.
 
         Args:
             heads: by score and parameter, the mean scores of each part and head, (parts, heads).
+            fields: by score.
         """
-        write_atomic(self.path / DETAILS, details_bytes(rankings, heads))
+        write_atomic(self.path / DETAILS, details_bytes(rankings, heads, fields))
 
     def rankings(self) -> "Rankings | None":
         """The best weights in order; None where they were not kept."""
@@ -44,9 +51,18 @@ class DetailFolder(TrustFolder):
         with self._reading(DETAILS):
             return parse_heads((self.path / DETAILS).read_bytes(), which)
 
+    def fields(self, which: str = "hybrid") -> "Fields | None":
+        """The grids of all parameters at every step of a budget; None where they were not kept."""
+        if not (self.path / DETAILS).exists():
+            return None
+        with self._reading(DETAILS):
+            return parse_fields((self.path / DETAILS).read_bytes(), which)
 
-def details_bytes(rankings: "Rankings", heads: "Mapping[str, Mapping[str, NDArray[Any]]]") -> bytes:
-    """As npz: ``ranking/<which>/...`` and ``heads/<which>/<parameter>``; no name holds a slash."""
+
+def details_bytes(
+    rankings: "Rankings", heads: "Mapping[str, Mapping[str, NDArray[Any]]]", fields: "Mapping[str, Fields]"
+) -> bytes:
+    """As npz: ``ranking/<which>/...``, ``heads/<which>/<parameter>``, ``fields/<which>``; no name holds a slash."""
     import numpy as np
 
     arrays: dict[str, Any] = {
@@ -60,6 +76,8 @@ def details_bytes(rankings: "Rankings", heads: "Mapping[str, Mapping[str, NDArra
             arrays[f"ranking/{which}/{name}"] = getattr(part, name)
     for which, means in heads.items():
         arrays |= {f"heads/{which}/{name}": values for name, values in means.items()}
+    for which, found in fields.items():  # steps and sizes are the same for all scores
+        arrays |= {"steps": found.steps, "grids": found.sizes, f"fields/{which}": found.added}
     buffer = io.BytesIO()
     np.savez_compressed(buffer, **arrays)
     return buffer.getvalue()
@@ -90,3 +108,21 @@ def parse_heads(data: bytes, which: str) -> "dict[str, NDArray[np.float64]]":
     with np.load(io.BytesIO(data), allow_pickle=False) as archive:
         prefix = f"heads/{which}/"
         return {name.removeprefix(prefix): archive[name] for name in archive.files if name.startswith(prefix)}
+
+
+def parse_fields(data: bytes, which: str) -> "Fields | None":
+    """The grids of one score that ``details_bytes`` wrote; None where there are none."""
+    import numpy as np
+
+    from shpeft.matrices import Fields
+
+    with np.load(io.BytesIO(data), allow_pickle=False) as archive:
+        if f"fields/{which}" not in archive.files:
+            return None
+        found = Fields(archive["steps"], archive["grids"], archive[f"fields/{which}"])
+        parameters = len(archive["names"])
+    expected = (len(found.steps), found.sizes.prod(1).sum())
+    chosen = found.added.sum(1, dtype=np.int64).cumsum()
+    if found.sizes.shape != (parameters, 2) or found.added.shape != expected or (chosen != found.steps).any():
+        raise ValueError("its grids do not belong to its parameters")
+    return found
