@@ -26,6 +26,10 @@ SMALLEST = {
     "calibrate.py": ["--tokens", "16", "--densities", "1e-3", "1e-2"],
     "loading.py": ["--images", "40", "--side", "64", "--files", "40"],
     "readiness.py": ["--library-only"],
+    "temperature.py": [
+        *("--backbone", "test_vit", "--weights", "random", "--image-size", "32", "--epochs", "1"),
+        *("--data", "phantom:fundus?n=120&size=32", "--sizes", "5", "--divisions", "1"),
+    ],
     "variants.py": [
         *(
             "--data-root",
@@ -60,6 +64,7 @@ ROWS = {
     "calibrate.py": ["ViT-B fc1, 1 %"],
     "loading.py": ["40 JPEGs of 64 px", "40 PNGs of 32 px, opened, again"],
     "readiness.py": ["library"],
+    "temperature.py": ["never", "always"],
     "variants.py": ["linear probe", "one a row and column, 0.7 of the change"],
 }
 
