@@ -149,7 +149,9 @@ def of_set(source: str, division: int, options: argparse.Namespace) -> dict[str,
 def interval(differences: Array) -> str:
     """The mean of the sets' means, with Student's interval of 95 % over sets, which repetitions do not narrow."""
     mean, n = differences.mean(), len(differences)
-    half = student.ppf(0.975, n - 1) * differences.std(ddof=1) / np.sqrt(n) if n > 1 else np.nan
+    if n == 1:
+        return f"{mean:+.3f}"
+    half = student.ppf(0.975, n - 1) * differences.std(ddof=1) / np.sqrt(n)
     return f"{mean:+.3f} [{mean - half:+.3f}, {mean + half:+.3f}]"
 
 

@@ -80,8 +80,8 @@ def test_heads_and_places_follow_the_slider(with_run, finished):
     name = "blocks.1.attn.proj.weight"
     app = opened("importance", with_run, layer=name)
     step = app.select_slider(key=f"step-{with_run}")
-    k = finished.fields().steps[-1].item()
-    assert k > 2 * finished.support().k
+    k = finished.fields().steps[-5].item()
+    assert k < 0.9 * finished.support().k
     app = step.set_value(k).run()
     count = finished.rankings().counts("hybrid", k)[name]
     assert f"Of the {k:,} weights that this score chooses." in words(app)
@@ -95,12 +95,12 @@ def test_a_run_without_grids_says_that_heads_keep_to_its_budget(own_run):
     rankings, heads = own_run.rankings(), {"hybrid": own_run.heads()}
     own_run.write_details(rankings, heads, {})
     app = opened("importance", own_run.name, layer="blocks.0.attn.qkv.weight")
-    app = app.number_input(key=f"budget-{own_run.name}").set_value(rankings.reach).run()
+    app = app.number_input(key=f"budget-{own_run.name}").set_value(rankings.reach // 2).run()
     assert not app.error
     assert "before the places of others were kept" in words(app)
     table = next(frame.value for frame in app.dataframe if "head" in frame.value)
-    own = own_run.support().indices.get("blocks.0.attn.qkv.weight")
-    assert table["chosen"].sum() == (0 if own is None else len(own))
+    own = own_run.support().indices["blocks.0.attn.qkv.weight"]
+    assert table["chosen"].sum() == len(own) > 0
 
 
 @pytest.fixture

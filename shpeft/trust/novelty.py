@@ -5,7 +5,7 @@ distances of the validation images. Of patients' images nothing is kept but that
 most, and a few quantiles.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import NDArray
@@ -98,13 +98,20 @@ def fit_novelty(train: Array, validation: Array) -> NoveltyDetector:
     return _referred(detector, detector.distances(validation))
 
 
+def alarm_limit(distances: NDArray[np.float64]) -> float:
+    """Of n validation images' distances the ⌈(n + 1)·0.95⌉-th smallest, or the largest.
+
+    Of images like them 5 % lie beyond it, or 1/(n + 1) where n is below 19, on average over validation sets.
+    """
+    n = len(distances)
+    at = min(n, int(np.ceil((n + 1) * (1 - ALARM) - 1e-9)))
+    return float(np.sort(distances)[at - 1])
+
+
 def _referred(detector: NoveltyDetector, distances: NDArray[np.float64]) -> NoveltyDetector:
-    """With the validation images' distances; the limit is their ⌈(n + 1)·0.95⌉-th smallest, or the largest."""
-    d, ordered = detector, np.sort(distances)
-    at = min(len(ordered), int(np.ceil((len(ordered) + 1) * (1 - ALARM) - 1e-9)))
-    reference = np.quantile(ordered, np.linspace(0, 1, QUANTILES)).astype(np.float32)
-    limit = float(ordered[at - 1])
-    return NoveltyDetector(d.mean, d.directions, d.variances, d.rest, reference, limit, d.cases)
+    """With the validation images' distances."""
+    reference = np.quantile(distances, np.linspace(0, 1, QUANTILES)).astype(np.float32)
+    return replace(detector, reference=reference, limit=alarm_limit(distances))
 
 
 def _unit(features: Array) -> Array:
