@@ -195,8 +195,8 @@ def measure(backbone: Backbone, sources: list[str], natural: Path | None, repeat
         f"Means over {len(sources)} sets and {repeats} divisions of each set's training images; test images are not "
         f"touched. False alarms are the share of held-out images that raise one, promised are {100 * ALARM:g} % (in "
         "brackets Student's interval over sets); of unknown images the AUROC against them, and the share that raises "
-        f"an alarm.\n\n{table(('distance', 'false alarms', *kinds), rows)}\n\nThe library's, set by set, the share that "
-        f"raises one:\n\n{table(('set', 'held out', *kinds), each)}"
+        f"an alarm.\n\n{table(('distance', 'false alarms', *kinds), rows)}\n\nThe library's, the share that "
+        f"raises one set by set:\n\n{table(('set', 'held out', *kinds), each)}"
     )
 
 
