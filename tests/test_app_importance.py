@@ -87,7 +87,7 @@ def test_heads_and_places_follow_the_slider(with_run, finished):
     assert f"Of the {k:,} weights that this score chooses." in words(app)
     heads, places = (next(t.value for t in app.dataframe if column in t.value) for column in ("head", "rows from"))
     assert heads["chosen"].sum() == places["chosen"].sum() == count > 0
-    app = with_budget(with_run, k - 1)
+    app = opened("importance", with_run, layer=name).number_input(key=f"budget-{with_run}").set_value(k - 1).run()
     assert f"nearest to {k - 1:,} weights" in words(app)
 
 
