@@ -91,8 +91,8 @@ def _reading() -> dict[str, Any]:
             key="set_window",
             accept_new_options=True,
             help="Which values are told apart. *auto* is what a DICOM file itself asks for, *full* its whole range; "
-            "the others are windows of computed tomography. Type `-160:240` for your own, in the file's units. Images "
-            "of 8 bits are shown as they are.",
+            "the others are windows of computed tomography. Type `-160:240` for your own, in the file's units. Colours "
+            "of 16 bits have one window for all channels. Images of 8 bits are shown as they are.",
         )
     }
     left, right = st.columns(2)

@@ -203,10 +203,10 @@ def _added(
     before, rows = np.zeros(total, np.int64), []
     for k in steps.tolist():
         now = np.bincount(rankings.chosen(which, k, cells), minlength=total)
-        rows.append((now - before).astype(np.uint16))
+        rows.append((now - before).astype(np.uint32))
         before = now
     added = np.stack(rows)
-    return added.astype(np.uint8) if added.max() < 256 else added
+    return added.astype(np.min_scalar_type(added.max()))
 
 
 def score_parts(scores: Scores) -> dict[str, Scores]:

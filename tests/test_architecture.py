@@ -36,8 +36,6 @@ HOMES = {
     "captum": {"saliency"},
     "plotly": {"figures"},
     "pydicom": {"images"},
-    "tifffile": {"images"},
-    "imagecodecs": {"images"},
     "medmnist": {"datasets"},
     "pandas": {"datasets"},
     "streamlit": set(),

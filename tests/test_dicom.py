@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from shpeft.errors import UnreadableImage
-from shpeft.images import open_image
+from shpeft.images import Decoding, View, open_image, open_pixels
 
 pydicom = pytest.importorskip("pydicom", reason="needs the dicom extra")
 
@@ -142,6 +142,15 @@ def test_colour():
     assert np.asarray(open_image(written(made(values, "RGB")))).tolist() == values.tolist()
     wide = (values.astype(np.uint16) * 257).astype(np.uint16)
     assert np.asarray(open_image(written(made(wide, "RGB")))).tolist() == values.tolist()
+    twelve = made(values.astype(np.uint16) * 13, "RGB", BitsStored=12, HighBit=11)
+    found = open_pixels(written(twelve))
+    assert np.array_equal(found.values, values.astype(np.uint16) * 13)
+    assert found.view == View(0, 4095)  # all stored bits, as the standard has it
+    assert np.array_equal(found.shown(), np.round(255 * (values * 13.0 / 4095)))
+    for window, low, high in (("full", 0, 3250), ("500:2000", 500, 2000)):
+        expected = np.round(255 * np.clip((values * 13.0 - low) / (high - low), 0, 1))
+        assert np.array_equal(np.asarray(open_image(written(twelve), Decoding(window))), expected)
+    assert open_pixels(written(made(values, "RGB"))).view == View(0, 255)
     planes = made(values, "RGB", PlanarConfiguration=1, PixelData=values.transpose(2, 0, 1).tobytes())
     assert np.asarray(open_image(written(planes))).tolist() == values.tolist()
     red = np.asarray(open_image(written(made(np.array([[[76, 85, 255]]], np.uint8), "YBR_FULL"))))

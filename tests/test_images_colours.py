@@ -1,127 +1,161 @@
-"""Colours of 16 bits: no bit is lost before the window is applied, which is one for all channels."""
+"""Colours of 16 bits, and grey of 16 bits with transparency: no bit is lost, and one window serves all channels."""
 
-import sys
+import struct
 from io import BytesIO
 
 import numpy as np
 import pytest
-import tifffile
-from PIL import Image, ImageOps
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from hypothesis.extra.numpy import arrays
+from PIL import Image
 
 from shpeft.errors import UnreadableImage
 from shpeft.images import Decoding, open_image, open_pixels
 
-from .wide_files import png, tiff
+from .image_files import png, tiff
 
-VALUES = np.random.default_rng(0).integers(0, 4096, (5, 7, 3)).astype(np.uint16)
-VALUES[0, 0, 0] = 4095  # twelve bits, all of them in use
-
-
-def windowed(values: np.ndarray, low: float, high: float) -> list:
-    """The plain arithmetic."""
-    return np.round(255 * np.clip((values.astype(float) - low) / (high - low), 0, 1)).astype(int).tolist()
-
-
-def read(data: bytes, window: str = "auto", frame: int | None = None) -> list:
-    return np.asarray(open_image(data, Decoding(window, frame))).tolist()
+RNG = np.random.default_rng(0)
+COLOURS = RNG.integers(0, 65536, (11, 9, 3), np.uint16)
+SENSOR = RNG.integers(100, 4096, (11, 9, 3), np.uint16)
+CLEAR = RNG.integers(0, 65536, (11, 9, 4), np.uint16)
+CLEAR[:4, ..., 3] = 0
+CLEAR[4:8, ..., 3] = 65535
 
 
-def by_tifffile(values: np.ndarray, **options: object) -> bytes:
-    buffer = BytesIO()
-    tifffile.imwrite(buffer, values, photometric="rgb", **options)
-    return buffer.getvalue()
+def formula(values: np.ndarray, low: float, high: float) -> np.ndarray:
+    """What stands in the documentation, in one piece."""
+    level = np.clip((values.astype(np.float64) - low) / (high - low), 0, 1)
+    return np.round(255 * level).astype(np.uint8)
 
 
-EVERY_KIND = {
-    "PNG": png(VALUES, 2),
-    "TIFF": tiff(VALUES.astype("<u2")),
-    "big endian": tiff(VALUES.astype(">u2")),
-    "in planes": by_tifffile(VALUES.transpose(2, 0, 1), planarconfig="separate"),
-    "LZW": by_tifffile(VALUES, compression="lzw", predictor=True),
-    "deflate": by_tifffile(VALUES, compression="zlib"),
-    "tiles": by_tifffile(VALUES, tile=(16, 16)),
-    "BigTIFF": by_tifffile(VALUES, bigtiff=True),
+def on_black(values: np.ndarray) -> np.ndarray:
+    """Channels and transparency to the whole number that is nearest to their product."""
+    return np.rint(values[..., :-1].astype(np.float64) * values[..., -1:] / 65535).astype(np.uint16)
+
+
+FILES = {
+    "PNG": (png, COLOURS),
+    "PNG of 12 bits": (png, SENSOR),
+    "PNG, interlaced": (lambda values: png(values, interlaced=True), COLOURS),
+    "TIFF": (tiff, SENSOR),
+    "TIFF, the other order": (lambda values: tiff(values.astype(">u2")), SENSOR),
+    "TIFF, deflated": (lambda values: tiff(values, deflated=True), COLOURS),
+    "TIFF, deflated, the other order": (lambda values: tiff(values.astype(">u2"), deflated=True), COLOURS),
+    "TIFF, differences": (lambda values: tiff(values, deflated=True, predictor=2), COLOURS),
+    "PPM": (lambda values: b"P6 9 11 65535\n" + values.astype(">u2").tobytes(), COLOURS),
+    "PPM of 12 bits": (lambda values: b"P6 9 11 4095\n" + values.astype(">u2").tobytes(), SENSOR),
 }
 
 
-@pytest.mark.parametrize("kind", EVERY_KIND)
-def test_all_bits_count(kind):
-    """Shown from 0 to 4095, what twelve bits can hold; the upper 8 of 16 bits alone would be nearly black."""
-    assert read(EVERY_KIND[kind]) == read(EVERY_KIND[kind], "full") == windowed(VALUES, 0, 4095)
-    assert read(EVERY_KIND[kind], "1000:1100") == windowed(VALUES, 1000, 1100)
-    assert open_pixels(EVERY_KIND[kind]).shown().tolist() == windowed(VALUES, 0, 4095)
+@pytest.mark.parametrize("name", FILES)
+def test_every_bit_is_read_and_one_window_serves_all_channels(name):
+    write, values = FILES[name]
+    data = write(values)
+    found = open_pixels(data)
+    assert np.array_equal(found.values, values)
+    assert found.values.dtype == np.uint16
+    assert (found.view.low, found.view.high) == (0, values.max())
+    for window, limits in (("auto", (0, values.max())), ("full", (0, values.max())), ("1000:3000", (1000, 3000))):
+        expected = formula(values, *limits)
+        assert np.array_equal(np.asarray(open_image(data, Decoding(window))), expected)
+        assert np.array_equal(open_pixels(data, Decoding(window)).shown(), expected)
 
 
-def test_the_bits_in_use_decide_and_not_one_image_s_exposure():
-    for highest, top in ((65535, 65535), (32768, 65535), (5000, 8191), (4095, 4095), (255, 255), (3, 3)):
-        values = np.array([[[highest, highest // 2, 0]]], np.uint16)
-        assert read(png(values, 2)) == windowed(values, 0, top)
-    assert read(png(np.zeros((1, 1, 3), np.uint16), 2)) == [[[0, 0, 0]]]
+@pytest.mark.parametrize("write", [png, tiff, lambda v: tiff(v, deflated=True), lambda v: tiff(v.astype(">u2"))])
+def test_transparency_is_laid_on_black(write):
+    assert np.array_equal(open_pixels(write(CLEAR)).values, on_black(CLEAR))
+    assert not np.asarray(open_image(write(CLEAR)))[:4].any()
 
 
-def test_transparency_is_laid_on_black():
-    alpha = np.random.default_rng(1).integers(0, 65536, (5, 7, 1))
-    alpha[0, :2, 0] = 0, 65535
-    straight = np.concatenate([VALUES, alpha], axis=-1)
-    wanted = windowed(VALUES * (alpha / 65535), 0, 4095)
-    assert wanted[0][0] == [0, 0, 0]
-    assert read(png(straight, 6)) == wanted
-    assert read(tiff(straight.astype("<u2"), extra=2)) == wanted
-    for kind in (0, 1):  # no transparency, and values that are multiplied already
-        assert read(tiff(straight.astype("<u2"), extra=kind)) == windowed(VALUES, 0, 4095)
+def test_what_else_a_fourth_channel_may_be():
+    premultiplied = np.concatenate([on_black(CLEAR), CLEAR[..., 3:]], axis=-1)
+    assert np.array_equal(open_pixels(tiff(premultiplied, extra=1)).values, on_black(CLEAR))
+    assert np.array_equal(open_pixels(tiff(CLEAR, extra=2)).values, on_black(CLEAR))
+    assert np.array_equal(open_pixels(tiff(CLEAR, extra=0)).values, CLEAR[..., :3])  # not said to be transparency
 
 
 def test_a_colour_that_stands_for_transparency_is_black():
-    key = VALUES[2, 3].astype(">u2").tobytes()
-    wanted = windowed(VALUES, 0, 4095)
-    wanted[2][3] = [0, 0, 0]
-    assert read(png(VALUES, 2, tRNS=key)) == wanted
+    values = COLOURS.copy()
+    values[0, 0] = values[5, 5] = 300, 2, 65535
+    expected = values.copy()
+    expected[0, 0] = expected[5, 5] = 0
+    assert np.array_equal(open_pixels(png(values, clear=(300, 2, 65535))).values, expected)
 
 
-def test_grey_with_transparency_keeps_its_bits():
-    grey, alpha = np.array([[1000, 3000, 60000]]), np.array([[65535, 65535, 0]])
-    data = png(np.stack([grey, alpha], axis=-1), 4)
-    assert open_pixels(data).values.tolist()[0][:2] == [1000, 3000]
-    assert [pixel[0] for pixel in read(data)[0]] == [0, 255, 0]  # what cannot be seen is no part of the range
-    assert [pixel[0] for pixel in read(data, "0:3000")[0]] == [85, 255, 0]
+def test_grey_with_transparency():
+    values = np.array([[[65535, 0], [1000, 65535]], [[2000, 65535], [3000, 65535]]], np.uint16)
+    found = open_pixels(png(values))
+    assert (found.view.low, found.view.high) == (1000, 3000)  # what is clear is no part of the range
+    assert found.shown().tolist() == [[0, 0], [128, 255]]
+    assert open_pixels(png(values), Decoding("0:2000")).shown().tolist() == [[0, 128], [255, 255]]
+    half = np.stack([np.full((3, 4), 40001), np.full((3, 4), 32768)], axis=-1).astype(np.uint16)
+    assert np.array_equal(open_pixels(png(half)).values, on_black(half)[..., 0])
 
 
-@pytest.mark.parametrize("turn", range(1, 9))
-def test_it_is_turned_as_exif_says(turn):
-    exif = Image.Exif()
-    exif[0x0112] = turn
-    upright = np.stack([np.asarray(turned(VALUES[..., c], turn)) for c in range(3)], axis=-1)
-    wanted = windowed(upright, 0, 4095)
-    assert read(png(VALUES, 2, eXIf=exif.tobytes().removeprefix(b"Exif\0\0"))) == wanted
-    assert read(by_tifffile(VALUES, extratags=[(0x0112, 3, 1, turn, True)])) == wanted
+@settings(max_examples=40, deadline=None)
+@given(
+    arrays(np.uint16, (4, 5, 3), elements=st.integers(0, 65535)),
+    st.integers(-1000, 65534),
+    st.integers(1, 70000),
+    st.sampled_from([png, tiff]),
+)
+def test_values_beyond_a_window_are_its_ends_as_in_grey(values, low, width, write):
+    """Each channel is what the same values are as a file of grey; nothing wraps around, and order is kept."""
+    window = Decoding(f"{low}:{low + width}")
+    shown = np.asarray(open_image(write(values), window))
+    assert (shown[values >= low + width] == 255).all()
+    assert (shown[values <= low] == 0).all()
+    for channel in range(3):
+        grey = BytesIO()
+        Image.fromarray(np.ascontiguousarray(values[..., channel])).save(grey, "PNG")
+        assert np.array_equal(shown[..., channel], np.asarray(open_image(grey.getvalue(), window))[..., 0])
+    top = np.asarray(open_image(write(values)))
+    assert np.array_equal(top == 255, np.round(255 * (values / max(values.max(), 1))) == 255)  # none but the highest
 
 
-def turned(channel: np.ndarray, turn: int) -> Image.Image:
-    image = Image.fromarray(channel)
-    image.getexif()[0x0112] = turn
-    return ImageOps.exif_transpose(image)
+def test_images_are_upright():
+    turned = tiff(COLOURS, orientation=6)
+    assert np.array_equal(open_pixels(turned).values, np.rot90(COLOURS, -1))
 
 
-def test_a_page_of_several():
-    buffer = BytesIO()
-    with tifffile.TiffWriter(buffer) as writer:
-        for page in (VALUES, VALUES[:3]):
-            writer.write(page, photometric="rgb", metadata=None)
-    assert read(buffer.getvalue(), frame=1) == windowed(VALUES[:3], 0, 4095)
-    found = open_pixels(buffer.getvalue(), Decoding(frame=1))
-    assert (found.frame, found.frames) == (1, 2)
-    with pytest.raises(UnreadableImage, match="frame 2 was asked for"):
-        read(buffer.getvalue(), frame=2)
+def test_of_several_pages_one_is_read():
+    first, second = tiff(COLOURS), bytearray(tiff(SENSOR))
+    assert open_pixels(bytes(second)).frames == 1
+    stack = _two_pages(first, SENSOR)
+    for frame, values in ((0, COLOURS), (1, SENSOR)):
+        found = open_pixels(stack, Decoding(frame=frame))
+        assert (found.frame, found.frames) == (frame, 2)
+        assert np.array_equal(found.values, values)
 
 
-@pytest.mark.parametrize("kind", ["PNG", "TIFF"])
-def test_what_reads_all_bits_is_an_extra(monkeypatch, kind):
-    monkeypatch.setitem(sys.modules, "imagecodecs", None)
-    with pytest.raises(UnreadableImage, match=r"colours of 16 bits.*pip install 'shpeft\[deepcolour\]'"):
-        open_image(EVERY_KIND[kind])
+def _two_pages(first: bytes, values: np.ndarray) -> bytes:
+    """A second directory, with its places moved, chained behind the first."""
+    second = bytearray(tiff(values))
+    shift = len(first) - 8
+    (directory,) = struct.unpack_from("<I", second, 4)
+    (count,) = struct.unpack_from("<H", second, directory)
+    for at in range(directory + 2, directory + 2 + 12 * count, 12):
+        tag, kind, number = struct.unpack_from("<HHI", second, at)
+        if tag == 273 or number * (2 if kind == 3 else 4) > 4:
+            struct.pack_into("<I", second, at + 8, struct.unpack_from("<I", second, at + 8)[0] + shift)
+    return first[:-4] + struct.pack("<I", directory + shift) + bytes(second[8:])
 
 
-def test_a_damaged_file_is_a_sentence():
-    for data in (EVERY_KIND["PNG"][:-40], EVERY_KIND["LZW"][:60], tiff(VALUES.astype("<u2"))[:100]):
-        with pytest.raises(UnreadableImage, match="cannot be read as an image"):
+def test_what_cannot_be_had_whole_is_refused_in_a_sentence():
+    jpeg_2000 = BytesIO()
+    Image.fromarray(COLOURS.astype(np.uint8)).save(jpeg_2000, "JPEG2000")
+    deeper = bytearray(jpeg_2000.getvalue())
+    at = deeper.index(b"\xff\x4f\xff\x51") + 42
+    deeper[at : at + 9 : 3] = b"\x0f" * 3
+    for data, said in (
+        (bytes(deeper), "colours of more than 8 bits in JPEG 2000; save it as a PNG or a TIFF"),
+        (b"P3 1 1 4095 9 9 4000\n", "colours of more than 8 bits as text"),
+        (tiff(CLEAR, photometric=5), r"inks \(CMYK\) of 16 bits; save it as RGB"),
+        (tiff(COLOURS, planar=2), "each in a plane of its own"),
+        (png(COLOURS)[:-40], "is damaged"),
+    ):
+        with pytest.raises(UnreadableImage, match=said):
             open_image(data)
+    with pytest.raises(UnreadableImage, match=r"16 bits a channel, of which Pillow keeps 8\. Give its path"):
+        open_image(Image.open(BytesIO(png(COLOURS))))

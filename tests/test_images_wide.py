@@ -1,6 +1,7 @@
 """Images of more than 8 bits in ordinary files: values in the file's units, and which end of them is white."""
 
 import tracemalloc
+from io import BytesIO
 
 import numpy as np
 import pytest
@@ -10,9 +11,15 @@ from shpeft.errors import ConfigError, UnreadableImage
 from shpeft.images import Decoding, open_image
 from shpeft.images.decoding import BLOCK, to_8_bits
 
-from .wide_files import encoded, tiff
+from .image_files import tiff
 
 TWELVE_BITS = np.array([[0, 1000], [2000, 4000]], dtype=np.uint16)
+
+
+def encoded(image: Image.Image, kind: str = "PNG", **options: object) -> bytes:
+    buffer = BytesIO()
+    image.save(buffer, kind, **options)
+    return buffer.getvalue()
 
 
 def shown(data: bytes, window: str = "auto") -> list:
@@ -67,6 +74,8 @@ def test_signed_grey_of_8_bits():
 
 
 def test_what_would_come_out_wrong_is_refused_in_a_sentence():
+    with pytest.raises(UnreadableImage, match="each in a plane of its own"):
+        open_image(tiff(np.full((2, 2, 3), 700, "<u2"), planar=2))
     for values in (
         np.zeros((2, 2), "<f8"),
         np.zeros((2, 2), "<f2"),

@@ -13,6 +13,7 @@ from PIL import Image
 from shpeft.images import Decoding, Pixels, View, open_image, open_pixels
 from shpeft.saliency import Saliency, levels
 from tests.dicom_files import HOUNSFIELD, PATIENT, items, lookup, made, scan, written
+from tests.image_files import png
 
 sys.path.append(str(Path(__file__).parents[1] / "app"))
 import viewer
@@ -45,6 +46,8 @@ FILES = {
     "inverted": written(made(HOUNSFIELD, "MONOCHROME1", PixelPaddingValue=24)),
     "8 bits, DICOM": written(made(HOUNSFIELD.astype(np.uint8), RescaleSlope=2, RescaleIntercept=-5)),
     "signed": written(made(HOUNSFIELD.astype(np.int16) - 1000)),
+    "colours of 16 bits": png(RNG.integers(0, 65536, (5, 7, 3), np.uint16)),
+    "colours of 16 bits, DICOM": written(made(RNG.integers(0, 4096, (4, 6, 3), np.uint16), "RGB", BitsStored=12)),
     "colours, DICOM": written(made(RNG.integers(0, 256, (4, 6, 3), np.uint8), "RGB")),
 }
 

@@ -67,7 +67,7 @@ function paint(image, view, inverted, canvas) {
     const data = strip.data;
     for (let to = 0, from = top * width * channels; to < data.length; to += 4, from += channels) {
       if (channels === 3) {
-        for (let c = 0; c < 3; c++) data[to + c] = greys[values[from + c]];
+        for (let c = 0; c < 3; c++) data[to + c] = small ? greys[values[from + c] & mask] : shade(values[from + c]);
       } else {
         data[to] = data[to + 1] = data[to + 2] = small ? greys[values[from] & mask] : shade(values[from]);
       }

@@ -25,6 +25,9 @@ FILES, BYTES = 32, 2**22
 SAVE = 1.0
 """Seconds after which what was learned is written down: that much is lost when the process ends."""
 
+OF_NOW = (MemoryError, MissingExtra, RuntimeError)
+"""Why a file cannot be read at present, which says nothing of the file; the last is pydicom's for a decoder's error."""
+
 A = TypeVar("A")
 B = TypeVar("B")
 
@@ -129,7 +132,7 @@ def _decode(data: bytes, content: bytes, decoding: Decoding) -> Reading:
     try:
         image = open_image(data, decoding)
     except UnreadableImage as error:
-        if isinstance(error.__cause__ or error.__context__, MemoryError | MissingExtra):  # of now, not of the file
+        if isinstance(error.__cause__ or error.__context__, OF_NOW):
             content = b""
         return Reading(content, name[:12], error=str(error).removeprefix("the uploaded file ").rstrip("."))
     return Reading(content, name[:12], look(image), image.size)

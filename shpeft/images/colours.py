@@ -1,95 +1,107 @@
-"""Colours of more than 8 bits, which Pillow would cut to the upper 8: all bits are read, and one window is applied."""
+"""Colours of 16 bits, and grey of 16 bits with transparency, of which Pillow keeps the high bytes only.
 
-from typing import Any, BinaryIO
+Its decoder is run twice, for the high bytes and, with the order of bytes exchanged, for the low ones. So the base
+install reads every compression that Pillow does, without a loss and without another package: torchvision reads PNG
+only, tifffile needs imagecodecs for LZW.
+"""
+
+import sys
+from collections.abc import Callable
 
 import numpy as np
-from PIL import Image, ImageFile, ImageOps
-from PIL.TiffImagePlugin import TiffImageFile
+from PIL import ImageFile
 
-from shpeft.errors import MissingExtra, UnreadableImage
-from shpeft.images.decoding import Decoding, to_8_bits
+from shpeft.images.decoding import Decoding
 from shpeft.images.pixels import Pixels, View
+from shpeft.images.wide import NotRead, upright
 
-DEEP_PNG = ("RGB;16B", "RGBA;16B", "LA;16B")
-"""What Pillow calls PNGs of 16 bits other than grey alone."""
+OTHER_ORDER = {"B": "L", "L": "B", "N": "B" if sys.byteorder == "little" else "L"}
+"""Orders of bytes as Pillow calls them: big, little and the computer's own."""
 
-# TIFF 6.0
-BITS_PER_SAMPLE, PHOTOMETRIC = 258, 262
-RGB, STRAIGHT, SEPARATE_PLANES = 2, 2, 2
-
-ORIENTATION = 0x0112
-OPAQUE = 65535
+TOP = 65535
 
 
-def are_deep(image: ImageFile.ImageFile) -> bool:
-    """Whether these are colours, or grey with transparency, of 16 bits; asked before the image is loaded."""
-    if isinstance(image, TiffImageFile):
-        tags = image.tag_v2
-        return tags.get(PHOTOMETRIC) == RGB and set(tags.get(BITS_PER_SAMPLE, ())) == {16}
-    return image.format == "PNG" and bool(image.tile) and image.tile[0].args in DEEP_PNG
-
-
-def pixels(image: ImageFile.ImageFile, file: BinaryIO, decoding: Decoding, name: str) -> Pixels:
-    """The image upright: grey with all its bits, or colours of 8 bits through one window for all channels.
-
-    The window is the one that is asked for. Where none is, it begins at 0, so that a colour keeps its hue, and ends at
-    the most that so many bits can hold as the largest value needs: 4095 in the file of a camera of 12 bits.
+def rawmode(image: ImageFile.ImageFile) -> str:
+    """How colours of 16 bits lie in a file that is opened and not loaded; empty for everything else.
 
     Raises:
-        UnreadableImage: what reads them is not installed.
+        NotRead: Pillow would lose bits and cannot be brought to give them.
     """
-    values, alpha = _tiff(image, file, name) if isinstance(image, TiffImageFile) else _png(image, file, name)
-    turn = image.getexif().get(ORIENTATION)
-    values = np.stack([_upright(channel, turn) for channel in np.moveaxis(values, -1, 0)], axis=-1)
-    highest = float(2 ** int(values.max(initial=0)).bit_length() - 1)
-    if alpha is not None:  # on black, as everywhere
-        alpha = _upright(alpha, turn)[..., None]
-        values = values * (alpha / OPAQUE)
-    if values.shape[-1] == 1:
-        grey = values if alpha is None else np.where(alpha > 0, values, np.nan)
-        asked = None if decoding.limits is None else View(*decoding.limits)
-        return Pixels(grey[..., 0].astype(np.float32), asked=asked)
-    return Pixels(to_8_bits(values, decoding.limits or (0.0, highest)))
+    tile = image.tile[0] if image.tile else None
+    if tile is None or not tile.args:
+        return ""
+    args = (tile.args,) if isinstance(tile.args, str) else tile.args
+    raw = str(args[0])
+    if tile.codec_name in ("ppm", "ppm_plain") and image.mode == "RGB" and args[-1] > 255:
+        if tile.codec_name == "ppm_plain":
+            raise NotRead("colours of more than 8 bits as text; save it as a PNG or a TIFF")
+        return "RGB;16B"
+    if not raw.startswith(("RGB", "LA", "CMYK")) or raw[:-1][-3:] != ";16":
+        return ""
+    if raw.startswith("CMYK"):
+        raise NotRead("inks (CMYK) of 16 bits; save it as RGB")
+    if image.format == "PNG" and getattr(image, "n_frames", 1) > 1:
+        raise NotRead("several frames of 16 bits; save them as a TIFF")
+    return raw
 
 
-def _png(image: ImageFile.ImageFile, file: BinaryIO, name: str) -> tuple[np.ndarray, np.ndarray | None]:
-    """Values (H, W, 1 or 3) and transparency (H, W), by libpng."""
-    codecs, _ = _libraries(name)
-    file.seek(0)
-    values: np.ndarray = codecs.png_decode(file.read())
-    image.load()  # what stands behind the pixels, EXIF among it, is known only now
-    if values.shape[-1] in (2, 4):
-        return values[..., :-1], values[..., -1]
-    return values, None
+def read(opened: Callable[[], ImageFile.ImageFile], raw: str, decoding: Decoding) -> Pixels:
+    """An image, upright; transparency is laid on black.
+
+    One window serves all channels, so that colours keep their ratios: from 0 to the highest value, unless another is
+    asked for.
+
+    Args:
+        opened: opens the image anew, at the frame that is wanted.
+        raw: its :func:`rawmode`.
+    """
+    if raw == "LA;16B":  # two bytes of grey and two of transparency: four channels to Pillow
+        high_grey, low_grey, high_alpha, low_alpha = np.moveaxis(_loaded(opened(), "RGBA"), -1, 0)
+        return _grey(_joined(high_grey, low_grey), _joined(high_alpha, low_alpha), decoding)
+    plain = raw.replace("RGBa", "RGBA")  # on black already: Pillow would divide it by its transparency
+    high, low = (_loaded(opened(), order) for order in (plain, plain[:-1] + OTHER_ORDER[plain[-1]]))
+    values = _joined(high, low)
+    if raw.startswith("RGBA"):
+        values = _on_black(values[..., :3], values[..., 3:])
+    elif (clear := opened().info.get("transparency")) is not None:
+        values = np.where((values == clear).all(axis=-1, keepdims=True), np.uint16(0), values)
+    return pixels(np.ascontiguousarray(values[..., :3]), decoding)
 
 
-def _tiff(image: TiffImageFile, file: BinaryIO, name: str) -> tuple[np.ndarray, np.ndarray | None]:
-    """Values (H, W, 3) and transparency (H, W), by tifffile."""
-    _, tifffile = _libraries(name)
-    file.seek(0)
-    with tifffile.TiffFile(file) as opened:
-        page = opened.pages[image.tell()]
-        values = np.moveaxis(page.asarray(), 0, -1) if page.planarconfig == SEPARATE_PLANES else page.asarray()
-        extra = page.extrasamples
-    transparent = bool(extra) and extra[0] == STRAIGHT  # with multiplied values the colours are on black already
-    return values[..., :3], values[..., 3] if transparent else None
+def pixels(values: np.ndarray, decoding: Decoding, filed: tuple[View, ...] = ()) -> Pixels:
+    """Colours (H, W, 3) of 8 bits as they are, of more with the window that is asked for."""
+    if values.dtype == np.uint8:
+        return Pixels(values, span=(0, 255))
+    asked = View(*decoding.limits) if decoding.limits else None
+    if decoding.window == "auto" and filed:
+        asked = filed[0]
+    return Pixels(values, span=(0, float(values.max(initial=0))), filed=filed, asked=asked)
 
 
-def _libraries(name: str) -> tuple[Any, Any]:
-    """imagecodecs, with which tifffile decompresses, too, and tifffile."""
-    try:
-        import imagecodecs
-        import tifffile
-    except ImportError:
-        raise UnreadableImage(  # one file among others, and not for good
-            f"{name} has colours of 16 bits, and what reads all of them is not installed. Install it with: pip install"
-            " 'shpeft[deepcolour]', or save the image with 8 bits a channel."
-        ) from MissingExtra("deepcolour")
-    return imagecodecs, tifffile
+def _loaded(image: ImageFile.ImageFile, order: str) -> np.ndarray:
+    """One byte of each channel, uint8 (H, W, C)."""
+    tiles = []
+    for tile in image.tile:
+        if tile.codec_name == "ppm":  # its own decoder scales; the bytes are as they are
+            tiles.append(tile._replace(codec_name="raw", args=(order, 0, 1)))
+        else:
+            tiles.append(tile._replace(args=order if isinstance(tile.args, str) else (order, *(tile.args or ())[1:])))
+    image.tile = tiles
+    return np.asarray(upright(image))
 
 
-def _upright(channel: np.ndarray, turn: int | None) -> np.ndarray:
-    """Turned as EXIF says."""
-    image = Image.fromarray(channel)
-    image.getexif()[ORIENTATION] = turn or 1
-    return np.asarray(ImageOps.exif_transpose(image))
+def _joined(high: np.ndarray, low: np.ndarray) -> np.ndarray:
+    return high.astype(np.uint16) << 8 | low
+
+
+def _on_black(values: np.ndarray, alpha: np.ndarray) -> np.ndarray:
+    """values · alpha / 65535, rounded: 65535² and its half fit into 32 bits."""
+    return ((values.astype(np.uint32) * alpha + TOP // 2) // TOP).astype(np.uint16)
+
+
+def _grey(values: np.ndarray, alpha: np.ndarray, decoding: Decoding) -> Pixels:
+    """What is fully transparent is black and no part of the range."""
+    shown = _on_black(values, alpha)
+    if not alpha.all():
+        shown = np.where(alpha == 0, np.float32(np.nan), shown)
+    return Pixels(shown, asked=View(*decoding.limits) if decoding.limits else None)

@@ -37,8 +37,8 @@ class Decoding:
             values where it asks for nothing; ``full`` is the full range; ``LOW:HIGH`` and the names of ``CT_WINDOWS``
             are in the file's own units (Hounsfield units in CT). Images of 8 bits are shown as they are, unless they
             are DICOM files with a window (heeded by ``auto``) or with units (to which any window applies). Colours of
-            16 bits are shown from 0 to the most that the bits can hold which they use, or by ``LOW:HIGH``, the same
-            for all channels.
+            16 bits have one window for all channels, in ``full`` from 0 to the highest value of any, so that they keep
+            their ratios; a DICOM's ``auto`` is all its stored bits.
         frame: counted from 0. None: the middle one of a DICOM, the first of an animation or a TIFF.
 
     Raises:

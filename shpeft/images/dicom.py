@@ -7,11 +7,11 @@ from typing import TYPE_CHECKING, Any, BinaryIO
 import numpy as np
 
 from shpeft.errors import MissingExtra, UnreadableImage
-from shpeft.images import dicom_grey
+from shpeft.images import colours, dicom_grey
 from shpeft.images.codestream import Codestream, describe
 from shpeft.images.decoding import Decoding
 from shpeft.images.dicom_header import UNDEFINED, Header, parse
-from shpeft.images.pixels import Pixels
+from shpeft.images.pixels import Pixels, View
 
 if TYPE_CHECKING:
     from pydicom.pixels.decoders.base import Decoder
@@ -22,8 +22,6 @@ EXTRA = "Install it with: pip install 'shpeft[dicom]'"
 MONOCHROME = ("MONOCHROME1", "MONOCHROME2")
 COLOUR = ("RGB", "YBR_FULL", "YBR_FULL_422", "YBR_ICT", "YBR_RCT")
 PALETTE = "PALETTE COLOR"
-HIGH_THROUGHPUT = tuple(f"1.2.840.10008.1.2.4.{number}" for number in (201, 202, 203))
-"""JPEG 2000's quick kind, lossless and lossy: beyond the extra."""
 
 BYTES_PER_PIXEL = 3
 """Of a deflated file, for each pixel of the largest image: RGB, or grey of 16 bits and its header."""
@@ -33,14 +31,19 @@ def read(file: BinaryIO, decoding: Decoding, max_pixels: int, name: str) -> Pixe
     """One frame, grey with all its bits or RGB. Only this frame is read, whatever the number of them.
 
     Raises:
-        MissingExtra: pydicom is not installed.
-        UnreadableImage: no pixels, damaged ones, too many, of a kind that is not read or that needs another decoder, or
-            no such frame.
+        MissingExtra: pydicom is not installed, or cannot be loaded.
+        UnreadableImage: no pixels, damaged ones, too many, of a kind that is not read, or no such frame; or what
+            decodes this file's compression is not installed, which is then its cause.
     """
     try:
         import pydicom.pixels  # noqa: F401
     except ImportError:
         raise MissingExtra(f"DICOM files need the package 'pydicom', which is not installed. {EXTRA}") from None
+    except Exception as error:  # a decoder that was built for another NumPy or another system, which pydicom imports
+        raise MissingExtra(
+            f"DICOM files need the package 'pydicom', which cannot be loaded ({type(error).__name__}). Install it anew "
+            "with: pip install --force-reinstall 'shpeft[dicom]'"
+        ) from None
     try:
         header = parse(file, BYTES_PER_PIXEL * max_pixels, name)
         frame = _frame(header, decoding.frame, name)
@@ -49,6 +52,8 @@ def read(file: BinaryIO, decoding: Decoding, max_pixels: int, name: str) -> Pixe
         return replace(found, frame=frame, frames=header.frames)
     except (UnreadableImage, MissingExtra):
         raise
+    except MemoryError:
+        raise UnreadableImage(f"{name} cannot be read as an image: there is not enough memory for it.") from None
     except Exception as error:  # pydicom raises anything on damaged files; its words may quote tags
         raise UnreadableImage(
             f"{name} cannot be read as an image: it is a damaged DICOM file ({type(error).__name__})."
@@ -94,13 +99,23 @@ def _pixels(header: Header, frame: int, name: str) -> np.ndarray:
         if header.tags.BitsAllocated == 1:
             return _bits(header, frame)
     header.stream.seek(header.start)
-    return decoder.as_array(header.stream, index=frame, decoding_plugin=plugin, **options)[0]
+    try:
+        return decoder.as_array(header.stream, index=frame, decoding_plugin=plugin, **options)[0]
+    except MemoryError:
+        raise
+    except Exception as error:  # decoders in C raise anything
+        if not header.syntax.is_compressed:
+            raise
+        raise UnreadableImage(
+            f"{name} is damaged, or of a kind that its decoder does not know: it is compressed as {header.syntax.name},"
+            f" and decoding it failed ({type(error).__name__})."
+        ) from None
 
 
 def _decoder(header: Header, name: str) -> "Decoder":
     """What decodes a compressed transfer syntax."""
     from pydicom.pixels import get_decoder
-    from pydicom.uid import JPEGExtended12Bit
+    from pydicom.uid import HTJ2K, HTJ2KLossless, HTJ2KLosslessRPCL, JPEGExtended12Bit
 
     syntax = header.syntax
     try:
@@ -110,13 +125,11 @@ def _decoder(header: Header, name: str) -> "Decoder":
     twelve_bits = syntax == JPEGExtended12Bit and header.tags.BitsStored > 8
     if decoder.is_available and (not twelve_bits or "pylibjpeg" in decoder.available_plugins):
         return decoder
-    package = (
-        "pylibjpeg-libjpeg" if twelve_bits else "pylibjpeg-openjpeg" if syntax in HIGH_THROUGHPUT else "python-gdcm"
-    )
-    install = EXTRA if package == "python-gdcm" else f"Install it with: pip install pylibjpeg {package}"
-    raise UnreadableImage(  # one file among others, and not for good
-        f"{name} is compressed as {syntax.name}, and what decodes that is not installed. {install}"
-    ) from MissingExtra(package)
+    extra = EXTRA
+    if twelve_bits or syntax in (HTJ2K, HTJ2KLossless, HTJ2KLosslessRPCL):  # beyond the extra: rare files among others
+        extra = f"Install it with: pip install pylibjpeg pylibjpeg-{'libjpeg' if twelve_bits else 'openjpeg'}"
+    sentence = f"{name} is compressed as {syntax.name}, and what decodes that is not installed. {extra}"
+    raise UnreadableImage(sentence) from MissingExtra(extra)
 
 
 def _codestream(header: Header, frame: int, options: dict[str, Any], name: str) -> Codestream | None:
@@ -172,9 +185,9 @@ def _bits(header: Header, frame: int) -> np.ndarray:
 
 
 def _described(values: np.ndarray, header: Header, frame: int, decoding: Decoding) -> Pixels:
-    """Stored values with what the header says of them; colours as they are shown."""
+    """Stored values with what the header says of them; colours of 8 bits as they are shown."""
     if header.tags.PhotometricInterpretation == PALETTE:
-        return Pixels(dicom_grey.palette(values, header.tags))
-    if values.ndim == 3:
-        return Pixels(dicom_grey.colour(values, header.tags, decoding))
+        return colours.pixels(dicom_grey.palette(values, header.tags), decoding)
+    if values.ndim == 3:  # full intensity is that of all stored bits: PS3.3 C.7.6.3.1.2
+        return colours.pixels(values, decoding, filed=(View(0, 2 ** int(header.tags.BitsStored) - 1),))
     return dicom_grey.grey(values, header.tags, frame, decoding)

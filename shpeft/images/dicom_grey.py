@@ -40,13 +40,6 @@ def grey(values: np.ndarray, tags: "Dataset", frame: int, decoding: Decoding) ->
     return replace(stored, span=span, filed=filed, asked=asked, hounsfield=_hounsfield(group, tags))
 
 
-def colour(values: np.ndarray, tags: "Dataset", decoding: Decoding) -> np.ndarray:
-    """Stored RGB (H, W, 3) of any depth as uint8 (H, W, 3)."""
-    if values.dtype == np.uint8:
-        return values
-    return to_8_bits(values, decoding.limits or (0, 2 ** int(tags.BitsStored) - 1))
-
-
 def palette(values: np.ndarray, tags: "Dataset") -> np.ndarray:
     """Stored positions (H, W) in three lookup tables as uint8 (H, W, 3)."""
     tables = [_palette_table(tags, name) for name in COLOURS]

@@ -59,12 +59,12 @@ class Pixels:
     """One frame with all bits that its file has.
 
     Attributes:
-        values: stored values (H, W) of any numeric type, or RGB (H, W, 3) as uint8.
+        values: stored values (H, W) of any numeric type, or RGB (H, W, 3) of 8 or 16 bits.
         slope, intercept: from stored values to the file's units.
         blank: stored values from the first to the second are no part of the image, and black.
         inverted: the lowest value is white.
         span: the lowest and the highest value, in the file's units, that so few bits can hold; None: of more than 8
-            bits, where the values that are there count.
+            bits, where the values that are there count. Of colours of 16 bits 0 and the highest value of any channel.
         filed: the ways that the file itself offers, its first choice first.
         asked: how a :class:`~shpeft.images.Decoding` shows it; None: over its whole range.
         hounsfield: the file's units are Hounsfield units.
@@ -109,7 +109,7 @@ class Pixels:
 
     def shown(self, view: View | None = None) -> np.ndarray:
         """As uint8, (H, W) or (H, W, 3): round(255 · (x − low) / (high − low)), halves to the even number."""
-        if self.colour:
+        if self.colour and self.values.dtype == np.uint8:
             return self.values
         how = view or self.view
         return to_8_bits(

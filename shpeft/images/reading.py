@@ -2,12 +2,13 @@
 
 from contextlib import nullcontext
 from dataclasses import replace
+from functools import partial
 from io import BytesIO
 from pathlib import Path
 from typing import BinaryIO
 
 import numpy as np
-from PIL import Image, ImageOps
+from PIL import Image, ImageFile
 
 from shpeft.errors import MissingExtra, UnreadableImage
 from shpeft.images import colours, dicom, wide
@@ -47,7 +48,7 @@ def open_image(source: ImageSource, decoding: Decoding = AS_FILED) -> Image.Imag
     Raises:
         UnreadableImage: not an image, a damaged one, one that is too large, of a kind that is not read, or one without
             the frame.
-        MissingExtra: what reads DICOM files is not installed.
+        MissingExtra: what reads a DICOM file is not installed.
     """
     found = _opened(source, decoding)
     return Image.fromarray(found.shown()).convert("RGB") if isinstance(found, Pixels) else found
@@ -78,6 +79,7 @@ def _opened(source: ImageSource, decoding: Decoding, frames: list[int] | None = 
         frames: is given the frame that was taken and their number, for which some files are read to the end.
     """
     if isinstance(source, Image.Image):
+        _check_opened(source)
         return _converted(source, wide.Stored(), decoding)
     name = str(source) if isinstance(source, str | Path) else "the uploaded file"
     head = b""
@@ -92,9 +94,10 @@ def _opened(source: ImageSource, decoding: Decoding, frames: list[int] | None = 
                 _seek(image, decoding.frame, name)
                 if frames is not None:
                     frames += [image.tell(), getattr(image, "n_frames", 1)]
-                if colours.are_deep(image):
-                    return colours.pixels(image, file, decoding, name)
-                return _converted(image, wide.stored(image, head), decoding)
+                how = wide.stored(image, head)
+                if raw := colours.rawmode(image):
+                    return colours.read(partial(_at_frame, file, image.tell()), raw, decoding)
+                return _converted(image, how, decoding)
     except (UnreadableImage, MissingExtra):
         raise
     except Exception as error:  # decoders raise anything from SyntaxError to struct.error on damaged files
@@ -114,6 +117,26 @@ def looks_like_image(path: Path) -> bool:
 
 def _as_file(source: bytes | BinaryIO) -> BinaryIO:
     return BytesIO(source) if isinstance(source, bytes) else source
+
+
+def _at_frame(file: BinaryIO, frame: int) -> ImageFile.ImageFile:
+    """A file that was opened before, and its frame checked."""
+    file.seek(0)
+    image = Image.open(file, formats=FORMATS)
+    image.seek(frame)
+    return image
+
+
+def _check_opened(image: Image.Image) -> None:
+    """Pillow keeps 8 bits of each channel of what it opens; one that is loaded already does not tell."""
+    try:
+        lost = isinstance(image, ImageFile.ImageFile) and colours.rawmode(image) != ""
+    except wide.NotRead:
+        lost = True
+    if lost:
+        raise UnreadableImage(
+            "This image has 16 bits a channel, of which Pillow keeps 8. Give its path or its bytes instead."
+        )
 
 
 def _check_size(image: Image.Image, name: str) -> None:
@@ -141,6 +164,10 @@ def _reason(error: Exception, head: bytes) -> str:
         return "there is no such file"
     if isinstance(error, IsADirectoryError | PermissionError):
         return "it is a folder or may not be read"
+    if isinstance(error, wide.NotRead):
+        return f"it has {error}"
+    if isinstance(error, MemoryError):
+        return "there is not enough memory for it"
     if type(error).__name__ == "UnidentifiedImageError" and head.startswith(TIFF):
         return (
             "its header is damaged, or it is of a kind of TIFF that is not read. Save it as grey of 8 or 16 bits, of 32"
@@ -155,7 +182,7 @@ def _reason(error: Exception, head: bytes) -> str:
 
 def _converted(image: Image.Image, how: wide.Stored, decoding: Decoding) -> Image.Image | Pixels:
     """A loaded copy, upright: in mode RGB, or grey of more than 8 bits."""
-    image = _upright(image)
+    image = wide.upright(image)
     if wide.is_wide(image):
         return wide.pixels(image, how, decoding)
     if how.signed and image.mode == "L":
@@ -166,12 +193,3 @@ def _converted(image: Image.Image, how: wide.Stored, decoding: Decoding) -> Imag
         image = image.convert("RGBA")
         return Image.alpha_composite(Image.new("RGBA", image.size, "black"), image).convert("RGB")
     return image.convert("RGB")
-
-
-def _upright(image: Image.Image) -> Image.Image:
-    """Turned as its EXIF says; EXIF that cannot be read says nothing."""
-    image.load()
-    try:
-        return ImageOps.exif_transpose(image)
-    except Exception:  # what is in there may be anything
-        return image

@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 
 import numpy as np
-from PIL import Image, ImageFile
+from PIL import Image, ImageFile, ImageOps
 from PIL.TiffImagePlugin import TiffImageFile
 
 from shpeft.images import codestream
@@ -13,8 +13,13 @@ from shpeft.images.pixels import Pixels, View
 # TIFF 6.0
 BITS_PER_SAMPLE = 258
 PHOTOMETRIC = 262
+PLANAR_CONFIGURATION = 284
 SAMPLE_FORMAT = 339
-WHITE_IS_ZERO, UNSIGNED, SIGNED = 0, 1, 2
+WHITE_IS_ZERO, SEPARATE_PLANES, UNSIGNED, SIGNED = 0, 2, 1, 2
+
+
+class NotRead(Exception):
+    """A kind of pixels that Pillow would show wrongly."""
 
 
 @dataclass(frozen=True)
@@ -36,7 +41,11 @@ class Stored:
 
 
 def stored(image: ImageFile.ImageFile, head: bytes) -> Stored:
-    """Read it from an opened image, before it is loaded, and from the file's first bytes."""
+    """Read it from an opened image, before it is loaded, and from the file's first bytes.
+
+    Raises:
+        NotRead: Pillow would lose or mix up values.
+    """
     tile = image.tile[0] if image.tile else None
     if isinstance(image, TiffImageFile):
         return _tiff(image)
@@ -44,6 +53,8 @@ def stored(image: ImageFile.ImageFile, head: bytes) -> Stored:
         assert isinstance(tile.args, tuple)
         return Stored(scale=65535 / tile.args[-1])
     if image.format == "JPEG2000" and (told := codestream.describe(head)) is not None and told.bits <= 16:
+        if told.channels > 1 and told.bits > 8:
+            raise NotRead("colours of more than 8 bits in JPEG 2000; save it as a PNG or a TIFF")
         scale = 2 ** (16 - told.bits)
         return Stored(scale=scale, offset=scale * 2 ** (told.bits - 1) if told.signed else 0)
     return Stored()
@@ -52,6 +63,8 @@ def stored(image: ImageFile.ImageFile, head: bytes) -> Stored:
 def _tiff(image: TiffImageFile) -> Stored:
     tags = image.tag_v2
     bits = tags.get(BITS_PER_SAMPLE, (1,))
+    if tags.get(PLANAR_CONFIGURATION) == SEPARATE_PLANES and len(bits) > 1 and max(bits) > 8:
+        raise NotRead("colours of more than 8 bits, each in a plane of its own; save them pixel by pixel")
     kind = tags.get(SAMPLE_FORMAT, (UNSIGNED,))[0]
     return Stored(
         white_is_zero=tags.get(PHOTOMETRIC) == WHITE_IS_ZERO,
@@ -79,6 +92,15 @@ def pixels(image: Image.Image, how: Stored, decoding: Decoding) -> Pixels:
         inverted=how.white_is_zero,
         asked=None if decoding.limits is None else View(*decoding.limits),
     )
+
+
+def upright(image: Image.Image) -> Image.Image:
+    """Turned as its EXIF says; EXIF that cannot be read says nothing."""
+    image.load()
+    try:
+        return ImageOps.exif_transpose(image)
+    except Exception:  # what is in there may be anything
+        return image
 
 
 def shifted(image: Image.Image) -> Image.Image:

@@ -17,10 +17,7 @@ VARIABLE = "SHPEFT_CACHE"
 
 OFF = "off"
 
-LIBRARIES = (
-    *("pillow", "numpy", "tifffile", "imagecodecs"),
-    *("pydicom", "python-gdcm", "pylibjpeg", "pylibjpeg-libjpeg", "pylibjpeg-openjpeg"),
-)
+LIBRARIES = ("pillow", "numpy", "pydicom", "python-gdcm", "pylibjpeg", "pylibjpeg-libjpeg", "pylibjpeg-openjpeg")
 CODECS = ("jpg", "jpg_2000", "zlib", "libtiff", "webp")
 
 
