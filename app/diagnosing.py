@@ -74,6 +74,7 @@ def _upload(run: RunFolder) -> Case | None:
     found = None if data is None else _kept(data, run.config.dataset.window, run.config.dataset.frame)
     if isinstance(found, ShpeftError):
         shared.complain(found)
+        st.caption("Upload another file, or this one exported anew.")
         return None
     if found is not None and st.button("Remove the image", icon=":material/close:"):
         del st.session_state["uploaded"]

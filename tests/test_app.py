@@ -369,6 +369,7 @@ def test_an_upload_that_is_no_image_is_a_sentence(with_run):
     app = opened("diagnose", with_run)
     app.file_uploader[0].upload("MUELLER.txt", b"no image", "text/plain").run()
     assert app.error[0].value.startswith("The uploaded file cannot be read as an image")
+    assert "Upload another file, or this one exported anew." in [caption.value for caption in app.caption]
     assert not app.metric
 
 
