@@ -83,7 +83,7 @@ def _counted(run: RunFolder, which: str, name: str, heads: int, budget: int | No
         )
         return grid(run.support(which).indices.get(name), next(info for info in infos if info.name == name), heads)
     step = nearest(fields.steps.tolist(), budget)
-    near = "" if step == budget else f" Places are kept at the slider's steps; this is the nearest to {budget:,} weights."
+    near = "" if step == budget else f" Places are kept at the slider's steps, the nearest to {budget:,} weights here."
     st.caption(f"Of the {step:,} weights that this score chooses.{near}")
     return fields.grid(infos, name, step)
 
