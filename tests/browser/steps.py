@@ -16,6 +16,16 @@ def ready(page: Page) -> None:
     expect(page.locator("[data-test-script-state=notRunning]")).to_be_attached(timeout=A_WHILE)
 
 
+def nobody_is_named(page: Page, *names: str) -> None:
+    """Wait until the page is drawn to its end: then no name stands in its text or in an attribute.
+
+    Before, the hidden chip of an uploaded file may still hold the file's name, until Streamlit removes it.
+    """
+    ready(page)
+    nowhere = "names => names.every(name => !document.documentElement.outerHTML.includes(name))"
+    page.wait_for_function(nowhere, arg=list(names), timeout=A_WHILE)
+
+
 def choose(page: Page, label: str, value: str) -> None:
     """Choose in a list: open it, type a part of what is wanted, click on it."""
     box = page.get_by_role("combobox", name=re.compile(label)).first
