@@ -14,7 +14,7 @@ PACKAGE = ROOT / "shpeft"
 
 LAYERS = [
     {"equations", "errors", "progress", "seeding"},
-    {"chance", "config", "images", "files", "kernels", "network"},
+    {"chance", "config", "images", "files", "kernels", "network", "printing"},
     {"datasets", "backbones", "flags"},
     {"feed"},
     {"prefix"},
@@ -42,6 +42,7 @@ HOMES = {
     "sklearn": {"probe", "evaluation", "datasets", "compare", "readers", "trust"},
     "peft": {"compare"},
     "jinja2": {"reports"},
+    "playwright": {"printing"},
 }
 
 

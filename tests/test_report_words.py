@@ -9,10 +9,11 @@ import pytest
 from PIL import Image
 
 import shpeft as library
-from shpeft import NOTICE
+from shpeft import NOTICE, printing
 from shpeft.diagnosis import CAPTION, case_id, diagnose
-from shpeft.errors import ClassMismatch, DiagnosisError, RunError
+from shpeft.errors import ClassMismatch, DiagnosisError, MissingExtra, RunError
 from shpeft.pipeline import choose_trust
+from shpeft.reports import as_pdf
 from shpeft.reports.tables import percent
 from shpeft.saliency import METHODS
 from shpeft.trust import Choices, SetRule, ThresholdRule
@@ -140,3 +141,26 @@ def test_the_command_line_makes_a_report_of_one_image(folder, tmp_path):
     assert "DOE" not in text
     several = shpeft("diagnose", folder.path, path, path, "--report", out, code=2)
     assert "A report is about one image" in several.stderr
+
+
+@pytest.fixture
+def looked_anew():
+    """Whether there is a browser is found out once; here before and after the test, too."""
+    printing.obstacle.cache_clear()
+    yield
+    printing.obstacle.cache_clear()
+
+
+def test_a_pdf_needs_playwright_and_says_so_before_a_model_is_loaded(looked_anew, folder, tmp_path, monkeypatch):
+    monkeypatch.setattr(printing, "find_spec", lambda name: None)
+    asked = shpeft("diagnose", folder.path, tmp_path / "missing.png", "--report", tmp_path / "report.PDF", code=2)
+    assert "pip install 'shpeft[pdf]'; or name the report .html" in " ".join(asked.stderr.split())
+
+
+def test_a_pdf_needs_a_browser(looked_anew, monkeypatch):
+    monkeypatch.setattr(printing, "_browser", lambda: None)
+    monkeypatch.setattr(printing, "_own_build", lambda: False)
+    assert "playwright install chromium" in printing.obstacle()
+    monkeypatch.setattr(printing, "_browser", lambda: "/nowhere/chromium")
+    with pytest.raises(MissingExtra, match="playwright install chromium"):
+        as_pdf("<p>A page</p>")

@@ -8,8 +8,9 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from shpeft.cli import console, exports, options
-from shpeft.errors import ConfigError, ShpeftError
+from shpeft.errors import ConfigError, MissingExtra, ShpeftError
 from shpeft.files import write_atomic
+from shpeft.printing import obstacle
 from shpeft.runs import RunFolder
 
 if TYPE_CHECKING:
@@ -26,7 +27,7 @@ def diagnose(
         Path | None, typer.Option(help="With --csv: a second CSV that says which id is which file. It names patients.")
     ] = None,
     report: Annotated[
-        Path | None, typer.Option(help="Of one image: an HTML file to keep or print, with map, checks and cards.")
+        Path | None, typer.Option(help="Of one image: an HTML file, or a PDF, with map, checks and cards.")
     ] = None,
     note: Annotated[str, typer.Option(help="A sentence for the report.")] = "",
     saliency: Annotated[str | None, typer.Option(help="A saliency method, such as integrated_gradients.")] = None,
@@ -47,11 +48,13 @@ def diagnose(
         _batch(loaded, images, csv, names, json)
         return
     if report is not None:
+        from shpeft.reports import as_pdf
+
         with console.progress_bar() as (progress, _):
             text = exports.report_file(
                 loaded, folder, images[0], saliency=saliency, target=target, note=note, seed=seed, progress=progress
             )
-        write_atomic(report, text)
+        write_atomic(report, as_pdf(text) if _printed(report) else text)
         if out is None and not json:
             typer.echo(f"The report is {report}.")
             console.notice()
@@ -96,8 +99,14 @@ def _check(
         raise ConfigError(f"--csv diagnoses many images, and {given[0]} is for single ones: leave one of them out.")
     if report is not None and len(images) > 1:
         raise ConfigError(f"A report is about one image, and {len(images)} were given. Make one at a time.")
+    if report is not None and _printed(report) and obstacle():
+        raise MissingExtra(f"{obstacle()}; or name the report .html, and print it in any browser.")
     if csv is not None and names is not None and csv.absolute() == names.absolute():
         raise ConfigError("--csv and --names are two files: give two places.")
+
+
+def _printed(report: Path) -> bool:
+    return report.suffix.lower() == ".pdf"
 
 
 def _batch(loaded: "LoadedRun", places: Sequence[Path], csv: Path, names: Path | None, json: bool) -> None:

@@ -1,19 +1,22 @@
 """Figures as files: SVG images where Playwright and a Chromium are there to draw them, pages otherwise."""
 
 import json
-import shutil
 from collections.abc import Mapping
 from pathlib import Path
+from typing import TYPE_CHECKING
 from urllib.parse import unquote
 
 import plotly.graph_objects as go
 from plotly.offline import get_plotlyjs
 
+from shpeft.errors import MissingExtra
 from shpeft.files import write_atomic
+from shpeft.printing import in_browser
+
+if TYPE_CHECKING:
+    from shpeft.printing import Page
 
 WIDTH = 900
-
-BROWSERS = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable")
 
 
 def save(figures: Mapping[str, go.Figure], folder: str | Path) -> dict[str, Path]:
@@ -38,21 +41,19 @@ def save(figures: Mapping[str, go.Figure], folder: str | Path) -> dict[str, Path
 
 def _drawn(figures: Mapping[str, go.Figure]) -> dict[str, str]:
     """The figures as SVG, by a browser without a window; nothing where there is none."""
+
+    def draw(page: "Page") -> dict[str, str]:
+        page.add_script_tag(content=get_plotlyjs())
+        return {name: _svg(page, figure) for name, figure in figures.items()}
+
     try:
-        from playwright.sync_api import Error, sync_playwright
-    except ImportError:
+        return in_browser(draw)
+    except MissingExtra:
         return {}
-    browser = next((path for name in BROWSERS if (path := shutil.which(name))), None)
-    images = {}
-    try:
-        with sync_playwright() as playwright:
-            page = playwright.chromium.launch(executable_path=browser, args=["--no-sandbox"]).new_page()
-            page.add_script_tag(content=get_plotlyjs())  # our own page alone, so the browser needs no sandbox
-            for name, figure in figures.items():
-                options = {"format": "svg", "width": WIDTH, "height": figure.layout.height or 450}
-                drawing = "([figure, options]) => Plotly.toImage(figure, options)"
-                address = page.evaluate(drawing, [json.loads(figure.to_json()), options])
-                images[name] = unquote(address.partition(",")[2])
-    except Error:
-        return {}
-    return images
+
+
+def _svg(page: "Page", figure: go.Figure) -> str:
+    options = {"format": "svg", "width": WIDTH, "height": figure.layout.height or 450}
+    drawing = "([figure, options]) => Plotly.toImage(figure, options)"
+    address: str = page.evaluate(drawing, [json.loads(figure.to_json()), options])
+    return unquote(address.partition(",")[2])
