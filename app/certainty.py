@@ -158,7 +158,7 @@ def paper(bootstrap: Bootstrap) -> None:
             help="The fine-tuned head stays. Kept is the share of what full fine-tuning gained over the frozen model; "
             "bars are 95 % intervals of the measure itself.",
         )
-        same_numbers(_told(sparse), "sparsity", label="Question by question", open=True)
+        same_numbers(_told(sparse), "sparsity", label="Question by question", open=True, sentences=True)
     pairs, foretold = read_overlaps(results.table.folder)
     if pairs:
         st.header("Do tasks share key weights?", anchor=False)
@@ -169,7 +169,13 @@ def paper(bootstrap: Bootstrap) -> None:
             config=PLAIN,
         )
         st.caption("Weights that two choices share, the mean over pairs, beside what random choices would share.")
-        same_numbers(_told(claims.hybridity(pairs, foretold)), "hybridity", label="Question by question", open=True)
+        same_numbers(
+            _told(claims.hybridity(pairs, foretold)),
+            "hybridity",
+            label="Question by question",
+            open=True,
+            sentences=True,
+        )
     elif results.plan.overlaps.arms:
         st.caption("Whether tasks choose the same weights was not computed yet: `shpeft compare overlaps`.")
 

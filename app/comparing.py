@@ -121,7 +121,7 @@ def answers(bootstrap: Bootstrap, duels: list[Duel]) -> None:
     st.markdown(answer.answer(results, duels, goals))
     rows = [{"question": f.question, "answer": f.answer, "points": f.number, "rule": f.rule} for f in goals]
     if rows:
-        same_numbers(rows, "questions", label="Question by question", open=True)
+        same_numbers(rows, "questions", label="Question by question", open=True, sentences=True)
 
 
 def ranks(results: Results, method: Entry, metric: str) -> None:

@@ -25,13 +25,21 @@ def same_numbers(
     label: str = "The same numbers in a table",
     open: bool = False,
     first: int | None = None,
+    sentences: bool = False,
 ) -> None:
-    """A chart's numbers, for those who do not see it and for other programs; of many rows the first, all in the CSV."""
+    """A chart's numbers, for those who do not see it and for other programs; of many rows the first, all in the CSV.
+
+    Args:
+        sentences: some cells hold whole sentences, which must not be cut off at the end of a line.
+    """
     if not rows:
         return
     with st.expander(label, expanded=open):
-        columns = {key: st.column_config.NumberColumn(format=form) for key, form in (formats or {}).items()}
-        st.dataframe(rows[:first], hide_index=True, column_config=columns)
+        if sentences:
+            st.table(list(rows[:first]), hide_index=True, border="horizontal")
+        else:
+            columns = {key: st.column_config.NumberColumn(format=form) for key, form in (formats or {}).items()}
+            st.dataframe(rows[:first], hide_index=True, column_config=columns)
         st.download_button(
             "Download as CSV",
             lambda: csv_text(rows),

@@ -34,7 +34,7 @@ def choose(app: AppTest, label: str, value: str) -> AppTest:
 
 def table(app: AppTest, column: str):
     """The first table with this column."""
-    return next(frame.value for frame in app.dataframe if column in frame.value)
+    return next(frame.value for frame in [*app.dataframe, *app.table] if column in frame.value)
 
 
 def test_it_asks_for_a_folder_where_the_project_has_no_table(tmp_path):

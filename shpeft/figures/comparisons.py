@@ -79,7 +79,7 @@ def differences(
     if margin is not None:
         drawn.add_vrect(x0=-100 * margin, x1=100 * margin, fillcolor=GREEN, opacity=0.12, line_width=0)
     drawn.add_vline(x=0, line={"color": GREY, "width": 1})
-    drawn.update_xaxes(title_text=f"difference in {unit}")
+    drawn.update_xaxes(title_text=f"difference in<br>{unit}")
     return drawn.update_yaxes(type="category", range=[len(titles) - 0.5, -0.5], dtick=1)
 
 
