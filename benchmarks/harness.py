@@ -14,6 +14,8 @@ from pathlib import Path
 
 import torch
 
+from shpeft.runs.formats import processor
+
 RESULTS = Path(__file__).parent / "RESULTS.md"
 
 
@@ -54,16 +56,6 @@ def keep_freed_memory() -> None:
     if platform.libc_ver()[0] == "glibc":
         for option in (trim_threshold, mmap_threshold):
             ctypes.CDLL(None).mallopt(option, 1 << 30)
-
-
-def processor() -> str:
-    """The processor's make."""
-    model = (
-        re.search(r"model name\s*:\s*(.+)", cpuinfo.read_text())
-        if (cpuinfo := Path("/proc/cpuinfo")).exists()
-        else None
-    )
-    return model[1] if model else platform.processor() or platform.machine()
 
 
 def machine() -> str:

@@ -99,7 +99,13 @@ def record(plan: Plan, cell: Cell, predictions: Predictions, diverged: bool = Fa
     trained = {"probe": 0, "head": 0, "full": 1_000_000}.get(arm.kind, 1_000_000 * (cell.budget or 0.01))
     found = {
         **{"key": cell.key, "dataset": cell.dataset, "arm": cell.arm, "kind": arm.kind},
-        **{"budget": cell.budget, "seed": cell.seed, "mask": cell.mask, "seconds": 60.0},
+        **{
+            "budget": cell.budget,
+            "seed": cell.seed,
+            "mask": cell.mask,
+            "seconds": 60.0,
+            "processor": f"Make {cell.seed}",
+        },
         **{"cases": {"train": 100, "val": 20, "test": len(predictions.labels)}},
         **{"libraries": {"shpeft": "0", "torch": "2"}, "status": "failed" if diverged else "finished"},
     }

@@ -13,6 +13,7 @@ from shpeft.compare.results import Entry, Results
 from shpeft.compare.tasks import Tasks
 from shpeft.errors import Cancelled, ConfigError, RunError
 from shpeft.evaluation import evaluate, predict
+from shpeft.runs.formats import processor
 from shpeft.temperature import fit_temperature
 
 from .comparisons import plan_of
@@ -63,6 +64,7 @@ def test_what_is_trained_is_recorded(filled):
     for record in table.cells().values():
         assert record["share"] == record["trained"] / backbone.count
         assert record["bytes"] > 4 * record["trained"]
+        assert record["processor"] == processor()
 
 
 def test_memory_is_that_of_a_training_batch_and_of_adamw(filled):

@@ -110,7 +110,7 @@ def test_every_arm_meets_the_same_draws(tmp_path):
 
 
 def test_it_says_won_the_same_and_what_did_not_work(tmp_path):
-    text = said(tmp_path, planned())
+    text = said(tmp_path, planned(tried=["Larger steps diverged."]))
     answered = text.split("## The answer")[1].split("##")[0]
     assert "finds 80.2 % of the cases of a class" in answered
     assert "the frozen model (probe) finds 60.2" in answered
@@ -122,6 +122,8 @@ def test_it_says_won_the_same_and_what_did_not_work(tmp_path):
     assert "equivalent" not in text.split("Learning rates")[0].split("against each")[1].split("The method minus")[0]
     assert "Not above the better floor, probe (60.2): bad, 0.01 %." in text
     assert "18 single trainings diverged." in text
+    assert "- Larger steps diverged." in text.split("## What did not work")[1].split("##")[0]
+    assert "cells by processor: 12 Make 0, 12 Make 1." in text
     assert "80.2 ± 0.4" in text
     assert "24 cells took **0.4 hours**" in text
     assert "## What is missing" not in text

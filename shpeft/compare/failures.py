@@ -35,6 +35,7 @@ def failures(bootstrap: Bootstrap, duels: Sequence[Duel]) -> str:
             "The best learning rate stands at an edge of the grid, low or high, on some of the "
             f"{len(results.plan.datasets)} datasets, where a wider grid might do better: {'; '.join(edges)}."
         )
+    lines += results.plan.report.tried
     return "## What did not work\n\n" + "\n".join(f"- {line}" for line in lines or ["Nothing was noticed."])
 
 

@@ -91,6 +91,7 @@ class Claim(Section):
     margin: float = Field(0.01, gt=0, lt=1, description="differences below it do not matter: of the equivalence test")
     gain: float = Field(0.02, gt=0, lt=1, description="what the method should gain over the better floor")
     hardware: str = Field("", description="what the table was filled on, such as '2 processors, no GPU'")
+    tried: tuple[str, ...] = Field((), description="what was tried besides, said where the report says what failed")
     pairs: dict[str, tuple[str, str]] = Field(
         default_factory=dict, description="for a dataset two classes that are also told apart by themselves"
     )

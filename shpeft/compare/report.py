@@ -1,5 +1,6 @@
 """RESULTS.md: the table in numbers and in words, made from the table alone. A tie is reported as a tie."""
 
+from collections import Counter
 from collections.abc import Callable, Sequence
 
 import numpy as np
@@ -13,6 +14,7 @@ from shpeft.compare.failures import failures
 from shpeft.compare.markdown import NONE, WORDS, margin_told, points, table
 from shpeft.compare.results import Entry, Results
 from shpeft.compare.statistics import mean_sd
+from shpeft.compare.table import Record
 from shpeft.runs.card import METRICS, percent
 
 
@@ -69,9 +71,16 @@ def _setting(results: Results) -> str:
         f"scaling is kept; learning rates are chosen on validation images {choice}, the same number for every arm. "
         f"Every cell looks at the test images once.\n\n{len(records)} cells took **{hours:.1f} hours** of work, the "
         "sum of their seconds; several processes may have shared it. Hardware: "
-        f"{plan.report.hardware or 'not recorded'}. Versions: {versions}."
+        f"{plan.report.hardware or 'not recorded'}; cells by processor: {_processors(records)}. A training ends at "
+        f"other numbers on another processor. Versions: {versions}."
         f"\n\n{data}"
     )
+
+
+def _processors(records: Sequence[Record]) -> str:
+    """``300 Intel Xeon, 20 AMD EPYC``."""
+    counts = Counter(record.get("processor", "not recorded") for record in records)
+    return ", ".join(f"{count} {name}" for name, count in counts.most_common())
 
 
 def _scores(results: Results) -> str:

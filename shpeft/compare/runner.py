@@ -106,7 +106,7 @@ class Work:
         predictions, seconds = None, 0.0
         earlier = self._trained_before(tuned)
         if earlier is not None:
-            ours = set(base | tuned) - {"libraries"}
+            ours = set(base | tuned) - {"libraries", "processor"}
             found = {name: value for name, value in earlier.items() if name not in ours}
             predictions, seconds = self.table.predictions(earlier["key"]), earlier["seconds"]
         elif fitted is not None:
@@ -141,7 +141,7 @@ class Work:
             "mask": cell.mask,
             **found,
             "cases": {split.name: len(split) for split in task.data.splits},
-            "libraries": environment()["libraries"],
+            **{name: environment()[name] for name in ("libraries", "processor")},
         }
 
     def _tuned(self, cell: Cell, task: Task) -> tuple[Fitted | None, Record]:

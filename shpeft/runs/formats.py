@@ -12,6 +12,7 @@ import traceback
 import zipfile
 from collections.abc import Mapping, Sequence
 from importlib import metadata
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from shpeft import __version__
@@ -70,9 +71,17 @@ def environment() -> dict[str, Any]:
     return {
         "python": platform.python_version(),
         "system": f"{platform.system()} {platform.machine()}",
+        "processor": processor(),
         "processors": os.cpu_count(),
         "libraries": versions,
     }
+
+
+def processor() -> str:
+    """The processor's make, on which the last bits of a training depend."""
+    told = Path("/proc/cpuinfo")
+    model = re.search(r"model name\s*:\s*(.+)", told.read_text()) if told.exists() else None
+    return model[1] if model else platform.processor() or platform.machine()
 
 
 def traceback_text(error: BaseException) -> str:
