@@ -102,13 +102,14 @@ def select(scores: Scores, budget: int | float, spread: Spread = "none") -> Supp
             f"A budget of {k:,} weights is more than the {scores.eligible:,} eligible ones. "
             "Widen the scope or lower the budget."
         )
-    found = _first(scores, k, spread) if scores.values else _quota(scores, k, spread)
-    indices, shapes, start = {}, {}, 0
-    for info in scores.infos:
-        low, high = torch.searchsorted(found, torch.tensor([start, start + info.numel]))
-        if low < high:
-            indices[info.name], shapes[info.name] = found[low:high] - start, info.shape
-        start += info.numel
+    return support_at(scores, _first(scores, k, spread) if scores.values else _quota(scores, k, spread))
+
+
+def support_at(scores: Scores, places: Tensor) -> Support:
+    """The weights at ascending places in the concatenation of all parameters."""
+    parts = zip(scores.infos, _by_parameter(scores, places), strict=True)
+    found = {info: at for info, at in parts if len(at)}
+    indices, shapes = {info.name: at for info, at in found.items()}, {info.name: info.shape for info in found}
     return Support(indices, shapes, scores.total)
 
 

@@ -3,8 +3,12 @@
 import numpy as np
 import pytest
 import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from shpeft import equations
+from shpeft.backbones import WeightInfo
+from shpeft.compare.scores import one_a_line
 from shpeft.delta import SparseDelta
 from shpeft.errors import SelectionError
 from shpeft.evaluation import predict
@@ -155,3 +159,34 @@ def test_two_views_are_averaged(data):
         mirrored = backbone(backbone.transform.normalise(pixels.flip(-1))).double().softmax(1).numpy()
     np.testing.assert_allclose(both, (once + mirrored) / 2, atol=1e-6)
     assert abs(once - mirrored).max() > 1e-4
+
+
+@settings(max_examples=100, deadline=None)
+@given(st.integers(0, 10_000), st.booleans())
+def test_one_of_a_row_and_column_is_the_best_that_is_left(seed, ties):
+    """Against the rule itself: all weights in order, each taken if its row and its column are free."""
+    generator = torch.Generator().manual_seed(seed)
+    shapes = ((3, 4), (5, 2), (4, 4))
+    layers = [torch.randn(shape, generator=generator) for shape in shapes]
+    layers = [v.round() + 0.0 for v in layers] if ties else layers
+    infos = tuple(WeightInfo(f"w{i}", shape, shape[0] * shape[1], i, "b", "w") for i, shape in enumerate(shapes))
+    scores = Scores("test", {info.name: v for info, v in zip(infos, layers, strict=True)}, infos, 38)
+    taken, order = [], torch.cat([v.reshape(-1) for v in layers]).argsort(descending=True, stable=True).tolist()
+    for place in order:
+        layer, at = next((i, place - n) for i, n in ((2, 22), (1, 12), (0, 0)) if place >= n)
+        row, column = divmod(at, shapes[layer][1])
+        if all(layer != i or (row != r and column != c) for i, r, c in taken):
+            taken.append((layer, row, column))
+    for k in range(1, len(taken) + 1):
+        found = one_a_line(scores, k)
+        places = {i: found.indices.get(f"w{i}", torch.empty(0)).tolist() for i in range(3)}
+        pairs = [(i, *divmod(at, shapes[i][1])) for i, here in places.items() for at in here]
+        assert sorted(pairs) == sorted(taken[:k])
+    with pytest.raises(SelectionError, match="Only"):
+        one_a_line(scores, len(taken) + 1)
+
+
+def test_one_of_a_row_and_column_needs_matrices():
+    info = WeightInfo("w", (4,), 4, 0, "b", "w")
+    with pytest.raises(SelectionError, match="matrices"):
+        one_a_line(Scores("test", {"w": torch.rand(4)}, (info,), 4), 2)

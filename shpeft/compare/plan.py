@@ -70,7 +70,9 @@ class Arm(Section):
     like: str | None = Field(None, description="of score random: the arm whose counts in each layer are kept")
     images: int = Field(256, ge=1, description="training images that the scores are estimated on")
     expectation: Literal["batch", "image", "all"] = "batch"
-    spread: Literal["row", "none"] = Field("none", description="row: as few weights of a row as the budget allows")
+    spread: Literal["row", "line", "none"] = Field(
+        "none", description="row: as few weights of a row as the budget allows; line: one of a row and column at most"
+    )
     masks: int = Field(1, ge=1, description="how many random selections a seed")
     lr_scale: Literal["uniform", "magnitude", "rms"] = "uniform"
     reselect_after: int | None = Field(None, ge=1, description="epochs after which weights are selected once more")

@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 import safetensors.torch
+import torch
 
 from shpeft.backbones import Backbone
 from shpeft.compare.plan import Arm, Cell
@@ -17,7 +18,7 @@ from shpeft.errors import SelectionError
 from shpeft.files import write_atomic
 from shpeft.importance import Scores, consensus, estimate_importance, hybrid
 from shpeft.probe import Head
-from shpeft.selection import Support, select, select_like
+from shpeft.selection import Support, best_first, budget_to_count, select, select_like, support_at
 
 MASKS = 1000
 """What the number of a random mask adds to the seed."""
@@ -133,7 +134,34 @@ def select_by(arm: Arm, scores: Scores, budget: int | float) -> Support:
         if not scores.values:
             raise SelectionError("The quota hybrid is a rule and not a number: it has no smallest scores.")
         scores = replace(scores, values={name: -v for name, v in scores.values.items()})
+    if arm.spread == "line":
+        return one_a_line(scores, budget_to_count(budget, scores.total))
     return select(scores, budget, arm.spread)
+
+
+def one_a_line(scores: Scores, k: int) -> Support:
+    """Greedily, the best weight first, at most one of each row and one of each column of a matrix.
+
+    Raises:
+        SelectionError: there are fewer than k such weights, or one of the parameters is no matrix.
+    """
+    if any(len(info.shape) != 2 for info in scores.infos):
+        raise SelectionError("One of a row and column is for matrices: give the scope 'matrices'.")
+    ends, lines, found = np.cumsum([info.numel for info in scores.infos]), set[Any](), list[int]()
+    seen, looked = 0, min(k, scores.eligible)
+    while len(found) < k:
+        if seen == scores.eligible:
+            raise SelectionError(f"Only {len(found):,} weights are the first of their rows and columns, not {k:,}.")
+        places = best_first(scores, looked, "none")[0][seen:].numpy()
+        for place, at in zip(places.tolist(), np.searchsorted(ends, places, side="right").tolist(), strict=True):
+            info = scores.infos[at]
+            row, column = divmod(place - int(ends[at]) + info.numel, info.shape[1])
+            its = {(at, "row", row), (at, "column", column)}
+            if len(found) < k and not its & lines:
+                found.append(place)
+                lines |= its
+        seen, looked = looked, min(4 * looked, scores.eligible)
+    return support_at(scores, torch.tensor(sorted(found)))
 
 
 def _shuffled(split: Split, seed: int) -> Split:
