@@ -162,8 +162,9 @@ class Work:
         chosen = self.table.trials()[cell.trial_key(best)]
         training = {"training": cell.trial_key(best)}
         earlier = self._trained_before(training)
-        if model is None and earlier is None and not chosen["diverged"]:  # it was finished before an interruption
-            _, model = trainings.run(best)
+        if model is None and earlier is None and not chosen["diverged"]:  # it was tried before an interruption
+            trial, model = trainings.run(best)
+            chosen = _trial_record(cell, best, trial)  # the same, but on another processor
         edge = tuning.key == cell.key and len(grid) > 1 and best in (min(grid), max(grid))
         return model, {
             "lr": best,
