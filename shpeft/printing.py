@@ -52,7 +52,8 @@ def _at_work(work: Callable[["Page"], T], options: dict[str, Any]) -> T:
             browser = playwright.chromium.launch(executable_path=_browser(), args=["--no-sandbox"])
         except Error:
             raise MissingExtra(NO_CHROMIUM) from None
-        return work(browser.new_page(**options))
+        with browser:  # whose profile is deleted when it closes
+            return work(browser.new_page(**options))
 
 
 def _browser() -> str | None:
