@@ -163,6 +163,26 @@ def test_a_control_is_held_against_the_arm_whose_layers_it_keeps(tmp_path):
     assert Entry("like", 1e-4) in answer.rivals(results)
 
 
+def test_a_control_of_the_gradients_is_held_against_the_arm_that_has_its_own(tmp_path):
+    gradient = {"kind": "sparse", "score": "gradient"}
+    controls = {
+        "shuffled": gradient | {"gradients": "shuffled"},
+        "lone": gradient | {"norm": "l2", "gradients": "other"},
+    }
+    other = {"kind": "sparse", "gradients": "other"}  # of the method
+    plan = planned(arms={**ARMS, "gradient": gradient, **controls, "other": other})
+    rights = RIGHTS | {"gradient": first(0.7), "shuffled": first(0.6), "lone": first(0.6), "other": first(0.6)}
+    bootstrap = Bootstrap(Results(plan, made_up(tmp_path, plan, rights=rights)), 400)
+    asked = {
+        f.question: f.number[:7] for f in claims.goals(bootstrap, bootstrap.duels()) if "Does it matter" in f.question
+    }
+    assert asked == {
+        "Does it matter which weights: is it above random, 0.01 %?": "+20.0 [",
+        "Does it matter which image has which label: is gradient, 0.01 % above shuffled, 0.01 %?": "+10.0 [",
+        "Does it matter which task the gradients are of: is it above other, 0.01 %?": "+20.0 [",
+    }
+
+
 def test_questions_are_answered_by_their_rules(tmp_path):
     plan = planned(arms=ARMS)
     bootstrap = Bootstrap(Results(plan, made_up(tmp_path, plan, rights=RIGHTS, confidence={"good": 0.8})), 400)

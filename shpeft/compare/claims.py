@@ -12,7 +12,7 @@ import numpy as np
 from shpeft.compare.duels import Bootstrap, Duel
 from shpeft.compare.markdown import margin_told, points
 from shpeft.compare.overlaps import Foretold, Pair
-from shpeft.compare.plan import Budget
+from shpeft.compare.plan import Arm, Budget, Plan
 from shpeft.compare.results import Entry, Results, size
 from shpeft.compare.statistics import Difference, Estimate, mean_difference
 from shpeft.compare.table import CALIBRATED
@@ -71,12 +71,12 @@ def goals(bootstrap: Bootstrap, duels: Sequence[Duel]) -> list[Finding]:
         arm = arms[other.arm]
         if other == method or arm.kind != "sparse" or other.budget != method.budget:
             continue
-        if arm.like is not None:  # a control of the arm whose counts it keeps, which need not be the method
-            kept = Entry(arm.like, other.budget)
-            duel = against.get(other) if kept == method else bootstrap.duel(kept, other, claim.metric)
-            subject = "it" if kept == method else kept.title
-            question = f"Does it matter which weights of each layer: is {subject} above {other.title}?"
-            ask(question, duel, _better, SIDES)
+        if (control := _control(results.plan, arm)) is not None:
+            name, question = control
+            tested = Entry(name, other.budget)
+            duel = against.get(other) if tested == method else bootstrap.duel(tested, other, claim.metric)
+            subject = "it" if tested == method else tested.title
+            ask(f"{question}: is {subject} above {other.title}?", duel, _better, SIDES)
         elif arm.score == "random":
             ask(f"Does it matter which weights: is it above {other.title}?", against.get(other), _better, SIDES)
         elif arm.score in ("gradient", "magnitude") and (arm.order, arm.gradients) == ("largest", "own"):
@@ -91,6 +91,18 @@ def goals(bootstrap: Bootstrap, duels: Sequence[Duel]) -> list[Finding]:
         if all("temperature" in record for entry in (method, floor) for record in results.rows(entry)):
             ask(f"{question}, {THEN}?", bootstrap.duel(method, floor, CALIBRATED), margin_rule, MARGIN)
     return findings
+
+
+def _control(plan: Plan, arm: Arm) -> tuple[str, str] | None:
+    """The arm that a control is for, which need not be the method, and what it asks; None of what is no control."""
+    if arm.like is not None:
+        return arm.like, "Does it matter which weights of each layer"
+    if arm.gradients == "own":
+        return None
+    own = arm.model_copy(update={"gradients": "own"})
+    tested = next((name for name, settings in plan.arms.items() if settings == own), None)
+    matters = {"shuffled": "which image has which label", "other": "which task the gradients are of"}[arm.gradients]
+    return None if tested is None else (tested, f"Does it matter {matters}")
 
 
 def _number(results: Results, duel: Duel) -> str:
