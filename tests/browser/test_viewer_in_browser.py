@@ -63,6 +63,8 @@ def diagnose(run, address, open_page, tmp_path):
         page.locator("input[type=file]").set_input_files(path)
         expect(page.get_by_text("Prediction")).to_be_visible(timeout=60_000)
         expect(page.get_by_test_id("stStatusWidget")).to_have_count(0)
+        for field in ("Centre", "Width"):  # which the viewer fills when it has the pixels
+            expect(page.locator(".viewer").get_by_label(field)).not_to_have_value("", timeout=60_000)
         return page, sent
 
     return give
@@ -95,7 +97,8 @@ def test_windows_are_exact_and_made_in_the_browser(diagnose):
     pixels = open_pixels(CT)
     viewer = page.locator(".viewer")
     centre, width = viewer.get_by_label("Centre"), viewer.get_by_label("Width")
-    assert (centre.input_value(), width.input_value()) == ("40", "400")
+    expect(centre).to_have_value("40")
+    expect(width).to_have_value("400")
     before = len(sent)
 
     viewer.get_by_role("button", name="100 %").click()
