@@ -8,7 +8,7 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
-from shpeft.errors import MissingExtra
+from shpeft.errors import MissingExtra, ShpeftError
 
 if TYPE_CHECKING:
     from playwright.sync_api import Page as Page
@@ -38,6 +38,7 @@ def in_browser(work: Callable[["Page"], T], **options: Any) -> T:
 
     Raises:
         MissingExtra: Playwright is not installed, or no Chromium can be started.
+        ShpeftError: the browser failed at its work.
     """
     return _in_own_thread(lambda: _at_work(work, options))
 
@@ -52,8 +53,11 @@ def _at_work(work: Callable[["Page"], T], options: dict[str, Any]) -> T:
             browser = playwright.chromium.launch(executable_path=_browser(), args=["--no-sandbox"])
         except Error:
             raise MissingExtra(NO_CHROMIUM) from None
-        with browser:  # whose profile is deleted when it closes
-            return work(browser.new_page(**options))
+        try:
+            with browser:  # whose profile is deleted when it closes
+                return work(browser.new_page(**options))
+        except Error as error:
+            raise ShpeftError(f"The browser failed ({error.message.splitlines()[0]}). Try again.") from None
 
 
 def _browser() -> str | None:

@@ -9,7 +9,7 @@ from urllib.parse import unquote
 import plotly.graph_objects as go
 from plotly.offline import get_plotlyjs
 
-from shpeft.errors import MissingExtra
+from shpeft.errors import ShpeftError
 from shpeft.files import write_atomic
 from shpeft.printing import in_browser
 
@@ -40,7 +40,7 @@ def save(figures: Mapping[str, go.Figure], folder: str | Path) -> dict[str, Path
 
 
 def _drawn(figures: Mapping[str, go.Figure]) -> dict[str, str]:
-    """The figures as SVG, by a browser without a window; nothing where there is none."""
+    """The figures as SVG, by a browser without a window; nothing where there is none, or where it fails."""
 
     def draw(page: "Page") -> dict[str, str]:
         page.add_script_tag(content=get_plotlyjs())
@@ -48,7 +48,7 @@ def _drawn(figures: Mapping[str, go.Figure]) -> dict[str, str]:
 
     try:
         return in_browser(draw)
-    except MissingExtra:
+    except ShpeftError:
         return {}
 
 

@@ -16,6 +16,7 @@ def as_pdf(html: str) -> bytes:
 
     Raises:
         MissingExtra: Playwright is not installed, or no Chromium can be started.
+        ShpeftError: the browser failed at its work.
     """
 
     def printed(page: "Page") -> bytes:

@@ -8,6 +8,8 @@ import pytest
 from pypdf import PdfReader
 
 from shpeft import NOTICE
+from shpeft.errors import ShpeftError
+from shpeft.printing import in_browser
 from shpeft.reports import as_pdf
 from tests.browser.steps import A_WHILE, ready
 from tests.commands import shpeft
@@ -68,3 +70,8 @@ def test_the_app_gives_the_pdf_at_a_click(chromium, trained, open_page, tmp_path
     assert download.value.suggested_filename.removesuffix(".pdf") == printed.metadata.title.replace(
         "Diagnosis report case-", "report_"
     )
+
+
+def test_a_browser_that_fails_is_a_sentence(chromium):
+    with pytest.raises(ShpeftError, match=r"The browser failed \(.*invalid URL\)\. Try again\."):
+        in_browser(lambda page: page.goto("nowhere"))
