@@ -19,7 +19,6 @@ from harness import arguments, publish, table
 
 from shpeft.compare.dense import tuner
 from shpeft.compare.plan import Arm, Plan
-from shpeft.compare.scores import one_a_line
 from shpeft.compare.tasks import Task, located
 from shpeft.datasets import Dataset, Split, load_dataset
 from shpeft.datasets.base import make_dataset
@@ -93,9 +92,22 @@ def as_few_of_a_row(task: Task, scores: Scores, k: int) -> Support:
     return select(scores, k, spread="row")
 
 
-def one_a_row_and_column(task: Task, scores: Scores, k: int) -> Support:
-    """The comparison's ``spread: line``."""
-    return one_a_line(scores, k)
+def one_a_row_and_column(task: Task, scores: Scores, k: int, reach: int = 8000) -> Support:
+    """Greedily, the best first, at most one of each row and one of each column of a matrix, of its 8,000 best.
+
+    The comparison's ``spread: line`` looks at all of them, and some of its choices are others.
+    """
+    values = {}
+    for name, v in scores.values.items():
+        rows, columns, kept = set[int](), set[int](), torch.full_like(v, -torch.inf).reshape(-1)
+        for place in v.reshape(-1).topk(min(reach, v.numel())).indices.tolist():
+            row, column = divmod(place, v.shape[1])
+            if row not in rows and column not in columns:
+                kept[place] = v.reshape(-1)[place]
+                rows.add(row)
+                columns.add(column)
+        values[name] = kept.reshape(v.shape)
+    return select(replace(scores, values=values), k)
 
 
 def as_many_of_each_matrix(task: Task, scores: Scores, k: int) -> Support:
