@@ -163,6 +163,27 @@ def test_a_wider_grid_costs_only_its_new_rates(tmp_path, monkeypatch):
         assert np.array_equal(table.predictions(key).probabilities, anew.predictions(key).probabilities)
 
 
+def test_cells_of_another_table_are_taken_over(filled, tmp_path):
+    table, _ = filled
+    more = {"sparse": {40: [1e-3, 1e-2], 80: [1e-4, 1e-3]}, "head": [1e-4, 1e-3]}
+    few = {"head": {"kind": "head"}, "product": {"kind": "sparse", "images": 8}}
+    plan, ran = plan_of(few, seeds=[0], budgets=[40, 80], grids=more), []
+    ours = compare.run(plan, tmp_path, reuse=table.folder, on_cell=lambda cell, *_: ran.append(cell))
+    assert [cell.budget for cell in ran] == [80, 80]
+    assert {trial["lr"] for trial in ours.trials().values()} == {1e-4, 1e-3}
+    taken = [cell.key for cell in plan.cells() if cell.budget != 80]
+    assert len(taken) == 4
+    for key in taken:
+        assert ours.cells()[key] == table.cells()[key]
+        same = (at.folder / "predictions" / f"{key}.npz" for at in (ours, table))
+        assert len({path.read_bytes() for path in same}) == 1
+    results = Results(plan, ours)
+    assert results.grid(Entry("product", 80)) == (1e-4, 1e-3)
+    with pytest.raises(RunError, match="no table of a comparison"):
+        compare.run(plan, tmp_path / "b", reuse=tmp_path / "nothing")
+    assert not list((tmp_path / "b").glob("*.*"))
+
+
 def test_the_test_images_are_looked_at_once_a_cell(tmp_path, monkeypatch):
     looked = []
     monkeypatch.setattr(

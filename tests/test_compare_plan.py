@@ -4,6 +4,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import yaml
 
 from shpeft.compare import Plan
 from shpeft.compare.plan import Cell
@@ -44,6 +45,16 @@ def test_keys_tell_what_determines_a_cell():
     assert len({key(base), *others}) == len(others) + 1
 
 
+def test_rates_may_be_given_for_each_budget():
+    """A cell's key is that of the same rates given for all budgets, also after the plan was written and read."""
+    product = {"a": {"kind": "sparse"}}
+    plan = plan_of(product, budgets=[1e-4, 40], grids={"sparse": {1e-4: [1e-3, 1e-2], 40: [1e-2, 1e-1]}})
+    again = Plan.parse(yaml.safe_load(plan.to_yaml()))
+    plain = plan_of(product, budgets=[40], grids={"sparse": [1e-2, 1e-1]})
+    assert [cell.key for cell in again.cells()] == [cell.key for cell in plan.cells()]
+    assert {cell.key for cell in plan.cells()} >= {cell.key for cell in plain.cells()}
+
+
 @pytest.mark.parametrize(
     ("wanted", "message"),
     [
@@ -56,6 +67,9 @@ def test_keys_tell_what_determines_a_cell():
         ({"a": {"kind": "sparse", "score": "hybird"}}, "hybird"),
         ({"a": {"kind": "sparse", "reselect_after": 2}}, "training is over"),
         ({"a": {"kind": "sparse", "lambda": 0.3}}, "no such setting"),
+        ({"a": {"kind": "sparse", "lr": {1e-4: [1e-3, 1e-2]}}}, "no learning rates for kind sparse at 40"),
+        ({"a": {"kind": "sparse", "budgets": [1, 2], "lr": {1: [1e-3], 2: [1e-3, 1e-2]}}}, "unfair: a 1, a 2"),
+        ({"a": {"kind": "full", "lr": {40: [1e-3]}}}, "no learning rates for kind full"),
     ],
 )
 def test_plans_that_make_no_sense_are_refused(wanted, message):

@@ -53,6 +53,9 @@ def run(
     only: Annotated[
         list[str] | None, typer.Option(help="Cells whose DATASET/ARM matches a pattern such as 'busi/*'; repeatable.")
     ] = None,
+    reuse: Annotated[
+        Path | None, typer.Option(help="The folder of another table: cells that it has finished are copied.")
+    ] = None,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Print how many cells and trainings there are.")] = False,
 ) -> None:
     """Finish every cell that is not in the table yet: a line for each. Start it once for each processor to share."""
@@ -70,6 +73,7 @@ def run(
             folder,
             root=data_root or config.parent,
             only=only or (),
+            reuse=reuse,
             progress=progress,
             on_cell=lambda cell, record, done, total: line(began.sentence(cell, record, done, total)),
         )
@@ -152,15 +156,17 @@ def _plan(config: Path) -> "Plan":
 
 
 def _foresee(plan: "Plan") -> None:
-    """How many cells and trainings a plan comes to, by arm."""
+    """How many cells and trainings a plan comes to, by arm and budget."""
+    from shpeft.compare.results import Entry
+
     cells = plan.cells()
     rows, total = [], 0
     for name, arm in plan.arms.items():
-        mine = [cell for cell in cells if cell.arm == name]
-        trained = arm.kind not in ("probe", "revert")
-        trainings = sum(len(plan.grid(arm)) if plan.tuning(c).key == c.key else 1 for c in mine) if trained else 0
-        grid = ", ".join(f"{lr:g}" for lr in plan.grid(arm)) if trained else "-"
-        rows.append([name, len(mine), trainings, grid])
-        total += trainings
+        for budget in plan.sizes(arm):
+            mine = [cell for cell in cells if (cell.arm, cell.budget) == (name, budget)]
+            grid = plan.grid(arm, budget) if arm.kind not in ("probe", "revert") else ()
+            trainings = sum(len(grid) if plan.tuning(c).key == c.key else min(1, len(grid)) for c in mine)
+            rows.append([Entry(name, budget).title, len(mine), trainings, ", ".join(f"{lr:g}" for lr in grid) or "-"])
+            total += trainings
     rows.append(["all", len(cells), total, ""])
     console.table(["arm", "cells", "trainings", "learning rates"], rows)

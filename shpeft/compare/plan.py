@@ -16,6 +16,9 @@ KINDS = ("probe", "head", "full", "bitfit", "lora", "sparse", "revert")
 
 Budget = Annotated[int | float, Field(gt=0)]
 
+Grid = tuple[float, ...] | dict[float, tuple[float, ...]]
+"""Learning rates; or some for each budget, since more weights want smaller steps."""
+
 
 class Caps(Section):
     """At most so many images of each class, the same for all arms; none: all."""
@@ -42,7 +45,7 @@ class Arm(Section):
     """A way to fine-tune; what is not given is taken from the plan's ``training``, ``budgets`` and ``grids``."""
 
     kind: Literal["probe", "head", "full", "bitfit", "lora", "sparse", "revert"]
-    lr: tuple[float, ...] | None = Field(None, description="learning rates that are tried on the validation images")
+    lr: Grid | None = Field(None, description="learning rates that are tried on the validation images")
     epochs: int | None = Field(None, ge=1)
     head_lr: float | None = Field(None, gt=0)
     weight_decay: float | None = Field(None, ge=0)
@@ -115,7 +118,7 @@ class Plan(Document):
     seeds: tuple[int, ...] = Field((0, 1, 2), min_length=1)
     budgets: tuple[Budget, ...] = Field((1e-4,), min_length=1)
     training: Training = Field(default_factory=Training)
-    grids: dict[Literal["head", "full", "bitfit", "lora", "sparse"], tuple[float, ...]] = Field(default_factory=dict)
+    grids: dict[Literal["head", "full", "bitfit", "lora", "sparse"], Grid] = Field(default_factory=dict)
     tune: Literal["each", "first"] = Field(
         "each", description="whether each seed tries the learning rates, or the first seed's choice serves all"
     )
@@ -125,10 +128,10 @@ class Plan(Document):
 
     @model_validator(mode="after")
     def _fits_together(self) -> Self:
-        trials: dict[str, int] = {}
+        trials: dict[tuple[str, int], None] = {}
         for name, arm in self.arms.items():
             if arm.kind not in ("probe", "revert"):
-                trials[name] = len(self.grid(arm))
+                trials |= {(name, len(self.grid(arm, budget))): None for budget in self.sizes(arm)}
             for other in (arm.like, arm.of):
                 if other is not None and (other == name or other not in self.arms):
                     raise ValueError(f"arm {name} refers to {other!r}; the arms are {', '.join(self.arms)}")
@@ -148,16 +151,24 @@ class Plan(Document):
         for name in self.overlaps.arms:
             if name not in self.arms or self.arms[name].kind != "sparse":
                 raise ValueError(f"overlaps compare sparse arms, and {name!r} is none")
-        if len(set(trials.values())) > 1:
-            counts = ", ".join(f"{name} {count}" for name, count in trials.items())
+        if len({count for _, count in trials}) > 1:
+            counts = ", ".join(f"{name} {count}" for name, count in trials)
             raise ValueError(f"arms try different numbers of learning rates, which is unfair: {counts}")
         return self
 
-    def grid(self, arm: Arm) -> tuple[float, ...]:
-        """The learning rates that an arm tries."""
+    def sizes(self, arm: Arm) -> tuple[Budget | None, ...]:
+        """The budgets of an arm; a single None for a kind that has none."""
+        return (arm.budgets or self.budgets) if arm.kind in ("sparse", "revert") else (None,)
+
+    def grid(self, arm: Arm, budget: Budget | None) -> tuple[float, ...]:
+        """The learning rates that an arm tries with a budget."""
         found = arm.lr or next((grid for kind, grid in self.grids.items() if kind == arm.kind), None)
+        if isinstance(found, dict):
+            found = None if budget is None else found.get(budget)
         if not found:
-            raise ValueError(f"there are no learning rates for kind {arm.kind}: give grids.{arm.kind}, or the arm's lr")
+            raise ValueError(
+                f"there are no learning rates for kind {arm.kind}{_at(budget)}: give grids.{arm.kind}, or the arm's lr"
+            )
         return tuple(found)
 
     def settings(self, arm: Arm) -> Training:
@@ -171,8 +182,7 @@ class Plan(Document):
         for seed in self.seeds:
             for dataset in self.datasets:
                 for name, arm in self.arms.items():
-                    sized = arm.kind in ("sparse", "revert")
-                    for budget in (arm.budgets or self.budgets) if sized else (None,):
+                    for budget in self.sizes(arm):
                         for mask in range(arm.masks):
                             found.append(Cell(self, dataset, name, budget, seed, mask))
         return found
@@ -208,7 +218,7 @@ class Cell:
         """SHA-256 of all that determines the result, as far as the plan tells; names of arms do not."""
         plan, arm = self.plan, self.plan.arms[self.arm]
         trained = arm.kind not in ("probe", "revert")
-        tuned = {"grid": plan.grid(arm), "seed": plan.tuning(self).seed} if trained else None
+        tuned = {"grid": plan.grid(arm, self.budget), "seed": plan.tuning(self).seed} if trained else None
         return _digest(self._parts(arm) | {"tuned": tuned})
 
     def trial_key(self, lr: float) -> str:
@@ -239,6 +249,10 @@ class Cell:
 
 TUNING = ("lr", "budgets", "epochs", "head_lr", "weight_decay", "eps")
 """Settings of an arm that stand elsewhere in a key, or that a trial's own learning rate replaces."""
+
+
+def _at(budget: Budget | None) -> str:
+    return "" if budget is None else f" at {budget:g}"
 
 
 def _given(section: Section, *without: str) -> dict[str, Any]:

@@ -243,7 +243,7 @@ def _pair(bootstrap: Bootstrap, entries: Sequence[Entry], dataset: str, pair: tu
 def _rates(results: Results) -> str:
     rows = []
     for entry in results.tuned:
-        grid = ", ".join(f"{lr:g}" for lr in results.plan.grid(results.plan.arms[entry.arm]))
+        grid = ", ".join(f"{lr:g}" for lr in results.grid(entry))
         chosen = [
             ", ".join(f"{lr:g}" + " (edge)" * edge for lr, edge in results.rates(entry, dataset).items()) or NONE
             for dataset in results.plan.datasets

@@ -8,7 +8,7 @@ import numpy as np
 
 from shpeft.compare import statistics
 from shpeft.compare.plan import Budget, Cell, Plan
-from shpeft.compare.table import CALIBRATED, PLAN, Record, Table, is_table
+from shpeft.compare.table import CALIBRATED, PLAN, Record, Table
 from shpeft.errors import RunError
 
 SMALLER_IS_BETTER = ("ece", CALIBRATED, "brier")
@@ -66,12 +66,8 @@ class Results:
         Raises:
             RunError: the folder is no table, or has no finished cell yet.
         """
-        if not is_table(folder):
-            raise RunError(
-                f"The folder {Path(folder).name!r} is no table of a comparison: it has no {PLAN} and cells.jsonl. "
-                "Choose a folder that `shpeft compare` has written to, such as results/compare."
-            )
-        return cls(Plan.from_yaml(Path(folder) / PLAN), Table(folder, make=False))
+        table = Table.existing(folder)
+        return cls(Plan.from_yaml(table.folder / PLAN), table)
 
     @property
     def records(self) -> list[Record]:
@@ -129,12 +125,16 @@ class Results:
                 found.setdefault(record["seed"], []).append(record[metric])
         return {seed: float(np.mean(values)) for seed, values in found.items()}
 
+    def grid(self, entry: Entry) -> tuple[float, ...]:
+        """The learning rates that an entry tries."""
+        return self.plan.grid(self.plan.arms[entry.arm], entry.budget)
+
     def rates(self, entry: Entry, dataset: str) -> dict[float, bool]:
         """The learning rates that were chosen, and whether one stands at an edge of what was tried."""
         rows = [record for record in self.rows(entry, dataset) if "lr" in record]
         if not rows:
             return {}
-        grid = self.plan.grid(self.plan.arms[entry.arm])
+        grid = self.grid(entry)
         chosen = sorted({record["lr"] for record in rows})
         return {lr: len(grid) > 1 and lr in (min(grid), max(grid)) for lr in chosen}
 
@@ -144,7 +144,7 @@ class Results:
         for dataset in self.plan.datasets:
             at = [rate for rate, edge in self.rates(entry, dataset).items() if edge]
             if at:
-                lowest = min(self.plan.grid(self.plan.arms[entry.arm]))
+                lowest = min(self.grid(entry))
                 found[dataset] = " and ".join("low" if rate == lowest else "high" for rate in at)
         return found
 

@@ -14,7 +14,7 @@ from shpeft.compare.arms import Fitted, Trainings, Trial, applied, probed
 from shpeft.compare.memory import training_memory
 from shpeft.compare.plan import Arm, Cell, Plan
 from shpeft.compare.scores import ScoreBook
-from shpeft.compare.table import CALIBRATED, Record, Table, at_temperature
+from shpeft.compare.table import CALIBRATED, PLAN, Record, Table, at_temperature
 from shpeft.compare.tasks import Task, Tasks
 from shpeft.delta import Entries, SparseDelta
 from shpeft.errors import ConfigError, RunError
@@ -35,6 +35,7 @@ def run(
     *,
     root: str | Path = ".",
     only: Sequence[str] = (),
+    reuse: str | Path | None = None,
     progress: Progress = silent,
     on_cell: Callable[[Cell, Record, int, int], None] | None = None,
 ) -> Table:
@@ -46,18 +47,23 @@ def run(
     Args:
         root: where the paths of datasets and of weights begin.
         only: patterns such as ``busi/*`` for ``dataset/arm``; only cells that match one are run.
+        reuse: the folder of another table, whose finished cells are copied where this plan has the same ones.
         on_cell: called with each cell that this process has finished, its record, and how many of how many are done.
 
     Raises:
         ConfigError: a pattern that matches no cell.
-        RunError: images or weights are others than those that earlier cells of the table were made with.
+        RunError: images or weights are others than those that earlier cells of the table were made with; there is no
+            table to reuse.
         ShpeftError: whatever a part raises; what is finished stays.
     """
     table = Table(out)
     cells = [c for c in plan.cells() if not only or any(fnmatch(f"{c.dataset}/{c.arm}", p) for p in only)]
     if not cells:
         raise ConfigError(f"No cell matches {', '.join(only)}. Patterns are compared with DATASET/ARM.")
-    write_atomic(table.folder / "plan.yaml", plan.to_yaml())
+    earlier = None if reuse is None else Table.existing(reuse)
+    write_atomic(table.folder / PLAN, plan.to_yaml())
+    if earlier is not None:
+        table.take_over(earlier, (cell.key for cell in plan.cells()))
     tasks = Tasks(plan, root, progress)
     work = Work(plan, tasks, table, ScoreBook(tasks, table), progress)
     went_on = True
@@ -147,7 +153,7 @@ class Work:
     def _tuned(self, cell: Cell, task: Task) -> tuple[Fitted | None, Record]:
         """The model of the learning rate with the lowest validation loss, and what all rates gave."""
         arm, tuning = self.plan.arms[cell.arm], self.plan.tuning(cell)
-        grid = self.plan.grid(arm)
+        grid = self.plan.grid(arm, cell.budget)
         rates = grid if tuning.key == cell.key else (self.table.cells()[tuning.key]["lr"],)
         trainings = Trainings(cell, task, self.book, self.progress)
         best, model, losses, known = None, None, {}, self.table.trials()

@@ -8,7 +8,7 @@ import hashlib
 import io
 import json
 import os
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
@@ -43,6 +43,20 @@ class Table:
         for part in ("predictions", "cache", "locks") if make else ():
             (self.folder / part).mkdir(parents=True, exist_ok=True)
 
+    @classmethod
+    def existing(cls, folder: str | Path) -> "Table":
+        """A table that has been begun, to be read.
+
+        Raises:
+            RunError: there is none in the folder.
+        """
+        if not is_table(folder):
+            raise RunError(
+                f"The folder {Path(folder).name!r} is no table of a comparison: it has no {PLAN} and cells.jsonl. "
+                "Choose a folder that `shpeft compare` has written to, such as results/compare."
+            )
+        return cls(folder, make=False)
+
     def cells(self) -> dict[str, Record]:
         """The finished cells by key."""
         return self._read(CELLS)
@@ -60,6 +74,15 @@ class Table:
         if predictions is not None:
             write_atomic(self._predictions(record["key"]), pack(predictions))
         self._append(CELLS, record)
+
+    def take_over(self, other: "Table", keys: Iterable[str]) -> None:
+        """Copy those cells that another table has finished and this one has not, byte for byte."""
+        theirs, mine = other.cells(), self.cells()
+        for key in keys:
+            if key in theirs and key not in mine:
+                if (path := other._predictions(key)).exists():  # a cell whose trainings all diverged has none
+                    write_atomic(self._predictions(key), path.read_bytes())
+                self._append(CELLS, theirs[key])
 
     def predictions(self, key: str) -> Predictions:
         """The test probabilities of a finished cell; case numbers and groups are opaque.
