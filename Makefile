@@ -29,6 +29,8 @@ results: $(VENV)/installed-compare
 	$(BIN)/shpeft compare results/compare.yaml --data-root "$(DATA)"
 	$(BIN)/shpeft compare overlaps results/compare.yaml --data-root "$(DATA)"
 	$(BIN)/shpeft compare report results/compare.yaml --to results
+	$(BIN)/shpeft compare results/budgets.yaml --data-root "$(DATA)" --reuse results/compare
+	$(BIN)/shpeft compare report results/budgets.yaml --to results/budgets
 	$(BIN)/shpeft compare results/embedded.yaml --data-root "$(DATA)"
 	$(BIN)/shpeft compare report results/embedded.yaml --to results/embedded
 

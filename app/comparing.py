@@ -217,6 +217,9 @@ def weights(results: Results, method: Entry, metric: str) -> None:
         help="The axis is logarithmic: each step is ten times as many weights. The head is trained by every arm and "
         "not counted here.",
     )
+    if (lines := pictures.against_budget(results, metric)) is not None:
+        st.plotly_chart(lines, key="budgets", alt="Lines: accuracy of each score against its budget", config=PLAIN)
+        st.caption("Each score at its budgets, mean over all datasets; dotted: arms without a budget.")
     rows = [
         {
             "arm": e.title,
@@ -240,11 +243,7 @@ def rates(results: Results) -> None:
         edges += [entry.title for rates in chosen.values() if any(rates.values())]
         words = {d: ", ".join(f"{lr:g}{' (edge)' * edge}" for lr, edge in rates.items()) for d, rates in chosen.items()}
         rows.append(
-            {
-                "arm": entry.title,
-                "tried": ", ".join(f"{x:g}" for x in results.grid(entry)),
-                **words,
-            }
+            {"arm": entry.title, "tried": ", ".join(f"{x:g}" for x in results.grid(entry)), **words},
         )
     if not rows:
         st.caption("No arm with a learning rate is done yet.")

@@ -214,6 +214,29 @@ def test_what_the_largest_changes_keep(tmp_path):
     assert "| 0.1 % | 70.2 [" in text
 
 
+def test_what_more_weights_buy_is_told_at_each_budget(tmp_path):
+    """At 0.1 % the method is 10 points above random weights, at 0.01 % level; full fine-tuning is 20 ahead of both."""
+    budgets = {"kind": "sparse", "budgets": [1e-4, 1e-3]}
+    plan = planned(arms={"good": budgets, "random": budgets | {"score": "random"}, "full": {"kind": "full"}})
+    rights = {
+        "good": lambda cell: first(0.7 if cell.budget == 1e-3 else 0.6)(cell),
+        "random": first(0.6),
+        "full": first(0.9),
+    }
+    text = said(tmp_path, plan, rights=rights)
+    section = text.partition("## What more trained weights buy")[2].partition("\n## ")[0]
+    assert "| score | 0.01 % (100) | 0.1 % (1,000) |" in section
+    assert "| good | 60.2 | 70.2 |" in section
+    row = next(line for line in section.splitlines() if line.startswith("| random | the same"))
+    assert "| **+10.0 [" in row
+    assert section.count("| full | **-30.0 [") == 1
+    assert "**-20.0 [" in section
+    assert list(tmp_path.glob("figures/budgets.*"))
+    without = said(tmp_path / "b", plan, rights=rights, without=[("good", "a"), "random"])
+    assert "70.2 on 2 of 3 |" in without
+    assert "What more trained weights buy\n" not in said(tmp_path / "c", planned())
+
+
 def test_without_a_gain_there_is_nothing_to_keep(tmp_path):
     plan = planned(arms=ARMS)
     results = Results(plan, made_up(tmp_path, plan, rights=RIGHTS | {"full": first(0.6)}))

@@ -6,6 +6,7 @@ from typing import Any
 import numpy as np
 
 from shpeft import figures
+from shpeft.compare import answer
 from shpeft.compare.claims import Kept
 from shpeft.compare.duels import Bootstrap, Duel
 from shpeft.compare.overlaps import Pair, grouped
@@ -19,7 +20,6 @@ def pictures(
     """By file name: a caption, and the plotly figure."""
     results = bootstrap.results
     metric, method = results.plan.report.metric, results.method
-    unit = f"{METRICS[metric].lower()}, points"
     drawn = {
         "differences": (
             f"{method.title} against each arm, mean over datasets, 95 % intervals; green: too small to matter.",
@@ -36,30 +36,26 @@ def pictures(
             "The k largest changes of full fine-tuning alone, mean over datasets, 95 % intervals.",
             sparsity(results, kept),
         )
-    lines, levels = _budgets(results, metric)
-    if any(len(xs) > 1 for xs, _ in lines.values()):
-        caption = "Against the budget, mean over datasets; dotted: arms without a budget."
-        drawn["budgets"] = caption, figures.against_budget(lines, levels, unit=unit)
+    if (lines := against_budget(results, metric)) is not None:
+        drawn["budgets"] = "Against the budget, mean over datasets; dotted: arms without a budget.", lines
     if pairs:
         drawn["overlaps"] = "Weights that two choices share, mean over pairs, beside chance.", overlaps(pairs)
     return drawn
 
 
-def _budgets(results: Results, metric: str) -> tuple[dict[str, tuple[list[float], list[float]]], dict[str, float]]:
-    """For each arm with a budget its shares and values; for the others the value."""
+def against_budget(results: Results, metric: str) -> Any | None:
+    """A line a score over its budgets, and the levels of the rivals that have none; None where each has one."""
     lines: dict[str, tuple[list[float], list[float]]] = {}
-    levels: dict[str, float] = {}
-    for entry in results.entries:
-        value = results.mean(entry, metric)
-        if value is None:
-            continue
-        if entry.budget is None:
-            levels[entry.arm] = value
-            continue
-        xs, ys = lines.setdefault(entry.arm, ([], []))
-        xs.append(results.typical(entry, "share"))
-        ys.append(value)
-    return lines, levels
+    for entry in results.of_kind("sparse"):
+        if (value := results.mean(entry, metric)) is not None:
+            xs, ys = lines.setdefault(entry.arm, ([], []))
+            xs.append(results.typical(entry, "share"))
+            ys.append(value)
+    if all(len(xs) < 2 for xs, _ in lines.values()):
+        return None
+    levels = {e.arm: results.mean(e, metric) for e in answer.rivals(results) if e.budget is None}
+    known = {arm: value for arm, value in levels.items() if value is not None}
+    return figures.against_budget(lines, known, unit=f"{METRICS[metric].lower()}, points")
 
 
 def differences(duels: Sequence[Duel], margin: float | None = None, dataset: str | None = None) -> Any:

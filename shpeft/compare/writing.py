@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from shpeft.compare import claims
+from shpeft.compare.budgets import budgets_section
 from shpeft.compare.duels import Bootstrap
 from shpeft.compare.overlaps import Foretold, Pair, Precision, compare_supports
 from shpeft.compare.paper import hybridity_section, sparsity_section
@@ -46,6 +47,7 @@ def write_report(plan: Plan, out: str | Path, *, to: str | Path | None = None, r
         shown.append(f"![{caption}]({path})\n\n{caption}" if path.suffix == ".svg" else f"[{caption}]({path})")
     write_atomic(folder / "table.csv", as_csv(results))
     more = [
+        budgets_section(bootstrap),
         "## Figures\n\n" + "\n\n".join(shown),
         sparsity_section(results, kept),
         hybridity_section(results, pairs, foretold),
