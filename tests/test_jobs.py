@@ -40,14 +40,16 @@ class Recipe:
                 self.together -= 1
 
 
-def until_ended(manager: JobManager, run: str, timeout=10.0) -> Snapshot:
+def until(condition, timeout=10.0):
     deadline = time.monotonic() + timeout
-    while time.monotonic() < deadline:
-        snapshot = manager.snapshot(run)
-        if snapshot.status not in ("queued", "running"):
-            return snapshot
+    while not condition():
+        assert time.monotonic() < deadline
         time.sleep(0.01)
-    raise AssertionError(f"still {manager.snapshot(run)}")
+
+
+def until_ended(manager: JobManager, run: str, timeout=10.0) -> Snapshot:
+    until(lambda: manager.snapshot(run).status not in ("queued", "running"), timeout)
+    return manager.snapshot(run)
 
 
 @pytest.fixture
@@ -100,13 +102,6 @@ def test_jobs_of_two_devices_run_together(make):
     assert recipe.most == 2
     gate.set()
     assert {until_ended(manager, run).status for run in runs} == {"finished"}
-
-
-def until(condition, timeout=10.0):
-    deadline = time.monotonic() + timeout
-    while not condition():
-        assert time.monotonic() < deadline
-        time.sleep(0.01)
 
 
 def test_a_running_job_is_discarded_at_its_next_step_and_waits_in_the_trash(make, tmp_path):
