@@ -13,61 +13,27 @@ from pathlib import Path
 from statistics import mean
 from typing import Any
 
-import numpy as np
 import torch
 from harness import arguments, publish, table
 
 from shpeft.compare.dense import tuner
-from shpeft.compare.plan import Arm, Plan
-from shpeft.compare.tasks import Task, located
-from shpeft.datasets import Dataset, Split, load_dataset
-from shpeft.datasets.base import make_dataset
+from shpeft.compare.plan import Arm, Caps, Plan
+from shpeft.compare.tasks import Task
 from shpeft.delta import SparseDelta
 from shpeft.evaluation import evaluate, predict
 from shpeft.feed import Feed
 from shpeft.importance import Scores, estimate_importance, head_written
 from shpeft.probe import Head
-from shpeft.progress import Progress, silent
+from shpeft.progress import silent
 from shpeft.selection import Support, budget_to_count, select
 from shpeft.temperature import refinement_loss
 from shpeft.trainable import lr_scale
 from shpeft.training import finetune
 
-TRAIN, VAL, TEST = 80, 30, 200
+CAPS = Caps(train=80, val=30, test=200)
 """Images of a class at the most, as in results/compare.yaml."""
 
 Measured = dict[str, Any]
-
-
-class DevelopmentTask(Task):
-    """A dataset whose training split is halved: one half to train and validate on, the other to be tested on."""
-
-    def load(self, plan: Plan, root: Path, progress: Progress) -> Dataset:
-        """The halves; the test images are not looked at."""
-        source = located(plan.datasets[self.name].source, root)
-        return halved(load_dataset(source, seed=self.seed, val_fraction=0.5, progress=progress), self.seed)
-
-
-def halved(whole: Dataset, seed: int) -> Dataset:
-    """Training images, and of the other half a part to validate on and a part in place of test images."""
-    rng = np.random.default_rng(seed)
-
-    def of_each_class(split: Split, *parts: Callable[[int], slice]) -> list[Split]:
-        labels, rows = np.asarray(split.labels), [list[int]() for _ in parts]
-        for label in range(len(whole.classes)):
-            order = rng.permutation(np.flatnonzero(labels == label))
-            for found, part in zip(rows, parts, strict=True):
-                found += order[part(len(order))].tolist()
-        return [split.subset(sorted(found)) for found in rows]
-
-    (train,) = of_each_class(whole.train, lambda n: slice(TRAIN))
-    val, test = of_each_class(
-        whole.val,
-        lambda n: slice(min(VAL, n // 3)),
-        lambda n: slice(min(VAL, n // 3), min(VAL, n // 3) + TEST),
-    )
-    splits = [train, val, replace(test, name="test")]
-    return make_dataset(whole.name, splits, "dev", modality=whole.card["modality"], notice=whole.card["notice"])
 
 
 @dataclass(frozen=True)
@@ -210,7 +176,7 @@ class Store:
 
 def fill(store: Store, plan: Plan, root: Path, name: str, seed: int, wanted: set[str]) -> None:
     """Measure what is missing of a dataset with a seed."""
-    task = DevelopmentTask(plan, root, name, seed)
+    task = Task(plan, root, name, seed)
     k = budget_to_count(1e-4, task.backbone.count)
     key = (name, seed, "linear probe", None, 1.0)
     if not store.has(*key):
@@ -268,7 +234,7 @@ def section(store: Store, datasets: list[str], seeds: list[int], epochs: int) ->
         header += [f"balanced accuracy, seed {seed}", f"AUROC, seed {seed}", f"validation loss, seed {seed}"]
     return (
         f"Means over {len(datasets)} sets of images ({', '.join(datasets)}), in points; a dash: not measured on all of "
-        f"them. At most {TRAIN} training images a class, {epochs} epochs, 0.01 % of the weights but for full "
+        f"them. At most {CAPS.train} training images a class, {epochs} epochs, 0.01 % of the weights but for full "
         "fine-tuning and LoRA. Two seeds of one variant lie two to four points apart, so smaller differences say "
         "nothing.\n\n" + table(header, rows)
     )
@@ -289,6 +255,7 @@ def main() -> None:
     plan, store = Plan.from_yaml(options.plan), Store(options.store)
     if options.epochs:
         plan = plan.model_copy(update={"training": plan.training.model_copy(update={"epochs": options.epochs})})
+    plan = plan.model_copy(update={"tested_on": "training", "images_per_class": CAPS})
     datasets = options.dataset or [name for name in plan.datasets if name != "fundus_dr"]
     seeds = options.seed or [100, 101]
     for seed in seeds if not options.report else ():

@@ -11,6 +11,7 @@ from shpeft import compare
 from shpeft.compare import Table, arms
 from shpeft.compare.results import Entry, Results
 from shpeft.compare.tasks import Tasks
+from shpeft.datasets import load_dataset
 from shpeft.errors import Cancelled, ConfigError, RunError
 from shpeft.evaluation import evaluate, predict
 from shpeft.runs.formats import processor
@@ -192,6 +193,26 @@ def test_the_test_images_are_looked_at_once_a_cell(tmp_path, monkeypatch):
     few = plan_of({"probe": {"kind": "probe"}, "product": {"kind": "sparse", "images": 8}}, seeds=[0])
     compare.run(few, tmp_path)
     assert looked == ["val", "test"] * 4  # the temperature first
+
+
+def test_variants_are_tried_without_the_test_images(tmp_path):
+    """Half of the training images stands in for them; no image is in two splits, and a class keeps to its caps."""
+    setting = {"seeds": [5], "datasets": {"fundus": {"source": (source := "phantom:fundus?n=90&size=32")}}}
+    plain = plan_of({"probe": {"kind": "probe"}}, **setting)
+    caps = {"train": 6, "val": 2, "test": 3}
+    few = plan_of({"probe": {"kind": "probe"}}, **setting, tested_on="training", images_per_class=caps)
+    whole = load_dataset(source, seed=5)
+    data = Tasks(few, ".").get("fundus", 5).data
+    ids = [set(split.ids) for split in data.splits]
+    assert not set.union(*ids) & set(whole.test.ids)
+    assert len(set.union(*ids)) == sum(map(len, data.splits))
+    assert [split.name for split in data.splits] == [split.name for split in whole.splits]
+    assert [max(np.bincount(split.labels)) for split in data.splits] == [6, 2, 3]
+    assert not {cell.key for cell in few.cells()} & {cell.key for cell in plain.cells()}
+    table = compare.run(few, tmp_path)
+    assert [record["cases"]["test"] for record in table.cells().values()] == [len(data.test)]
+    compare.write_report(few, tmp_path, resamples=100)
+    assert "stands in for the test images, which were not looked at" in (tmp_path / "RESULTS.md").read_text()
 
 
 def test_a_claimed_cell_is_left_to_the_other_process(tmp_path):

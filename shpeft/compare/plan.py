@@ -115,6 +115,9 @@ class Plan(Document):
     backbone: BackboneConfig = Field(default_factory=BackboneConfig)
     datasets: dict[str, DatasetConfig] = Field(min_length=1)
     images_per_class: Caps = Field(default_factory=Caps)
+    tested_on: Literal["test", "training"] = Field(
+        "test", description="training: half of the training images stands in for the test images, to try variants on"
+    )
     seeds: tuple[int, ...] = Field((0, 1, 2), min_length=1)
     budgets: tuple[Budget, ...] = Field((1e-4,), min_length=1)
     training: Training = Field(default_factory=Training)
@@ -232,6 +235,7 @@ class Cell:
             "backbone": _given(plan.backbone),
             "dataset": _given(plan.datasets[self.dataset]),
             "caps": _given(plan.images_per_class),
+            **({} if plan.tested_on == "test" else {"tested_on": plan.tested_on}),
             "training": _given(plan.settings(arm)) if arm.kind != "probe" else None,
             "arm": _given(arm, *TUNING, "of", "like", "masks"),
             "budget": self.budget,

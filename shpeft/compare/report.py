@@ -63,13 +63,16 @@ def _setting(results: Results) -> str:
     hours = sum(r["seconds"] for r in records) / 3600
     caps = ", ".join(f"{n} {part}" for part, n in plan.images_per_class.model_dump().items() if n) or "none"
     versions = ", ".join(f"{k} {v}" for k, v in records[-1]["libraries"].items() if k in ("shpeft", "torch", "timm"))
+    looked = "Every cell looks at the test images once."
+    if plan.tested_on == "training":
+        looked = "Half of each training split stands in for the test images, which were not looked at."
     choice = "by each seed" if plan.tune == "each" else "by the first seed, for all seeds"
     return (
         f"## Setting, hardware and hours\n\nBackbone {plan.backbone.name} at "
         f"{plan.backbone.image_size or 'its own'} px; seeds {', '.join(map(str, plan.seeds))}; at most per class: "
         f"{caps}. {plan.training.epochs} epochs at most, the one with the lowest validation loss after temperature "
         f"scaling is kept; learning rates are chosen on validation images {choice}, the same number for every arm. "
-        f"Every cell looks at the test images once.\n\n{len(records)} cells took **{hours:.1f} hours** of work, the "
+        f"{looked}\n\n{len(records)} cells took **{hours:.1f} hours** of work, the "
         "sum of their seconds; several processes may have shared it. Hardware: "
         f"{plan.report.hardware or 'not recorded'}; cells by processor: {_processors(records)}. A training ends at "
         f"other numbers on another processor. Versions: {versions}."

@@ -78,6 +78,7 @@ class ScoreBook:
             "backbone": plan.backbone.model_dump(exclude_defaults=True),
             "dataset": plan.datasets[dataset].model_dump(exclude_defaults=True),
             "caps": plan.images_per_class.model_dump(),
+            **({} if plan.tested_on == "test" else {"tested_on": plan.tested_on}),
             "seed": seed,
             "score": [score, arm.eligible, arm.images, arm.expectation, plan.training.batch_size, shuffled],
         }

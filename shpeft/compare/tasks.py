@@ -1,8 +1,9 @@
 """A dataset with a seed, ready to be fine-tuned on: capped splits, backbone, frozen features and linear probe."""
 
 from collections import OrderedDict
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from contextlib import suppress
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -67,11 +68,12 @@ class Task:
 
     def load(self, plan: Plan, root: Path, progress: Progress) -> Dataset:
         """The images, no more of a class than the plan wants."""
-        wanted = plan.datasets[self.name]
-        loaded = load_dataset(
-            **wanted.model_dump() | {"source": located(wanted.source, root)}, seed=self.seed, progress=progress
-        )
-        return capped(loaded, plan.images_per_class.model_dump(), self.seed)
+        wanted, caps = plan.datasets[self.name], plan.images_per_class.model_dump()
+        settings = wanted.model_dump() | {"source": located(wanted.source, root)}
+        if plan.tested_on == "training":
+            half = load_dataset(**settings | {"val_fraction": 0.5}, seed=self.seed, progress=progress)
+            return halved(half, caps, self.seed)
+        return capped(load_dataset(**settings, seed=self.seed, progress=progress), caps, self.seed)
 
     def feed(self, backbone: Backbone, names: Iterable[str], precision: Precision = "float32") -> Feed:
         """The quickest feed for training these parameters of the backbone, or of a copy; without any, the head."""
@@ -123,6 +125,34 @@ def capped(data: Dataset, caps: dict[str, int | None], seed: int) -> Dataset:
         splits.append(split if cap is None else _cap(split, cap, 0 if split.name == "test" else seed))
     card = {key: data.card[key] for key in ("modality", "notice")}
     return make_dataset(data.name, splits, str(data.card["split_rule"]), **card)
+
+
+def halved(data: Dataset, caps: dict[str, int | None], seed: int) -> Dataset:
+    """The training images, and of the validation images a part to validate on and a part in place of test images.
+
+    The test images are not looked at. The two parts may share patients: a validation loss chooses epochs and rates.
+    """
+    rng = np.random.default_rng(seed)
+
+    def of_each_class(split: Split, *parts: Callable[[int], slice]) -> list[Split]:
+        labels, rows = np.asarray(split.labels), [list[int]() for _ in parts]
+        for label in range(len(data.classes)):
+            order = rng.permutation(np.flatnonzero(labels == label))
+            for found, part in zip(rows, parts, strict=True):
+                found += order[part(len(order))].tolist()
+        return [split.subset(sorted(found)) for found in rows]
+
+    def validating(n: int) -> int:
+        return min(caps["val"] or n, n // 3)
+
+    def end(n: int) -> int | None:
+        return None if caps["test"] is None else validating(n) + caps["test"]
+
+    (train,) = of_each_class(data.train, lambda n: slice(caps["train"]))
+    val, test = of_each_class(data.val, lambda n: slice(validating(n)), lambda n: slice(validating(n), end(n)))
+    splits = [train, val, replace(test, name="test")]
+    card = {key: data.card[key] for key in ("modality", "notice")}
+    return make_dataset(data.name, splits, "half of the training images stands in for the test images", **card)
 
 
 def _cap(split: Split, cap: int, seed: int) -> Split:
