@@ -213,7 +213,8 @@ def weights(results: Results, method: Entry, metric: str) -> None:
     )
     entries, datasets = results.common
     st.caption(
-        f"{METRICS[metric].partition(' (')[0]}, mean over {', '.join(datasets)}. Point at a mark for its name.",
+        f"{METRICS[metric].partition(' (')[0]}, mean over {', '.join(datasets)}. Named are the method and "
+        "what is ahead of all that train no more; point at any other mark.",
         help="The axis is logarithmic: each step is ten times as many weights. The head is trained by every arm and "
         "not counted here.",
     )

@@ -187,6 +187,8 @@ def test_figures_hold_the_numbers():
     assert list(lines.data[0].x) == pytest.approx([0.01, 1])
     assert list(lines.data[0].error_y.array) == pytest.approx([5, 10])
     assert list(figures.against_weights(["probe", "full"], [0, 1], [0.5, 0.9]).data[0].x) == [10, 100]
+    marks = figures.against_weights(["a", "b", "c", "d"], [0, 0.1, 0.1, 1], [0.5, 0.6, 0.4, 0.55], "c").data[0]
+    assert list(marks.text) == ["a", "b", "c", ""]  # d trains more than b and is behind it
     shared = figures.shared_against_chance(["a"], [0.1], [0.001])
     assert list(shared.data[1].x) == pytest.approx([0.1])
     for nothing in (figures.differences([], [], []), figures.mean_ranks([], []), figures.against_budget({})):

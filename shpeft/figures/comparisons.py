@@ -145,15 +145,15 @@ def against_weights(
 ) -> go.Figure:
     """A metric against how much of the backbone is trained, a point an arm; arms that train none of it stand left.
 
-    The method and, of the arms that train as much as each other, the best are named; the others when pointed at.
+    The method is named, and each arm that is ahead of all that train no more; the others when pointed at.
     """
     if not titles:
         return empty("No arm is complete yet.")
     least = min((share for share in shares if share > 0), default=1e-4)
-    best = {percent(share): value for share, value in sorted(zip(shares, values, strict=True), key=lambda p: p[1])}
+    points = list(zip(shares, values, strict=True))
     named = [
-        title if title == method or value == best[percent(share)] else ""
-        for title, share, value in zip(titles, shares, values, strict=True)
+        title if title == method or all(v < value for s, v in points if s <= share and (s, v) != (share, value)) else ""
+        for title, (share, value) in zip(titles, points, strict=True)
     ]
     drawn = figure(440)
     drawn.add_scatter(
