@@ -12,7 +12,7 @@ from shpeft.compare import answer, claims, pictures
 from shpeft.compare.duels import Bootstrap, Duel
 from shpeft.compare.markdown import WORDS, margin_told
 from shpeft.compare.results import Entry, Results
-from shpeft.compare.table import CELLS, is_table
+from shpeft.compare.table import CELLS, tables
 from shpeft.runs.card import METRICS
 
 RESULTS = Path(__file__).resolve().parents[1] / "results"
@@ -25,7 +25,7 @@ MEASURES = ("balanced_accuracy", "macro_auroc", "accuracy", "macro_f1", "ece")
 
 def pick_table() -> Bootstrap:
     """Let a table be chosen; the page ends here without one."""
-    known = {path.name: path for path in sorted(RESULTS.glob("*")) if is_table(path)} if RESULTS.is_dir() else {}
+    known = {path.name: path for path in tables(RESULTS)}
     chosen = st.selectbox("Comparison", [*known, OTHER], key="set_table") if known else OTHER
     folder = known.get(chosen)
     if folder is None:

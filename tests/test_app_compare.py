@@ -52,7 +52,8 @@ def test_it_asks_for_a_folder_where_the_project_has_no_table(tmp_path):
     assert not (tmp_path / "nowhere").exists()
 
 
-def test_the_project_s_tables_are_offered(project):
+def test_the_project_s_tables_are_offered_the_largest_first(project):
+    made_up(project / "another", planned(title="The other one"), without=("bad", "same"))
     made_up(project / "mine", planned(title="Which one?"))
     app = opened("compare")
     assert "**Which one?**" in words(app)

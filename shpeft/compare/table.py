@@ -35,6 +35,12 @@ def is_table(folder: str | Path) -> bool:
     return all((Path(folder) / name).is_file() for name in (PLAN, CELLS))
 
 
+def tables(folder: str | Path) -> list[Path]:
+    """The tables in the folders of a folder, the largest first; none where it is no folder."""
+    found = [path for path in Path(folder).glob("*") if is_table(path)]
+    return sorted(found, key=lambda path: (-(path / CELLS).stat().st_size, path.name))
+
+
 class Table:
     """``cells.jsonl``, ``trials.jsonl`` and ``predictions/`` of a folder, which is made unless it is only read."""
 
