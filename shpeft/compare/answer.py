@@ -59,6 +59,7 @@ def _what(results: Results) -> str:
     found = f"has a {METRICS[metric].lower()} of {value} points"
     if metric == "balanced_accuracy":
         found = f"finds {value} % of the cases of a class, the mean over classes (balanced accuracy)"
+    images = "test images" if results.plan.tested_on == "test" else "images held out of the training splits"
     levels = [
         f"{_called(results, entry)} {'finds' if metric == 'balanced_accuracy' else 'has'} {points(level)}"
         for entry in rivals(results)
@@ -67,7 +68,7 @@ def _what(results: Results) -> str:
     ]
     return (
         f"**{method.title}** trains {trained:,.0f} of the model's weights ({percent(share)}). On {_sets(datasets)} "
-        f"with {cases:,} test images together, and as the mean over {seeds} training run{'s' * (seeds > 1)} on each, "
+        f"with {cases:,} {images} together, and as the mean over {seeds} training run{'s' * (seeds > 1)} on each, "
         f"it {found}{'; ' if levels else ''}{', '.join(levels)}."
     )
 
