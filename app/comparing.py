@@ -243,9 +243,7 @@ def rates(results: Results) -> None:
         chosen = {d: results.rates(entry, d) for d in plan.datasets}
         edges += [entry.title for rates in chosen.values() if any(rates.values())]
         words = {d: ", ".join(f"{lr:g}{' (edge)' * edge}" for lr, edge in rates.items()) for d, rates in chosen.items()}
-        rows.append(
-            {"arm": entry.title, "tried": ", ".join(f"{x:g}" for x in results.grid(entry)), **words},
-        )
+        rows.append({"arm": entry.title, "tried": ", ".join(f"{x:g}" for x in results.grid(entry)), **words})
     if not rows:
         st.caption("No arm with a learning rate is done yet.")
         return

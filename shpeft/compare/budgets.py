@@ -19,9 +19,8 @@ def budgets_section(bootstrap: Bootstrap) -> str:
     scores = list(dict.fromkeys(entry.arm for entry in sparse))
     head = [f"{size(budget)}{_trained(bootstrap, method, budget)}" for budget in budgets]
     levels = [[arm, *(_level(bootstrap, Entry(arm, budget)) for budget in budgets)] for arm in scores]
-    kinds = ("revert", "sparse")
     others = [arm for arm in scores if arm != method]
-    others += [entry.arm for entry in results.planned if results.plan.arms[entry.arm].kind not in kinds]
+    others += [entry.arm for entry in results.planned if entry.budget is None]
     against = [
         [arm, *(_against(bootstrap, Entry(method, b), Entry(arm, b if arm in scores else None)) for b in budgets)]
         for arm in others

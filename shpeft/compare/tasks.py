@@ -123,8 +123,7 @@ def capped(data: Dataset, caps: dict[str, int | None], seed: int) -> Dataset:
     for split in data.splits:
         cap = caps[split.name]
         splits.append(split if cap is None else _cap(split, cap, 0 if split.name == "test" else seed))
-    card = {key: data.card[key] for key in ("modality", "notice")}
-    return make_dataset(data.name, splits, str(data.card["split_rule"]), **card)
+    return _remade(data, splits, str(data.card["split_rule"]))
 
 
 def halved(data: Dataset, caps: dict[str, int | None], seed: int) -> Dataset:
@@ -151,8 +150,11 @@ def halved(data: Dataset, caps: dict[str, int | None], seed: int) -> Dataset:
     (train,) = of_each_class(data.train, lambda n: slice(caps["train"]))
     val, test = of_each_class(data.val, lambda n: slice(validating(n)), lambda n: slice(validating(n), end(n)))
     splits = [train, val, replace(test, name="test")]
-    card = {key: data.card[key] for key in ("modality", "notice")}
-    return make_dataset(data.name, splits, "half of the training images stands in for the test images", **card)
+    return _remade(data, splits, "half of the training images stands in for the test images")
+
+
+def _remade(data: Dataset, splits: list[Split], rule: str) -> Dataset:
+    return make_dataset(data.name, splits, rule, modality=data.card["modality"], notice=data.card["notice"])
 
 
 def _cap(split: Split, cap: int, seed: int) -> Split:
