@@ -220,7 +220,9 @@ def weights(results: Results, method: Entry, metric: str) -> None:
     )
     if (lines := pictures.against_budget(results, metric)) is not None:
         st.plotly_chart(lines, key="budgets", alt="Lines: accuracy of each score against its budget", config=PLAIN)
-        st.caption("Each score at its budgets, mean over all datasets; dotted: arms without a budget.")
+        st.caption(
+            "Each score at its budgets, mean over all datasets; dotted: arms without a budget. How sure it is: below."
+        )
     rows = [
         {
             "arm": e.title,
