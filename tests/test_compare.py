@@ -264,6 +264,7 @@ def test_every_knob_at_once(tmp_path):
             **{"kind": "sparse", "images": 8, "formula": "sum", "normaliser": "rank", "lam": 0.3, "scope": "last:1"},
             **{"agnostic": "consensus", "eps": 1e-4, "weight_decay": 0.1, "head_lr": 1e-3, "lr_scale": "magnitude"},
             **{"refit_head": True, "reselect_after": 1, "epochs": 3, "views": 2, "expectation": "image", "norm": "l2"},
+            "average": 2,
         }
     }
     table = compare.run(plan_of(wanted, seeds=[0]), tmp_path)

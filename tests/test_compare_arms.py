@@ -13,6 +13,7 @@ from shpeft.compare.scores import ScoreBook
 from shpeft.compare.tasks import Tasks
 from shpeft.delta import SparseDelta
 from shpeft.feed import Feed
+from shpeft.probe import Head
 from shpeft.selection import Support
 from shpeft.training import finetune
 
@@ -20,8 +21,8 @@ from .comparisons import plan_of
 from .conftest import assert_unchanged, state
 
 
-def book_of(wanted, folder) -> tuple[Plan, ScoreBook, Tasks]:
-    plan = plan_of(wanted)
+def book_of(wanted, folder, **changes) -> tuple[Plan, ScoreBook, Tasks]:
+    plan = plan_of(wanted, **changes)
     tasks = Tasks(plan, ".")
     return plan, ScoreBook(tasks, Table(folder)), tasks
 
@@ -104,6 +105,30 @@ def test_all_changes_kept_are_full_fine_tuning(tmp_path):
     none = runner.revert(task, tensors, 1, kept_all).predict(task.data.val).probabilities
     np.testing.assert_allclose(kept, whole, atol=1e-5)  # θ0 + (θ − θ0) is θ but for rounding
     assert np.abs(none - whole).max() > 1e-4
+
+
+def test_the_last_epochs_are_averaged(tmp_path):
+    """Against training by hand, where each epoch's values and head are added up."""
+    settings = {"training": {"epochs": 4, "batch_size": 8, "head_lr": 1e-2}}
+    plan, book, tasks = book_of({"mean": {"kind": "sparse", "images": 8, "average": 3}}, tmp_path, **settings)
+    task, cell = tasks.get("fundus", 0), Cell(plan, "fundus", "mean", 40, 0)
+    _, fitted = arms.Trainings(cell, task, book).run(1e-2)
+    delta = SparseDelta.zeros(task.backbone, book.support(cell), task.probe)
+    values, weight, bias = (torch.zeros_like(t) for t in (delta.values, delta.head.weight, delta.head.bias))
+
+    def add(checkpoint):
+        if checkpoint.history[-1].epoch > 1:
+            values.add_(checkpoint.values / 3)
+            weight.add_(checkpoint.head.weight / 3)
+            bias.add_(checkpoint.head.bias / 3)
+
+    options = {"epochs": 4, "batch_size": 8, "lr": 1e-2, "head_lr": 1e-2}
+    list(finetune(task.backbone, delta, task.data, on_checkpoint=add, **options))
+    best = arms.applied(task, delta, Feed(task.backbone)).predict(task.data.val).probabilities
+    delta.values, delta.head = values, Head(weight, bias)
+    mean = arms.applied(task, delta, Feed(task.backbone)).predict(task.data.val).probabilities
+    np.testing.assert_allclose(fitted.predict(task.data.val).probabilities, mean, atol=1e-5)
+    assert np.abs(mean - best).max() > 1e-4
 
 
 @pytest.mark.skipif(find_spec("peft") is None, reason="the optional package peft is not installed")

@@ -69,6 +69,7 @@ def test_rates_may_be_given_for_each_budget():
         ({"a": {"kind": "sparse", "lambda": 0.3}}, "no such setting"),
         ({"a": {"kind": "sparse", "lr": {1e-4: [1e-3, 1e-2]}}}, "no learning rates for kind sparse at 40"),
         ({"a": {"kind": "sparse", "budgets": [1, 2], "lr": {1: [1e-3], 2: [1e-3, 1e-2]}}}, "unfair: a 1, a 2"),
+        ({"a": {"kind": "full", "average": 2}}, "'average' is for the kinds head and sparse, not full"),
         ({"a": {"kind": "full", "lr": {40: [1e-3]}}}, "no learning rates for kind full"),
     ],
 )

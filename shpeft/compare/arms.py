@@ -3,14 +3,17 @@
 import math
 import tempfile
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import closing
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
 
 import safetensors.torch
+import torch
+from torch import Tensor
 
+from shpeft.checkpoint import Checkpoint
 from shpeft.compare.dense import Dense, tuner
 from shpeft.compare.plan import Cell
 from shpeft.compare.scores import ScoreBook, estimate, select_by
@@ -133,14 +136,19 @@ class Trainings:
             self._phase(delta, feed, lr, arm.reselect_after, trial, progress)
             delta, feed = self._selected_anew(delta)
             trial.history, epochs = [], epochs - arm.reselect_after
-        self._phase(delta, feed, lr, epochs, trial, progress)
+        after = self._phase(delta, feed, lr, epochs, trial, progress)
+        if arm.average:
+            delta.values, delta.head = mean_of(after[-arm.average :])
         if arm.refit_head:
             with delta.applied(task.backbone):
                 delta.head = fit_head(task.backbone, task.data.train, task.data.val, feed=feed)
         return applied(task, delta, feed, arm.views)
 
-    def _phase(self, delta: SparseDelta, feed: Feed, lr: float, epochs: int, trial: Trial, progress: Progress) -> None:
-        backbone, settings = self.task.backbone, self.settings
+    def _phase(
+        self, delta: SparseDelta, feed: Feed, lr: float, epochs: int, trial: Trial, progress: Progress
+    ) -> list[Checkpoint]:
+        """Train; returns where each epoch ended."""
+        backbone, settings, after = self.task.backbone, self.settings, list[Checkpoint]()
         reports = finetune(
             backbone,
             delta,
@@ -156,8 +164,10 @@ class Trainings:
             seed=self.cell.seed,
             feed=feed,
             progress=progress,
+            on_checkpoint=after.append,
         )
         follow(reports, settings.patience, trial)
+        return after
 
     def _selected_anew(self, delta: SparseDelta) -> tuple[SparseDelta, Feed]:
         """The delta on the weights that score best now that some have moved: those that stay keep their values."""
@@ -183,6 +193,13 @@ class Trainings:
         return Fitted(
             lambda split: predict(dense.backbone, split, feed=feed, views=arm.views), dense.count, size, dense
         )
+
+
+def mean_of(checkpoints: Sequence[Checkpoint]) -> tuple[Tensor, Head]:
+    """The mean of the values, (k,), and of the heads after some epochs."""
+    heads = [checkpoint.head for checkpoint in checkpoints]
+    head = Head(torch.stack([h.weight for h in heads]).mean(0), torch.stack([h.bias for h in heads]).mean(0))
+    return torch.stack([checkpoint.values for checkpoint in checkpoints]).mean(0), head
 
 
 def applied(task: Task, delta: SparseDelta, feed: Feed, views: int = 1) -> Fitted:

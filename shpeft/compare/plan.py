@@ -79,6 +79,9 @@ class Arm(Section):
     masks: int = Field(1, ge=1, description="how many random selections a seed")
     lr_scale: Literal["uniform", "magnitude", "rms"] = "uniform"
     reselect_after: int | None = Field(None, ge=1, description="epochs after which weights are selected once more")
+    average: int | None = Field(
+        None, ge=2, description="keep the mean of the weights after the last so many epochs, not the best epoch's"
+    )
 
     @property
     def eligible(self) -> str:
@@ -146,6 +149,8 @@ class Plan(Document):
                 raise ValueError(f"arm {name} needs gradients of another dataset, and there is only one")
             if arm.reselect_after and arm.reselect_after >= (arm.epochs or self.training.epochs):
                 raise ValueError(f"arm {name} selects anew after {arm.reselect_after} epochs, when training is over")
+            if arm.average and arm.kind not in ("head", "sparse"):
+                raise ValueError(f"arm {name}: 'average' is for the kinds head and sparse, not {arm.kind}")
             twins = [twin for twin, settings in self.arms.items() if settings == arm and twin != name]
             if twins:
                 raise ValueError(f"arms {name} and {twins[0]} are the same")
