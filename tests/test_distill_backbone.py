@@ -1,7 +1,7 @@
 """The script that distils a small backbone runs, goes on where it stopped, and its file describes itself."""
 
 import argparse
-import importlib.util
+import importlib
 import itertools
 import json
 import subprocess
@@ -61,10 +61,9 @@ def test_the_embedded_backbone_says_how_to_make_it_again():
 
 @pytest.fixture(scope="module")
 def script():
-    spec = importlib.util.spec_from_file_location("distill_backbone", SCRIPT)
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
+    with pytest.MonkeyPatch.context() as patch:
+        patch.syspath_prepend(SCRIPT.parent)
+        return importlib.import_module(SCRIPT.stem)
 
 
 @pytest.fixture(scope="module")
@@ -107,12 +106,13 @@ def test_a_file_that_does_not_describe_itself_is_refused(teacher_file):
 
 
 def test_views_are_the_same_again_and_the_first_is_the_whole_image(script, tmp_path):
+    views = sys.modules[script.make_views.__module__]
     pixels = np.random.default_rng(0).integers(0, 255, (112, 112, 3), dtype=np.uint8)
     Image.fromarray(pixels).save(tmp_path / "a.png")
     job = str(tmp_path / "a.png")
-    assert np.array_equal(script.view((job, 0)), pixels)
-    assert np.array_equal(script.view((job, 3)), script.view((job, 3)))
-    assert not np.array_equal(script.view((job, 2)), script.view((job, 3)))
+    assert np.array_equal(views.view((job, 0)), pixels)
+    assert np.array_equal(views.view((job, 3)), views.view((job, 3)))
+    assert not np.array_equal(views.view((job, 2)), views.view((job, 3)))
 
 
 @torch.no_grad()
