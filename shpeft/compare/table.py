@@ -129,9 +129,9 @@ class Table:
         for line in path.read_text(encoding="utf-8").splitlines() if path.exists() else ():
             try:
                 record = json.loads(line)
-            except ValueError:  # the line that was being written when the power went
+                found[record["key"]] = record
+            except (ValueError, KeyError, TypeError):  # torn when the power went, or no line of ours
                 continue
-            found[record["key"]] = record
         return found
 
     def _append(self, name: str, record: Record) -> None:
