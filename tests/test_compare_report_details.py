@@ -209,3 +209,5 @@ def test_figures_become_files(tmp_path, monkeypatch, browser):
         assert (tmp_path / "figures" / "plotly.min.js").exists()
     elif paths["ranks"].suffix == ".svg":
         assert text.startswith("<svg")
+        again = figures.save({"ranks": figures.mean_ranks(["an arm"], [1.0])}, tmp_path / "again")
+        assert again["ranks"].read_text() == text

@@ -18,6 +18,9 @@ if TYPE_CHECKING:
 
 WIDTH = 900
 
+STEADY = "let seed = 1; Math.random = () => (seed = (seed * 16807) % 2147483647) / 2147483647"
+"""plotly.js draws ids at random; from one seed (Lehmer's generator) the file of a figure is the same again."""
+
 
 def save(figures: Mapping[str, go.Figure], folder: str | Path) -> dict[str, Path]:
     """Write figures into a folder, which is made; returns where each is.
@@ -43,6 +46,7 @@ def _drawn(figures: Mapping[str, go.Figure]) -> dict[str, str]:
     """The figures as SVG, by a browser without a window; nothing where there is none, or where it fails."""
 
     def draw(page: "Page") -> dict[str, str]:
+        page.add_script_tag(content=STEADY)
         page.add_script_tag(content=get_plotlyjs())
         return {name: _svg(page, figure) for name, figure in figures.items()}
 
