@@ -3,7 +3,8 @@
 import math
 import tempfile
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections import deque
+from collections.abc import Callable, Collection, Iterator
 from contextlib import closing
 from dataclasses import dataclass, field
 from functools import cached_property
@@ -138,7 +139,7 @@ class Trainings:
             trial.history, epochs = [], epochs - arm.reselect_after
         after = self._phase(delta, feed, lr, epochs, trial, progress)
         if arm.average:
-            delta.values, delta.head = mean_of(after[-arm.average :])
+            delta.values, delta.head = mean_of(after)
         if arm.refit_head:
             with delta.applied(task.backbone):
                 delta.head = fit_head(task.backbone, task.data.train, task.data.val, feed=feed)
@@ -146,9 +147,9 @@ class Trainings:
 
     def _phase(
         self, delta: SparseDelta, feed: Feed, lr: float, epochs: int, trial: Trial, progress: Progress
-    ) -> list[Checkpoint]:
-        """Train; returns where each epoch ended."""
-        backbone, settings, after = self.task.backbone, self.settings, list[Checkpoint]()
+    ) -> deque[Checkpoint]:
+        """Train; returns where the last epochs ended, as many as the arm averages."""
+        backbone, settings, after = self.task.backbone, self.settings, deque[Checkpoint](maxlen=self.arm.average or 1)
         reports = finetune(
             backbone,
             delta,
@@ -195,7 +196,7 @@ class Trainings:
         )
 
 
-def mean_of(checkpoints: Sequence[Checkpoint]) -> tuple[Tensor, Head]:
+def mean_of(checkpoints: Collection[Checkpoint]) -> tuple[Tensor, Head]:
     """The mean of the values, (k,), and of the heads after some epochs."""
     heads = [checkpoint.head for checkpoint in checkpoints]
     head = Head(torch.stack([h.weight for h in heads]).mean(0), torch.stack([h.bias for h in heads]).mean(0))
