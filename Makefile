@@ -31,6 +31,8 @@ results: $(VENV)/installed-compare
 	$(BIN)/shpeft compare report results/compare.yaml --to results
 	$(BIN)/shpeft compare results/budgets.yaml --data-root "$(DATA)" --reuse results/compare
 	$(BIN)/shpeft compare report results/budgets.yaml --to results/budgets
+	$(BIN)/shpeft compare results/sparsity.yaml --data-root "$(DATA)" --reuse results/compare
+	$(BIN)/shpeft compare report results/sparsity.yaml --to results/sparsity
 	$(BIN)/shpeft compare results/variants.yaml --data-root "$(DATA)"
 	$(BIN)/shpeft compare report results/variants.yaml --to results/variants
 	$(BIN)/shpeft compare results/embedded.yaml --data-root "$(DATA)"

@@ -243,8 +243,10 @@ def _sentences(error: ValidationError, schema: type[BaseModel]) -> str:
         if problem["type"] == "extra_forbidden":
             hint = did_you_mean(str(problem["loc"][-1]), _keys(schema))
             lines.append(f"{where}: there is no such setting. {hint}".rstrip())
-        else:
+        elif where:
             lines.append(f"{where}: {problem['msg']} (found {problem['input']!r})")
+        else:  # what was found is the whole configuration, which the message is about
+            lines.append(problem["msg"].removeprefix("Value error, "))
     return "The configuration has problems:\n" + "\n".join(f"- {line}" for line in lines)
 
 

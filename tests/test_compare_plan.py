@@ -78,6 +78,14 @@ def test_plans_that_make_no_sense_are_refused(wanted, message):
         plan_of(wanted)
 
 
+def test_a_problem_of_the_whole_plan_is_told_without_printing_it():
+    with pytest.raises(ConfigError) as error:
+        plan_of({"a": {"kind": "sparse", "lr": [1e-3]}, "b": {"kind": "full"}})
+    assert str(error.value).splitlines()[1:] == [
+        "- arms try different numbers of learning rates, which is unfair: a 1, b 2"
+    ]
+
+
 def test_another_task_is_needed_for_a_consensus():
     with pytest.raises(ConfigError, match="only one"):
         plan_of({"a": {"kind": "sparse", "score": "consensus"}}, datasets={"one": {"source": "phantom:fundus"}})

@@ -144,6 +144,7 @@ class Kept:
     """What the k largest changes of full fine-tuning keep of it.
 
     Attributes:
+        full: whose changes they are.
         metric: of the reverted model, the mean over datasets.
         loss: reverted − full.
         share: of full fine-tuning's gain over the floor; None where there is no gain to keep.
@@ -151,6 +152,7 @@ class Kept:
     """
 
     entry: Entry
+    full: Entry
     metric: Estimate
     loss: Difference
     share: Estimate | None
@@ -182,8 +184,9 @@ def kept(bootstrap: Bootstrap) -> list[Kept]:
         loss, gain = (mean_difference([pair[i] for pair in pairs.values()]) for i in (0, 1))
         complete = not any(map(results.pending, (entry, full, floor)))
         share = _share(loss, gain) if gain.verdict == "better" else None
-        found.append(Kept(entry, bootstrap.estimate(entry, metric, pairs), loss, share, complete))
-    return sorted(found, key=lambda k: results.typical(k.entry, "trained"))
+        found.append(Kept(entry, full, bootstrap.estimate(entry, metric, pairs), loss, share, complete))
+    arms = list(results.plan.arms)
+    return sorted(found, key=lambda k: (arms.index(k.entry.arm), results.typical(k.entry, "trained")))
 
 
 def _share(loss: Difference, gain: Difference) -> Estimate:
@@ -196,10 +199,13 @@ def sparsity(results: Results, found: Sequence[Kept]) -> list[Finding]:
     """Whether a few changes carry full fine-tuning's gain, at each k."""
     rule = f"yes or no: the 95 % interval of the share lies on one side of {100 * KEPT:g} %"
     there, findings = {one.entry: one for one in found}, []
+    several = len(results.of_kind("full")) > 1
     for entry in results.planned:
-        if results.plan.arms[entry.arm].kind != "revert" or entry.budget is None:
+        arm = results.plan.arms[entry.arm]
+        if arm.kind != "revert" or entry.budget is None:
             continue
-        question = f"Do the {size(entry.budget)} that full fine-tuning changes most keep {100 * KEPT:g} % of its gain?"
+        who = f"full fine-tuning ({arm.of})" if several else "full fine-tuning"
+        question = f"Do the {size(entry.budget)} that {who} changes most keep {100 * KEPT:g} % of its gain?"
         answer, number = WAITS, "no cell in common yet"
         if (one := there.get(entry)) is not None:
             answer, number = OPEN, "full fine-tuning shows no gain over the floor that could be kept"

@@ -19,8 +19,10 @@ def sparsity_section(results: Results, kept: Sequence[Kept]) -> str:
     if not findings:
         return ""
     metric = METRICS[results.plan.report.metric].lower()
+    several = len({one.full for one in kept}) > 1
     rows = [
         [
+            *([one.full.title] if several else []),
             size(one.budget),
             told(one.metric, sign=False),
             told(one.loss),
@@ -28,7 +30,7 @@ def sparsity_section(results: Results, kept: Sequence[Kept]) -> str:
         ]
         for one in kept
     ]
-    head = ["k", metric, "minus full fine-tuning", "share of its gain"]
+    head = [*(["changes of"] if several else []), "k", metric, "minus full fine-tuning", "share of its gain"]
     text = (
         "Full fine-tuning's k largest changes are kept and all others taken back; the fine-tuned head stays. Share of "
         "the gain: of full fine-tuning over the better floor, means over datasets, with 95 % intervals."

@@ -92,17 +92,16 @@ def sparsity(results: Results, kept: Sequence[Kept]) -> Any:
     """The metric against k, between the floor and full fine-tuning."""
     metric = results.plan.report.metric
     datasets = tuple(d for d in results.plan.datasets if all(results.rows(one.entry, d) for one in kept))
-    full = Entry(str(results.plan.arms[kept[0].entry.arm].of), None)
-    levels = {e.title: results.mean(e, metric, datasets) for e in (full, results.floor(metric)) if e is not None}
+    ends = [*dict.fromkeys(one.full for one in kept), results.floor(metric)]
+    levels = {end.title: results.mean(end, metric, datasets) for end in ends if end is not None}
+    lines = {arm: [one for one in kept if one.entry.arm == arm] for arm in dict.fromkeys(k.entry.arm for k in kept)}
     return figures.against_budget(
         {
-            kept[0].entry.arm: (
-                [results.typical(one.entry, "share") for one in kept],
-                [one.metric.value for one in kept],
-            )
+            arm: ([results.typical(one.entry, "share") for one in line], [one.metric.value for one in line])
+            for arm, line in lines.items()
         },
         {title: value for title, value in levels.items() if value is not None},
-        intervals={kept[0].entry.arm: [one.metric.interval() for one in kept]},
+        intervals={arm: [one.metric.interval() for one in line] for arm, line in lines.items()},
         unit=f"{METRICS[metric].lower()}, points",
     )
 

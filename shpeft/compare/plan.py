@@ -47,6 +47,7 @@ class Arm(Section):
     kind: Literal["probe", "head", "full", "bitfit", "lora", "sparse", "revert"]
     lr: Grid | None = Field(None, description="learning rates that are tried on the validation images")
     epochs: int | None = Field(None, ge=1)
+    patience: int | None = Field(None, ge=0, description="0: train to the last epoch")
     head_lr: float | None = Field(None, gt=0)
     weight_decay: float | None = Field(None, ge=0)
     eps: float | None = Field(None, gt=0)
@@ -181,7 +182,7 @@ class Plan(Document):
 
     def settings(self, arm: Arm) -> Training:
         """How an arm is trained: the plan's settings, with the arm's own over them."""
-        own = {name: getattr(arm, name) for name in ("epochs", "head_lr", "weight_decay", "eps")}
+        own = {name: getattr(arm, name) for name in ("epochs", "patience", "head_lr", "weight_decay", "eps")}
         return self.training.model_copy(update={name: value for name, value in own.items() if value is not None})
 
     def cells(self) -> list["Cell"]:
