@@ -197,6 +197,16 @@ def test_questions_are_answered_by_their_rules(tmp_path):
     }
 
 
+def test_a_rival_that_is_the_method_is_not_held_against_itself(tmp_path):
+    plan = planned(arms=ARMS, method="full")
+    results = Results(plan, made_up(tmp_path, plan, rights=RIGHTS))
+    bootstrap = Bootstrap(results, 100)
+    questions = [finding.question for finding in claims.goals(bootstrap, bootstrap.duels())]
+    assert "Is it less than 1 point below LoRA?" in questions
+    assert not any("below full" in question for question in questions)
+    assert "What is missing" not in said(tmp_path / "again", plan, rights=RIGHTS)
+
+
 def test_what_the_largest_changes_keep(tmp_path):
     """Full gains 30 points over the probe: 0.1 % keep 10 of them, 10 % keep 29."""
     plan = planned(arms=ARMS)

@@ -83,7 +83,7 @@ def goals(bootstrap: Bootstrap, duels: Sequence[Duel]) -> list[Finding]:
             ask(f"Is it above one half alone, {other.title}?", against.get(other), _better, SIDES)
     rivals = [e for e in results.planned if arms[e.arm].kind == "full"]
     rivals += sorted((e for e in results.planned if arms[e.arm].kind == "lora"), key=lambda e: -arms[e.arm].rank)[:1]
-    for other in rivals:
+    for other in (rival for rival in rivals if rival != method):
         ask(f"Is it less than {margin} below {other.title}?", against.get(other), margin_rule, MARGIN)
     if floor is not None and floor != method:
         question = f"Is its calibration error less than {margin} above that of {floor.title}"
