@@ -35,6 +35,8 @@ results: $(VENV)/installed-compare
 	$(BIN)/shpeft compare report results/sparsity.yaml --to results/sparsity
 	$(BIN)/shpeft compare results/variants.yaml --data-root "$(DATA)"
 	$(BIN)/shpeft compare report results/variants.yaml --to results/variants
+	$(BIN)/shpeft compare results/longer.yaml --data-root "$(DATA)" --reuse results/compare
+	$(BIN)/shpeft compare report results/longer.yaml --to results/longer
 	$(BIN)/shpeft compare results/embedded.yaml --data-root "$(DATA)"
 	$(BIN)/shpeft compare report results/embedded.yaml --to results/embedded
 
