@@ -12,7 +12,7 @@ from shpeft.compare.table import pack, unpack
 from shpeft.errors import ConfigError
 from shpeft.evaluation import Predictions
 
-from .comparisons import plan_of
+from .comparisons import SETTING, plan_of
 
 
 def test_stored_predictions_name_no_case(tmp_path):
@@ -53,6 +53,16 @@ def test_rates_may_be_given_for_each_budget():
     plain = plan_of(product, budgets=[40], grids={"sparse": [1e-2, 1e-1]})
     assert [cell.key for cell in again.cells()] == [cell.key for cell in plan.cells()]
     assert {cell.key for cell in plan.cells()} >= {cell.key for cell in plain.cells()}
+
+
+def test_settings_of_an_arm_are_as_good_as_the_plans():
+    """Cells are known again however their settings are given, so tables can be taken over."""
+    own = plan_of({"a": {"kind": "full", "epochs": 4, "patience": 2, "head_lr": 1e-3}})
+    common = plan_of(
+        {"a": {"kind": "full"}}, training=SETTING["training"] | {"epochs": 4, "patience": 2, "head_lr": 1e-3}
+    )
+    assert [cell.key for cell in own.cells()] == [cell.key for cell in common.cells()]
+    assert own.cells()[0].trial_key(1e-3) == common.cells()[0].trial_key(1e-3)
 
 
 @pytest.mark.parametrize(

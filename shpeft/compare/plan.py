@@ -257,7 +257,7 @@ class Cell:
         return parts
 
 
-TUNING = ("lr", "budgets", "epochs", "head_lr", "weight_decay", "eps")
+TUNING = ("lr", "budgets", "epochs", "patience", "head_lr", "weight_decay", "eps")
 """Settings of an arm that stand elsewhere in a key, or that a trial's own learning rate replaces."""
 
 
