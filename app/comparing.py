@@ -39,7 +39,7 @@ def pick_table() -> Bootstrap:
         if not typed:
             st.info(
                 "There is no comparison here yet. `shpeft compare results/quick.yaml` makes one from generated images "
-                "in about eleven minutes; name its folder above."
+                "in under ten minutes; name its folder above."
             )
             st.stop()
         folder = Path(typed).expanduser()
