@@ -291,15 +291,3 @@ def test_patience_stops_early(tmp_path):
     assert any(t["epochs"] < 8 for t in trials)
     with pytest.raises(ConfigError, match="No cell matches"):
         compare.run(few, tmp_path, only=["nothing/*"])
-
-
-def test_an_arm_may_train_to_the_last_epoch(tmp_path):
-    """The losses are the same until the one that has patience stops."""
-    full = {"kind": "full", "lr": [0.1]}
-    settings = {"epochs": 6, "patience": 1, "batch_size": 8}
-    both = plan_of({"stops": full, "goes on": full | {"patience": 0}}, seeds=[0], training=settings)
-    stopped, whole = compare.run(both, tmp_path, only=["fundus/*"]).trials().values()
-    assert len(stopped["history"]) < 6
-    assert len(whole["history"]) == whole["epochs"] == 6
-    assert whole["history"][: stopped["epochs"]] == stopped["history"]
-    assert whole["val_loss"] <= stopped["val_loss"]

@@ -143,3 +143,15 @@ def test_lora_is_trained_and_counted(tmp_path):
     assert_unchanged(task.backbone, before)
     start = arms.probed(task).predict(task.data.val).probabilities
     assert np.abs(fitted.predict(task.data.val).probabilities - start).max() > 1e-4
+
+
+def test_an_arm_may_train_to_the_last_epoch(tmp_path):
+    """The losses are the same until the one that has patience stops."""
+    full = {"kind": "full", "lr": [0.1]}
+    settings = {"epochs": 6, "patience": 1, "batch_size": 8}
+    both = plan_of({"stops": full, "goes on": full | {"patience": 0}}, seeds=[0], training=settings)
+    stopped, whole = runner.run(both, tmp_path, only=["fundus/*"]).trials().values()
+    assert len(stopped["history"]) < 6
+    assert len(whole["history"]) == whole["epochs"] == 6
+    assert whole["history"][: stopped["epochs"]] == stopped["history"]
+    assert whole["val_loss"] <= stopped["val_loss"]

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from shpeft import compare
-from shpeft.compare import Plan, answer, claims, pictures
+from shpeft.compare import Plan, answer, claims
 from shpeft.compare.duels import Bootstrap
 from shpeft.compare.overlaps import Pair
 from shpeft.compare.results import Entry, Results
@@ -207,40 +207,6 @@ def test_a_rival_that_is_the_method_is_not_held_against_itself(tmp_path):
     assert "What is missing" not in said(tmp_path / "again", plan, rights=RIGHTS)
 
 
-def test_what_the_largest_changes_keep(tmp_path):
-    """Full gains 30 points over the probe: 0.1 % keep 10 of them, 10 % keep 29."""
-    plan = planned(arms=ARMS)
-    results = Results(plan, made_up(tmp_path, plan, rights=RIGHTS))
-    found = claims.kept(Bootstrap(results, 400))
-    assert [one.budget for one in found] == [1e-3, 1e-1]
-    assert [one.share.value for one in found] == pytest.approx([1 / 3, 29 / 30])
-    assert [one.loss.value for one in found] == pytest.approx([-0.2, -0.01])
-    assert found[0].metric.value == pytest.approx(0.7025)
-    answers = claims.sparsity(results, found)
-    assert [f.answer for f in answers] == ["no", "yes"]
-    assert answers[0].number.startswith("33 % [")
-    text = said(tmp_path / "again", plan, rights=RIGHTS)
-    assert "## Sparsity: do a few weights decide the result?" in text
-    assert "| 0.1 % | 70.2 [" in text
-
-
-def test_the_largest_changes_of_two_trainings_are_told_apart(tmp_path):
-    """The same budgets of two ways to fine-tune fully: 33 and 97 % of the one's gain, nothing of the other's."""
-    more = {"slow": {"kind": "full", "eps": 0.01}, "kept of slow": ARMS["kept"] | {"of": "slow"}}
-    plan = planned(arms=ARMS | more)
-    results = Results(plan, made_up(tmp_path, plan, rights=RIGHTS | {"slow": first(0.8), "kept of slow": first(0.6)}))
-    found = claims.kept(Bootstrap(results, 400))
-    assert [(one.full.arm, one.budget) for one in found] == [(of, k) for of in ("full", "slow") for k in (1e-3, 1e-1)]
-    assert [one.share.value for one in found] == pytest.approx([1 / 3, 29 / 30, 0, 0], abs=1e-9)
-    answers = claims.sparsity(results, found)
-    assert [f.answer for f in answers] == ["no", "yes", "no", "no"]
-    assert answers[2].question.startswith("Do the 0.1 % that full fine-tuning (slow) changes most keep")
-    drawn = pictures.sparsity(results, found)
-    assert {trace.name for trace in drawn.data} >= {"kept", "kept of slow"}
-    text = said(tmp_path / "again", plan, rights=RIGHTS | {"slow": first(0.8), "kept of slow": first(0.6)})
-    assert "| slow | 0.1 % | 60.2 [" in text
-
-
 def test_what_more_weights_buy_is_told_at_each_budget(tmp_path):
     """At 0.1 % the method is 10 points above random weights, at 0.01 % level; full fine-tuning is 20 ahead of both."""
     budgets = {"kind": "sparse", "budgets": [1e-4, 1e-3]}
@@ -262,14 +228,6 @@ def test_what_more_weights_buy_is_told_at_each_budget(tmp_path):
     without = said(tmp_path / "b", plan, rights=rights, without=[("good", "a"), "random"])
     assert "70.2 on 2 of 3 |" in without
     assert "What more trained weights buy\n" not in said(tmp_path / "c", planned())
-
-
-def test_without_a_gain_there_is_nothing_to_keep(tmp_path):
-    plan = planned(arms=ARMS)
-    results = Results(plan, made_up(tmp_path, plan, rights=RIGHTS | {"full": first(0.6)}))
-    found = claims.kept(Bootstrap(results, 100))
-    assert [one.share for one in found] == [None, None]
-    assert {f.answer for f in claims.sparsity(results, found)} == {"not shown"}
 
 
 def test_tasks_that_share_and_need_their_own():

@@ -12,8 +12,8 @@ from sklearn.metrics import roc_auc_score
 
 from shpeft import compare, figures
 from shpeft.backbones import WeightInfo
-from shpeft.compare import Plan, claims
-from shpeft.compare.duels import between
+from shpeft.compare import Plan, claims, pictures
+from shpeft.compare.duels import Bootstrap, between
 from shpeft.compare.overlaps import Precision, auroc, foretell
 from shpeft.compare.results import Results
 from shpeft.compare.table import at_temperature
@@ -21,7 +21,7 @@ from shpeft.compare.writing import read_overlaps
 from shpeft.errors import ConfigError, RunError
 from shpeft.evaluation import Predictions, evaluate
 from shpeft.importance import Scores
-from tests.test_compare_report import pages, said, setting
+from tests.test_compare_report import ARMS, RIGHTS, pages, said, setting
 
 from .commands import shpeft
 from .comparisons import USUAL, first, made_up, planned
@@ -211,3 +211,45 @@ def test_figures_become_files(tmp_path, monkeypatch, browser):
         assert text.startswith("<svg")
         again = figures.save({"ranks": figures.mean_ranks(["an arm"], [1.0])}, tmp_path / "again")
         assert again["ranks"].read_text() == text
+
+
+def test_what_the_largest_changes_keep(tmp_path):
+    """Full gains 30 points over the probe: 0.1 % keep 10 of them, 10 % keep 29."""
+    plan = planned(arms=ARMS)
+    results = Results(plan, made_up(tmp_path, plan, rights=RIGHTS))
+    found = claims.kept(Bootstrap(results, 400))
+    assert [one.budget for one in found] == [1e-3, 1e-1]
+    assert [one.share.value for one in found] == pytest.approx([1 / 3, 29 / 30])
+    assert [one.loss.value for one in found] == pytest.approx([-0.2, -0.01])
+    assert found[0].metric.value == pytest.approx(0.7025)
+    answers = claims.sparsity(results, found)
+    assert [f.answer for f in answers] == ["no", "yes"]
+    assert answers[0].number.startswith("33 % [")
+    text = said(tmp_path / "again", plan, rights=RIGHTS)
+    assert "## Sparsity: do a few weights decide the result?" in text
+    assert "| 0.1 % | 70.2 [" in text
+
+
+def test_the_largest_changes_of_two_trainings_are_told_apart(tmp_path):
+    """The same budgets of two ways to fine-tune fully: 33 and 97 % of the one's gain, nothing of the other's."""
+    more = {"slow": {"kind": "full", "eps": 0.01}, "kept of slow": ARMS["kept"] | {"of": "slow"}}
+    plan = planned(arms=ARMS | more)
+    results = Results(plan, made_up(tmp_path, plan, rights=RIGHTS | {"slow": first(0.8), "kept of slow": first(0.6)}))
+    found = claims.kept(Bootstrap(results, 400))
+    assert [(one.full.arm, one.budget) for one in found] == [(of, k) for of in ("full", "slow") for k in (1e-3, 1e-1)]
+    assert [one.share.value for one in found] == pytest.approx([1 / 3, 29 / 30, 0, 0], abs=1e-9)
+    answers = claims.sparsity(results, found)
+    assert [f.answer for f in answers] == ["no", "yes", "no", "no"]
+    assert answers[2].question.startswith("Do the 0.1 % that full fine-tuning (slow) changes most keep")
+    drawn = pictures.sparsity(results, found)
+    assert {trace.name for trace in drawn.data} >= {"kept", "kept of slow"}
+    text = said(tmp_path / "again", plan, rights=RIGHTS | {"slow": first(0.8), "kept of slow": first(0.6)})
+    assert "| slow | 0.1 % | 60.2 [" in text
+
+
+def test_without_a_gain_there_is_nothing_to_keep(tmp_path):
+    plan = planned(arms=ARMS)
+    results = Results(plan, made_up(tmp_path, plan, rights=RIGHTS | {"full": first(0.6)}))
+    found = claims.kept(Bootstrap(results, 100))
+    assert [one.share for one in found] == [None, None]
+    assert {f.answer for f in claims.sparsity(results, found)} == {"not shown"}

@@ -199,7 +199,7 @@ def sparsity(results: Results, found: Sequence[Kept]) -> list[Finding]:
     """Whether a few changes carry full fine-tuning's gain, at each k."""
     rule = f"yes or no: the 95 % interval of the share lies on one side of {100 * KEPT:g} %"
     there, findings = {one.entry: one for one in found}, []
-    several = len(results.of_kind("full")) > 1
+    several = len({arm.of for arm in results.plan.arms.values() if arm.kind == "revert"}) > 1
     for entry in results.planned:
         arm = results.plan.arms[entry.arm]
         if arm.kind != "revert" or entry.budget is None:
