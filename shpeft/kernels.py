@@ -62,8 +62,10 @@ class Product:
             kernel = "dense"
         if kernel == "gather":
             return self._gather(gy, x, dtype)
-        gy, x = columns_of(gy, self.rows).to(dtype), x.to(dtype)
-        return self._sampled(gy, x) if kernel == "sampled" else (gy.t() @ x)[self._row, self._col]
+        gy = columns_of(gy, self.rows)
+        if kernel == "sampled":
+            return self._sampled(gy, x, dtype)
+        return (gy.to(dtype).t() @ x.to(dtype))[self._row, self._col]
 
     def _gather(self, gy: Tensor, x: Tensor, dtype: torch.dtype) -> Tensor:
         """``equations.sparse_gradient``, some weights at a time, summed in the values' precision."""
@@ -74,19 +76,20 @@ class Product:
         rows, cols = self._rows_of_weights.split(step), self._col.split(step)
         return torch.cat([sparse_gradient(gy, x, row, col) for row, col in zip(rows, cols, strict=True)])
 
-    def _sampled(self, gy: Tensor, x: Tensor) -> Tensor:
+    def _sampled(self, gy: Tensor, x: Tensor, dtype: torch.dtype) -> Tensor:
         starts = torch.searchsorted(self._row, torch.arange(len(self.rows) + 1, device=self._row.device))
         with warnings.catch_warnings():
             warnings.filterwarnings("ignore", message="Sparse CSR tensor support is in beta")
             wanted = torch.sparse_csr_tensor(
                 starts,
                 self._col,
-                gy.new_zeros(len(self._row)),
+                gy.new_zeros(len(self._row), dtype=dtype),
                 size=(len(self.rows), len(self.columns)),
                 check_invariants=False,  # ascending and unique: a support says so
             )
             # It wants both with a feature's tokens side by side, and its own way there is slower.
-            return torch.sparse.sampled_addmm(wanted, _transposed(gy), _transposed(x).t(), beta=0.0).values()
+            gy, x = _transposed(gy, dtype), _transposed(x, dtype)
+            return torch.sparse.sampled_addmm(wanted, gy, x.t(), beta=0.0).values()
 
 
 def _needed(features: Tensor, count: int) -> tuple[Tensor, Tensor]:
@@ -97,11 +100,14 @@ def _needed(features: Tensor, count: int) -> tuple[Tensor, Tensor]:
     return distinct, place
 
 
-def _transposed(x: Tensor) -> Tensor:
-    """The contiguous transpose of (N, features): some rows at a time, where PyTorch's own copy is not made for it."""
-    if x.device.type != "cpu":
-        return x.t().contiguous()
-    return torch.cat([part.t() for part in x.split(TRANSPOSED_ROWS)], 1)
+def _transposed(x: Tensor, dtype: torch.dtype) -> Tensor:
+    """The contiguous transpose of (N, features), of ``dtype``: the copy costs by the byte, so it comes before widening.
+
+    On a processor some rows at a time, where PyTorch's own copy is not made for it; for two bytes an element it is.
+    """
+    if x.device.type != "cpu" or x.element_size() < 4:
+        return x.t().contiguous().to(dtype)
+    return torch.cat([part.t() for part in x.split(TRANSPOSED_ROWS)], 1).to(dtype)
 
 
 def columns_of(x: Tensor, columns: Tensor) -> Tensor:

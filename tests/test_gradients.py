@@ -108,6 +108,17 @@ def test_every_kernel_is_exact_in_a_model(name, kernel):
             assert_close(trainable.values.grad, expected, 1e-10)
 
 
+@pytest.mark.parametrize("kernel", kernels.KERNELS)
+def test_the_sum_is_in_the_values_precision_whatever_the_activations_are_kept_in(kernel):
+    torch.manual_seed(0)
+    gy, x = torch.randn(70, 8).bfloat16(), torch.randn(70, 6).bfloat16()
+    product = kernels.Product(torch.randperm(48)[:9].sort().values, (8, 6), kernel)
+    x = x[:, product.columns]
+    found = product(gy, x, torch.float32)
+    assert found.dtype == torch.float32
+    assert torch.equal(found, product(gy.float(), x.float(), torch.float32))
+
+
 def test_the_cheapest_kernel_follows_the_density():
     rows, columns = 2304, 768
     found = [kernels.cheapest_kernel(round(d * rows * columns), rows, columns) for d in (1e-5, 1e-4, 1e-2, 0.5)]
