@@ -15,6 +15,7 @@ from shpeft.delta import SparseDelta
 from shpeft.feed import Feed
 from shpeft.probe import Head
 from shpeft.selection import Support
+from shpeft.temperature import refinement_loss
 from shpeft.training import finetune
 
 from .comparisons import plan_of
@@ -112,7 +113,7 @@ def test_the_last_epochs_are_averaged(tmp_path):
     settings = {"training": {"epochs": 4, "batch_size": 8, "head_lr": 1e-2}}
     plan, book, tasks = book_of({"mean": {"kind": "sparse", "images": 8, "average": 3}}, tmp_path, **settings)
     task, cell = tasks.get("fundus", 0), Cell(plan, "fundus", "mean", 40, 0)
-    _, fitted = arms.Trainings(cell, task, book).run(1e-2)
+    trial, fitted = arms.Trainings(cell, task, book).run(1e-2)
     delta = SparseDelta.zeros(task.backbone, book.support(cell), task.probe)
     values, weight, bias = (torch.zeros_like(t) for t in (delta.values, delta.head.weight, delta.head.bias))
 
@@ -129,6 +130,18 @@ def test_the_last_epochs_are_averaged(tmp_path):
     mean = arms.applied(task, delta, Feed(task.backbone)).predict(task.data.val).probabilities
     np.testing.assert_allclose(fitted.predict(task.data.val).probabilities, mean, atol=1e-5)
     assert np.abs(mean - best).max() > 1e-4
+    assert trial.val_loss == pytest.approx(refinement_loss(mean, task.data.val.labels), abs=1e-5)
+    assert trial.val_loss != pytest.approx(trial.best.val_loss, abs=1e-4)  # rates are chosen by what is kept
+
+
+@pytest.mark.parametrize("setting", [{"refit_head": True}, {"views": 2}])
+def test_rates_are_chosen_by_the_loss_of_what_is_kept(tmp_path, setting):
+    arm = {"kind": "sparse", "images": 8, **setting}
+    plan, book, tasks = book_of({"own": arm}, tmp_path, training={"epochs": 2, "batch_size": 8, "head_lr": 1e-2})
+    task, cell = tasks.get("fundus", 0), Cell(plan, "fundus", "own", 40, 0)
+    trial, fitted = arms.Trainings(cell, task, book).run(1e-2)
+    assert trial.val_loss == refinement_loss(fitted.predict(task.data.val).probabilities, task.data.val.labels)
+    assert trial.val_loss != pytest.approx(trial.best.val_loss, abs=1e-4)
 
 
 @pytest.mark.skipif(find_spec("peft") is None, reason="the optional package peft is not installed")

@@ -29,6 +29,7 @@ from shpeft.importance import head_written
 from shpeft.probe import Head, fit_head
 from shpeft.progress import Progress, silent
 from shpeft.selection import Support
+from shpeft.temperature import refinement_loss
 from shpeft.trainable import lr_scale
 from shpeft.training import EpochReport, finetune
 
@@ -52,11 +53,16 @@ class Fitted:
 
 @dataclass
 class Trial:
-    """One training: its epochs, and the best of them by the loss on the validation images; diverged where it failed."""
+    """One training: its epochs, and the best of them by the loss on the validation images; diverged where it failed.
+
+    Attributes:
+        loss_at_the_end: that of the model that is kept, where it is not the best epoch's as it stands.
+    """
 
     history: list[EpochReport] = field(default_factory=list)
     seconds_a_step: float | None = None
     diverged: bool = False
+    loss_at_the_end: float | None = None
 
     @property
     def best(self) -> EpochReport | None:
@@ -65,7 +71,9 @@ class Trial:
 
     @property
     def val_loss(self) -> float:
-        """Infinite where nothing was learned."""
+        """What learning rates are chosen by; infinite where nothing was learned."""
+        if self.loss_at_the_end is not None:
+            return self.loss_at_the_end
         return self.best.val_loss if self.best else math.inf
 
 
@@ -125,6 +133,9 @@ class Trainings:
         trial, watch, fitted = Trial(), Stopwatch(self.progress), None
         try:
             fitted = (self._sparse if self.arm.kind in ("head", "sparse") else self._dense)(lr, trial, watch)
+            if self.arm.average or self.arm.refit_head or self.arm.views > 1:
+                found = fitted.predict(self.task.data.val)
+                trial.loss_at_the_end = refinement_loss(found.probabilities, found.labels)
         except NonFiniteLoss:
             trial.diverged = True
         trial.seconds_a_step = watch.median

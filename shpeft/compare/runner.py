@@ -248,7 +248,7 @@ def _trial_record(cell: Cell, lr: float, trial: Trial) -> Record:
         "cell": cell.title,
         "lr": lr,
         "diverged": trial.diverged,
-        "val_loss": best.val_loss if best and not trial.diverged else None,
+        "val_loss": trial.val_loss if math.isfinite(trial.val_loss) and not trial.diverged else None,
         "epoch": best.epoch if best else None,
         "epochs": len(trial.history),
         "seconds_a_step": trial.seconds_a_step,
