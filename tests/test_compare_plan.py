@@ -57,10 +57,10 @@ def test_rates_may_be_given_for_each_budget():
 
 def test_settings_of_an_arm_are_as_good_as_the_plans():
     """Cells are known again however their settings are given, so tables can be taken over."""
-    own = plan_of({"a": {"kind": "full", "epochs": 4, "patience": 2, "head_lr": 1e-3}})
-    common = plan_of(
-        {"a": {"kind": "full"}}, training=SETTING["training"] | {"epochs": 4, "patience": 2, "head_lr": 1e-3}
-    )
+    settings = {"epochs": 4, "patience": 2, "head_lr": 1e-3, "precision": "bfloat16"}
+    own = plan_of({"a": {"kind": "full", **settings}})
+    common = plan_of({"a": {"kind": "full"}}, training=SETTING["training"] | settings)
+    assert own.settings(own.arms["a"]) == common.training
     assert [cell.key for cell in own.cells()] == [cell.key for cell in common.cells()]
     assert own.cells()[0].trial_key(1e-3) == common.cells()[0].trial_key(1e-3)
 

@@ -51,6 +51,7 @@ class Arm(Section):
     head_lr: float | None = Field(None, gt=0)
     weight_decay: float | None = Field(None, ge=0)
     eps: float | None = Field(None, gt=0)
+    precision: Literal["float32", "bfloat16"] | None = None
     refit_head: bool = Field(False, description="fit the head anew on the fine-tuned features at the end")
     views: Literal[1, 2] = Field(1, description="2: test probabilities are means over the image and its mirror image")
     scope: str = Field("", pattern=f"^(|{SCOPES})$", description="which weights are eligible")
@@ -182,7 +183,7 @@ class Plan(Document):
 
     def settings(self, arm: Arm) -> Training:
         """How an arm is trained: the plan's settings, with the arm's own over them."""
-        own = {name: getattr(arm, name) for name in ("epochs", "patience", "head_lr", "weight_decay", "eps")}
+        own = {name: getattr(arm, name) for name in OWN}
         return self.training.model_copy(update={name: value for name, value in own.items() if value is not None})
 
     def cells(self) -> list["Cell"]:
@@ -257,7 +258,10 @@ class Cell:
         return parts
 
 
-TUNING = ("lr", "budgets", "epochs", "patience", "head_lr", "weight_decay", "eps")
+OWN = ("epochs", "patience", "head_lr", "weight_decay", "eps", "precision")
+"""Settings of training that an arm may have of its own."""
+
+TUNING = ("lr", "budgets", *OWN)
 """Settings of an arm that stand elsewhere in a key, or that a trial's own learning rate replaces."""
 
 
