@@ -38,8 +38,8 @@ def pick_table() -> Bootstrap:
         ).strip()
         if not typed:
             st.info(
-                "There is no comparison here yet. `shpeft compare results/quick.yaml` makes one from generated images "
-                "in under ten minutes; name its folder above."
+                "Name the folder of a comparison above. There is none yet? `shpeft compare results/quick.yaml` makes "
+                "one from generated images in under ten minutes, in the folder `results/quick`."
             )
             st.stop()
         folder = Path(typed).expanduser()

@@ -39,7 +39,7 @@ def table(app: AppTest, column: str):
 
 def test_it_asks_for_a_folder_where_the_project_has_no_table(tmp_path):
     app = opened("compare")
-    assert "There is no comparison here yet" in words(app)
+    assert "Name the folder of a comparison above" in words(app)
     assert not app.error
     (tmp_path / "photos").mkdir()
     for folder in (tmp_path / "photos", tmp_path / "nowhere"):
@@ -57,7 +57,7 @@ def test_the_project_s_tables_are_offered_the_largest_first(project):
     made_up(project / "mine", planned(title="Which one?"))
     app = opened("compare")
     assert "**Which one?**" in words(app)
-    assert "There is no comparison here yet" in words(choose(app, "Comparison", "Another folder"))
+    assert "Name the folder of a comparison above" in words(choose(app, "Comparison", "Another folder"))
 
 
 def test_a_finished_table_is_shown_with_its_doubts(tmp_path):
