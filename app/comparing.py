@@ -202,8 +202,9 @@ def equivalence(duel: Duel) -> str:
     return "equivalent" if duel.tost.equivalent else "not worse" if duel.tost.not_worse else "open"
 
 
-def weights(results: Results, method: Entry, metric: str) -> None:
+def weights(bootstrap: Bootstrap, method: Entry, metric: str) -> None:
     """What more trained weights buy."""
+    results = bootstrap.results
     st.header("Accuracy against trained weights", anchor=False)
     st.plotly_chart(
         pictures.weights(results, metric, method),
@@ -218,10 +219,11 @@ def weights(results: Results, method: Entry, metric: str) -> None:
         help="The axis is logarithmic: each step is ten times as many weights. The head is trained by every arm and "
         "not counted here.",
     )
-    if (lines := pictures.against_budget(results, metric)) is not None:
+    if (lines := pictures.against_budget(bootstrap, metric, method)) is not None:
         st.plotly_chart(lines, key="budgets", alt="Lines: accuracy of each score against its budget", config=PLAIN)
         st.caption(
-            "Each score at its budgets, mean over all datasets; dotted: arms without a budget. How sure it is: below."
+            f"Each score at its budgets, mean over all datasets, with 95 % intervals of {method.arm} where it has "
+            "budgets; dotted: arms without one. How sure a difference is: below."
         )
     rows = [
         {

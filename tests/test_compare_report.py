@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from shpeft import compare
-from shpeft.compare import Plan, answer, claims
+from shpeft.compare import Plan, answer, claims, pictures
 from shpeft.compare.duels import Bootstrap
 from shpeft.compare.overlaps import Pair
 from shpeft.compare.results import Entry, Results
@@ -228,6 +228,23 @@ def test_what_more_weights_buy_is_told_at_each_budget(tmp_path):
     without = said(tmp_path / "b", plan, rights=rights, without=[("good", "a"), "random"])
     assert "70.2 on 2 of 3 |" in without
     assert "What more trained weights buy\n" not in said(tmp_path / "c", planned())
+
+
+def test_the_methods_line_against_the_budget_has_its_intervals(tmp_path):
+    budgets = {"kind": "sparse", "budgets": [1e-4, 1e-3]}
+    plan = planned(arms={"good": budgets, "random": budgets | {"score": "random"}, "full": {"kind": "full"}})
+    rights = {"good": first(0.7), "random": first(0.6), "full": first(0.9)}
+    bootstrap = Bootstrap(Results(plan, made_up(tmp_path, plan, rights=rights)), 200)
+    good, full = (next(e for e in bootstrap.results.entries if e.arm == arm) for arm in ("good", "full"))
+    drawn = pictures.against_budget(bootstrap, "balanced_accuracy", good)
+    lines = {trace.name: trace for trace in drawn.data}
+    low, high = bootstrap.estimate(good, "balanced_accuracy", plan.datasets).interval()
+    assert low < 0.702 < high
+    assert lines["good"].y[0] + lines["good"].error_y.array[0] == pytest.approx(100 * high)
+    assert lines["good"].y[0] - lines["good"].error_y.arrayminus[0] == pytest.approx(100 * low)
+    assert lines["random"].error_y.array is None
+    without = pictures.against_budget(bootstrap, "balanced_accuracy", full)
+    assert all(trace.error_y.array is None for trace in without.data)
 
 
 def test_tasks_that_share_and_need_their_own():

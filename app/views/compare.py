@@ -21,7 +21,7 @@ if (method, metric) == (results.method, results.plan.report.metric):
     comparing.answers(bootstrap, duels)
 comparing.ranks(results, method, metric)
 comparing.differences(results, method, metric, duels)
-comparing.weights(results, method, metric)
+comparing.weights(bootstrap, method, metric)
 certainty.doubt(results, duels)
 certainty.paper(bootstrap)
 comparing.rates(results)

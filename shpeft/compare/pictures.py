@@ -36,26 +36,39 @@ def pictures(
             "The k largest changes of full fine-tuning alone, mean over datasets, 95 % intervals.",
             sparsity(results, kept),
         )
-    if (lines := against_budget(results, metric)) is not None:
-        drawn["budgets"] = "Against the budget, mean over datasets; dotted: arms without a budget.", lines
+    if (lines := against_budget(bootstrap, metric, method)) is not None:
+        sure = f", with 95 % intervals of {method.arm}" if method.budget is not None else ""
+        drawn["budgets"] = f"Against the budget, mean over datasets{sure}; dotted: arms without a budget.", lines
     if pairs:
         drawn["overlaps"] = "Weights that two choices share, mean over pairs, beside chance.", overlaps(pairs)
     return drawn
 
 
-def against_budget(results: Results, metric: str) -> Any | None:
-    """A line a score over its budgets, and the levels of the rivals that have none; None where each has one."""
+def against_budget(bootstrap: Bootstrap, metric: str, method: Entry) -> Any | None:
+    """A line a score over its budgets, and the levels of the rivals that have none; None where each has one.
+
+    One arm's intervals are drawn: all of them would cover each other.
+    """
+    results = bootstrap.results
     lines: dict[str, tuple[list[float], list[float]]] = {}
+    intervals = []
     for entry in results.of_kind("sparse"):
         if (value := results.mean(entry, metric)) is not None:
             xs, ys = lines.setdefault(entry.arm, ([], []))
             xs.append(results.typical(entry, "share"))
             ys.append(value)
+            if entry.arm == method.arm:
+                intervals.append(bootstrap.estimate(entry, metric, results.plan.datasets).interval())
     if all(len(xs) < 2 for xs, _ in lines.values()):
         return None
     levels = {e.arm: results.mean(e, metric) for e in answer.rivals(results) if e.budget is None}
     known = {arm: value for arm, value in levels.items() if value is not None}
-    return figures.against_budget(lines, known, unit=f"{METRICS[metric].lower()}, points")
+    return figures.against_budget(
+        lines,
+        known,
+        intervals={method.arm: intervals} if intervals else None,
+        unit=f"{METRICS[metric].lower()}, points",
+    )
 
 
 def differences(duels: Sequence[Duel], margin: float | None = None, dataset: str | None = None) -> Any:
