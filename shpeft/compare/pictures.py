@@ -37,7 +37,7 @@ def pictures(
             sparsity(results, kept),
         )
     if (lines := against_budget(bootstrap, metric, method)) is not None:
-        sure = f", with 95 % intervals of {method.arm}" if method.budget is not None else ""
+        sure = f", with 95 % intervals of {method.arm}" if method in results.of_kind("sparse") else ""
         drawn["budgets"] = f"Against the budget, mean over datasets{sure}; dotted: arms without a budget.", lines
     if pairs:
         drawn["overlaps"] = "Weights that two choices share, mean over pairs, beside chance.", overlaps(pairs)
@@ -63,12 +63,8 @@ def against_budget(bootstrap: Bootstrap, metric: str, method: Entry) -> Any | No
         return None
     levels = {e.arm: results.mean(e, metric) for e in answer.rivals(results) if e.budget is None}
     known = {arm: value for arm, value in levels.items() if value is not None}
-    return figures.against_budget(
-        lines,
-        known,
-        intervals={method.arm: intervals} if intervals else None,
-        unit=f"{METRICS[metric].lower()}, points",
-    )
+    unit = f"{METRICS[metric].lower()}, points"
+    return figures.against_budget(lines, known, intervals={method.arm: intervals}, unit=unit)
 
 
 def differences(duels: Sequence[Duel], margin: float | None = None, dataset: str | None = None) -> Any:
