@@ -97,10 +97,8 @@ def confusion(run: RunFolder, predictions: Predictions) -> None:
             f"{run.name}_confusion",
         )
     cells = {f"{true}, taken for {guess}": (true, guess) for true in classes for guess in classes}
-    clicked = [point["customdata"] for point in event.selection.points if point.get("customdata")]
-    if clicked and clicked[0] != st.session_state.get("clicked_cell"):
-        st.session_state["clicked_cell"] = clicked[0]
-        st.session_state["cell"] = f"{clicked[0][0]}, taken for {clicked[0][1]}"
+    if clicked := shared.newly_clicked(event, f"confusion-{run.name}"):
+        st.session_state["cell"] = f"{clicked[0]}, taken for {clicked[1]}"
     if st.session_state.get("cell") not in cells:  # of a run with other classes
         st.session_state["cell"] = None
     with right:

@@ -5,7 +5,7 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from functools import wraps
 from pathlib import Path
-from typing import ParamSpec
+from typing import Any, ParamSpec
 
 import streamlit as st
 
@@ -111,6 +111,17 @@ def part(draw: Callable[Given, None]) -> Callable[Given, None]:
             draw(*args, **kwargs)
 
     return alone
+
+
+def newly_clicked(event: Any, chart: str) -> list[Any] | None:
+    """The ``customdata`` of the point that has just been clicked on; None where the selection is that of before.
+
+    A selection lasts, but a click is news once: what is chosen elsewhere after it stands.
+    """
+    clicked = next((point["customdata"] for point in event.selection.points if point.get("customdata")), None)
+    known = st.session_state.get(f"clicked-{chart}")
+    st.session_state[f"clicked-{chart}"] = clicked
+    return None if clicked == known else clicked
 
 
 @st.cache_resource(show_spinner=False)

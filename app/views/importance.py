@@ -105,9 +105,8 @@ def heatmap(run: RunFolder, which: str, layers: list[LayerSummary], quantity: st
         alt=f"Heatmap: {QUANTITIES[quantity][0].lower()}, by block and matrix",
         config=matrix.STILL,
     )
-    clicked = [point["customdata"][0] for point in event.selection.points if point.get("customdata")]
-    if clicked and clicked[0] != st.session_state.get(f"clicked-{key}"):
-        st.session_state[f"clicked-{key}"] = st.session_state["layer"] = clicked[0]
+    if clicked := shared.newly_clicked(event, key):
+        st.session_state["layer"] = clicked[0]
 
 
 @shared.part
