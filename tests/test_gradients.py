@@ -48,6 +48,15 @@ def assert_close(found: torch.Tensor, expected: torch.Tensor, tolerance: float) 
     assert (found - expected).abs().max() <= tolerance * expected.abs().max().clamp_min(1e-30)
 
 
+@pytest.fixture(params=[1, 2])
+def threads(request):
+    """However many threads the tests have: products are shared out among them in other ways."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(request.param)
+    yield
+    torch.set_num_threads(before)
+
+
 @pytest.mark.parametrize("dtype", [torch.float64, torch.float32])
 @pytest.mark.parametrize("scope", ["matrices", "all"])
 @pytest.mark.parametrize("name", MODELS)
@@ -77,6 +86,7 @@ def test_a_batch_of_one_and_all_weights_of_a_layer():
     assert_close(found, expected, 1e-10)
 
 
+@pytest.mark.usefixtures("threads")
 @pytest.mark.parametrize("kernel", kernels.KERNELS)
 @pytest.mark.parametrize("k", [1, 2, 7, 48])
 def test_every_kernel_is_exact_in_chunks_and_on_non_contiguous_inputs(monkeypatch, kernel, k):
@@ -94,6 +104,7 @@ def test_every_kernel_is_exact_in_chunks_and_on_non_contiguous_inputs(monkeypatc
     assert not layer._forward_hooks
 
 
+@pytest.mark.usefixtures("threads")
 @pytest.mark.parametrize("kernel", kernels.KERNELS)
 @pytest.mark.parametrize("name", MODELS)
 def test_every_kernel_is_exact_in_a_model(name, kernel):

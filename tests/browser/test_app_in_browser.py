@@ -114,6 +114,8 @@ def test_a_test_image_is_explained_by_its_pixels_and_by_the_trained_weights(trai
     page.get_by_text("Show where the score is sensitive").click()
     expect(method).to_be_enabled()
     choose(page, "Method", "Occlusion")  # whose check is too long to be made without being asked for
+    expect(page.get_by_text("How far the logit moves when a square is covered")).to_be_visible()
+    ready(page)  # before, the buttons of the first method's map may still stand there
     check = page.get_by_role("button", name=re.compile(r"Check this map \(about .*\)"))
     make = page.get_by_role("button", name=re.compile("Make the map"))
     expect(make.or_(check).first).to_be_visible(timeout=60_000)
@@ -124,7 +126,7 @@ def test_a_test_image_is_explained_by_its_pixels_and_by_the_trained_weights(trai
     expect(check).to_be_visible(timeout=3_000)
     choose(page, "Method", "Input")
     expect(page.get_by_text("That reaction times how far the pixel is")).to_be_visible()  # the new method's sentence
-    ready(page)  # before, the button of the last method's map may still stand there
+    ready(page)
     badge = page.get_by_text(re.compile("This map (passes|fails)"))
     for asked in (make, check):  # on a slow computer each waits until it is asked for
         expect(make.or_(check).or_(badge).first).to_be_visible(timeout=60_000)
