@@ -235,7 +235,7 @@ def _top_k(flats: list[Tensor], k: int) -> Tensor:
 def _likely_below(flats: list[Tensor], k: int) -> float:
     """A score below the k-th largest, but not by far, as a seeded random sample has it. It may be wrong."""
     total = sum(flat.numel() for flat in flats)
-    if total <= SAMPLE:
+    if total <= SAMPLE:  # to look at them all is quicker
         return -math.inf
     generator = torch.Generator().manual_seed(0)
     sample = []
