@@ -92,10 +92,8 @@ def test_every_figure_has_the_template_units_and_words_on_hover(drawn):
         assert figure.layout.height, name
         for trace in figure.data:
             assert trace.hovertemplate or trace.hoverinfo == "skip", name
-        if name not in (
-            *figures.QUANTITIES,
-            "attribution_heatmap",
-        ):  # where the colour bar has the title and both axes have names
+        # In heatmaps of the layers the colour bar has the title, and both axes have names.
+        if name not in (*figures.QUANTITIES, "attribution_heatmap"):
             values = [axis.title.text for axis in figure.select_xaxes()] + [a.title.text for a in figure.select_yaxes()]
             assert any(values), name
 

@@ -97,9 +97,8 @@ class Tasks:
     def get(self, name: str, seed: int) -> Task:
         """A task."""
         if (name, seed) not in self._held:
-            while len(self._held) >= len(
-                self.plan.datasets
-            ):  # all of one seed: some arms ask for the others' gradients
+            # All of one seed stay: some arms ask for the others' gradients.
+            while len(self._held) >= len(self.plan.datasets):
                 self._held.popitem(last=False)
             self._held[name, seed] = Task(self.plan, self.root, name, seed, self.progress)
         self._held.move_to_end((name, seed))
