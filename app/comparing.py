@@ -223,7 +223,7 @@ def weights(bootstrap: Bootstrap, method: Entry, metric: str) -> None:
         st.plotly_chart(lines, key="budgets", alt="Lines: accuracy of each score against its budget", config=PLAIN)
         st.caption(
             f"Each score at its budgets, mean over all datasets, with 95 % intervals of {method.arm} where it has "
-            "budgets; dotted: arms without one. How sure a difference is: below."
+            "budgets; level lines: arms without one. How sure a difference is: below."
         )
     rows = [
         {

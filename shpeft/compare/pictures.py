@@ -38,7 +38,7 @@ def pictures(
         )
     if (lines := against_budget(bootstrap, metric, method)) is not None:
         sure = f", with 95 % intervals of {method.arm}" if method in results.of_kind("sparse") else ""
-        drawn["budgets"] = f"Against the budget, mean over datasets{sure}; dotted: arms without a budget.", lines
+        drawn["budgets"] = f"Against the budget, mean over datasets{sure}; level lines: arms without a budget.", lines
     if pairs:
         drawn["overlaps"] = "Weights that two choices share, mean over pairs, beside chance.", overlaps(pairs)
     return drawn
