@@ -55,6 +55,14 @@ def test_rates_may_be_given_for_each_budget():
     assert {cell.key for cell in plan.cells()} >= {cell.key for cell in plain.cells()}
 
 
+def test_an_arm_names_only_the_rates_that_are_its_own():
+    grids = {"sparse": {1e-4: [1e-3, 1e-2], 40: [1e-2, 1e-1]}}
+    plan = plan_of({"a": {"kind": "sparse", "lr": {40: [1e-1, 1.0]}}}, budgets=[1e-4, 40], grids=grids)
+    assert [plan.grid(plan.arms["a"], budget) for budget in plan.budgets] == [(1e-3, 1e-2), (1e-1, 1.0)]
+    with pytest.raises(ConfigError, match=r"no learning rates for kind sparse at 40: give grids\.sparse"):
+        plan_of({"a": {"kind": "sparse"}}, grids={"sparse": {1e-4: [1e-3, 1e-2]}})
+
+
 def test_settings_of_an_arm_are_as_good_as_the_plans():
     """Cells are known again however their settings are given, so tables can be taken over."""
     settings = {"epochs": 4, "patience": 2, "head_lr": 1e-3, "precision": "bfloat16"}
@@ -77,10 +85,10 @@ def test_settings_of_an_arm_are_as_good_as_the_plans():
         ({"a": {"kind": "sparse", "score": "hybird"}}, "hybird"),
         ({"a": {"kind": "sparse", "reselect_after": 2}}, "training is over"),
         ({"a": {"kind": "sparse", "lambda": 0.3}}, "no such setting"),
-        ({"a": {"kind": "sparse", "lr": {1e-4: [1e-3, 1e-2]}}}, "no learning rates for kind sparse at 40"),
+        ({"a": {"kind": "sparse", "lr": {1e-4: [1e-3, 1e-2]}}}, r"rates at 0\.0001; its budgets are 40"),
         ({"a": {"kind": "sparse", "budgets": [1, 2], "lr": {1: [1e-3], 2: [1e-3, 1e-2]}}}, "unfair: a 1, a 2"),
         ({"a": {"kind": "full", "average": 2}}, "'average' is for the kinds head and sparse, not full"),
-        ({"a": {"kind": "full", "lr": {40: [1e-3]}}}, "no learning rates for kind full"),
+        ({"a": {"kind": "full", "lr": {40: [1e-3]}}}, "rates at 40; it has no budgets"),
     ],
 )
 def test_plans_that_make_no_sense_are_refused(wanted, message):

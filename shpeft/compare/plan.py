@@ -138,6 +138,10 @@ class Plan(Document):
     def _fits_together(self) -> Self:
         trials: dict[tuple[str, int], None] = {}
         for name, arm in self.arms.items():
+            sizes = [size for size in self.sizes(arm) if size is not None]
+            if isinstance(arm.lr, dict) and (strange := [size for size in arm.lr if size not in sizes]):
+                has = f"its budgets are {', '.join(f'{size:g}' for size in sizes)}" if sizes else "it has no budgets"
+                raise ValueError(f"arm {name} has learning rates{_at(strange[0])}; {has}")
             if arm.kind not in ("probe", "revert"):
                 trials |= {(name, len(self.grid(arm, budget))): None for budget in self.sizes(arm)}
             for other in (arm.like, arm.of):
@@ -171,15 +175,14 @@ class Plan(Document):
         return (arm.budgets or self.budgets) if arm.kind in ("sparse", "revert") else (None,)
 
     def grid(self, arm: Arm, budget: Budget | None) -> tuple[float, ...]:
-        """The learning rates that an arm tries with a budget."""
-        found = arm.lr or next((grid for kind, grid in self.grids.items() if kind == arm.kind), None)
-        if isinstance(found, dict):
-            found = None if budget is None else found.get(budget)
+        """The learning rates that an arm tries with a budget: its own, or else the plan's for its kind."""
+        common = next((grid for kind, grid in self.grids.items() if kind == arm.kind), None)
+        found = _rates(arm.lr, budget) or _rates(common, budget)
         if not found:
             raise ValueError(
                 f"there are no learning rates for kind {arm.kind}{_at(budget)}: give grids.{arm.kind}, or the arm's lr"
             )
-        return tuple(found)
+        return found
 
     def settings(self, arm: Arm) -> Training:
         """How an arm is trained: the plan's settings, with the arm's own over them."""
@@ -263,6 +266,12 @@ OWN = ("epochs", "patience", "head_lr", "weight_decay", "eps", "precision")
 
 TUNING = ("lr", "budgets", *OWN)
 """Settings of an arm that stand elsewhere in a key, or that a trial's own learning rate replaces."""
+
+
+def _rates(grid: Grid | None, budget: Budget | None) -> tuple[float, ...] | None:
+    if isinstance(grid, dict):
+        return None if budget is None else grid.get(budget)
+    return grid
 
 
 def _at(budget: Budget | None) -> str:
