@@ -1,31 +1,32 @@
-"""The app: ``streamlit run app/main.py``. Page table, configuration guard, and what stands on every page."""
+"""The app: ``streamlit run app/main.py``. The server, who may use it, and the script of its pages."""
 
+import os
+import secrets
+import sys
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 from pathlib import Path
 
-import shared
 import streamlit as st
+from starlette.middleware import Middleware
 
-ICON = str(Path(__file__).parent / "icon.png")
+if (root := str(Path(__file__).resolve().parents[1])) not in sys.path:
+    sys.path.insert(0, root)  # Streamlit adds this script's folder, not its parent, which holds the package app
 
-st.set_page_config(page_title="shpeft", page_icon=ICON, layout="wide")
-st.logo(ICON, size="large")
-shared.guard()
-shared.keep_settings()
-page = st.navigation(
-    [
-        st.Page("views/train.py", title="Train", url_path="train", default=True),
-        st.Page("views/importance.py", title="Importance", url_path="importance"),
-        st.Page("views/overlap.py", title="Overlap", url_path="overlap"),
-        st.Page("views/evaluate.py", title="Evaluate", url_path="evaluate"),
-        st.Page("views/diagnose.py", title="Diagnose", url_path="diagnose"),
-        st.Page("views/batch.py", title="Batch", url_path="batch"),
-        st.Page("views/compare.py", title="Compare", url_path="compare"),
-        st.Page("views/runs.py", title="Runs", url_path="runs"),
-    ],
-    position="top",
-)
-st.set_page_config(page_title=f"{page.title} · shpeft")
-shared.banner()
-with shared.boundary():
-    shared.load_libraries()
-    page.run()
+from app.access import Access
+from app.widgets import session
+
+TOKEN = os.environ.pop("SHPEFT_TOKEN", "") or secrets.token_urlsafe(24)
+"""What the address has to carry; children of this process do not inherit it."""
+
+
+@asynccontextmanager
+async def announce(_: st.App) -> AsyncIterator[None]:
+    """Print the address with its token once the server listens."""
+    address = f"http://{st.get_option('browser.serverAddress')}:{st.get_option('server.port')}"
+    print(f"\n  shpeft: {address}/?token={TOKEN}\n  On this computer only. Stop it with Control-C.\n", flush=True)
+    session.libraries()  # while the browser opens
+    yield
+
+
+app = st.App(Path(__file__).with_name("pages.py"), middleware=[Middleware(Access, token=TOKEN)], lifespan=announce)

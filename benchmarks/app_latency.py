@@ -1,8 +1,8 @@
-"""How long the app takes to show a page and to answer, while a run trains on the same processor.
+"""Time that the app takes to show a page and to respond while a run trains on the same processor.
 
-A real browser looks on from outside, on the same computer. *First paint* is when it paints its first words, *notice*
-when the app's own words stand there, *drawn* when nothing on the page changes any more, charts included. An answer is
-timed from the click or key press to the last change of the page.
+A real browser measures from outside, on the same computer. *First paint* is when it paints the first text, *notice*
+when the app's notice appears, *drawn* when nothing on the page changes any more, charts included. A response is timed
+from the click or key press to the last change of the page.
 """
 
 import os
@@ -18,12 +18,12 @@ from playwright.sync_api import Browser, Page, Playwright, sync_playwright
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
-from tests.browser.driver import QUIET, executable, serving
+from tests.browser.driver import QUIET, executable, new_context, serving
 from tests.browser.steps import discard, start_on_phantoms
 
 WATCH = """
-window.watched = {changed: 0, notice: null, acted: null, asked: true, told: true};
-window.begin = () => { watched.acted = null; watched.asked = watched.told = false; };
+window.watched = {changed: 0, notice: null, acted: null, sent: true, received: true};
+window.begin = () => { watched.acted = null; watched.sent = watched.received = false; };
 window.state = () => document.querySelector('[data-test-script-state]')?.dataset.testScriptState;
 new MutationObserver(() => {
     watched.changed = performance.now();
@@ -34,16 +34,16 @@ for (const kind of ['pointerdown', 'keydown'])
     document.addEventListener(kind, () => { watched.acted ??= performance.now(); }, true);
 const send = WebSocket.prototype.send;
 WebSocket.prototype.send = function (data) {
-    if (!this.heard) this.addEventListener('message', () => { watched.told ||= watched.asked; });
+    if (!this.heard) this.addEventListener('message', () => { watched.received ||= watched.sent; });
     this.heard = true;
-    watched.asked ||= watched.acted !== null;
+    watched.sent ||= watched.acted !== null;
     return send.call(this, data);
 };
 """
-"""Notes when the page last changed, had the notice first and was touched, and whether the server was asked and told
-something since then. The page's own word that it runs is not enough: of a quick answer it shows the end alone."""
+"""Records when the page last changed, first showed the notice and was touched, and whether a message to the server and
+one from it followed. The page's own running state is not enough: of a quick response it shows the end only."""
 
-STILL = """() => watched.notice !== null && watched.told && state() === 'notRunning'
+STILL = """() => watched.notice !== null && watched.received && state() === 'notRunning'
     && performance.now() - watched.changed > 400"""
 """Whether nothing has changed for 400 ms: the page is drawn. Cursors and spinners are not animated by changes."""
 
@@ -53,31 +53,23 @@ Act = Callable[[Page], None]
 
 
 def option(label: str, value: str) -> Act:
-    """Choose in a list; the click on the choice is what is timed."""
+    """Select a value from a list; the click on the value is timed."""
 
-    def choosing(page: Page) -> None:
+    def select(page: Page) -> None:
         box = page.get_by_role("combobox", name=re.compile(label)).first
         box.click()
         box.fill(value)
-        wanted = page.get_by_role("option", name=value).first
-        wanted.wait_for()
+        choice = page.get_by_role("option", name=value).first
+        choice.wait_for()
         page.evaluate("begin()")
-        wanted.click()
+        choice.click()
 
-    return choosing
-
-
-def clicked(words: str) -> Act:
-    """Click on what has exactly these words."""
-    return lambda page: page.get_by_text(words, exact=True).first.click()
+    return select
 
 
-def next_image(page: Page) -> None:
-    """The next one of the run's test images."""
-    number = page.get_by_role("spinbutton", name=re.compile("Which of the")).first
-    number.fill(str(int(number.input_value()) % 30 + 1))
-    page.evaluate("begin()")
-    number.press("Enter")
+def clicked(text: str) -> Act:
+    """Click on the element with exactly this text."""
+    return lambda page: page.get_by_text(text, exact=True).first.click()
 
 
 ACTS: dict[str, dict[str, Act]] = {
@@ -93,12 +85,13 @@ ACTS: dict[str, dict[str, Act]] = {
     "overlap": {"to Importance": lambda page: page.get_by_role("link", name="Importance", exact=True).click()},
     "evaluate": {
         "another class": clicked("healthy"),
-        "images of a cell": option("Images of", "healthy, taken for healthy"),
-        "the class looked for": option("The class that is looked for", "exudates"),
+        "images of a cell": option("Images of", "healthy, predicted healthy"),
+        "the class looked for": option("Positive class", "exudates"),
     },
     "diagnose": {
-        "a test image": clicked("A test image of this run"),
-        "the next image": next_image,
+        "test images": clicked("Test images"),
+        "an image": lambda page: page.locator("[class*='st-key-open-'] button").first.click(),
+        "the next image": lambda page: page.get_by_role("button", name=re.compile("^Next")).click(),
     },
     "runs": {"to Overlap": lambda page: page.get_by_role("link", name="Overlap", exact=True).click()},
 }
@@ -110,8 +103,8 @@ def still(page: Page) -> None:
 
 
 def opened(browser: Browser, address: str) -> Page:
-    """A page in a session of its own, drawn."""
-    context = browser.new_context(viewport={"width": 1400, "height": 900})
+    """Open a page in a browser session of its own."""
+    context = new_context(browser, address, viewport={"width": 1400, "height": 900})
     context.set_default_timeout(MINUTE)
     context.add_init_script(WATCH)
     page = context.new_page()
@@ -120,7 +113,7 @@ def opened(browser: Browser, address: str) -> Page:
 
 
 def shown(page: Page) -> tuple[float, float, float]:
-    """Seconds from the visit to the first paint, to the notice, and to the whole page."""
+    """Return the seconds from the visit to the first paint, to the notice, and to the whole page."""
     still(page)
     paint = page.evaluate("performance.getEntriesByName('first-contentful-paint')[0].startTime")
     notice, drawn = page.evaluate("[watched.notice, watched.changed]")
@@ -128,7 +121,7 @@ def shown(page: Page) -> tuple[float, float, float]:
 
 
 def answered(page: Page, act: Act) -> float:
-    """Seconds from the act to the last change that it made."""
+    """Return the seconds from an action to the last change that it causes."""
     page.evaluate("begin()")
     act(page)
     still(page)
@@ -136,27 +129,27 @@ def answered(page: Page, act: Act) -> float:
 
 
 def cold(driver: Playwright, repeats: int) -> list[tuple[float, float, float]]:
-    """A server that has just been started, and a browser without a cache."""
-    found = []
+    """Time the first visit to a new server with an empty browser cache."""
+    times = []
     for _ in range(repeats):
         with tempfile.TemporaryDirectory() as runs, serving(Path(runs)) as address:
             browser = driver.chromium.launch(executable_path=executable(), args=QUIET)
-            found.append(shown(opened(browser, address)))
+            times.append(shown(opened(browser, address)))
             browser.close()
-    return found
+    return times
 
 
 def busy(browser: Browser, address: str, repeats: int) -> tuple[dict[str, list], dict[tuple[str, str], list[float]]]:
-    """Every page in new sessions while a run trains: when it is shown, and how long each act takes."""
+    """Time every page in new sessions, and each action on it, while a run trains."""
     pages: dict[str, list] = {page: [] for page in ACTS}
     acts: dict[tuple[str, str], list[float]] = {(page, act): [] for page in ACTS for act in ACTS[page]}
     for turn in range(repeats + 1):
-        for name, wanted in ACTS.items():
-            place = f"{address}/{name}?run={FIRST}" if name != "train" else address  # there, the form
-            page = opened(browser, place)
+        for name, actions in ACTS.items():
+            url = f"{address}/{name}?run={FIRST}" if name != "train" else address  # the form
+            page = opened(browser, url)
             times = shown(page)
-            answers = {act: answered(page, do) for act, do in wanted.items()}
-            if turn:  # the first turn loads what stays loaded
+            answers = {act: answered(page, do) for act, do in actions.items()}
+            if turn:  # the first turn loads what stays in memory
                 pages[name].append(times)
                 for act, seconds in answers.items():
                     acts[name, act].append(seconds)
@@ -166,8 +159,8 @@ def busy(browser: Browser, address: str, repeats: int) -> tuple[dict[str, list],
 
 
 def discarded(browser: Browser, address: str, repeats: int) -> list[float]:
-    """Seconds from a click on Discard to the word that the run is in the trash."""
-    found = []
+    """Return the seconds from a click on Discard to the message that the run is in the trash."""
+    times = []
     for turn in range(repeats):
         name = f"{TRAINING}{turn or ''}"
         page = opened(browser, f"{address}/?run={name}") if turn == 0 else opened(browser, address)
@@ -177,13 +170,13 @@ def discarded(browser: Browser, address: str, repeats: int) -> list[float]:
             page.get_by_text(re.compile("Epoch 1 of")).wait_for()
         page.evaluate("begin()")
         discard(page, name)
-        found.append(page.evaluate("performance.now() - watched.acted") / 1000)
+        times.append(page.evaluate("performance.now() - watched.acted") / 1000)
         page.context.close()
-    return found
+    return times
 
 
 def measure(repeats: int) -> str:
-    """The section's text."""
+    """Return the section's text."""
     busy_already = os.getloadavg()[0]
     with sync_playwright() as driver:
         first = cold(driver, repeats)
@@ -205,12 +198,12 @@ def measure(repeats: int) -> str:
     answers = [[f"{name}: {act}", f"{median(t):.2f}", f"{max(t):.2f}"] for (name, act), t in acts.items()]
     answers.append(["Train: Discard, until the run is in the trash", f"{median(stops):.2f}", f"{max(stops):.2f}"])
     return (
-        f"Seconds, medians of {repeats}. The run fine-tunes the embedded backbone. Other processes kept the "
-        f"{os.cpu_count()} cores under a load of {busy_already:.1f} when the measuring began. A page is opened in a "
-        "browser session of its own; what a server loads once, it has loaded, except in the first line.\n\n"
+        f"Seconds, medians of {repeats}. The run fine-tunes the embedded backbone. When the measurement began, other "
+        f"processes put a load of {busy_already:.1f} on the {os.cpu_count()} cores. Each page is opened in a browser "
+        "session of its own; except in the first line, the server has already loaded what it loads once.\n\n"
         + table(("page", "first paint", "notice", "drawn"), rows)
         + "\n\n"
-        + table(("answer to", "median", "slowest"), answers)
+        + table(("response to", "median", "slowest"), answers)
     )
 
 
@@ -219,7 +212,7 @@ def _three(times: Sequence[tuple[float, float, float]]) -> list[str]:
 
 
 def main() -> None:
-    """Read the options, measure, print."""
+    """Read the options, measure and print."""
     options = arguments(__doc__.splitlines()[0]).parse_args()
     publish("The app while a run trains", measure(options.repeats), options.write)
 

@@ -1,7 +1,7 @@
-"""The arms of the step benchmark: one model trained in every usual way, each on its own copy, from the same start.
+"""The arms of the step benchmark: one model trained in each of the usual ways, each on its own copy.
 
-Every arm trains the head (linear classifier) with AdamW, and besides it what its name says. An arm is a function from
-the shared ``Work`` to an ``Arm``; those of Hugging Face's peft are in ``peft_arms.py``.
+Every arm trains the head (linear classifier) with AdamW, and what its name says. An arm is a function from the shared
+``Work`` to an ``Arm``; those of Hugging Face's peft are in ``peft_arms.py``.
 """
 
 from collections.abc import Callable, Iterable
@@ -18,30 +18,30 @@ from torch.nn.functional import cross_entropy
 from shpeft import create_backbone, load_dataset
 from shpeft.backbones import Backbone
 from shpeft.datasets import Split
-from shpeft.delta import SparseDelta
-from shpeft.deltafile import save_delta
-from shpeft.feed import Feed
-from shpeft.importance import Scores, estimate_importance
-from shpeft.prefix import Cut, cut_below
-from shpeft.probe import Head
-from shpeft.selection import select
-from shpeft.trainable import Trainable
+from shpeft.delta.file import save_delta
+from shpeft.delta.sparse_delta import SparseDelta
+from shpeft.delta.trainable import Trainable
+from shpeft.forward.base import ForwardPass
+from shpeft.forward.cached import BackboneSplit, split_below
+from shpeft.importance.scores import Scores, estimate_importance
+from shpeft.linear_probe import Head
+from shpeft.selection.top_k import select
 
 LR, WEIGHT_DECAY = 1e-5, 1e-4
-"""Neither changes the time of a step. The rate is low so that every arm stays near its start while it is timed."""
+"""Neither changes the time of a step. The low rate keeps every arm near its initial weights while it is timed."""
 
 
 @dataclass(frozen=True)
 class Work:
-    """What every arm has in common.
+    """What all arms share.
 
     Attributes:
-        backbone: the model to start from; no arm touches it.
-        images: (B, 3, S, S), normalised.
+        backbone: the pretrained model; every arm copies it.
+        images: (B, 3, S, S), normalized.
         labels: (B,) class numbers.
         train: the images that importance is estimated on.
         fused: PyTorch's one-kernel AdamW for every arm, instead of its default.
-        scores: what was estimated, by score and scope.
+        scores: estimated scores, by name and scope.
     """
 
     backbone: Backbone
@@ -62,31 +62,31 @@ class Work:
         image_size: int | None = None,
         fused: bool = False,
     ) -> "Work":
-        """A timm model and the first images of a dataset.
+        """Create a timm model and read the first images of a dataset.
 
-        Values do not change the time of a step, but which weights are chosen does, and with it the columns of a layer
-        that a step needs: with ``weights`` random, choices are more scattered than those of a pretrained model.
+        The values of weights do not change the time of a step, but the selected weights do, as they decide which
+        columns of a layer's input a step needs: with random ``weights`` the selection is more scattered.
         """
         train = load_dataset(source).train
         backbone = create_backbone(model, classes=train.classes, weights=weights, image_size=image_size)
-        images, labels = next(iter(Feed(backbone).batches(train, batch)))
+        images, labels = next(iter(ForwardPass(backbone).batches(train, batch)))
         return cls(backbone, images, labels, train, fused)
 
     def delta(self, backbone: Backbone, share: float, scope: str = "matrices", score: str = "hybrid") -> SparseDelta:
-        """A delta at zero on the weights that a score chooses: ``share`` of all backbone weights."""
+        """Return a zero delta on the weights that a score selects: ``share`` of all backbone weights."""
         key = score, scope
         if key not in self.scores:
             self.scores[key] = estimate_importance(self.backbone, self.train, score, scope=scope)
         return SparseDelta.zeros(backbone, select(self.scores[key], share))
 
     def loss(self, model: Callable[[Tensor], Tensor]) -> Tensor:
-        """Cross-entropy on the batch."""
+        """Return the cross-entropy on the batch."""
         return cross_entropy(model(self.images), self.labels)
 
     def optimizer(
         self, body: Iterable[Tensor], head: Iterable[Tensor], weight_decay: float = WEIGHT_DECAY
     ) -> torch.optim.AdamW:
-        """AdamW with the two groups of ``shpeft.training``."""
+        """Create AdamW with the two groups of ``shpeft.training.loop``."""
         groups = [
             {"params": list(body), "weight_decay": weight_decay},
             {"params": list(head), "weight_decay": 0.0},
@@ -99,14 +99,15 @@ class Arm:
     """One way to train.
 
     Attributes:
-        title: its row in the table.
-        module: what holds the parameters and buffers.
-        loss: forward and cross-entropy.
-        save: writes what one would keep after training, as ``.safetensors``, into a folder.
-        before, after: what has to happen just before and just after the optimizer's step.
-        clear: clears the gradients; None: the optimizer's own way.
-        delta: which weights move, where only chosen ones do; None: all that the optimizer sees.
-        values: of ours, the trained vector.
+        title: the name of its row.
+        module: the module with the parameters and buffers.
+        loss: run the forward pass and the cross-entropy.
+        optimizer: the optimizer.
+        save: write the trained weights as ``.safetensors`` into a folder.
+        before, after: called just before and just after the optimizer's step.
+        clear: clear the gradients; None for the optimizer's own way.
+        delta: the selected weights; None if all that the optimizer sees are trained.
+        values: the trained vector of ours; None for others.
     """
 
     title: str
@@ -121,7 +122,7 @@ class Arm:
     values: Tensor | None = None
 
     def step(self) -> None:
-        """Forward, cross-entropy, backward, AdamW: what is timed."""
+        """Run the timed step: forward, cross-entropy, backward, AdamW."""
         (self.clear or self.optimizer.zero_grad)()
         self.loss().backward()
         self.before()
@@ -129,19 +130,19 @@ class Arm:
         self.after()
 
     def trained(self) -> list[Tensor]:
-        """What the optimizer moves, the head included."""
+        """List what the optimizer updates, the head included."""
         return [p for group in self.optimizer.param_groups for p in group["params"]]
 
     def moving(self, backbone: Backbone) -> int:
-        """How many numbers move besides the head's."""
-        return self.delta.k if self.delta else sum(p.numel() for p in self.trained()) - backbone.head_count
+        """Count the trained weights without the head's."""
+        return self.delta.k if self.delta else sum(p.numel() for p in self.trained()) - backbone.head_weight_count
 
 
 Builder = Callable[[Work], Arm]
 
 
 def _plain(title: str, work: Work, backbone: Backbone, names: Iterable[str], **more: Any) -> Arm:
-    """Dense training of the named parameters and the head."""
+    """Train the named parameters and the head densely."""
     chosen = {name: backbone.parameters[name] for name in names}
     head = dict(backbone.head.named_parameters(prefix=backbone.head_name))
     backbone.module.requires_grad_(False)
@@ -158,20 +159,20 @@ def _plain(title: str, work: Work, backbone: Backbone, names: Iterable[str], **m
 
 
 def full(work: Work) -> Arm:
-    """Full fine-tuning: every weight."""
+    """Build full fine-tuning: every weight."""
     backbone = work.backbone.copy()
     return _plain("full fine-tuning", work, backbone, [info.name for info in backbone.weight_infos()])
 
 
 def bitfit(work: Work) -> Arm:
-    """All biases of the backbone, those of norms and of the patch embedding too."""
+    """Build BitFit: all biases of the backbone, those of norms and of the patch embedding too."""
     backbone = work.backbone.copy()
     names = [info.name for info in backbone.weight_infos() if info.name.endswith("bias")]
     return _plain("BitFit (all biases)", work, backbone, names)
 
 
 def probe(work: Work) -> Arm:
-    """Linear probe: the frozen backbone without a graph, the head alone with gradients. No features are cached."""
+    """Build a linear probe: the frozen backbone without a graph, gradients of the head alone, no cached features."""
     backbone = work.backbone.copy()
 
     def loss() -> Tensor:
@@ -183,12 +184,12 @@ def probe(work: Work) -> Arm:
 
 
 def floor(work: Work) -> Arm:
-    """The frozen model with gradients of activations alone: what no exact method of the same depth can go below.
+    """Build the frozen model with gradients of activations only: the lower bound of exact methods of the same depth.
 
     Ours selects in every block, the first block's qkv included, and a weight's gradient needs the gradient of its
     layer's *output*. So the floor's gradients begin at the output of that first selectable layer: nothing below it
-    (patch embedding, first norm, the product with that layer's weight) is in the graph, as nothing is in ours. Starting
-    at the block's input instead would add one norm and one matrix product to the floor, and flatter ours.
+    (patch embedding, first norm, the product with that layer's weight) is in the graph, as nothing is in ours. From the
+    block's input instead, the floor would have one more norm and matrix product, and ours would look better.
     """
     backbone = work.backbone.copy()
     first = backbone.weight_infos("matrices")[0].name.removesuffix(".weight")
@@ -198,9 +199,9 @@ def floor(work: Work) -> Arm:
 
 
 def dense_mask(share: float) -> Builder:
-    """The published way: every dense gradient, multiplied by a 0/1 mask, before a dense AdamW step.
+    """Build the published way: every dense gradient is multiplied by a 0/1 mask before a dense AdamW step.
 
-    Its weight decay is 0, or AdamW would move what the mask holds.
+    Its weight decay is 0, since AdamW would otherwise change masked weights.
     """
 
     def build(work: Work) -> Arm:
@@ -219,10 +220,10 @@ def dense_mask(share: float) -> Builder:
                 assert p.grad is not None
                 p.grad.mul_(masks[name])
 
-        def save(folder: Path) -> None:  # what moved is sparse, and can be kept so
+        def save(folder: Path) -> None:  # the changes are sparse, and so is their file
             moved = [parameters[n].detach().reshape(-1)[i] - base[n] for n, i in delta.support.indices.items()]
-            kept = replace(delta, values=torch.cat(moved), head=Head.of(backbone))
-            save_delta(kept, folder / "delta.safetensors")
+            trained = replace(delta, values=torch.cat(moved), head=Head.of(backbone))
+            save_delta(trained, folder / "delta.safetensors")
 
         optimizer = work.optimizer(parameters.values(), backbone.head.parameters(), weight_decay=0.0)
         title = f"dense mask, {percent(share)}"
@@ -232,11 +233,13 @@ def dense_mask(share: float) -> Builder:
 
 
 def ours(share: float, scope: str = "matrices", score: str = "hybrid", cached: bool = False) -> Builder:
-    """shpeft: exact gradients of the selected weights and nothing dense.
+    """Build shpeft's training: exact gradients of the selected weights, and nothing dense.
 
     Args:
-        score: what chooses the weights. ``random`` is the slowest choice: of nearly every layer it needs most columns.
-        cached: the features below the earliest selected block are there already, as after the first epoch of a run.
+        share: the selected share of all backbone weights.
+        scope: the eligible weights.
+        score: the score that selects them. ``random`` is the slowest: nearly every layer needs most of its columns.
+        cached: start from cached features below the first selected block, as after the first epoch of a run.
     """
 
     def build(work: Work) -> Arm:
@@ -244,13 +247,12 @@ def ours(share: float, scope: str = "matrices", score: str = "hybrid", cached: b
         delta = work.delta(backbone, share, scope, score)
         loss = partial(work.loss, backbone)
         if cached:
-            cut = cut_below(backbone, delta.support.indices)
-            assert cut is not None
+            backbone_split = split_below(backbone, delta.support.indices)
+            assert backbone_split is not None
             with torch.no_grad():
-                features = cut.encode(work.images)
-            loss = partial(_resumed, cut, features, work.labels)
-        trainable = Trainable(backbone, delta)
-        trainable.__enter__()  # never left: this copy of the backbone lives and dies with the arm
+                features = backbone_split.encode(work.images)
+            loss = partial(_resumed, backbone_split, features, work.labels)
+        trainable = Trainable(backbone, delta).open()  # never closed: only this arm uses the copy of the backbone
 
         def save(folder: Path) -> None:
             values, head = trainable.snapshot()
@@ -274,10 +276,10 @@ def ours(share: float, scope: str = "matrices", score: str = "hybrid", cached: b
     return build
 
 
-def _resumed(cut: Cut, features: Tensor, labels: Tensor) -> Tensor:
-    return cross_entropy(cut.resume(features), labels)
+def _resumed(backbone_split: BackboneSplit, features: Tensor, labels: Tensor) -> Tensor:
+    return cross_entropy(backbone_split.resume(features), labels)
 
 
 def percent(share: float) -> str:
-    """A share in words: 0.0001 is 0.01 %."""
+    """Format a share: 0.0001 is 0.01 %."""
     return f"{100 * share:.3g} %"

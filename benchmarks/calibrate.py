@@ -1,8 +1,8 @@
-"""What a selected weight costs each kernel: fits the constants of ``shpeft.kernels`` to times measured here.
+"""Fit the constants of ``shpeft.delta.kernels`` to the times of each kernel on this machine.
 
-The kernels of ``Product`` take turns on random supports of the linear layers of a ViT. The fit is by relative error,
-in units of the dense product's multiply-adds. The table shows the kernel that was quickest, and how much slower the one
-is that the constants choose: constants are good when no choice costs much, not when the fit is close.
+The kernels of ``SampledProduct`` are timed in turns on random supports of linear layers of a ViT. The fit minimizes
+relative errors, in units of the dense product's multiply-adds. The table shows the fastest kernel, and how much slower
+the one is that the constants choose: good constants make no choice expensive, however close the fit.
 """
 
 import statistics
@@ -12,8 +12,8 @@ import torch
 from harness import arguments, interleaved, publish, table
 from scipy.optimize import nnls
 
-from shpeft import kernels
-from shpeft.kernels import KERNELS, Product
+from shpeft.delta import kernels
+from shpeft.delta.kernels import KERNELS, SampledProduct
 
 TOKENS = 8 * 197
 SHAPES = {
@@ -24,25 +24,25 @@ SHAPES = {
 }
 DENSITIES = (1e-5, 1e-4, 1e-3, 3e-3, 1e-2, 3e-2, 1e-1)
 GATHERED = 1e-2
-"""Density up to which gathering is tried: beyond, it takes seconds and is never chosen."""
+"""The largest density at which gathering is timed; above, it takes seconds and is never chosen."""
 
 
 def support(shape: tuple[int, int], density: float) -> torch.Tensor:
-    """Random flat indices, ascending."""
+    """Draw random flat indices, ascending."""
     k = max(1, round(density * shape[0] * shape[1]))
     generator = torch.Generator().manual_seed(k)
     return torch.randperm(shape[0] * shape[1], generator=generator)[:k].sort().values
 
 
 def measure(tokens: int, densities: tuple[float, ...], repeats: int) -> str:
-    """The section's text."""
-    cells: list[tuple[str, float, Product, dict[str, float]]] = []
+    """Return the section's text."""
+    cells: list[tuple[str, float, SampledProduct, dict[str, float]]] = []
     for name, shape in SHAPES.items():
         gy, x = torch.randn(tokens, shape[0]), torch.randn(tokens, shape[1])
         for density in densities:
             index = support(shape, density)
-            wanted = [kernel for kernel in KERNELS if kernel != "gather" or density <= GATHERED]
-            products = {kernel: Product(index, shape, kernel) for kernel in wanted}
+            timed = [kernel for kernel in KERNELS if kernel != "gather" or density <= GATHERED]
+            products = {kernel: SampledProduct(index, shape, kernel) for kernel in timed}
             arms = {}
             for kernel, product in products.items():
                 needed = x[:, product.columns].contiguous()
@@ -68,7 +68,7 @@ def measure(tokens: int, densities: tuple[float, ...], repeats: int) -> str:
     return (
         f"Milliseconds for {tokens} tokens; medians of {repeats} turns. Fitted here: GATHER {gather:.0f}, SAMPLED "
         f"{sampled:.1f}, TRANSPOSE {transpose:.0f}; in use: {kernels.GATHER:g}, {kernels.SAMPLED:g}, "
-        f"{kernels.TRANSPOSE:g}.\n\n" + table(("layer and density", *KERNELS, "quickest", "chosen", "× quickest"), rows)
+        f"{kernels.TRANSPOSE:g}.\n\n" + table(("layer and density", *KERNELS, "fastest", "chosen", "× fastest"), rows)
     )
 
 

@@ -1,4 +1,4 @@
-"""What every benchmark shares: arms that take turns in one process, medians, ratios, and a section of RESULTS.md."""
+"""Shared by all benchmarks: interleaved timing, medians, ratios, and the sections of RESULTS.md."""
 
 import argparse
 import ctypes
@@ -14,14 +14,14 @@ from pathlib import Path
 
 import torch
 
-from shpeft.runs.formats import processor
+from shpeft.support.environment import processor
 
 RESULTS = Path(__file__).parent / "RESULTS.md"
 
 
 @dataclass(frozen=True)
 class Timing:
-    """Seconds of one arm, a number a turn."""
+    """Seconds of one arm in each turn."""
 
     seconds: tuple[float, ...]
 
@@ -32,25 +32,25 @@ class Timing:
 
 
 def interleaved(arms: Mapping[str, Callable[[], object]], repeats: int = 7, warmup: int = 1) -> dict[str, Timing]:
-    """Time every arm ``repeats`` times, one after another in turns: a slow minute of the machine hits all alike."""
+    """Time every arm ``repeats`` times in turns, so that a slow minute of the machine affects all arms alike."""
     keep_freed_memory()
     seconds: dict[str, list[float]] = {name: [] for name in arms}
     for turn in range(warmup + repeats):
         for name, arm in arms.items():
             gc.collect()
-            start = time.perf_counter()
+            began = time.perf_counter()
             arm()
             if turn >= warmup:
-                seconds[name].append(time.perf_counter() - start)
+                seconds[name].append(time.perf_counter() - began)
         print(f"turn {turn + 1} of {warmup + repeats}", file=sys.stderr)
     return {name: Timing(tuple(values)) for name, values in seconds.items()}
 
 
 def keep_freed_memory() -> None:
-    """Have the C library keep what is freed, where it is glibc.
+    """Make glibc keep freed memory; do nothing with another C library.
 
-    Else it gives large blocks back and asks for them anew, and what zeroing the fresh pages costs (up to a tenth of a
-    step) falls on arms by chance.
+    Otherwise glibc returns large blocks to the system and requests them again, and zeroing the new pages (up to a tenth
+    of a step) falls on arms at random.
     """
     trim_threshold, mmap_threshold = -1, -3  # M_TRIM_THRESHOLD and M_MMAP_THRESHOLD of <malloc.h>
     if platform.libc_ver()[0] == "glibc":
@@ -59,19 +59,19 @@ def keep_freed_memory() -> None:
 
 
 def machine() -> str:
-    """The processor, its threads and the versions that the numbers depend on."""
+    """Name the processor, its threads and the versions that the numbers depend on."""
     versions = f"PyTorch {torch.__version__}, Python {platform.python_version()}"
     return f"{processor()}, {torch.get_num_threads()} threads, {versions}"
 
 
 def table(header: Sequence[str], rows: Sequence[Sequence[object]]) -> str:
-    """A Markdown table; numbers to the right."""
+    """Format a Markdown table with numbers aligned to the right."""
     lines = ["| " + " | ".join(header) + " |", "|---" + "|---:" * (len(header) - 1) + "|"]
     return "\n".join(lines + ["| " + " | ".join(str(cell) for cell in row) + " |" for row in rows])
 
 
 def arguments(description: str) -> argparse.ArgumentParser:
-    """The options that every benchmark has."""
+    """Create a parser with the options of every benchmark."""
     parser = argparse.ArgumentParser(description=description)
     parser.add_argument("--repeats", type=int, default=7, help="turns of each arm (at least 7 for a published number)")
     parser.add_argument("--write", action="store_true", help="put the table into RESULTS.md")
@@ -79,7 +79,7 @@ def arguments(description: str) -> argparse.ArgumentParser:
 
 
 def publish(section: str, body: str, write: bool) -> None:
-    """Print a section and, when asked to, put it into RESULTS.md in place of its predecessor of the same processor."""
+    """Print a section and, with ``write``, replace the section of the same title and processor in RESULTS.md."""
     section = f"{section} ({processor()})"
     command = f"python benchmarks/{Path(sys.argv[0]).name} {' '.join(sys.argv[1:])}".strip()
     text = f"## {section}\n\n{body}\n\n`{command}` on {machine()}, {time.strftime('%Y-%m-%d')}.\n"

@@ -1,4 +1,4 @@
-"""Opening a folder of images and reading all of them at a model's size: without the cache, first time, and again."""
+"""Open a folder of images and read all of them at a model's size: without the cache, the first time, and again."""
 
 import os
 import tempfile
@@ -10,7 +10,7 @@ import torch
 from harness import arguments, interleaved, publish, table
 from PIL import Image
 
-from shpeft.datasets import batches, load_dataset, loading
+from shpeft.datasets import batches, load_dataset, pixel_batches
 from shpeft.datasets.cache import VARIABLE, clear_cache, usage
 from shpeft.images import InputTransform
 
@@ -18,7 +18,7 @@ CLASSES = ("a", "b")
 
 
 def draw(root: Path, count: int, side: int, kind: str) -> int:
-    """Write different images of two classes, smooth shapes in some noise; the bytes of all."""
+    """Write different images of two classes, smooth shapes with noise; return their total bytes."""
     total = 0
     for number in range(count):
         rng = np.random.default_rng([side, number])
@@ -33,8 +33,8 @@ def draw(root: Path, count: int, side: int, kind: str) -> int:
 
 
 def read(root: Path, transform: InputTransform | None, cache: bool = True) -> list[torch.Tensor]:
-    """Open the folder and read every image of every split, as if nothing were in memory."""
-    loading.CACHE.clear()
+    """Open the folder and read every image of every split with empty caches in memory."""
+    pixel_batches.CACHE.clear()
     data = load_dataset(root, cache=cache)
     if transform is None:
         return []
@@ -42,7 +42,7 @@ def read(root: Path, transform: InputTransform | None, cache: bool = True) -> li
 
 
 def arms(root: Path, transform: InputTransform | None) -> dict[str, Callable[[], object]]:
-    """The three ways, in an order in which each finds what it needs."""
+    """Return the three ways of loading, in the order that fills the cache for the last."""
 
     def first() -> None:
         clear_cache()
@@ -56,11 +56,11 @@ def arms(root: Path, transform: InputTransform | None) -> dict[str, Callable[[],
 
 
 def measure(root: Path, title: str, transform: InputTransform | None, repeats: int) -> list[list[object]]:
-    """The rows of one folder; before, the cache is checked to give the same bits."""
+    """Return the rows of one folder, after checking that the cache gives the same bits."""
     plain = read(root, transform, cache=False)
-    for _ in range(2):  # when the cache is filled, and when it is full
+    for _ in range(2):  # while the cache fills, and once it is full
         if not all(map(torch.equal, plain, read(root, transform))):
-            raise SystemExit("The cache gives other pixels: a time would mean nothing.")
+            raise SystemExit("The cache gives other pixels, so its time is meaningless.")
     del plain
     timings = interleaved(arms(root, transform), repeats, warmup=0)
     base = timings["without the cache"].median
@@ -78,13 +78,13 @@ def main() -> None:
     parser = arguments(__doc__.splitlines()[0])
     parser.add_argument("--images", type=int, default=5000, help="JPEGs")
     parser.add_argument("--side", type=int, default=512, help="their side in pixels")
-    parser.add_argument("--size", type=int, default=112, help="the size that they are read at")
+    parser.add_argument("--size", type=int, default=112, help="side in pixels at which they are read")
     parser.add_argument("--files", type=int, default=100_000, help="PNGs of 32 px in a folder that is only opened")
     options = parser.parse_args()
     transform = InputTransform(options.size, (0.5,) * 3, (0.5,) * 3)
-    with tempfile.TemporaryDirectory() as place:
-        os.environ[VARIABLE] = str(Path(place) / "cache")
-        jpegs, pngs = Path(place) / "jpegs", Path(place) / "pngs"
+    with tempfile.TemporaryDirectory() as folder:
+        os.environ[VARIABLE] = str(Path(folder) / "cache")
+        jpegs, pngs = Path(folder) / "jpegs", Path(folder) / "pngs"
         size = draw(jpegs, options.images, options.side, "jpg") / options.images / 1024
         draw(pngs, options.files, 32, "png")
         title = f"{options.images:,} JPEGs of {options.side} px, opened and read at {options.size} px"
@@ -94,7 +94,7 @@ def main() -> None:
     body = (
         f"JPEGs of {size:.0f} KiB on average, in the operating system's memory; {options.repeats} turns, medians. "
         "Checked before timing: the cache gives the same bits as reading without it. Opening decodes each image once, "
-        "to see that it can be and how it looks; reading decodes and resizes it. *Again* is what a later run finds.\n\n"
+        "to check it and to hash its pixels; reading decodes and resizes it. *Again* is the time of a later run.\n\n"
     )
     publish("Loading images", body + table(("folder", "seconds", "× without", "cache"), rows), options.write)
 

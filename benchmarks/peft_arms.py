@@ -1,4 +1,4 @@
-"""Hugging Face's tuners as arms of the step benchmark; without peft there are none."""
+"""Tuners of Hugging Face's peft as arms of the step benchmark; none where peft is not installed."""
 
 from collections.abc import Callable
 from typing import Any
@@ -10,18 +10,18 @@ from shpeft.backbones import Backbone
 
 try:
     import peft
-except ImportError:  # its rows are left out, and the benchmark says so
+except ImportError:  # its rows are missing, and the benchmark says so
     peft = None
 
 
 def linears(backbone: Backbone, ending: str = "") -> list[str]:
-    """The linear layers inside blocks whose name ends so."""
+    """Name the linear layers of blocks whose names have an ending."""
     names = [info.name.removesuffix(".weight") for info in backbone.weight_infos("matrices")]
     return [n for n in names if n.endswith(ending) and type(backbone.module.get_submodule(n)) is nn.Linear]
 
 
 def with_peft(title: str, config: Callable[[Backbone], Any]) -> Builder:
-    """A tuner of Hugging Face's peft, with the head as its ``modules_to_save``."""
+    """Build an arm from a peft configuration, with the head as its ``modules_to_save``."""
 
     def build(work: Work) -> Arm:
         backbone = work.backbone.copy()
@@ -36,7 +36,7 @@ def with_peft(title: str, config: Callable[[Backbone], Any]) -> Builder:
 
 
 def lora(ending: str, title: str) -> Builder:
-    """peft's LoRA of rank 8, without dropout."""
+    """Build peft's LoRA of rank 8 without dropout."""
     return with_peft(
         f"LoRA r8 on {title} (peft)",
         lambda b: peft.LoraConfig(
@@ -46,7 +46,7 @@ def lora(ending: str, title: str) -> Builder:
 
 
 def shira(ending: str, title: str) -> Builder:
-    """peft's SHiRA, random mask, at the fewest weights that it allows: r = 1, which is in + out for each layer."""
+    """Build peft's SHiRA with a random mask and the fewest weights: r = 1, which is in + out for each layer."""
     return with_peft(
         f"SHiRA r1 on {title} (peft)",
         lambda b: peft.ShiraConfig(
@@ -56,12 +56,13 @@ def shira(ending: str, title: str) -> Builder:
 
 
 def supertuning(share: float) -> Builder:
-    """peft's Super-Tuning: the largest weights of each block matrix, ``share`` of all backbone weights together."""
+    """Build peft's Super-Tuning: the largest weights of each block matrix, ``share`` of all weights in total."""
 
     def config(backbone: Backbone) -> Any:
         targets = linears(backbone)
         sizes = [backbone.parameters[f"{name}.weight"].numel() for name in targets]
-        density = max(share * backbone.count / sum(sizes), 1.001 / min(sizes))  # it wants a weight in every layer
+        # At least one weight in every layer.
+        density = max(share * backbone.weight_count / sum(sizes), 1.001 / min(sizes))
         return peft.SupertuningConfig(
             sparsity=1 - density, target_modules=targets, modules_to_save=[backbone.head_name]
         )
@@ -76,4 +77,4 @@ PEFT_ARMS: dict[str, Builder] = {
     "shira-all": shira("", "all linears"),
     "supertuning": supertuning(1e-4),
 }
-"""SHiRA and Super-Tuning are all of peft 0.21's tuners that train chosen entries of weights."""
+"""SHiRA and Super-Tuning are the tuners of peft 0.21 that train selected entries of weights."""

@@ -1,7 +1,7 @@
-"""How soon a fresh start is ready to fine-tune: the default dataset opened and the embedded backbone built.
+"""Time from a fresh start until fine-tuning can begin: the default dataset is open and the embedded backbone is built.
 
-The library is timed from the start of a Python process until the model has answered for one image of the dataset; the
-app from the start of its server until its button to start a run can be clicked in a real browser.
+The library is timed from the start of a Python process to the first prediction for an image of the dataset; the app
+from the start of its server until the button that starts a run can be clicked in a real browser.
 """
 
 import os
@@ -18,7 +18,7 @@ ROOT = Path(__file__).resolve().parents[1]
 
 READY = """
 from shpeft import create_backbone, load_dataset
-from shpeft.config import RunConfig
+from shpeft.config.schema import RunConfig
 config = RunConfig()
 data = load_dataset(**config.dataset.model_dump(), seed=config.seed)
 chosen = config.backbone.model_dump(include={"name", "weights", "image_size"})
@@ -28,33 +28,33 @@ backbone(backbone.transform(data.test.image(0)))
 
 
 def library() -> float:
-    """Seconds of a process that ends when it is ready."""
-    start = time.perf_counter()
+    """Return the seconds of a process that ends when it is ready."""
+    began = time.perf_counter()
     subprocess.run([sys.executable, "-c", READY], check=True, cwd=ROOT)
-    return time.perf_counter() - start
+    return time.perf_counter() - began
 
 
 def app() -> float:
-    """Seconds until a run can be started in the browser, which is open already."""
+    """Return the seconds until a run can be started in a browser that is already open."""
     from playwright.sync_api import expect, sync_playwright
 
     sys.path.insert(0, str(ROOT))
-    from tests.browser.driver import QUIET, executable, serving
+    from tests.browser.driver import QUIET, executable, new_context, serving
 
     with sync_playwright() as driver, tempfile.TemporaryDirectory() as runs:
         browser = driver.chromium.launch(executable_path=executable(), args=QUIET)
-        page = browser.new_page()
-        start = time.perf_counter()
+        began = time.perf_counter()
         with serving(Path(runs)) as address:
+            page = new_context(browser, address).new_page()
             page.goto(address)
             expect(page.get_by_role("button", name="Start fine-tuning")).to_be_enabled(timeout=120_000)
-            seconds = time.perf_counter() - start
+            seconds = time.perf_counter() - began
             browser.close()
     return seconds
 
 
 def measure(repeats: int, with_app: bool) -> str:
-    """The section's text; the two take turns."""
+    """Return the section's text; library and app are timed in turns."""
     load = os.getloadavg()[0]
     arms = {"library": library} | ({"app, in a browser": app} if with_app else {})
     seconds = {name: list[float]() for name in arms}
@@ -62,17 +62,17 @@ def measure(repeats: int, with_app: bool) -> str:
         for name, arm in arms.items():
             seconds[name].append(arm())
         print(f"turn {turn + 1} of {repeats}", file=sys.stderr)
-    rows = [[name, f"{median(found):.1f}", f"{max(found):.1f}"] for name, found in seconds.items()]
+    rows = [[name, f"{median(times):.1f}", f"{max(times):.1f}"] for name, times in seconds.items()]
     return (
-        f"Seconds, medians of {repeats}; nothing is loaded before. Other processes kept the {os.cpu_count()} cores "
-        f"under a load of {load:.1f} when the measuring began.\n\n" + table(("ready", "median", "slowest"), rows)
+        f"Seconds, medians of {repeats}; nothing is loaded in advance. When the measurement began, other processes put "
+        f"a load of {load:.1f} on the {os.cpu_count()} cores.\n\n" + table(("ready", "median", "slowest"), rows)
     )
 
 
 def main() -> None:
-    """Read the options, measure, print."""
+    """Read the options, measure and print."""
     parser = arguments(__doc__.splitlines()[0])
-    parser.add_argument("--library-only", action="store_true", help="leave the app out, which needs a browser")
+    parser.add_argument("--library-only", action="store_true", help="skip the app, which needs a browser")
     options = parser.parse_args()
     publish("Ready after a start", measure(options.repeats, not options.library_only), options.write)
 

@@ -1,6 +1,6 @@
-"""Scoring every weight of a backbone, against a plain forward and backward pass over the same images.
+"""Score every weight of a backbone, against a plain forward and backward pass over the same images.
 
-The plain pass forms every gradient that is scored and drops it; an importance pass cannot do less.
+The plain pass computes and drops every gradient that is scored; an importance pass cannot do less.
 """
 
 from collections.abc import Callable, Iterator, Sequence
@@ -11,13 +11,13 @@ from arms import Work
 from harness import arguments, interleaved, publish, table
 from torch import Tensor
 
-from shpeft.feed import Feed
-from shpeft.scoring import Pass, mean_gradient, ordinary
+from shpeft.forward.base import ForwardPass
+from shpeft.importance.gradient_passes import ScoringPass, per_image_gradient_layers, task_specific_scores
 
 Batch = tuple[Tensor, Tensor]
 
 BATCHES = 2
-"""Batches of one pass."""
+"""Number of batches of one pass."""
 
 ARMS = {
     "scores of batches, L1": ("l1", "batch"),
@@ -27,53 +27,53 @@ ARMS = {
 }
 
 TOLERANCE = 1e-4
-"""The largest difference between the exact Fisher of one pass and that of images one by one that is taken for float32
+"""The largest difference between the exact Fisher of one pass and that of single images that counts as float32
 rounding, relative to a layer's largest score."""
 
 
-class Ready(Feed):
-    """Gives rows of one batch again and again, so that no image is decoded while time is taken."""
+class Ready(ForwardPass):
+    """A forward pass that repeats the rows of one batch, so that no image is decoded during timing."""
 
     def __init__(self, work: Work):
         super().__init__(work.backbone)
         self.work = work
 
     def batches(self, split: object, batch_size: int, *, order: Sequence[int], **_: object) -> Iterator[Batch]:
-        """As a feed's, the rows counted around the batch of the work."""
+        """Yield batches, with rows taken modulo the size of the shared batch."""
         for rows in torch.tensor(order).remainder(len(self.work.labels)).split(batch_size):
             yield self.work.images[rows], self.work.labels[rows]
 
 
-def plain(over: Pass, names: list[str]) -> None:
-    """Forward and backward, gradients dropped after each batch."""
-    parameters = [over.feed.backbone.parameters[name] for name in names]
-    with over.feed.backbone.frozen():
-        for inputs, target in over.feed.batches(over.split, over.batch_size, order=over.order):
+def plain(scoring: ScoringPass, names: list[str]) -> None:
+    """Run forward and backward, and drop the gradients after each batch."""
+    parameters = [scoring.forward_pass.backbone.parameters[name] for name in names]
+    with scoring.forward_pass.backbone.frozen():
+        for inputs, target in scoring.forward_pass.batches(scoring.split, scoring.batch_size, order=scoring.order):
             for p in parameters:
                 p.requires_grad_(True)
             with torch.enable_grad():
-                torch.nn.functional.cross_entropy(over.feed(inputs), target).backward()
+                torch.nn.functional.cross_entropy(scoring.forward_pass(inputs), target).backward()
             for p in parameters:
                 p.grad = None
 
 
 def measure(work: Work, repeats: int) -> str:
-    """The section's text."""
+    """Return the section's text."""
     batch = len(work.labels)
-    over = Pass(Ready(work), work.backbone, range(BATCHES * batch), batch)  # type: ignore[arg-type]
-    alone = Pass(over.feed, over.split, over.order, 1)
+    scoring = ScoringPass(Ready(work), work.backbone, range(BATCHES * batch), batch)  # type: ignore[arg-type]
+    alone = ScoringPass(scoring.forward_pass, scoring.split, scoring.order, 1)
     names = [info.name for info in work.backbone.weight_infos("matrices")]
     parameters = {name: work.backbone.parameters[name] for name in names}
-    if ordinary(over, parameters) is None:
-        raise SystemExit("The images cannot be told apart in this model: all passes over images go one by one.")
-    fast, slow = mean_gradient(over, names, "l2", "image"), mean_gradient(alone, names, "l2", "batch")
+    if per_image_gradient_layers(scoring, parameters) is None:
+        raise SystemExit("This model has no per-image gradients in one pass: images are scored one by one.")
+    fast, slow = task_specific_scores(scoring, names, "l2", "image"), task_specific_scores(alone, names, "l2", "batch")
     difference = max(float((fast[n] - slow[n]).abs().max() / slow[n].abs().max()) for n in names)
     if difference > TOLERANCE:
         raise SystemExit(f"The exact Fisher differs from that of single images by {difference:.1e}.")
     del fast, slow
-    arms: dict[str, Callable[[], object]] = {"plain forward and backward": partial(plain, over, names)}
-    arms |= {name: partial(mean_gradient, over, names, *how) for name, how in ARMS.items()}
-    arms["exact Fisher, images one by one"] = partial(mean_gradient, alone, names, "l2", "batch")
+    arms: dict[str, Callable[[], object]] = {"plain forward and backward": partial(plain, scoring, names)}
+    arms |= {name: partial(task_specific_scores, scoring, names, *settings) for name, settings in ARMS.items()}
+    arms["exact Fisher, images one by one"] = partial(task_specific_scores, alone, names, "l2", "batch")
     timings = interleaved(arms, repeats)
     base = timings["plain forward and backward"].median
     rows = [[name, f"{t.median:.3f}", f"{t.median / base:.2f}"] for name, t in timings.items()]
@@ -85,7 +85,7 @@ def measure(work: Work, repeats: int) -> str:
 
 
 def main() -> None:
-    """Measure and print, one section a model."""
+    """Measure and print, a section for each model."""
     parser = arguments(__doc__.splitlines()[0])
     parser.add_argument("--models", nargs="+", default=["vit_small_patch16_224", "vit_base_patch16_224"])
     parser.add_argument("--batch", type=int, default=8)

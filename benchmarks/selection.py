@@ -1,6 +1,6 @@
-"""Choosing the k most important of many weights: shpeft's exact selection against ``torch.topk``, time and memory.
+"""Select the k most important of many weights: shpeft's exact selection against ``torch.topk``, time and memory.
 
-(It cannot be called ``select.py``: that would hide Python's own ``select`` from whatever runs beside it.)
+(A file ``select.py`` would hide Python's own module ``select``.)
 """
 
 import ctypes
@@ -12,16 +12,16 @@ import torch
 from harness import arguments, interleaved, publish, table
 
 from shpeft.backbones import WeightInfo
-from shpeft.importance import Scores
-from shpeft.selection import select
+from shpeft.importance.scores import Scores
+from shpeft.selection.top_k import select
 
 SHARES = (1e-4, 1e-2)
 MATRIX = (3072, 768)
-"""The shape that the weights come in: ViT-B's fc1."""
+"""The shape of each matrix: ViT-B's fc1."""
 
 
 def random_scores(count: int) -> tuple[torch.Tensor, Scores]:
-    """One flat vector of at least ``count`` scores, and the same memory as the matrices of a backbone."""
+    """Return a flat vector of at least ``count`` scores, and a view of it as the matrices of a backbone."""
     numel = MATRIX[0] * MATRIX[1]
     matrices = -(-count // numel)
     flat = torch.rand(matrices * numel, generator=torch.Generator().manual_seed(0))
@@ -31,25 +31,25 @@ def random_scores(count: int) -> tuple[torch.Tensor, Scores]:
 
 
 def extra_bytes(call: Callable[[], object]) -> int | None:
-    """How far the resident memory of this process rises while it runs; None where the system does not tell."""
+    """Measure how far a call raises this process's resident memory; None where the system does not report it."""
     status, refs = Path("/proc/self/status"), Path("/proc/self/clear_refs")
     if not refs.exists() or not hasattr(ctypes.CDLL(None), "malloc_trim"):
         return None
 
     def field(name: str) -> int:
-        found = re.search(rf"{name}:\s+(\d+) kB", status.read_text())
-        assert found is not None
-        return 1024 * int(found[1])
+        match = re.search(rf"{name}:\s+(\d+) kB", status.read_text())
+        assert match is not None
+        return 1024 * int(match[1])
 
-    ctypes.CDLL(None).malloc_trim(0)  # memory freed before would not show when it is used again
-    refs.write_text("5")  # the peak so far is forgotten
+    ctypes.CDLL(None).malloc_trim(0)  # reuse of memory freed earlier would not be measured
+    refs.write_text("5")  # reset the peak
     before = field("VmRSS")
     call()
     return max(0, field("VmHWM") - before)
 
 
 def measure(count: int, repeats: int) -> str:
-    """The section's text."""
+    """Return the section's text."""
     flat, scores = random_scores(count)
     rows = []
     for share in SHARES:
@@ -67,7 +67,7 @@ def measure(count: int, repeats: int) -> str:
         )
         smallest = flat[theirs()].min()
         if len(chosen) != k or not bool((flat[chosen] >= smallest).all()):
-            raise SystemExit("The selection is not the k largest: a time would mean nothing.")
+            raise SystemExit("The selection is not the k largest, so its time is meaningless.")
         memory = {"torch.topk": extra_bytes(theirs), "ours": extra_bytes(ours)}
         timings = interleaved({"torch.topk": theirs, "ours": ours}, repeats)
         base = timings["torch.topk"].median
@@ -83,16 +83,16 @@ def measure(count: int, repeats: int) -> str:
     header = ("selection", "seconds", "× torch.topk", "extra memory")
     return (
         f"{flat.numel():,} random float32 scores in matrices of {MATRIX[0]} × {MATRIX[1]}; {repeats} turns, medians. "
-        "Checked before timing: exactly k, none below torch.topk's smallest. Extra memory: how far the process's "
-        "resident memory rises during a call; "
-        "torch.topk does not say which of equal scores it takes, ours takes the lower index.\n\n" + table(header, rows)
+        "Checked before timing: exactly k, none below torch.topk's smallest. Extra memory: the rise of the process's "
+        "resident memory during a call. torch.topk does not specify which of equal scores it selects; ours selects the "
+        "lower index.\n\n" + table(header, rows)
     )
 
 
 def main() -> None:
     """Measure and print."""
     parser = arguments(__doc__.splitlines()[0])
-    parser.add_argument("--count", type=int, default=86_000_000, help="scores, at least")
+    parser.add_argument("--count", type=int, default=86_000_000, help="smallest number of scores")
     options = parser.parse_args()
     publish("Choosing the weights", measure(options.count, options.repeats), options.write)
 

@@ -1,7 +1,7 @@
-"""One training step, ours against the usual ways to fine-tune: time, memory kept for the backward, state, file.
+"""One training step, ours against the usual ways to fine-tune: time, saved activations, optimizer state, file.
 
-Every arm does the same work on the same batch (forward, cross-entropy, backward, AdamW) and trains the head; they take
-turns in one process. ``arms.py`` and ``peft_arms.py`` say what each one is, and README.md how to read the table.
+Every arm does the same work on the same batch (forward, cross-entropy, backward, AdamW) and trains the head; the arms
+are timed in turns in one process. ``arms.py`` and ``peft_arms.py`` define them, README.md explains the table.
 """
 
 import statistics
@@ -15,7 +15,7 @@ from harness import Timing, arguments, interleaved, publish, table
 from peft_arms import PEFT_ARMS, peft
 from torch import Tensor
 
-from shpeft.gradients import saved_bytes
+from shpeft.delta.activation_memory import saved_bytes
 
 MODELS = ("vit_small_patch16_224", "vit_base_patch16_224")
 
@@ -35,10 +35,10 @@ ARMS: dict[str, Builder] = {
     "ours-last3": ours(1e-4, "last:3"),
     "ours-fast": ours(1e-4, "last:3", cached=True),
 }
-"""The rows, by the name that ``--arms`` takes; adding one here is all that a new row takes."""
+"""The rows, by the name that ``--arms`` takes; a new row only needs an entry here."""
 
 TOLERANCE = 1e-5
-"""The largest difference between our gradients and full autograd's that is taken for float32 rounding, relative to the
+"""The largest difference between our gradients and full autograd's that counts as float32 rounding, relative to the
 largest entry."""
 
 HEADER = (
@@ -56,7 +56,7 @@ HEADER = (
 
 
 def state_bytes(arm: Arm) -> int:
-    """Bytes of the gradients that are alive after a step and of the optimizer's state."""
+    """Return the bytes of the gradients that remain after a step and of the optimizer's state."""
     parameters = {id(p): p for p in (*arm.module.parameters(), *arm.trained())}.values()
     tensors = [p.grad for p in parameters if p.grad is not None]
     tensors += [t for state in arm.optimizer.state.values() for t in state.values() if isinstance(t, Tensor)]
@@ -64,17 +64,17 @@ def state_bytes(arm: Arm) -> int:
 
 
 def file_bytes(arm: Arm) -> int:
-    """Bytes of what one would keep after training."""
+    """Return the bytes of the file of a finished training."""
     with tempfile.TemporaryDirectory() as folder:
         arm.save(Path(folder))
         return sum(path.stat().st_size for path in Path(folder).rglob("*.safetensors"))
 
 
 def deviations(arms: Iterable[Arm], work: Work) -> dict[str, float]:
-    """For each of ours, the largest difference between its gradient and full autograd's entries, over the largest.
+    """Return, for each of ours, the largest relative difference of its gradient from full autograd's entries.
 
     Raises:
-        SystemExit: one is beyond rounding: a time would mean nothing.
+        SystemExit: a difference exceeds rounding, so the time would be meaningless.
     """
     ours = [arm for arm in arms if arm.values is not None]
     if not ours:
@@ -82,27 +82,29 @@ def deviations(arms: Iterable[Arm], work: Work) -> dict[str, float]:
     names = list(dict.fromkeys(name for arm in ours for name in arm.delta.support.indices))
     parameters = work.backbone.parameters
     dense = dict(zip(names, torch.autograd.grad(work.loss(work.backbone), [parameters[n] for n in names]), strict=True))
-    found = {}
+    differences = {}
     for arm in ours:
         (arm.clear or arm.optimizer.zero_grad)()
         arm.loss().backward()
         expected = torch.cat([dense[n].reshape(-1)[i] for n, i in arm.delta.support.indices.items()])
-        found[arm.title] = float((arm.values.grad - expected).abs().max() / expected.abs().max())
-        if not found[arm.title] <= TOLERANCE:
-            raise SystemExit(f"{arm.title}: the gradient is {found[arm.title]:.2g} off; {TOLERANCE:g} is allowed.")
-    return found
+        differences[arm.title] = float((arm.values.grad - expected).abs().max() / expected.abs().max())
+        if not differences[arm.title] <= TOLERANCE:
+            raise SystemExit(
+                f"{arm.title}: the gradient is {differences[arm.title]:.2g} off; {TOLERANCE:g} is allowed."
+            )
+    return differences
 
 
 def checks(arms: Mapping[str, Arm], work: Work) -> str:
-    """What was verified before anything was timed, in sentences."""
+    """Verify the arms before they are timed, and describe it in a sentence."""
     with torch.no_grad():
         losses = [float(arm.loss()) for arm in arms.values()]
     spread = max(losses) - min(losses)
     if not spread <= TOLERANCE * max(losses):
         raise SystemExit(f"The arms start from different losses, from {min(losses)} to {max(losses)}.")
     text = f"Checked before timing: every arm starts at loss {losses[0]:.4f} (largest difference {spread:.1g})"
-    if found := deviations(arms.values(), work):
-        listed = "; ".join(f"{title} {value:.1g}" for title, value in found.items())
+    if differences := deviations(arms.values(), work):
+        listed = "; ".join(f"{title} {value:.1g}" for title, value in differences.items())
         text += (
             f"; on this batch our gradients are full autograd's entries (largest difference, of the largest: {listed})"
         )
@@ -110,7 +112,7 @@ def checks(arms: Mapping[str, Arm], work: Work) -> str:
 
 
 def measure(work: Work, names: Sequence[str], repeats: int) -> str:
-    """The section's text for one model."""
+    """Return the section's text for one model."""
     arms = {name: ARMS[name](work) for name in names if peft is not None or name not in PEFT_ARMS}
     checked = checks(arms, work)
     sizes: dict[str, tuple[int, int, int]] = {}
@@ -154,13 +156,13 @@ def _row(
         ratio(saved, sizes["floor"][0] if "floor" in sizes else None),
         readable(state),
         f"{trained:,}",
-        f"{100 * trained / work.backbone.count:.3g} %",
+        f"{100 * trained / work.backbone.weight_count:.3g} %",
         readable(file),
     ]
 
 
 def _noise(timings: Mapping[str, Timing]) -> str:
-    """How far apart the turns of one arm are."""
+    """Describe the spread of the turns of an arm."""
     spreads = []
     for timing in timings.values():
         low, _, high = statistics.quantiles(timing.seconds, n=4) if len(timing.seconds) > 1 else (0.0, 0.0, 0.0)
@@ -172,18 +174,18 @@ def _noise(timings: Mapping[str, Timing]) -> str:
 
 
 def readable(size: int) -> str:
-    """Bytes in KiB or MiB."""
+    """Format bytes in KiB or MiB."""
     return f"{size / 2**10:,.1f} KiB" if size < 2**20 else f"{size / 2**20:,.1f} MiB"
 
 
 def main() -> None:
-    """Measure and print, one section a model."""
+    """Measure and print, a section for each model."""
     parser = arguments(__doc__.splitlines()[0])
     parser.add_argument("--models", nargs="+", default=MODELS, help="timm names")
     parser.add_argument("--weights", default="random", help="random, pretrained, or a .safetensors file of one model")
-    parser.add_argument("--data", default="phantom:ultrasound", help="images to score weights on and to train on")
+    parser.add_argument("--data", default="phantom:ultrasound", help="images for scores and for the step")
     parser.add_argument("--image-size", type=int, help="side in pixels; by default the model's")
-    parser.add_argument("--batch", type=int, default=8, help="images a step")
+    parser.add_argument("--batch", type=int, default=8, help="images per step")
     parser.add_argument(
         "--arms", nargs="+", default=list(ARMS), choices=list(ARMS), metavar="ARM", help=", ".join(ARMS)
     )

@@ -1,8 +1,8 @@
-"""What it takes to switch one loaded backbone from one task to another: deltas, whole state dicts, and LoRA.
+"""Switch one loaded backbone from one task to another: with deltas, whole state dicts, and LoRA.
 
-Every way switches between two random tasks with heads of their own. A switch is timed right after others (the weights
-that it touches are still in the processor's cache) and right after a forward pass of one image (they no longer are).
-Afterwards the pretrained weights are compared with what they were, bit for bit.
+Every arm switches between two random tasks with heads of their own. A switch is timed right after others (with its
+weights still in the processor's cache) and right after a forward pass of one image (with its weights evicted).
+Finally, the pretrained weights are restored and compared bit for bit.
 """
 
 import statistics
@@ -19,11 +19,11 @@ from harness import arguments, interleaved, publish, table
 from torch import Tensor, nn
 
 from shpeft.backbones import Backbone, create_backbone
-from shpeft.delta import SparseDelta
-from shpeft.importance import Scores
-from shpeft.probe import Head
-from shpeft.selection import select
-from shpeft.switching import Switchboard
+from shpeft.delta.sparse_delta import SparseDelta
+from shpeft.delta.switchboard import Switchboard
+from shpeft.importance.scores import Scores
+from shpeft.linear_probe import Head
+from shpeft.selection.top_k import select
 
 SHARES = (1e-4, 1e-3, 1e-2)
 RANK, SCALE = 8, 2.0
@@ -34,10 +34,10 @@ class Arm:
     """One way to switch.
 
     Attributes:
-        to: switches to task 0 or 1.
-        restore: goes back to the pretrained weights.
-        module: the network that is switched.
-        state: its present tensors, by the names of the timm model.
+        to: switch to task 0 or 1.
+        restore: restore the pretrained weights.
+        module: the network.
+        state: return its current tensors, by the names of the timm model.
     """
 
     to: Callable[[int], object]
@@ -47,22 +47,22 @@ class Arm:
 
 
 def random_head(backbone: Backbone) -> Head:
-    """A head for the backbone's classes."""
+    """Draw a head for the backbone's classes."""
     return Head(torch.randn_like(backbone.head.weight), torch.randn_like(backbone.head.bias))
 
 
 def task_delta(backbone: Backbone, share: float, seed: int) -> SparseDelta:
-    """Random weights of the blocks' matrices, moved by random values, and a random head."""
+    """Draw a delta of random values on random weights of the blocks' matrices, with a random head."""
     generator, infos = torch.Generator().manual_seed(seed), backbone.weight_infos("matrices")
     values = {info.name: torch.rand(info.shape, generator=generator) for info in infos}
-    support = select(Scores("random", values, infos, backbone.count), share)
+    support = select(Scores("random", values, infos, backbone.weight_count), share)
     delta = SparseDelta.zeros(backbone, support, random_head(backbone))
     delta.values.normal_(std=0.01)
     return delta
 
 
 def switchboard(pristine: Backbone, share: float, stack: ExitStack) -> Arm:
-    """Our switch; first checked against deltas that are applied to the pristine backbone."""
+    """Build our switch, after checking it against deltas applied to the pristine backbone."""
     backbone = pristine.copy()
     deltas = {task: task_delta(pristine, share, int(task)) for task in "01"}
     board = stack.enter_context(Switchboard(backbone, deltas))
@@ -77,7 +77,7 @@ def switchboard(pristine: Backbone, share: float, stack: ExitStack) -> Arm:
 
 
 def state_dicts(pristine: Backbone) -> Arm:
-    """Two full fine-tuned copies held in memory, loaded whole."""
+    """Build a switch that loads one of two whole fine-tuned copies from memory."""
     module = pristine.copy().module
     base = pristine.module.state_dict()
     tuned = [{name: tensor + 1e-3 * torch.randn_like(tensor) for name, tensor in base.items()} for _ in range(2)]
@@ -87,7 +87,7 @@ def state_dicts(pristine: Backbone) -> Arm:
 
 
 def merged_lora(pristine: Backbone) -> Arm:
-    """Two LoRAs on the qkv layers: the present one's product is subtracted, the next one's added."""
+    """Build a switch between two LoRAs on qkv: subtract the current product, add the next one."""
     backbone = pristine.copy()
     weights = [p.detach() for name, p in backbone.parameters.items() if name.endswith("qkv.weight")]
     tasks = [
@@ -114,7 +114,7 @@ def merged_lora(pristine: Backbone) -> Arm:
 
 
 def peft_lora(pristine: Backbone) -> Arm:
-    """Two LoRAs beside the qkv layers, switched by Hugging Face's peft and never merged."""
+    """Build a switch by Hugging Face's peft between two LoRAs beside the qkv layers, never merged."""
     import peft
 
     settings: dict[str, Any] = {"r": RANK, "lora_alpha": RANK * SCALE, "init_lora_weights": False}
@@ -124,30 +124,30 @@ def peft_lora(pristine: Backbone) -> Arm:
     model.eval()
 
     def state() -> dict[str, Tensor]:
-        found = {
+        tensors = {
             name.replace(".base_layer.", ".").replace(".original_module.", "."): tensor
             for name, tensor in model.get_base_model().state_dict().items()
         }
-        return {name: found[name] for name in pristine.module.state_dict()}
+        return {name: tensors[name] for name in pristine.module.state_dict()}
 
     return Arm(lambda i: model.set_adapter(str(i)), lambda: None, model, state)
 
 
 def differing(a: Mapping[str, Tensor], b: Mapping[str, Tensor]) -> int:
-    """How many entries differ in a bit."""
+    """Count the entries that differ in any bit."""
     return sum(int((a[name].view(torch.int32) != b[name].view(torch.int32)).sum()) for name in b)
 
 
 @torch.inference_mode()
 def after_forward(arms: Mapping[str, Arm], image: Tensor, repeats: int) -> dict[str, float]:
-    """Median seconds of a switch that follows a forward pass; the arms in turns."""
+    """Return the median seconds of a switch after a forward pass, with the arms in turns."""
     seconds: dict[str, list[float]] = {name: [] for name in arms}
     for turn in range(2 * repeats):
         for name, arm in arms.items():
             arm.module(image)
-            start = time.perf_counter()
+            began = time.perf_counter()
             arm.to(turn % 2)
-            seconds[name].append(time.perf_counter() - start)
+            seconds[name].append(time.perf_counter() - began)
     return {name: statistics.median(times) for name, times in seconds.items()}
 
 
@@ -156,7 +156,7 @@ def main() -> None:
     """Measure, check and print."""
     parser = arguments(__doc__.splitlines()[0])
     parser.add_argument("--backbone", default="vit_base_patch16_224", help="a timm vision transformer with qkv layers")
-    parser.add_argument("--switches", type=int, default=20, help="switches a turn; an even number")
+    parser.add_argument("--switches", type=int, default=20, help="switches per turn; an even number")
     options = parser.parse_args()
     torch.manual_seed(0)
     pristine = create_backbone(options.backbone, classes=("a", "b"), weights="random")
@@ -185,7 +185,7 @@ def main() -> None:
     rows: list[list[object]] = [
         [
             name,
-            *(f"{1e3 * found[name]:.2f} ({found[name] / found[first]:.1f}×)" for found in (warm, cold)),
+            *(f"{1e3 * times[name]:.2f} ({times[name] / times[first]:.1f}×)" for times in (warm, cold)),
             f"{changed[name]:,} weights differ" if changed[name] else "same bits",
         ]
         for name in arms
@@ -200,10 +200,10 @@ def main() -> None:
         "pretrained weights after",
     ]
     text = (
-        f"{options.backbone}, {pristine.count:,} weights; every switch changes the head too. Medians of "
+        f"{options.backbone}, {pristine.weight_count:,} weights; every switch changes the head, too. Medians of "
         f"{options.repeats} turns of {options.switches} switches, and of {2 * options.repeats} switches after a "
-        "forward pass of one image. Each delta's switch gave the same bits as applying it to a fresh copy. Adapters "
-        "beside the weights cost their products in every forward pass, which is not counted here."
+        "forward pass of one image. Each delta's switch gives the same bits as applying the delta to a new copy. "
+        "Adapters beside the weights also cost their products in every forward pass, which is not counted here."
     )
     publish("Switching between deltas", f"{text}\n\n{table(header, rows)}", options.write)
 

@@ -1,44 +1,73 @@
-"""Diagnosis: one image, the probability of each class, and where the score is sensitive."""
+"""Diagnosis: the probability of each class for one image, and where the score is sensitive."""
 
 import hashlib
 import math
-from dataclasses import asdict, dataclass
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, replace
 from typing import Any
-
-import torch
-from torch import Tensor
 
 from shpeft import NOTICE
 from shpeft.backbones import Backbone
-from shpeft.errors import DiagnosisError, did_you_mean
-from shpeft.images import AS_FILED, Decoding, ImageSource, open_image
-from shpeft.progress import Progress, silent
-from shpeft.saliency import Saliency, check_method, explain
-from shpeft.trust import Judgement, Novelty, NoveltyDetector, Trust, judge
+from shpeft.errors import DiagnosisError
+from shpeft.evaluation import (
+    Answer,
+    AnyReliability,
+    CaseReliability,
+    FindingReliability,
+    OODDetector,
+    OODScore,
+    Reliability,
+    answer_case,
+    answer_findings,
+    assess_case,
+)
+from shpeft.evaluation.findings import sides
+from shpeft.evaluation.ood_features import features_and_logits
+from shpeft.explanation.saliency import Saliency, check_method, explain
+from shpeft.explanation.target import target_index
+from shpeft.images import DEFAULT_DECODING, Acquisition, Decoding, ImageSource, open_image
+from shpeft.support.progress import Progress, silent
+from shpeft.tasks import MultiLabel
 
 CAPTION = "Where the score is sensitive, not where disease is."
 
 
 def case_id(data: bytes) -> str:
-    """What an image is called in anything that is kept: made of its file's content (SHA-256), not of its name.
+    """Return an opaque id, made of the file's content (SHA-256) and not of its name.
 
-    Whoever has the files can find out which is which; the id alone tells nothing. The letters in front keep
-    spreadsheets from taking an id such as 12345e678901 for a number.
+    Whoever has the files can match them to their ids; the id alone reveals nothing. The prefix keeps spreadsheets from
+    reading an id such as 12345e678901 as a number.
+
+    Examples:
+        >>> case_id(b"the content of a file")
+        'case-54f51b673147'
     """
     return f"case-{hashlib.sha256(data).hexdigest()[:12]}"
 
 
-@dataclass(frozen=True, eq=False)
+@dataclass(frozen=True, eq=False, repr=False)
 class Diagnosis:
-    """What a model says about one image. Holds nothing of the file: no name, no path, no metadata.
+    """Result of a model for one image. It holds nothing of the file: no name, no path, no metadata.
 
     Attributes:
-        probabilities: the softmax of the logits, one for each class; not calibrated.
-        predicted: the class of the highest probability.
+        classes: (C,) names.
+        probabilities: (C,) by the task's link, such as the softmax of the logits; not calibrated.
+        predicted: the class with the highest probability.
         target: the class that the saliency explains.
-        image_size: (width, height) of the image in pixels, before it was resized for the model.
-        judgement: calibrated probabilities and what the validation images say of them; None where nothing is known.
-        novelty: how unlike the training images this one looks to the model; None where nothing is known.
+        saliency: the map; None if no method was given.
+        image_size: (width, height) of the image in pixels, before it is resized for the model.
+        reliability: calibrated probabilities and decisions; None without a fitted :class:`Reliability`.
+        ood: how unusual the image is among the training images; None without a detector.
+        findings: where findings may occur together, the diagnosis of each, between its two classes ``no edema`` and
+            ``edema``; ``reliability`` is then theirs and not that of the whole.
+
+    Examples:
+        >>> import shpeft
+        >>> diagnosis = shpeft.Diagnosis(("healthy", "ill"), (0.2, 0.8), "ill", "ill", None, (640, 480))
+        >>> diagnosis
+        Diagnosis(ill 80.0%, healthy 20.0%; not calibrated)
+        >>> diagnosis.ranked()[0]
+        ('ill', 0.8)
     """
 
     classes: tuple[str, ...]
@@ -47,17 +76,53 @@ class Diagnosis:
     target: str
     saliency: Saliency | None
     image_size: tuple[int, int]
-    judgement: Judgement | None = None
-    novelty: Novelty | None = None
+    reliability: CaseReliability | None = None
+    ood: OODScore | None = None
     notice: str = NOTICE
+    findings: tuple["Diagnosis", ...] = ()
+
+    @property
+    def calibrated(self) -> bool:
+        """Whether the probabilities that are shown are calibrated."""
+        return all(part.reliability is not None for part in self.findings or (self,))
+
+    @property
+    def shown(self) -> tuple[float, ...]:
+        """The probability of each class, calibrated where the model is."""
+        if self.findings:
+            return tuple(part.shown[1] for part in self.findings)
+        return self.probabilities if self.reliability is None else self.reliability.probabilities
+
+    @property
+    def answer(self) -> Answer:
+        """The answer for a reader: a decision with what is known about it, or none with the reasons.
+
+        Examples:
+            >>> import shpeft
+            >>> odd = shpeft.evaluation.OODScore(distance=4.2, percentile=1.0, alarm=True)
+            >>> diagnosis = shpeft.Diagnosis(("healthy", "ill"), (0.2, 0.8), "ill", "ill", None, (640, 480), ood=odd)
+            >>> diagnosis.answer.headline, diagnosis.answer.decision
+            ('No answer', 'ill')
+            >>> diagnosis.answer.reasons
+            ('The image looks unlike the training images: it is more unusual than every validation image.',)
+        """
+        if self.findings:
+            parts = [answer_case(d.classes, d.probabilities, d.reliability, d.ood, d.target) for d in self.findings]
+            return answer_findings(parts, self.ood)
+        return answer_case(self.classes, self.probabilities, self.reliability, self.ood)
+
+    def __repr__(self) -> str:
+        kind = "calibrated" if self.calibrated else "not calibrated"
+        top = ", ".join(f"{name} {probability:.1%}" for name, probability in self.ranked()[:3])
+        gate = "" if self.answer.given else "no answer; "
+        return f"Diagnosis({gate}{top}{', …' * (len(self.classes) > 3)}; {kind})"
 
     def ranked(self) -> list[tuple[str, float]]:
-        """(class, probability), the most probable first; calibrated where the model is."""
-        shown = self.probabilities if self.judgement is None else self.judgement.probabilities
-        return sorted(zip(self.classes, shown, strict=True), key=lambda pair: -pair[1])
+        """Return (class, probability) pairs, the most probable first; calibrated if the model is."""
+        return sorted(zip(self.classes, self.shown, strict=True), key=lambda pair: -pair[1])
 
     def to_dict(self) -> dict[str, Any]:
-        """Plain values for JSON; the same image gives the same. The map itself is left to the overlay."""
+        """Return plain values for JSON; the same image gives the same values. The map itself is left out."""
         saliency = None
         if self.saliency is not None:
             saliency = {
@@ -67,80 +132,93 @@ class Diagnosis:
                 "caption": CAPTION,
             }
         return {
+            "answer": self.answer.to_dict(),
             "predicted": self.predicted,
+            "predicted_is_an_answer": self.answer.given,
             "probabilities": dict(zip(self.classes, self.probabilities, strict=True)),
-            "judgement": None if self.judgement is None else self.judgement.to_dict(),
-            "novelty": None if self.novelty is None else asdict(self.novelty),
+            "judgement": self._judgement(),
+            "novelty": None if self.ood is None else {**asdict(self.ood), "mismatches": list(self.ood.mismatches)},
             "saliency": saliency,
             "image_size": list(self.image_size),
             "notice": self.notice,
         }
+
+    def _judgement(self) -> dict[str, Any] | None:
+        if self.findings:
+            return {name: part._judgement() for name, part in zip(self.classes, self.findings, strict=True)}
+        return None if self.reliability is None else self.reliability.to_dict()
 
 
 def diagnose(
     backbone: Backbone,
     image: ImageSource,
     *,
-    saliency: str | None = None,
-    target: str | None = None,
-    decoding: Decoding = AS_FILED,
-    trust: Trust | None = None,
-    novelty: NoveltyDetector | None = None,
+    method: str | None = None,
+    target: str | int | None = None,
+    decoding: Decoding = DEFAULT_DECODING,
+    reliability: AnyReliability | None = None,
+    ood_detector: OODDetector | None = None,
     seed: int = 0,
     progress: Progress = silent,
 ) -> Diagnosis:
-    """Diagnose one image; the backbone is left as it was.
+    """Diagnose one image; the backbone is unchanged.
 
     Args:
-        image: a path, bytes, an open file or a PIL image.
-        saliency: a key of :data:`shpeft.saliency.METHODS`, or None for no saliency.
-        decoding: what to show of an image with more than 8 bits or one frame: as in training.
-        target: the class to explain; None: the predicted one.
-        trust: what validation images say about this model's probabilities.
-        novelty: how the training images look to this model.
+        backbone: the fine-tuned model.
+        image: a path, bytes, an open file, a PIL image, or a uint8 array (H, W) or (H, W, 3).
+        method: a key of :data:`shpeft.explanation.saliency.METHODS`, or None for no saliency map.
+        target: the class to explain, by name or by index; None: the class that the answer is about.
+        decoding: window and frame of an image with more than 8 bits or one frame: as in training.
+        reliability: calibration and decision rules of this model, such as ``run.reliability``.
+        ood_detector: fitted on this model's training images, such as ``run.ood_detector``.
+        seed: of the saliency method.
 
     Raises:
         UnreadableImage: not an image, or a damaged one.
-        DiagnosisError: an unknown saliency method or target, or a model whose output is not a number.
+        DiagnosisError: an unknown saliency method or target, or a model output that is not finite.
+
+    Examples:
+        >>> import shpeft
+        >>> data = shpeft.load_dataset("phantom:fundus?n=36&size=64")
+        >>> model = shpeft.create_backbone("test_vit", classes=data.classes, weights="random", image_size=32)
+        >>> diagnosis = shpeft.diagnose(model, data.test.image(0), method="saliency")
+        >>> diagnosis.predicted == diagnosis.ranked()[0][0]
+        True
+        >>> diagnosis.saliency.map.shape
+        (32, 32)
     """
-    if saliency is not None:
-        check_method(saliency)
-    if target is not None and target not in backbone.classes:
-        raise DiagnosisError(f"There is no class {target!r}. {did_you_mean(target, backbone.classes)}")
+    if method is not None:
+        check_method(method)
+    c = None if target is None else target_index(target, backbone.classes)
     opened = open_image(image, decoding)
     inputs = backbone.transform(opened).to(backbone.device)
     progress("diagnosing", 0, 1)
-    features, logits = _outputs(backbone, inputs)
-    probabilities = tuple(logits.double().softmax(0).tolist())
+    features, logits = features_and_logits(backbone, inputs, () if ood_detector is None else ood_detector.blocks)
+    probabilities = tuple(backbone.task.probabilities(logits[0]).tolist())
     progress("diagnosing", 1, 1)
     if not all(math.isfinite(p) for p in probabilities):
         raise DiagnosisError(
-            "The model's output is not a number: its weights overflow. Train it again at a lower rate."
+            "The model's output is not a number: its activations overflow. Train it again with a lower learning rate."
         )
     predicted = backbone.classes[probabilities.index(max(probabilities))]
-    chosen = target or predicted
-    explained = None
-    if saliency is not None:
-        explained = explain(backbone, inputs, backbone.classes.index(chosen), saliency, seed=seed, progress=progress)
-    return Diagnosis(
-        classes=backbone.classes,
-        probabilities=probabilities,
-        predicted=predicted,
-        target=chosen,
-        saliency=explained,
-        image_size=opened.size,
-        judgement=None if trust is None else judge(trust, probabilities),
-        novelty=None if novelty is None else novelty.judge(features.float().cpu().numpy()),
-    )
+    case = assess_case(reliability, probabilities) if isinstance(reliability, Reliability) else None
+    ood = None if ood_detector is None else ood_detector.score(features[0], Acquisition.of_image(opened))
+    diagnosis = Diagnosis(backbone.classes, probabilities, predicted, predicted, None, opened.size, case, ood)
+    if isinstance(backbone.task, MultiLabel):
+        fitted = reliability.findings if isinstance(reliability, FindingReliability) else {}
+        diagnosis = replace(diagnosis, findings=_findings(diagnosis, fitted))
+    explained_class = diagnosis.answer.probability_of if c is None else backbone.classes[c]
+    saliency = None
+    if method is not None:
+        saliency = explain(backbone, inputs, explained_class, method, seed=seed, progress=progress)
+    return replace(diagnosis, target=explained_class, saliency=saliency)
 
 
-@torch.no_grad()
-def _outputs(backbone: Backbone, inputs: Tensor) -> tuple[Tensor, Tensor]:
-    """What the head sees (D,) and the logits (C,) of one image, from one pass."""
-    logits: list[Tensor] = []
-
-    def forward(given: Tensor) -> Tensor:
-        logits.append(backbone(given))
-        return logits[0]
-
-    return backbone.features(inputs, forward)[0], logits[0][0]
+def _findings(whole: Diagnosis, fitted: Mapping[str, Reliability]) -> tuple[Diagnosis, ...]:
+    """Return the diagnosis of each finding."""
+    parts = []
+    for name, p in zip(whole.classes, whole.probabilities, strict=True):
+        case = assess_case(fitted[name], (1 - p, p)) if name in fitted else None
+        named = sides(name)[int(p >= 0.5)]
+        parts.append(Diagnosis(sides(name), (1 - p, p), named, name, None, whole.image_size, case, whole.ood))
+    return tuple(parts)

@@ -1,18 +1,18 @@
-r"""The equations of SH-PEFT, in our reading of the paper (arXiv 2405.17877): pure functions of tensors.
+"""The equations of SH-PEFT, in our reading of the paper (arXiv 2405.17877): pure functions of tensors.
 
-Letters, the same everywhere::
+Notation::
 
-    w    a weight of the backbone, θ0 all of them        g    ∂L/∂w, the gradient of the mean loss of a batch
-    Ē    the mean over batches (or single images)        s    a score (importance), one number a weight
-    k    how many weights may move (the budget)          λ    the share of the task-agnostic half
-    P    the k × n matrix that picks the support         v    the k trained values, θ − θ0 on the support
+    w    a weight of the backbone; θ0: all of them       g    ∂L/∂w, the gradient of the mean loss of a batch
+    Ē    the mean over batches (or single images)        s    a score (importance), one number per weight
+    k    the budget: how many weights are trained        λ    the share of the task-agnostic half
+    P    the k × n matrix that selects the support       v    the k trained values, θ − θ0 on the support
 
-With all images as one batch, Ē|g| is |g| itself, the slope of the empirical risk; that is the default, and the mean
-over batches our reading of the paper.
+By default all images form one batch, so that Ē|g| is |g|, the slope of the empirical risk. The mean over several
+batches is our reading of the paper.
 
-The paper publishes no code; what it fixes is that a task-specific and a task-agnostic importance, each in an L1 or an
-L2 form, are joined into a hybrid whose k largest entries are trained. The three ways to join them offered here are
-written so that the reader can choose.
+The paper publishes no code. It specifies a task-specific and a task-agnostic importance, each in an L1 or an L2 form,
+joined into a hybrid whose k largest entries are trained. It leaves open how they are joined; three ways are offered
+here: the sum, the product and the quota.
 """
 
 from collections.abc import Sequence
@@ -22,24 +22,29 @@ import torch
 from torch import Tensor
 
 Norm = Literal["l1", "l2"]
-Normaliser = Literal["mean", "max", "rank"]
+Normalizer = Literal["mean", "max", "rank"]
 
 
 def task_specific(g: Tensor, norm: Norm = "l1") -> Tensor:
-    """A batch's (or image's) term of the task-specific score, s = Ē|g| (L1, ``gradient``) or s = Ē g² (L2, ``fisher``).
+    """Return one batch's term of the task-specific score, s = Ē|g| (L1) or s = Ē g² (L2).
 
-    To first order, |g| is how fast the empirical risk changes when w changes; g² is the empirical Fisher information.
+    To first order, |g| (``gradient``) is how fast the empirical risk changes with w. g² (``fisher``) is the empirical
+    Fisher information.
+
+    Args:
+        g: the gradient of a batch's mean loss, or of one image's loss, of any shape.
+        norm: ``l1`` or ``l2``.
     """
     return g.abs() if norm == "l1" else g.square()
 
 
 def task_agnostic(w: Tensor, norm: Norm = "l1") -> Tensor:
-    """The task-agnostic score, from the pretrained weights alone: s = |w| (L1) or s = w² (L2)."""
+    """Return the task-agnostic score of the pretrained weights: s = |w| (L1) or s = w² (L2)."""
     return w.abs() if norm == "l1" else w.square()
 
 
 def wanda(w: Tensor, x_norm: Tensor) -> Tensor:
-    """s = |w_ij| · ‖x_j‖ (Sun et al., 2024): magnitude times the norm of the input that the weight sees.
+    """Return s = |w_ij| · ‖x_j‖ (Wanda; Sun et al., 2024): magnitude times the norm of the weight's input.
 
     Args:
         w: (out, in, ...) a linear or convolutional weight.
@@ -48,15 +53,22 @@ def wanda(w: Tensor, x_norm: Tensor) -> Tensor:
     return w.abs() * x_norm.reshape(1, -1, *[1] * (w.ndim - 2))
 
 
-def scale(s: Tensor, normaliser: Normaliser = "mean") -> Tensor:
-    """What n(s) = s / scale divides by: the mean or the maximum of s over all eligible weights (0-d tensor)."""
-    if normaliser == "rank":
-        raise ValueError("ranks have no scale: use rank(s)")
-    return s.mean() if normaliser == "mean" else s.max()
+def scale(s: Tensor, normalizer: Normalizer = "mean") -> Tensor:
+    """Return the divisor of n(s) = s / scale: the mean or the maximum of s over all eligible weights.
+
+    Returns:
+        A 0-d tensor.
+
+    Raises:
+        ValueError: the normalizer is ``rank``, which has no divisor.
+    """
+    if normalizer == "rank":
+        raise ValueError("Ranks have no scale. Use rank(s).")
+    return s.mean() if normalizer == "mean" else s.max()
 
 
 def rank(s: Tensor) -> Tensor:
-    """n(s) as ranks in (0, 1], the largest score being 1; of equal scores the lower index ranks higher.
+    """Return n(s) as ranks in (0, 1], 1 for the largest score; ties rank the lower index higher.
 
     Args:
         s: (n,) scores.
@@ -69,28 +81,31 @@ def rank(s: Tensor) -> Tensor:
 
 
 def hybrid_sum(n_specific: Tensor, n_agnostic: Tensor, lam: float = 0.5) -> Tensor:
-    """s = (1 − λ) · n(specific) + λ · n(agnostic), each half already normalised by n (see ``scale`` and ``rank``)."""
+    """Return s = (1 − λ) · n(specific) + λ · n(agnostic), given both halves normalized by ``scale`` or ``rank``."""
     return (1 - lam) * n_specific + lam * n_agnostic
 
 
 def consensus(n_specific: Sequence[Tensor]) -> Tensor:
-    """s = mean over the *other* tasks of n(specific): what matters for them all, a task-agnostic score from data.
+    """Return the mean of n(specific) over the *other* tasks: a task-agnostic score from data.
 
-    Ours, not the paper's: its task-agnostic half comes from the pretrained weights alone.
+    An extension: in the paper the task-agnostic half comes from the pretrained weights alone.
     """
     return torch.stack(list(n_specific)).mean(0)
 
 
-def hybrid_product(w: Tensor, g: Tensor, norm: Norm = "l1") -> Tensor:
-    """One batch's term of s = Ē|w·g| (L1) or s = Ē(w·g)² (L2): the first-order Taylor change when w is removed.
+def hybrid_product(w: Tensor, g: Tensor, norm: Norm = "l1", a: float = 1.0) -> Tensor:
+    """Return one batch's term of s = Ē |g|·|w|^a (L1) or s = Ē g²·|w|^2a (L2).
 
-    Since w is fixed while scoring, this is ``task_agnostic(w) · Ē task_specific(g)``.
+    To first order (Taylor), |w·g| is the change of the loss when w is set to zero. The exponent a is an extension: 1 is
+    the product of both halves, 0 the task-specific half alone.
+
+    Since w is fixed while scoring, this is ``task_agnostic(w)^a · Ē task_specific(g)``.
     """
-    return task_specific(w * g, norm)
+    return task_specific(w.abs() ** a * g, norm)
 
 
 def top_k(s: Tensor, k: int) -> Tensor:
-    """The indices of the k largest entries, ascending; of equal scores the lower index is chosen.
+    """Return the indices of the k largest scores, in ascending order; ties go to the lower index.
 
     Args:
         s: (n,) scores without NaN.
@@ -102,9 +117,9 @@ def top_k(s: Tensor, k: int) -> Tensor:
 
 
 def row_rank(s: Tensor) -> Tensor:
-    """r_ij: the rank of s_ij among the scores of its row, 1 for the largest; of equal scores the lower index first.
+    """Return r_ij, the rank of s_ij within its row, 1 for the largest; ties rank the lower index first.
 
-    A row of a matrix is one output feature, a neuron; by the neuron select Zhang et al. (GPS, 2024), too.
+    A row of a matrix is one output feature (a neuron). GPS (Zhang et al., 2024) also selects per neuron.
 
     Args:
         s: (rows, columns) scores without NaN.
@@ -117,13 +132,13 @@ def row_rank(s: Tensor) -> Tensor:
 
 
 def top_k_spread(s: Tensor, r: Tensor, k: int) -> Tensor:
-    """The indices of the first k entries in the order of (r, −s), ascending: as few of a row as k allows.
+    """Return the first k indices in the order of (r, −s), in ascending order: as few per row as k allows.
 
-    Ours, not the paper's. With k below the number of rows it is the best of each row, and of those the k best.
+    An extension of the paper. If k is smaller than the number of rows, these are the k largest of the row maxima.
 
     Args:
         s: (n,) scores without NaN.
-        r: (n,) the rank of each in its row.
+        r: (n,) the rank of each score within its row, see :func:`row_rank`.
 
     Returns:
         (k,) int64.
@@ -133,9 +148,9 @@ def top_k_spread(s: Tensor, r: Tensor, k: int) -> Tensor:
 
 
 def hybrid_quota(specific: Tensor, agnostic: Tensor, k: int, lam: float = 0.5) -> Tensor:
-    """The best (1 − λ)k of one half united with the best of the other, exactly k indices, ascending.
+    """Return k indices, in ascending order: the best (1 − λ)k of one half and the best λk of the other.
 
-    The agnostic half takes its λk (rounded) among the weights that the specific half left, so that the union has k.
+    The agnostic half selects among the weights that the specific half did not, so that the union has exactly k.
     """
     first = top_k(specific, k - quota(k, lam))
     rest = agnostic.clone()
@@ -144,28 +159,48 @@ def hybrid_quota(specific: Tensor, agnostic: Tensor, k: int, lam: float = 0.5) -
 
 
 def quota(k: int, lam: float) -> int:
-    """How many of k the agnostic half may choose: λk, rounded half up."""
+    """Return how many of the k weights the agnostic half selects: λk, rounded half up."""
     return int(lam * k + 0.5)
 
 
 def sparse_gradient(gy: Tensor, x: Tensor, rows: Tensor, cols: Tensor) -> Tensor:
-    """P ∇L of a linear layer y = x Wᵀ + b: ∂L/∂v_j = Σ_n gy[n, row_j] · x[n, col_j], nothing dense.
+    """Return P ∇L of a linear layer y = x Wᵀ + b, without the dense gradient: Σ_n gy[n, row_j] · x[n, col_j].
 
     Args:
-        gy: (N, out) gradient of the loss with respect to the layer's output.
+        gy: (N, out) the gradient of the loss with respect to the layer's output.
         x: (N, in) the layer's input.
         rows: (k,) the output feature of each selected weight.
         cols: (k,) the input feature of each selected weight.
 
     Returns:
-        (k,) the exact gradient.
+        (k,) the exact gradient ∂L/∂v.
     """
-    tokens = gy.shape[0]  # ``gather`` is the one of PyTorch's ways to pick columns that uses every core
+    tokens = gy.shape[0]  # of PyTorch's ways to pick columns, only ``gather`` uses every core
     return (gy.gather(1, rows.expand(tokens, -1)) * x.gather(1, cols.expand(tokens, -1))).sum(0)
 
 
-def moved(base: Tensor, v: Tensor) -> Tensor:
-    """θ = θ0 + Pᵀv, on the support: what the selected entries become.
+def sensitivity_scale(f: Tensor) -> Tensor:
+    """Return factors of the learning rates of single weights, s_i ∝ (F_i + 0.1 · mean F)^(−1/2), with mean 1.
+
+    AdamW moves every weight by about the learning rate, whatever its gradient. With these factors a weight that the
+    loss depends on more moves less. An extension of the paper.
+
+    Args:
+        f: (k,) the squared gradients F of the selected weights.
+
+    Examples:
+        >>> s = sensitivity_scale(torch.tensor([0.0, 0.0, 3.0]))  # the mean of F is 1
+        >>> round(float(s.mean()), 6), round(float(s[0] / s[2]) ** 2)  # 3.1 / 0.1
+        (1.0, 31)
+    """
+    if not bool(f.any()):
+        return torch.ones_like(f)
+    s = (f + 0.1 * f.mean()).rsqrt()
+    return s / s.mean()
+
+
+def add_delta(base: Tensor, v: Tensor) -> Tensor:
+    """Return θ = θ0 + Pᵀv on the support: the selected weights after training.
 
     Args:
         base: (k,) the pretrained entries θ0.

@@ -2,30 +2,34 @@
 
 A message says what was asked, what was found, what is allowed and what to do next.
 
-* ShpeftError
-  * ConfigError              a run's configuration; lists all its problems at once
-  * MissingExtra             an optional package is needed; names the extra to install
-  * DatasetError
-    · EmptyDataset           no images, or no class left
-    · UnreadableImage        a file that is not an image, or a damaged one
-    · ClassMismatch          classes of two splits, or of data and model, differ
-    · Leakage                the same case stands in two splits
-  * BackboneError
-    · UnknownBackbone        offers the nearest names
-    · WeightsUnavailable     a file or a hub that could not be reached
-    · CannotCut              a model that does not fall into two parts at a block
-  * SelectionError
-    · EmptySupport           a budget that selects nothing
-  * DeltaError
-    · DeltaFormat            a file that is not a shpeft delta, or a damaged one
-    · BaseMismatch           a delta for other base weights
-  * TrainingError
-    · NonFiniteLoss          the loss became NaN or infinite
-    · CheckpointMismatch     a checkpoint of other base weights, images or settings
-  * DiagnosisError           an upload or a saliency method that cannot be used
-  * RunError                 a run folder that is missing, damaged or unfinished
+The tree::
 
-``Cancelled`` is no error: it is how a progress callback stops work that the user no longer wants.
+    * ShpeftError
+      * ConfigError              a run's configuration is invalid; lists all its problems at once
+      * MissingExtra             an optional package is missing; names the extra to install
+      * DatasetError
+        · EmptyDataset           no images, or fewer than two classes
+        · UnreadableImage        a file that is not an image, or a damaged one
+        · ClassMismatch          two splits, or data and model, have different classes
+        · Leakage                the same case is in two splits
+      * BackboneError
+        · UnknownBackbone        no such name; offers the nearest ones
+        · WeightsUnavailable     a file or hub that could not be read
+        · CannotSplit            a model that cannot be split into two parts at a block
+      * SelectionError
+        · EmptySupport           a budget that selects nothing
+      * DeltaError
+        · DeltaFormat            a file that is not a shpeft delta, or a damaged one
+        · BaseMismatch           a delta for other base weights
+      * TrainingError
+        · NonFiniteLoss          the loss became NaN or infinite
+        · CheckpointMismatch     a checkpoint of other base weights, images or settings
+      * DiagnosisError           an upload or a saliency method that cannot be used
+      * OutOfMemory              the memory ran out
+      * RunError                 a run folder that is missing, damaged or unfinished
+
+``Cancelled`` is not an error: a progress callback raises it to stop the work. ``Interrupted`` is its form for a process
+that ends without the user's wish.
 """
 
 from collections.abc import Iterable, Sequence
@@ -36,15 +40,28 @@ E = TypeVar("E", bound=Exception)
 
 
 class ShpeftError(Exception):
-    """Anything that the person using shpeft can put right."""
+    """Base class of the errors that the user of shpeft can fix; the message says how.
+
+    Examples:
+        >>> import shpeft
+        >>> try:
+        ...     shpeft.create_backbone("test_vit", classes=["ill"], weights="random")
+        ... except shpeft.ShpeftError as error:
+        ...     print(error)
+        A backbone needs at least two classes; found ['ill']. Name two or more.
+    """
 
 
 class ConfigError(ShpeftError):
-    """A run's configuration asks for something that does not exist."""
+    """A configuration is invalid."""
 
 
 class MissingExtra(ShpeftError):
     """An optional package is not installed."""
+
+
+class OutOfMemory(ShpeftError):
+    """The memory ran out."""
 
 
 class DatasetError(ShpeftError):
@@ -64,11 +81,11 @@ class ClassMismatch(DatasetError):
 
 
 class Leakage(DatasetError):
-    """The same case stands in more than one split."""
+    """The same case is in more than one split."""
 
 
 class BackboneError(ShpeftError):
-    """A backbone cannot be made or used."""
+    """A backbone cannot be created or used."""
 
 
 class UnknownBackbone(BackboneError):
@@ -76,15 +93,15 @@ class UnknownBackbone(BackboneError):
 
 
 class WeightsUnavailable(BackboneError):
-    """Pretrained weights could not be read or reached."""
+    """Pretrained weights could not be read or downloaded."""
 
 
-class CannotCut(BackboneError):
-    """A backbone's data do not all pass through one block's input."""
+class CannotSplit(BackboneError):
+    """A backbone cannot be split into two parts at the input of a block."""
 
 
 class SelectionError(ShpeftError):
-    """Scores and a budget that do not go together."""
+    """Scores and a budget do not fit together."""
 
 
 class EmptySupport(SelectionError):
@@ -100,11 +117,11 @@ class DeltaFormat(DeltaError):
 
 
 class BaseMismatch(DeltaError):
-    """A delta belongs to other base weights than the ones at hand."""
+    """A delta was trained on other base weights than those of this backbone."""
 
 
 class TrainingError(ShpeftError):
-    """Fine-tuning cannot go on."""
+    """Fine-tuning cannot continue."""
 
 
 class NonFiniteLoss(TrainingError):
@@ -112,7 +129,7 @@ class NonFiniteLoss(TrainingError):
 
 
 class CheckpointMismatch(TrainingError):
-    """A checkpoint belongs to something else than what is to be trained."""
+    """A checkpoint was written with other base weights, images or settings."""
 
 
 class DiagnosisError(ShpeftError):
@@ -124,18 +141,26 @@ class RunError(ShpeftError):
 
 
 class Cancelled(Exception):
-    """Raised by a progress callback to stop the work; whatever was changed is put back."""
+    """Raised by a progress callback to stop the work; all changes are undone."""
+
+
+class Interrupted(Cancelled):
+    """The process is ending; the user did not cancel the run."""
 
 
 LISTED = 50
-"""Files that an error names."""
+"""Maximum number of files that an error lists."""
 
 
-def named(error: E, files: Sequence[Sequence[str]]) -> E:
-    """The error with notes that name files, each with its reason: for the person who gave them.
+def with_file_notes(error: E, files: Sequence[Sequence[str]]) -> E:
+    """Return the error with a note for each file that caused it.
 
-    Notes are shown by the command line, the app and tracebacks, but are no part of the sentence that a run stores: a
-    file's name may be a patient's.
+    The command line, the app and tracebacks show notes. A run stores the message without them, because a file name may
+    contain a patient's name.
+
+    Args:
+        error: the error to add notes to.
+        files: (name, reason) pairs.
     """
     for name, reason in files[:LISTED]:
         error.add_note(f"{name}: {reason}")
@@ -144,16 +169,17 @@ def named(error: E, files: Sequence[Sequence[str]]) -> E:
     return error
 
 
-def notes(error: BaseException) -> list[str]:
-    """What was noted with an error."""
+def notes_of(error: BaseException) -> list[str]:
+    """Return the notes of an error, see :func:`with_file_notes`."""
     return list(getattr(error, "__notes__", ()))
 
 
 def did_you_mean(name: str, known: Iterable[str], count: int = 3) -> str:
-    """A sentence that offers the nearest known names, or lists all when there are few.
+    """Return a sentence with the nearest known names, or with all names if none is near and there are few.
 
-    >>> did_you_mean("phantom:fundsu", ["phantom:fundus", "phantom:ultrasound"])
-    'Did you mean phantom:fundus?'
+    Examples:
+        >>> did_you_mean("fundsu", ["fundus", "ultrasound"])
+        'Did you mean fundus?'
     """
     names = sorted(set(known))
     near = get_close_matches(name, names, n=count, cutoff=0.6)

@@ -1,35 +1,32 @@
-"""Runs in the background: one worker thread a device, a queue, and snapshots that any thread may read.
+"""Run configurations in the background: one worker thread per device, a queue, and snapshots for any thread.
 
-The worker knows nothing of who watches it. A job lives here while it is queued or running; what it found lives in its
-run folder, so a run of an earlier process can be looked at in the same way.
+A job exists while it is queued or running. Its results are in its run folder, so runs of earlier processes are read in
+the same way.
 """
 
-import atexit
-import concurrent.futures.thread  # noqa: F401 (see _at_exit)
 import threading
-import time
 from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from queue import SimpleQueue
 from typing import TYPE_CHECKING, Any, Protocol
 
-from shpeft.config import RunConfig
-from shpeft.errors import Cancelled, RunError, ShpeftError
-from shpeft.progress import Eta, Progress
+from shpeft.config.schema import RunConfig
+from shpeft.errors import Cancelled, Interrupted, RunError, ShpeftError
 from shpeft.runs import RunFolder, Snapshot, delete_run, find_run, new_run, runs_root
-from shpeft.runs.state import Interrupted, Status
+from shpeft.runs.state import Status
+from shpeft.support.progress import Eta, Progress
+from shpeft.support.work_queue import WorkQueue, stop_at_exit
 
 if TYPE_CHECKING:
-    from shpeft.training import EpochReport
+    from shpeft.training.loop import EpochReport
 
 PATIENCE = 30.0
-"""Seconds that a process which ends waits for its workers to put everything back."""
+"""Seconds that an exiting process waits for its workers to restore models and release locks."""
 
 
 class Execute(Protocol):
-    """The recipe that a worker carries out, :func:`shpeft.pipeline.run` by default."""
+    """The function that a worker calls, :func:`shpeft.pipeline.run` by default."""
 
     def __call__(
         self,
@@ -40,7 +37,7 @@ class Execute(Protocol):
         on_epoch: "Callable[[EpochReport], None] | None",
         stop: Callable[[], bool],
     ) -> object:
-        """Carry out the run and write down in the folder how it ended."""
+        """Carry out the run, and record in the folder how it ended."""
         ...
 
 
@@ -56,7 +53,7 @@ class _Job:
 
 
 class JobManager:
-    """Carries out runs one after the other on each device."""
+    """Run configurations: one at a time on each device."""
 
     def __init__(
         self,
@@ -64,27 +61,25 @@ class JobManager:
         execute: Execute | None = None,
         device_of: Callable[[str], object] | None = None,
     ) -> None:
-        """Prepare; no thread is started before the first job.
+        """Create a manager; the first job of a device starts the device's thread.
 
         Args:
-            root: where run folders are made.
-            execute: the recipe.
-            device_of: which device a configuration's ``device`` means; jobs of one device wait for each other.
+            root: the folder of the run folders.
+            execute: carries out one run.
+            device_of: resolves a configuration's ``device``; jobs of one device wait for each other.
         """
         self.root = Path(root) if root is not None else runs_root()
         self._execute = execute or _run
         self._device_of = device_of or _device
         self._lock = threading.Lock()
         self._jobs: dict[str, _Job] = {}
-        self._queues: dict[str, SimpleQueue[_Job | None]] = {}
-        self._threads: list[threading.Thread] = []
-        self._closed = False
+        self._devices = WorkQueue("shpeft")
 
     def submit(self, config: RunConfig, name: str = "") -> str:
         """Queue a run and return its name.
 
         Raises:
-            RunError: the name is taken or no name, or shpeft is closing.
+            RunError: the name is taken or invalid, or shpeft is closing.
             BackboneError: this machine does not have the device.
         """
         device = str(self._device_of(config.device))
@@ -95,36 +90,31 @@ class JobManager:
         return folder.name
 
     def resume(self, run: str) -> None:
-        """Queue a run that ended without being finished; it goes on after its last whole epoch.
+        """Queue an unfinished run; it resumes after its last complete epoch.
 
         Raises:
-            RunError: there is no such run, it is finished, or it is under way.
+            RunError: there is no such run, or it is finished or running.
             BackboneError: this machine does not have the device.
         """
         folder = find_run(run, self.root)
         device = str(self._device_of(folder.config.device))
         with self._lock:
             self._check_open()
-            folder.queue_again()
+            folder.state.queue_again()
             self._queue(folder, device)
 
     def _check_open(self) -> None:
-        if self._closed:
-            raise RunError("shpeft is closing and takes no new runs. Start it again.")
+        if self._devices.closed:
+            raise RunError("shpeft is closing and accepts no new runs. Restart it.")
 
     def _queue(self, folder: RunFolder, device: str) -> None:
-        """Hand a job to its device's worker, which the first job starts."""
+        """Queue a job on its device."""
         job = _Job(folder, device, Snapshot(folder.name, "queued"))
         self._jobs[folder.name] = job
-        if device not in self._queues:
-            waiting = self._queues[device] = SimpleQueue()
-            thread = threading.Thread(target=self._work, args=(waiting,), name=f"shpeft-{device}", daemon=True)
-            self._threads.append(thread)
-            thread.start()
-        self._queues[device].put(job)
+        self._devices.put(device, lambda: self._carry_out(job))
 
     def snapshot(self, run: str) -> Snapshot:
-        """Where a run stands, of this process or of an earlier one.
+        """Return the state of a run of this process or an earlier one.
 
         Raises:
             RunError: there is no such run, or it is damaged.
@@ -135,46 +125,49 @@ class JobManager:
         return Snapshot.of(find_run(run, self.root))
 
     def stop(self, run: str) -> None:
-        """End a run's training after the present step; the best epoch so far is tested and kept as a finished run.
+        """End a run's training after the current step; the best epoch so far is tested and saved as a finished run.
 
-        A run of another process is asked through its folder. Without effect on a run that waits or has ended.
+        Before the first epoch there is nothing to save: the run is cancelled, and can be resumed. A run of another
+        process gets the request through its folder. No effect on a run that is queued or has ended.
         """
         with self._lock:
             job = self._jobs.get(run)
-            if job is not None and job.snapshot.status == "running" and not job.snapshot.ending:
-                job.snapshot = replace(job.snapshot, ending="stop")
+            if job is not None and job.snapshot.status == "running" and not job.snapshot.end_request:
+                job.snapshot = replace(job.snapshot, end_request="stop")
+                if not any(report.epoch for report in job.snapshot.history) and not job.folder.checkpoint.exists:
+                    job.cancelled = job.cancelled or Cancelled
         if job is None:
             with suppress(RunError):
-                find_run(run, self.root).ask("stop")
+                find_run(run, self.root).state.request_end("stop")
 
     def discard(self, run: str) -> None:
-        """Stop a run and put it into the trash: one that waits at once, one under way at its next batch.
+        """Stop a run and move it to the trash: a queued run at once, a running one at its next batch.
 
-        A run of another process is asked through its folder. Without effect on a run that has ended.
+        A run of another process gets the request through its folder. No effect on a run that has ended.
         """
         with self._lock:
             job = self._jobs.get(run)
             if job is not None:
                 job.cancelled = job.cancelled or Cancelled
-                job.snapshot = replace(job.snapshot, ending="discard")
+                job.snapshot = replace(job.snapshot, end_request="discard")
         if job is None:
             with suppress(RunError):
-                find_run(run, self.root).ask("discard")
+                find_run(run, self.root).state.request_end("discard")
         elif job.snapshot.status == "queued":
-            self._finish(job, "cancelled", "Taken out of the queue before it began.")
+            self._finish(job, "cancelled", "Removed from the queue before it started.")
 
     def active(self) -> str | None:
-        """The run that is under way, the oldest where there are several devices."""
+        """Return the running run, the oldest if several devices are busy."""
         with self._lock:
             return next((name for name, job in self._jobs.items() if job.snapshot.status == "running"), None)
 
     def queue(self) -> tuple[str, ...]:
-        """The runs that wait, in order."""
+        """Return the queued runs, in order."""
         with self._lock:
             return tuple(name for name, job in self._jobs.items() if job.snapshot.status == "queued")
 
     def ahead(self, run: str) -> tuple[str, ...]:
-        """The runs that this one waits for: those before it on its device."""
+        """Return the runs that this one waits for: those before it on its device."""
         with self._lock:
             names = list(self._jobs)
             if run not in names:
@@ -183,56 +176,51 @@ class JobManager:
             return tuple(name for name in before if self._jobs[name].device == self._jobs[run].device)
 
     def shutdown(self, patience: float = PATIENCE) -> None:
-        """Stop everything and wait for the workers; what was under way or waiting reads as interrupted."""
+        """Stop all work and wait for the workers; unfinished runs become interrupted."""
         with self._lock:
-            self._closed = True
             jobs = list(self._jobs.values())
             for job in jobs:
                 job.cancelled = job.cancelled or Interrupted
-            for waiting in self._queues.values():
-                waiting.put(None)
+            self._devices.close()
         for job in jobs:
             if job.snapshot.status == "queued":
-                self._finish(job, "interrupted", "shpeft was closed before it began.")
-        deadline = time.monotonic() + patience
-        for thread in self._threads:
-            thread.join(max(0.0, deadline - time.monotonic()))
+                self._finish(job, "interrupted", "shpeft was closed before it started.")
+        self._devices.join(patience)
 
-    # -- the worker's side
+    # -- in the worker's thread
 
-    def _heed(self) -> None:
-        """Take what other processes ask, also of the runs that wait."""
+    def _apply_requests(self) -> None:
+        """Apply the requests of other processes, also to queued runs."""
         for job in tuple(self._jobs.values()):
-            if (asked := job.folder.ending) and asked != job.snapshot.ending:
+            if (asked := job.folder.state.end_request) and asked != job.snapshot.end_request:
                 (self.stop if asked == "stop" else self.discard)(job.folder.name)
 
-    def _work(self, waiting: SimpleQueue[_Job | None]) -> None:
-        """Carry out jobs until the sentinel comes; no exception leaves this loop."""
-        while (job := waiting.get()) is not None:
-            with self._lock:
-                if job.cancelled is not None or job.snapshot.status != "queued":
-                    continue
-                job.snapshot = replace(job.snapshot, status="running", stage="Starting")
-            try:
-                self._execute(
-                    job.folder.config,
-                    job.folder,
-                    progress=lambda stage, done, total, job=job: self._progress(job, stage, done, total),  # type: ignore[misc]
-                    on_epoch=lambda report, job=job: self._epoch(job, report),  # type: ignore[misc]
-                    stop=lambda job=job: job.snapshot.ending == "stop",  # type: ignore[misc]
-                )
-                failure = "The run ended without saying how."
-            except BaseException as error:  # the folder holds the sentence or the traceback; the next job must go on
-                failure = str(error) if isinstance(error, ShpeftError) else f"{type(error).__name__} stopped the run."
-            self._finish(job, "failed", failure)
+    def _carry_out(self, job: _Job) -> None:
+        """Carry out a job that is still queued; no exception leaves this function."""
+        with self._lock:
+            if job.cancelled is not None or job.snapshot.status != "queued":
+                return
+            job.snapshot = replace(job.snapshot, status="running", stage="Starting")
+        try:
+            self._execute(
+                job.folder.config,
+                job.folder,
+                progress=lambda stage, done, total: self._progress(job, stage, done, total),
+                on_epoch=lambda report: self._epoch(job, report),
+                stop=lambda: job.snapshot.end_request == "stop",
+            )
+            failure = "The run ended without recording its state."
+        except BaseException as error:  # the folder holds the sentence or the traceback; the next job must go on
+            failure = str(error) if isinstance(error, ShpeftError) else f"{type(error).__name__} stopped the run."
+        self._finish(job, "failed", failure)
 
     def _progress(self, job: _Job, stage: str, done: int, total: int) -> None:
-        """Take progress from the worker, and stop it when that was asked."""
-        self._heed()
+        """Record the worker's progress; raise if the job was cancelled."""
+        self._apply_requests()
         with self._lock:
             if job.cancelled is not None:
                 raise job.cancelled
-            if not threading.main_thread().is_alive():  # the interpreter has begun to end
+            if not threading.main_thread().is_alive():  # the interpreter is exiting
                 raise Interrupted
             job.snapshot = replace(
                 job.snapshot,
@@ -245,27 +233,28 @@ class JobManager:
 
     def _epoch(self, job: _Job, report: "EpochReport") -> None:
         with self._lock:
-            job.snapshot = replace(job.snapshot, history=(*job.snapshot.history, report))
+            past = job.snapshot.history if report.epoch else ()  # a start begins the training of another budget
+            job.snapshot = replace(job.snapshot, history=(*past, report))
 
     def _finish(self, job: _Job, status: Status, message: str) -> None:
-        """Let go of a job: its folder tells how it ended, or is told when the recipe did not, or goes to the trash."""
+        """Release a job: record how it ended if its folder does not say so, or move the folder to the trash."""
         try:
-            if not job.folder.state.ended:
-                job.folder.set_state(status, message=message)
-            if "discard" in (job.snapshot.ending, job.folder.ending):
-                job.folder.release()
+            if not job.folder.state.read().ended:
+                job.folder.state.change(status, message=message)
+            if "discard" in (job.snapshot.end_request, job.folder.state.end_request):
+                job.folder.state.unlock()
                 delete_run(job.folder)
-        except (ShpeftError, OSError):  # the folder was deleted or cannot be written: nothing is left to tell
+        except (ShpeftError, OSError):  # the folder was deleted or cannot be written: nothing to record
             pass
         finally:
-            job.folder.release()
+            job.folder.state.unlock()
         with self._lock:
             if self._jobs.get(job.folder.name) is job:
                 del self._jobs[job.folder.name]
 
 
 def _run(config: RunConfig, folder: RunFolder, **options: Any) -> object:
-    """The pipeline, loaded by the first run: it brings torch."""
+    """Run the pipeline; imported here because it loads torch."""
     from shpeft import pipeline
 
     return pipeline.run(config, folder, **options)
@@ -282,19 +271,10 @@ _managers_lock = threading.Lock()
 
 
 def manager(root: Path | None = None) -> JobManager:
-    """The process's manager of the runs under ``root``; it stops by itself when the process ends."""
-    place = (Path(root) if root is not None else runs_root()).resolve()
+    """Return the process's manager of the runs under ``root``; it stops when the process exits."""
+    path = (Path(root) if root is not None else runs_root()).resolve()
     with _managers_lock:
-        if place not in _managers:
-            _managers[place] = JobManager(place)
-            _at_exit(_managers[place].shutdown)
-        return _managers[place]
-
-
-def _at_exit(stop: Callable[[], None]) -> None:
-    """Call ``stop`` when the process ends, and before thread pools close, which decoding in a worker relies on.
-
-    ``atexit`` alone comes after the pools. ``threading._register_atexit`` is what the pools themselves use; it calls
-    back in reverse order, and ``concurrent.futures.thread`` has been imported, so registered, before.
-    """
-    getattr(threading, "_register_atexit", atexit.register)(stop)
+        if path not in _managers:
+            _managers[path] = JobManager(path)
+            stop_at_exit(_managers[path].shutdown)
+        return _managers[path]

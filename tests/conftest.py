@@ -1,15 +1,18 @@
-"""Small things that many tests need; nothing here reaches a network."""
+"""Fixtures and helpers that many tests need; nothing here reaches a network."""
 
 import os
+from collections.abc import Iterator
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 os.environ.setdefault("HF_HUB_OFFLINE", "1")
-# Processes that test side by side share the processors: more threads than processors wait for each other, and small
-# models take four times as long.
+# Test processes share the processors: with more threads than processors, small models take four times as long.
 os.environ.setdefault(
     "OMP_NUM_THREADS", str(max(1, (os.cpu_count() or 1) // int(os.environ.get("PYTEST_XDIST_WORKER_COUNT", "1"))))
 )
+os.environ.setdefault("OMP_WAIT_POLICY", "passive")  # a thread that waits by spinning takes the other process's time
 
+import hypothesis
 import numpy as np
 import pytest
 import torch
@@ -18,17 +21,38 @@ from PIL import Image
 from shpeft.backbones import Backbone, create_backbone
 from shpeft.datasets import Dataset, load_dataset
 from shpeft.datasets.base import Split
+from tests.helpers.command_line import TINY, shpeft
 
-from .commands import TINY, shpeft
+if TYPE_CHECKING:
+    from playwright.sync_api import Browser
+    from xdist.remote import Producer
+    from xdist.scheduler import Scheduling
+
+hypothesis.settings.register_profile("ci", max_examples=100, deadline=None, derandomize=True)
+hypothesis.settings.register_profile("dev", max_examples=25, deadline=None)
+hypothesis.settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "ci" if "CI" in os.environ else "dev"))
 
 SHARED = Path(__file__).resolve().parents[2] / "shared"
 CLASSES = ("left", "right", "both")
 
 
-class Stripes:
-    """Images whose class can be seen: a bright bar on the left, on the right, or on both sides, in noise."""
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_make_scheduler(config: pytest.Config, log: "Producer") -> "Scheduling | None":
+    """Let one worker run all tests of the browser, so that there is one server and one trained run."""
+    from tests.helpers.scheduling import FilesTogether
 
-    def __init__(self, part: int, labels: tuple[int, ...]):
+    return FilesTogether(config, log) if config.getoption("dist") == "loadfile" else None
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Begin with the browser: its tests wait much, and at the end nobody would use the other processor."""
+    items.sort(key=lambda item: not item.nodeid.startswith("tests/browser/"))
+
+
+class Stripes:
+    """Images of noise whose class is visible: a bright bar on the left, on the right, or on both sides."""
+
+    def __init__(self, part: int, labels: tuple[int, ...]) -> None:
         self.part, self.labels = part, labels
 
     def image(self, index: int) -> Image.Image:
@@ -51,10 +75,11 @@ def stripes(part: int, count: int, name: str) -> Split:
 
 
 @pytest.fixture(scope="session", autouse=True)
-def _own_cache(tmp_path_factory):
-    """The cache of images is not the user's; processes that tests start have it, too."""
+def _own_cache(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
+    """Keep tests, and the processes that they start, out of the user's image cache and runs."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("SHPEFT_CACHE", str(tmp_path_factory.mktemp("cache")))
+        patch.setenv("XDG_DATA_HOME", str(tmp_path_factory.mktemp("data")))
         yield
 
 
@@ -66,12 +91,12 @@ def data() -> Dataset:
 
 @pytest.fixture(scope="session")
 def phantom() -> Dataset:
-    """A few phantoms, small."""
+    """36 phantoms of 64 px."""
     return load_dataset("phantom:fundus?n=36&size=64", seed=0)
 
 
 def tiny(name: str = "test_vit", *, classes: tuple[str, ...] = CLASSES, dtype: torch.dtype = torch.float32) -> Backbone:
-    """A small timm model with random weights, asked for."""
+    """Create a small timm model with random weights."""
     backbone = create_backbone(name, classes=classes, weights="random", image_size=32)
     backbone.module.to(dtype)
     return backbone
@@ -83,12 +108,12 @@ def vit() -> Backbone:
 
 
 def state(backbone: Backbone) -> dict[str, torch.Tensor]:
-    """A copy of everything that the model holds."""
+    """Return a copy of all parameters and buffers."""
     return {name: tensor.clone() for name, tensor in backbone.module.state_dict().items()}
 
 
 def assert_unchanged(backbone: Backbone, before: dict[str, torch.Tensor]) -> None:
-    """Bit for bit, zeros' signs included; no gradient and no hook left behind."""
+    """Check that a model is the same bit for bit, signs of zeros included, without gradients and hooks."""
     for name, tensor in backbone.module.state_dict().items():
         assert torch.equal(tensor.reshape(-1).view(torch.uint8), before[name].reshape(-1).view(torch.uint8)), name
     assert all(p.grad is None for p in backbone.module.parameters())
@@ -100,7 +125,7 @@ def assert_unchanged(backbone: Backbone, before: dict[str, torch.Tensor]) -> Non
 
 
 def shared(*parts: str) -> Path:
-    """A file or folder of the shared test material; the test is skipped where it is absent."""
+    """Return a path in the shared test material, or skip the test where it is absent."""
     path = SHARED.joinpath(*parts)
     if not path.exists():
         pytest.skip(f"the shared test material {'/'.join(parts)} is not on this machine")
@@ -108,14 +133,29 @@ def shared(*parts: str) -> Path:
 
 
 @pytest.fixture(scope="module")
-def tiny_run(tmp_path_factory) -> Path:
-    place = tmp_path_factory.mktemp("cli")
-    (place / "tiny.yaml").write_text(TINY)
-    shpeft("finetune", "--config", place / "tiny.yaml", "--out", place / "busi")
-    return place / "busi"
+def tiny_run(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("cli")
+    (folder / "tiny.yaml").write_text(TINY)
+    shpeft("finetune", "--config", folder / "tiny.yaml", "--out", folder / "busi")
+    return folder / "busi"
 
 
 @pytest.fixture
-def tiny_yaml(tmp_path) -> Path:
+def tiny_yaml(tmp_path: Path) -> Path:
     (tmp_path / "tiny.yaml").write_text(TINY)
     return tmp_path / "tiny.yaml"
+
+
+@pytest.fixture(scope="session")
+def chromium() -> "Iterator[Browser]":
+    """Launch a browser, or skip the tests."""
+    from tests.browser.driver import QUIET, executable
+
+    playwright = pytest.importorskip("playwright.sync_api", reason="Playwright is not installed")
+    with playwright.sync_playwright() as driver:
+        try:
+            browser = driver.chromium.launch(executable_path=executable(), args=QUIET)
+        except playwright.Error as error:
+            pytest.skip(f"no Chromium can be started: {str(error).splitlines()[0]}")
+        yield browser
+        browser.close()

@@ -1,4 +1,4 @@
-"""Every benchmark runs at its smallest, checks what it promises to check, and prints its table."""
+"""Every benchmark runs at its smallest size, checks what it claims to check, and prints its table."""
 
 import subprocess
 import sys
@@ -18,8 +18,9 @@ SMALLEST = {
         *("--images", "1", "--checked", "1"),
     ],
     "selection.py": ["--count", "300000"],
+    "link.py": ["--paper"],
     "switch.py": ["--backbone", "test_vit", "--switches", "2"],
-    "novelty.py": [
+    "ood.py": [
         *("--backbone", "test_vit", "--weights", "random", "--image-size", "32"),
         *("--data", "phantom:fundus?n=45&size=32", "--data", "phantom:ultrasound?n=45&size=32"),
     ],
@@ -57,10 +58,11 @@ ROWS = {
     "step.py": ["full fine-tuning", "floor", "ours, 0.01 %", "ours, 1 % at random", "prefix cached"],
     "score.py": ["plain forward and backward", "exact Fisher"],
     "presets.py": ["phantom:fundus?n=36&size=32", "mean"],
-    "saliency.py": ["SmoothGrad", "dataset by dataset"],
+    "saliency.py": ["SmoothGrad", "by dataset"],
+    "link.py": ["ViT-S, 0.01%", "ViT-g, all weights", "10 Gbit/s"],
     "selection.py": ["torch.topk", "ours, 1 %"],
     "switch.py": ["delta, 0.01 %"],
-    "novelty.py": ["Mahalanobis, 64 directions (the library's)", "fifth nearest neighbour"],
+    "ood.py": ["Mahalanobis, 64 directions (the library's)", "fifth nearest neighbor"],
     "calibrate.py": ["ViT-B fc1, 1 %"],
     "loading.py": ["40 JPEGs of 64 px", "40 PNGs of 32 px, opened, again"],
     "readiness.py": ["library"],
@@ -76,10 +78,10 @@ def run(name: str, *options: str) -> subprocess.CompletedProcess[str]:
 
 
 @pytest.mark.parametrize("name", SMALLEST)
-def test_it_runs(name, tmp_path):
+def test_it_runs(name: str, tmp_path: Path) -> None:
     before = (FOLDER / "RESULTS.md").read_text()
-    with_runs = name in ("presets.py", "saliency.py")
-    more = ["--data", "phantom:fundus?n=36&size=32", "--runs", str(tmp_path)] if with_runs else []
+    has_runs = name in ("presets.py", "saliency.py")
+    more = ["--data", "phantom:fundus?n=36&size=32", "--runs", str(tmp_path)] if has_runs else []
     if name == "variants.py":
         (tmp_path / "plan.yaml").write_text(PLAN)
         more = ["--plan", str(tmp_path / "plan.yaml"), "--store", str(tmp_path / "store.jsonl")]
@@ -88,18 +90,18 @@ def test_it_runs(name, tmp_path):
     for row in ROWS[name]:
         assert row in result.stdout
     assert f"benchmarks/{name}" in result.stdout
-    assert (FOLDER / "RESULTS.md").read_text() == before  # nothing is written unless asked for
+    assert (FOLDER / "RESULTS.md").read_text() == before  # nothing is written without --write
 
 
-def test_rows_that_need_peft_are_there_or_missed():
+def test_rows_of_peft_are_present_or_reported_missing() -> None:
     options = [*SMALLEST["step.py"], "--repeats", "1", "--arms", "floor", "lora-qkv"]
     result = run("step.py", *options)
     assert result.returncode == 0, result.stderr
     assert ("LoRA r8 on qkv (peft)" if find_spec("peft") else "pip install 'shpeft[compare]'") in result.stdout
 
 
-def test_every_benchmark_is_tried_and_described():
+def test_every_benchmark_is_run_and_described() -> None:
     scripts = {path.name for path in FOLDER.glob("*.py") if "__main__" in path.read_text()}
-    assert scripts == {*SMALLEST, "app_latency.py"}  # which tests/browser/test_must_hold.py tries
+    assert scripts == {*SMALLEST, "app_latency.py"}  # which tests/browser/test_must_hold.py runs
     readme = (FOLDER / "README.md").read_text()
     assert all(f"`{name}`" in readme for name in scripts)

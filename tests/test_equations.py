@@ -5,14 +5,14 @@ import torch
 from shpeft import equations
 
 
-def test_task_specific_and_task_agnostic_have_an_l1_and_an_l2_form():
+def test_task_specific_and_task_agnostic_have_an_l1_and_an_l2_form() -> None:
     t = torch.tensor([-2.0, 0.5])
     for equation in (equations.task_specific, equations.task_agnostic):
         assert equation(t, "l1").tolist() == [2.0, 0.5]
         assert equation(t, "l2").tolist() == [4.0, 0.25]
 
 
-def test_product_is_the_taylor_term_and_factorises():
+def test_product_is_the_taylor_term_and_factorizes() -> None:
     w, g = torch.tensor([-2.0, 3.0]), torch.tensor([0.5, -1.0])
     assert equations.hybrid_product(w, g, "l1").tolist() == [1.0, 3.0]
     assert equations.hybrid_product(w, g, "l2").tolist() == [1.0, 9.0]
@@ -21,7 +21,7 @@ def test_product_is_the_taylor_term_and_factorises():
         assert torch.equal(equations.hybrid_product(w, g, norm), product)
 
 
-def test_sum_weighs_the_normalised_halves():
+def test_sum_weighs_the_normalized_halves() -> None:
     s, a = torch.tensor([1.0, 3.0]), torch.tensor([10.0, 30.0])
     n_s, n_a = s / equations.scale(s), a / equations.scale(a)
     assert n_s.tolist() == n_a.tolist() == [0.5, 1.5]
@@ -29,18 +29,18 @@ def test_sum_weighs_the_normalised_halves():
     assert equations.scale(s, "max") == 3
 
 
-def test_ranks_break_ties_like_top_k():
+def test_ranks_break_ties_like_top_k() -> None:
     s = torch.tensor([1.0, 5.0, 1.0, 0.0])
     assert equations.rank(s).tolist() == [0.75, 1.0, 0.5, 0.25]
     assert equations.top_k(s, 2).tolist() == [0, 1]
 
 
-def test_top_k_takes_the_lower_index_of_equal_scores():
+def test_top_k_takes_the_lower_index_of_equal_scores() -> None:
     assert equations.top_k(torch.ones(5), 3).tolist() == [0, 1, 2]
     assert equations.top_k(torch.tensor([0.0, 2.0, 1.0, 2.0]), 3).tolist() == [1, 2, 3]
 
 
-def test_quota_is_a_union_of_exactly_k():
+def test_quota_is_a_union_of_exactly_k() -> None:
     specific = torch.tensor([9.0, 8.0, 7.0, 0.0, 0.0, 0.0])
     agnostic = torch.tensor([9.0, 0.0, 0.0, 8.0, 7.0, 0.0])
     assert equations.hybrid_quota(specific, agnostic, 4, 0.5).tolist() == [0, 1, 3, 4]
@@ -48,23 +48,24 @@ def test_quota_is_a_union_of_exactly_k():
     assert equations.hybrid_quota(specific, agnostic, 3, 1.0).tolist() == [0, 3, 4]
 
 
-def test_wanda_multiplies_magnitude_by_input_norm():
+def test_wanda_multiplies_magnitude_by_input_norm() -> None:
     w = torch.tensor([[1.0, -2.0], [3.0, 4.0]])
     assert equations.wanda(w, torch.tensor([10.0, 1.0])).tolist() == [[10.0, 2.0], [30.0, 4.0]]
     conv = equations.wanda(w.reshape(2, 2, 1, 1), torch.tensor([10.0, 1.0]))
     assert conv.flatten().tolist() == [10.0, 2.0, 30.0, 4.0]
 
 
-def test_sparse_gradient_is_the_dense_gradient_picked():
+def test_sparse_gradient_equals_entries_of_the_dense_gradient() -> None:
     torch.manual_seed(0)
     x, w = torch.randn(7, 5, dtype=torch.float64), torch.randn(4, 5, dtype=torch.float64, requires_grad=True)
     y = x @ w.t()
     gy = torch.randn_like(y)
     y.backward(gy)
+    assert w.grad is not None
     rows, cols = torch.tensor([0, 0, 3]), torch.tensor([1, 4, 2])
     torch.testing.assert_close(equations.sparse_gradient(gy, x, rows, cols), w.grad[rows, cols], rtol=1e-12, atol=0)
 
 
-def test_moved_adds_in_the_base_precision():
+def test_add_delta_adds_in_the_base_precision() -> None:
     base = torch.tensor([1.0, 2.0], dtype=torch.float64)
-    assert equations.moved(base, torch.tensor([0.5, -1.0])).tolist() == [1.5, 1.0]
+    assert equations.add_delta(base, torch.tensor([0.5, -1.0])).tolist() == [1.5, 1.0]

@@ -1,30 +1,41 @@
+"""Background jobs: the order of runs, stopping, discarding, resuming, and the end of the process."""
+
 import subprocess
 import sys
 import threading
 import time
+from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
-from shpeft.config import RunConfig
+from shpeft.config.schema import RunConfig
 from shpeft.errors import DatasetError, RunError
-from shpeft.files import is_locked
 from shpeft.jobs import JobManager
 from shpeft.runs import RunFolder, Snapshot, deleted_runs, list_runs, restore_run
+from shpeft.support.atomic_files import is_locked
+from shpeft.support.progress import Progress
+from shpeft.training.loop import EpochReport
 
 CONFIG = RunConfig()
+Make = Callable[..., JobManager]
+"""Create a manager from a recipe and the options of `JobManager`."""
 
 
 class Recipe:
-    """A recipe that takes steps when it is told to, and remembers who ran."""
+    """A recipe that waits for a gate at each step and records the runs."""
 
-    def __init__(self, steps=3, error=None, gate=None):
+    def __init__(self, steps: int = 3, error: BaseException | None = None, gate: threading.Event | None = None) -> None:
         self.steps, self.error, self.gate = steps, error, gate
-        self.ran, self.together, self.most = [], 0, 0
+        self.ran: list[tuple[str, int]] = []
+        self.together = self.most = 0
         self.started = threading.Event()
 
-    def __call__(self, config, folder, *, progress, on_epoch, stop):
-        with folder.recording():
+    def __call__(
+        self, config: RunConfig, folder: RunFolder, *, progress: Progress, on_epoch: Any, stop: Callable[[], bool]
+    ) -> None:
+        with folder.state.recording():
             self.ran.append((folder.name, config.seed))
             self.together += 1
             self.most = max(self.most, self.together)
@@ -40,23 +51,23 @@ class Recipe:
                 self.together -= 1
 
 
-def until(condition, timeout=10.0):
+def until(condition: Callable[[], object], timeout: float = 10.0) -> None:
     deadline = time.monotonic() + timeout
     while not condition():
         assert time.monotonic() < deadline
         time.sleep(0.01)
 
 
-def until_ended(manager: JobManager, run: str, timeout=10.0) -> Snapshot:
+def until_ended(manager: JobManager, run: str, timeout: float = 10.0) -> Snapshot:
     until(lambda: manager.snapshot(run).status not in ("queued", "running"), timeout)
     return manager.snapshot(run)
 
 
 @pytest.fixture
-def make(tmp_path: Path):
+def make(tmp_path: Path) -> Iterator[Make]:
     managers = []
 
-    def make(recipe, **options):
+    def make(recipe: Any, **options: Any) -> JobManager:
         manager = JobManager(tmp_path, execute=recipe, device_of=options.pop("device_of", lambda device: device))
         managers.append(manager)
         return manager
@@ -64,10 +75,10 @@ def make(tmp_path: Path):
     yield make
     for manager in managers:
         manager.shutdown(5)
-        assert not any(thread.is_alive() for thread in manager._threads)
+        assert not manager._devices.alive
 
 
-def test_a_job_runs_and_finishes(make, tmp_path):
+def test_a_job_runs_and_finishes(make: Make, tmp_path: Path) -> None:
     manager = make(Recipe())
     run = manager.submit(CONFIG, "first")
     snapshot = until_ended(manager, run)
@@ -76,7 +87,7 @@ def test_a_job_runs_and_finishes(make, tmp_path):
     assert manager.active() is None
 
 
-def test_two_submits_queue_and_run_in_order(make):
+def test_two_submits_queue_and_run_in_order(make: Make) -> None:
     gate = threading.Event()
     recipe = Recipe(gate=gate)
     manager = make(recipe)
@@ -91,7 +102,7 @@ def test_two_submits_queue_and_run_in_order(make):
     assert recipe.most == 1
 
 
-def test_jobs_of_two_devices_run_together(make):
+def test_jobs_of_two_devices_run_together(make: Make) -> None:
     gate = threading.Event()
     recipe = Recipe(gate=gate)
     manager = make(recipe)
@@ -104,14 +115,14 @@ def test_jobs_of_two_devices_run_together(make):
     assert {until_ended(manager, run).status for run in runs} == {"finished"}
 
 
-def test_a_running_job_is_discarded_at_its_next_step_and_waits_in_the_trash(make, tmp_path):
+def test_a_running_job_is_discarded_at_its_next_step_and_moves_to_the_trash(make: Make, tmp_path: Path) -> None:
     recipe = Recipe(gate=threading.Event())
     manager = make(recipe)
     run = manager.submit(CONFIG)
     assert recipe.started.wait(5)
     begin = time.monotonic()
     manager.discard(run)
-    assert run not in [folder.name for folder in list_runs(tmp_path)] or manager.snapshot(run).ending == "discard"
+    assert run not in [folder.name for folder in list_runs(tmp_path)] or manager.snapshot(run).end_request == "discard"
     until(lambda: deleted_runs(tmp_path))
     assert time.monotonic() - begin < 1
     assert not (tmp_path / run).exists()
@@ -119,7 +130,7 @@ def test_a_running_job_is_discarded_at_its_next_step_and_waits_in_the_trash(make
     assert restore_run(deleted_runs(tmp_path)[0]).state.status == "cancelled"
 
 
-def test_a_queued_job_is_taken_out_at_once_and_never_runs(make, tmp_path):
+def test_a_discarded_queued_job_never_runs(make: Make, tmp_path: Path) -> None:
     gate = threading.Event()
     recipe = Recipe(gate=gate)
     manager = make(recipe)
@@ -134,9 +145,12 @@ def test_a_queued_job_is_taken_out_at_once_and_never_runs(make, tmp_path):
     assert [name for name, _ in recipe.ran] == [first, third]
 
 
-def test_a_job_is_asked_to_stop_and_says_so_at_once(make):
-    def recipe(config, folder, *, progress, on_epoch, stop):
-        with folder.recording() as remarks:
+def test_a_request_to_stop_shows_at_once(make: Make) -> None:
+    def recipe(
+        config: RunConfig, folder: RunFolder, *, progress: Progress, on_epoch: Any, stop: Callable[[], bool]
+    ) -> None:
+        with folder.state.recording() as remarks:
+            on_epoch(EpochReport(1, 2, 0.5, 0.6, 0.8, 0.7, 1.0, True))
             while not stop():
                 progress("Fine-tuning", 1, 2)
             asked.set()
@@ -146,26 +160,47 @@ def test_a_job_is_asked_to_stop_and_says_so_at_once(make):
     asked, go = threading.Event(), threading.Event()
     manager = make(recipe)
     run = manager.submit(CONFIG)
-    until(lambda: manager.snapshot(run).status == "running")
+    until(lambda: len(manager.snapshot(run).history) == 1)
     manager.stop(run)
-    assert manager.snapshot(run).ending == "stop"
+    assert manager.snapshot(run).end_request == "stop"
     assert asked.wait(5)
     go.set()
     snapshot = until_ended(manager, run)
     assert (snapshot.status, snapshot.message) == ("finished", "Stopped after epoch 1 of 2.")
 
 
-def test_another_process_ends_what_runs_and_what_waits(make, tmp_path):
+def test_a_run_stopped_before_its_first_epoch_can_be_resumed(make: Make, tmp_path: Path) -> None:
+    def recipe(
+        config: RunConfig, folder: RunFolder, *, progress: Progress, on_epoch: Any, stop: Callable[[], bool]
+    ) -> None:
+        with folder.state.recording():
+            while not go.wait(0.01):
+                progress("Reading the images", 1, 2)
+
+    go = threading.Event()
+    manager = make(recipe)
+    run = manager.submit(CONFIG)
+    until(lambda: manager.snapshot(run).stage == "Reading the images")
+    manager.stop(run)
+    assert until_ended(manager, run).status == "cancelled"
+    assert (tmp_path / run).exists()
+    go.set()
+    manager.resume(run)
+    assert until_ended(manager, run).status == "finished"
+
+
+def test_another_process_ends_running_and_waiting_jobs(make: Make, tmp_path: Path) -> None:
     recipe = Recipe(gate=threading.Event())
     manager, elsewhere = make(recipe), make(Recipe())
     running, waiting = manager.submit(CONFIG, "a"), manager.submit(CONFIG, "b")
     assert recipe.started.wait(5)
     with pytest.raises(RunError, match="nothing to keep"):
-        RunFolder.open(tmp_path / running).ask("stop")
-    (tmp_path / running / "checkpoint").mkdir()  # as after an epoch
+        RunFolder.open(tmp_path / running).state.request_end("stop")
+    (tmp_path / running / "checkpoint").mkdir()
+    (tmp_path / running / "checkpoint" / "last.safetensors").touch()  # as after an epoch
     elsewhere.stop(running)
-    until(lambda: manager.snapshot(running).ending == "stop")
-    assert elsewhere.snapshot(running).ending == "stop"
+    until(lambda: manager.snapshot(running).end_request == "stop")
+    assert elsewhere.snapshot(running).end_request == "stop"
     elsewhere.discard(waiting)
     until(lambda: not manager.queue())
     elsewhere.discard(running)
@@ -173,7 +208,7 @@ def test_another_process_ends_what_runs_and_what_waits(make, tmp_path):
     assert [name for name, _ in recipe.ran] == [running]
 
 
-def test_an_unfinished_run_is_resumed_and_a_finished_one_is_not(make, tmp_path):
+def test_an_unfinished_run_is_resumed_and_a_finished_one_is_not(make: Make, tmp_path: Path) -> None:
     recipe = Recipe(error=DatasetError("No images."))
     manager = make(recipe)
     run = manager.submit(CONFIG)
@@ -191,47 +226,49 @@ def test_an_unfinished_run_is_resumed_and_a_finished_one_is_not(make, tmp_path):
 
 
 @pytest.mark.parametrize(
-    ("error", "said"), [(DatasetError("No images."), "No images."), (ZeroDivisionError("x"), "bug"), (SystemExit(), "")]
+    ("error", "message"),
+    [(DatasetError("No images."), "No images."), (ZeroDivisionError("x"), "bug"), (SystemExit(), "")],
 )
-def test_an_exception_ends_the_run_but_not_the_worker(make, error, said):
+def test_an_exception_ends_the_run_but_not_the_worker(make: Make, error: BaseException, message: str) -> None:
     recipe = Recipe(error=error)
     manager = make(recipe)
     failed = until_ended(manager, manager.submit(CONFIG))
     assert failed.status in ("failed", "cancelled")
-    assert said in failed.message
+    assert message in failed.message
     recipe.error = None
     assert until_ended(manager, manager.submit(CONFIG)).status == "finished"
 
 
-def test_a_recipe_that_says_nothing_has_failed(make):
-    def forgetful(config, folder, **_):
-        folder.set_state("running")
+def test_a_recipe_without_a_final_state_has_failed(make: Make) -> None:
+    def forgetful(config: RunConfig, folder: RunFolder, **_: Any) -> None:
+        folder.state.change("running")
 
     manager = make(forgetful)
     snapshot = until_ended(manager, manager.submit(CONFIG))
-    assert (snapshot.status, snapshot.message) == ("failed", "The run ended without saying how.")
+    assert (snapshot.status, snapshot.message) == ("failed", "The run ended without recording its state.")
 
 
-def test_shutdown_joins_and_interrupts(make, tmp_path):
+def test_shutdown_joins_and_interrupts(make: Make, tmp_path: Path) -> None:
     recipe = Recipe(gate=threading.Event())
     manager = make(recipe)
     running, waiting = manager.submit(CONFIG), manager.submit(CONFIG)
     assert recipe.started.wait(5)
     manager.shutdown(5)
-    assert not any(thread.is_alive() for thread in manager._threads)
+    assert not manager._devices.alive
     assert RunFolder.open(tmp_path / running).state.status == "interrupted"
     assert RunFolder.open(tmp_path / waiting).state.status == "interrupted"
     with pytest.raises(RunError, match="closing"):
         manager.submit(CONFIG)
 
 
-def test_progress_never_goes_back_and_epochs_arrive(make):
+def test_progress_never_goes_back_and_epochs_arrive(make: Make) -> None:
     seen, release = threading.Event(), threading.Event()
+    report = EpochReport(1, 2, 0.5, 0.5, 0.5, 0.5, 1.0, best=True)
 
-    def recipe(config, folder, *, progress, on_epoch, **_):
-        with folder.recording():
+    def recipe(config: RunConfig, folder: RunFolder, *, progress: Progress, on_epoch: Any, **_: Any) -> None:
+        with folder.state.recording():
             progress("Far", 8, 10)
-            on_epoch("report 1")
+            on_epoch(report)
             progress("Near", 3, 10)
             seen.set()
             release.wait(5)
@@ -240,26 +277,26 @@ def test_progress_never_goes_back_and_epochs_arrive(make):
     run = manager.submit(CONFIG)
     assert seen.wait(5)
     snapshot = manager.snapshot(run)
-    assert (snapshot.stage, snapshot.done, snapshot.fraction, snapshot.history) == ("Near", 3, 0.8, ("report 1",))
+    assert (snapshot.stage, snapshot.done, snapshot.fraction, snapshot.history) == ("Near", 3, 0.8, (report,))
     release.set()
     until_ended(manager, run)
 
 
-def test_a_run_of_an_earlier_process_is_read_from_disk(make, tmp_path):
+def test_a_run_of_an_earlier_process_is_read_from_disk(make: Make, tmp_path: Path) -> None:
     folder = RunFolder.create(tmp_path / "old", CONFIG)
-    with folder.recording():
+    with folder.state.recording():
         pass
     snapshot = make(Recipe()).snapshot("old")
     assert (snapshot.status, snapshot.fraction) == ("finished", 1.0)
 
 
 @pytest.mark.parametrize("name", ["none", "../secret", "", "a/b"])
-def test_unknown_runs_are_sentences(make, name):
+def test_unknown_runs_are_refused(make: Make, name: str) -> None:
     with pytest.raises(RunError):
         make(Recipe()).snapshot(name)
 
 
-def test_ending_what_has_ended_does_nothing(make):
+def test_ending_an_ended_run_does_nothing(make: Make) -> None:
     manager = make(Recipe())
     run = manager.submit(CONFIG)
     until_ended(manager, run)
@@ -269,18 +306,18 @@ def test_ending_what_has_ended_does_nothing(make):
     assert manager.snapshot(run).status == "finished"
 
 
-def test_a_process_that_ends_interrupts_its_worker_before_its_pools_close(tmp_path):
+def test_a_process_that_ends_interrupts_its_worker_before_its_pools_close(tmp_path: Path) -> None:
     code = """
 import sys, threading
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from shpeft import jobs
-from shpeft.config import RunConfig
+from shpeft.config.schema import RunConfig
 
 started = threading.Event()
 
 def recipe(config, folder, *, progress, on_epoch, stop):
-    with folder.recording(), ThreadPoolExecutor(1) as pool:
+    with folder.state.recording(), ThreadPoolExecutor(1) as pool:
         while True:
             progress("Working", 0, 1)
             pool.submit(started.set).result()

@@ -1,6 +1,6 @@
-"""Make sure that the browser tests find a Chromium: look for one, else install one the way this system does it.
+"""Find a Chromium for the browser tests, or install one.
 
-Run by ``make test``. Where neither works the browser tests are skipped and say so.
+Run by ``make test``. Where neither works, the browser tests are skipped with a reason.
 """
 
 import os
@@ -12,13 +12,13 @@ import sys
 NAMES = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable")
 
 
-def found() -> str | None:
-    """The path of a browser that is already there."""
+def find_browser() -> str | None:
+    """Return the path of an installed browser."""
     return next((path for name in NAMES if (path := shutil.which(name))), None)
 
 
 def install() -> None:
-    """Debian's package where we may install packages, Playwright's own build elsewhere."""
+    """Install Debian's package as root on a Debian system, and Playwright's build elsewhere."""
     if shutil.which("apt-get") and platform.system() == "Linux" and os.geteuid() == 0:
         environment = {**os.environ, "DEBIAN_FRONTEND": "noninteractive"}
         commands = [["apt-get", "update", "-qq"], ["apt-get", "install", "-y", "-qq", "chromium"]]
@@ -27,10 +27,13 @@ def install() -> None:
         commands = [[sys.executable, "-m", "playwright", "install", "chromium"]]
     for command in commands:
         if subprocess.run(command, env=environment, stdout=subprocess.DEVNULL).returncode:
-            print("No browser could be installed: the browser tests will be skipped.", file=sys.stderr)
+            print(
+                "No browser could be installed, so the browser tests are skipped. Install Chromium to run them.",
+                file=sys.stderr,
+            )
             return
 
 
 if __name__ == "__main__":
-    if found() is None:
+    if find_browser() is None:
         install()

@@ -1,13 +1,13 @@
 """Distil a small vision transformer from DINOv2 ViT-S/14, without labels, for the backbone name ``embedded``.
 
-Three steps, each of which goes on where it was stopped:
+Three steps, each of which resumes after an interruption:
 
-1. views: crops of images (and drawn phantoms), flipped and tinted at random, 112 px;
-2. teacher: what DINOv2's first blocks give for each view, a class token and 64 patch tokens;
-3. student: the same blocks with matrices of four bits a weight, which learn to give the teacher's tokens in spite of
+1. views: crops of images (and generated phantoms), randomly flipped and tinted, 112 px;
+2. teacher: the output of DINOv2's first blocks for each view, a class token and 64 patch tokens;
+3. student: the same blocks with matrices of four bits per weight, trained to reproduce the teacher's tokens in spite of
    the rounding. Its features are the mean of the patch tokens.
 
-The first blocks and not the last: a linear probe of medical images does as well on them, and they are half the work.
+Only the first blocks are distilled: a linear probe of medical images is as accurate on them, at half the cost.
 
     python tools/distill_backbone.py --teacher dinov2_vits14_224.safetensors --images photos:1 --images scans/train:4 \
         --phantoms 300 --work distilled --minutes 20 --out small.safetensors
@@ -30,7 +30,7 @@ from distillation_views import SIZE, jobs_of, make_views
 from torch import Tensor, nn
 from torch.nn.utils import parametrize
 
-from shpeft.backbones.packing import pack, packable, rounded
+from shpeft.backbones.int4 import pack, packable, rounded
 
 PATCH, WIDTH = 14, 384
 TOKENS = 1 + (SIZE // PATCH) ** 2
@@ -41,14 +41,14 @@ SAVE_SECONDS = 60
 """Processor time between checkpoints."""
 
 
-def normalised(pixels: np.ndarray) -> Tensor:
-    """uint8 (B, S, S, 3) as a model's input, (B, 3, S, S)."""
+def normalize(pixels: np.ndarray) -> Tensor:
+    """Convert uint8 pixels (B, S, S, 3) to a model's input, (B, 3, S, S)."""
     images = torch.from_numpy(np.array(pixels)).permute(0, 3, 1, 2).float() / 255
     return (images - torch.tensor(MEAN).view(3, 1, 1)) / torch.tensor(STD).view(3, 1, 1)
 
 
 def load_teacher(path: Path) -> nn.Module:
-    """DINOv2 ViT-S/14 at SIZE pixels, from a file for 224 px: its position embedding is resampled."""
+    """Load DINOv2 ViT-S/14 for SIZE pixels from a file for 224 px; the position embedding is resampled."""
     model = timm.create_model(TEACHER, img_size=224, num_classes=0)
     model.load_state_dict(safetensors.torch.load_file(path), strict=False)
     model.set_input_size((SIZE, SIZE))
@@ -56,7 +56,7 @@ def load_teacher(path: Path) -> nn.Module:
 
 
 def tokens_of(model: nn.Module, images: Tensor, depth: int) -> Tensor:
-    """What the first ``depth`` blocks give, (B, TOKENS, WIDTH): the class token, then the patches."""
+    """Return the output of the first ``depth`` blocks, (B, TOKENS, WIDTH): the class token, then the patches."""
     patches, prefix = model.forward_intermediates(
         images,
         indices=[depth - 1],
@@ -70,15 +70,15 @@ def tokens_of(model: nn.Module, images: Tensor, depth: int) -> Tensor:
 
 @torch.no_grad()
 def ask_teacher(teacher: nn.Module, views: np.ndarray, work: Path, depth: int, batch: int = 32) -> np.ndarray:
-    """The teacher's tokens for every view, memory-mapped float16 (N, TOKENS, WIDTH)."""
+    """Compute the teacher's tokens for every view, memory-mapped float16 (N, TOKENS, WIDTH)."""
     path, done = work / "tokens.npy", work / "tokens.done"
     shape = (len(views), TOKENS, WIDTH)
     if not path.exists():
         np.lib.format.open_memmap(path, "w+", dtype=np.float16, shape=shape).flush()
     tokens = np.load(path, mmap_mode="r+")
-    start = int(done.read_text()) if done.exists() else 0
-    for row in range(start, len(views), batch):
-        tokens[row : row + batch] = tokens_of(teacher, normalised(views[row : row + batch]), depth).half().numpy()
+    first = int(done.read_text()) if done.exists() else 0
+    for row in range(first, len(views), batch):
+        tokens[row : row + batch] = tokens_of(teacher, normalize(views[row : row + batch]), depth).half().numpy()
         if row // batch % 50 == 0:
             tokens.flush()
             done.write_text(str(row))
@@ -88,12 +88,12 @@ def ask_teacher(teacher: nn.Module, views: np.ndarray, work: Path, depth: int, b
 
 
 def arguments_of(depth: int) -> dict[str, int | str]:
-    """How timm makes the student."""
+    """Return timm's arguments for the student."""
     return {"img_size": SIZE, "depth": depth, "global_pool": "avg"}
 
 
 def make_student(teacher: nn.Module, depth: int) -> nn.Module:
-    """The teacher's embedding and first blocks."""
+    """Create the student: the teacher's embedding and first blocks."""
     student = timm.create_model(TEACHER, num_classes=0, **arguments_of(depth))
     own = student.state_dict()
     student.load_state_dict({name: t for name, t in teacher.state_dict().items() if name in own}, strict=False)
@@ -101,35 +101,35 @@ def make_student(teacher: nn.Module, depth: int) -> nn.Module:
 
 
 class Rounded(nn.Module):
-    """A matrix as four bits keep it; the gradient passes as if nothing were rounded (straight-through estimator)."""
+    """Round a matrix to four bits with a straight-through gradient."""
 
     def forward(self, weight: Tensor) -> Tensor:
-        """(rows, columns), rounded."""
+        """Return the rounded matrix, (rows, columns)."""
         return weight + (rounded(weight) - weight).detach()
 
 
 def round_matrices(student: nn.Module) -> None:
-    """Let every matrix that a file keeps in four bits be used so."""
+    """Round every matrix that the file stores in four bits."""
     for layer in student.modules():
         if isinstance(layer, nn.Linear) and packable(layer.weight):
             parametrize.register_parametrization(layer, "weight", Rounded())
 
 
 def plain_state(student: nn.Module) -> dict[str, Tensor]:
-    """The unrounded weights under timm's names."""
+    """Return the unrounded weights by timm's names."""
     return {
         name.replace("parametrizations.weight.original", "weight"): tensor
         for name, tensor in student.state_dict().items()
     }
 
 
-def batches(count: int, batch: int, seed: int, start: int) -> Iterator[np.ndarray]:
-    """Endless shuffled rows, ascending within a batch; ``start`` batches are left out."""
+def batches(count: int, batch: int, seed: int, skipped: int) -> Iterator[np.ndarray]:
+    """Yield shuffled rows endlessly, ascending within a batch; the first ``skipped`` batches are left out."""
     step = 0
     while True:
         order = np.random.default_rng([seed, step]).permutation(count)
         for rows in order[: count // batch * batch].reshape(-1, batch):
-            if step >= start:
+            if step >= skipped:
                 yield np.sort(rows)
             step += 1
 
@@ -137,7 +137,7 @@ def batches(count: int, batch: int, seed: int, start: int) -> Iterator[np.ndarra
 def train(
     student: nn.Module, views: np.ndarray, tokens: np.ndarray, work: Path, minutes: float, options: argparse.Namespace
 ) -> int:
-    """Distil for some minutes of processor time; returns how many views were seen. The last rows are not trained on."""
+    """Distill for some minutes of processor time; return the number of views seen. The last rows are held out."""
     held = max(options.batch, min(512, len(views) // 20))
     count = len(views) - held
     scale = Scale.of(torch.from_numpy(np.array(tokens[: min(2000, count)])).float())
@@ -149,11 +149,11 @@ def train(
         student.load_state_dict(state["student"])
         optimizer.load_state_dict(state["optimizer"])
         step, spent = state["step"], state["spent"]
-        print(f"going on at step {step}", flush=True)
+        print(f"resuming at step {step}", flush=True)
     student.train()
-    start, saved = time.process_time() - spent, spent
+    began, saved = time.process_time() - spent, spent
     for rows in batches(count, options.batch, options.seed, step):
-        spent = time.process_time() - start
+        spent = time.process_time() - began
         share = spent / 60 / minutes
         if share >= 1:
             break
@@ -179,28 +179,28 @@ def train(
 
 @dataclass(frozen=True)
 class Scale:
-    """How far tokens, (WIDTH,), and the means of an image's patch tokens, (WIDTH,), usually are from their mean."""
+    """Standard deviations of tokens, (WIDTH,), and of the means of an image's patch tokens, (WIDTH,)."""
 
     token: Tensor
     image: Tensor
 
     @classmethod
     def of(cls, tokens: Tensor) -> "Scale":
-        """From the teacher's tokens (N, TOKENS, WIDTH)."""
+        """Compute them from the teacher's tokens (N, TOKENS, WIDTH)."""
         return cls(tokens.std((0, 1)), tokens[:, 1:].mean(1).std(0))
 
 
 def distance(student: nn.Module, pixels: np.ndarray, tokens: np.ndarray, scale: Scale, depth: int) -> Tensor:
-    """Smooth L1 between tokens, and between the means of patch tokens, each in units of its usual deviation."""
-    wanted = torch.from_numpy(np.array(tokens)).float()
-    found = tokens_of(student, normalised(pixels), depth)
-    away = nn.functional.smooth_l1_loss(found / scale.token, wanted / scale.token)
-    means = (found[:, 1:].mean(1) / scale.image, wanted[:, 1:].mean(1) / scale.image)
-    return away + nn.functional.smooth_l1_loss(*means)
+    """Return the smooth L1 distance of tokens and of means of patch tokens, in units of their standard deviations."""
+    target = torch.from_numpy(np.array(tokens)).float()
+    output = tokens_of(student, normalize(pixels), depth)
+    of_tokens = nn.functional.smooth_l1_loss(output / scale.token, target / scale.token)
+    means = (output[:, 1:].mean(1) / scale.image, target[:, 1:].mean(1) / scale.image)
+    return of_tokens + nn.functional.smooth_l1_loss(*means)
 
 
 def save(model: nn.Module, path: Path, seen: int, minutes: float, options: argparse.Namespace) -> None:
-    """Write the packed weights, with all that is needed to make the model again."""
+    """Write the packed weights, with the metadata that rebuilds the model."""
     metadata = {
         "format": "shpeft.backbone/1",
         "architecture": TEACHER,
@@ -223,10 +223,10 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--teacher", type=Path, required=True, help=f"weights of timm's {TEACHER} for 224 px")
     parser.add_argument("--images", action="append", default=[], metavar="FOLDER:VIEWS", help="may be repeated")
-    parser.add_argument("--phantoms", type=int, default=0, help="drawn images of each kind")
+    parser.add_argument("--phantoms", type=int, default=0, help="generated images of each kind")
     parser.add_argument("--work", type=Path, required=True, help="a folder for views, tokens and checkpoints")
     parser.add_argument("--minutes", type=float, default=60, help="processor time for the student")
-    parser.add_argument("--depth", type=int, default=6, help="how many of the teacher's blocks")
+    parser.add_argument("--depth", type=int, default=6, help="number of the teacher's blocks")
     parser.add_argument("--lr", type=float, default=1e-4)
     parser.add_argument("--batch", type=int, default=32)
     parser.add_argument("--threads", type=int, default=1)

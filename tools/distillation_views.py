@@ -1,4 +1,4 @@
-"""Views of images and of drawn phantoms, without labels, that a small backbone is distilled on."""
+"""Unlabeled views of images and generated phantoms, for the distillation of a small backbone."""
 
 import math
 from collections.abc import Sequence
@@ -15,11 +15,11 @@ SIZE = 112
 """Side of a view in pixels."""
 
 Job = tuple[str, int]
-"""A file or ``phantom:KIND``, and the number of the view: 0 shows the whole image."""
+"""A file or ``phantom:KIND``, and the number of the view; view 0 is the whole image."""
 
 
 def view(job: Job) -> np.ndarray:
-    """One view, uint8 (SIZE, SIZE, 3). View 0 is the whole image; later ones are crops, flipped and tinted."""
+    """Draw one view, uint8 (SIZE, SIZE, 3): the whole image for view 0, else a flipped and tinted crop."""
     name, number = job
     rng = np.random.default_rng([811, number, *name.encode()])
     if name.startswith("phantom:"):
@@ -40,7 +40,7 @@ def view(job: Job) -> np.ndarray:
 
 
 def jobs_of(folders: Sequence[str], phantoms: int, seed: int) -> list[Job]:
-    """All views of all images below ``FOLDER:VIEWS``, and so many phantoms of each kind; shuffled."""
+    """List the views of all images below each ``FOLDER:VIEWS`` and of phantoms of each kind, shuffled."""
     jobs: list[Job] = []
     for folder in folders:
         path, _, views = folder.rpartition(":")
@@ -53,7 +53,7 @@ def jobs_of(folders: Sequence[str], phantoms: int, seed: int) -> list[Job]:
 
 
 def make_views(jobs: Sequence[Job], work: Path, threads: int) -> np.ndarray:
-    """All views, memory-mapped uint8 (N, SIZE, SIZE, 3)."""
+    """Draw all views, memory-mapped uint8 (N, SIZE, SIZE, 3)."""
     path = work / "views.npy"
     if not path.exists():
         partial = np.lib.format.open_memmap(

@@ -1,10 +1,10 @@
-"""How hard the phantoms are: the test accuracy of a linear probe, by difficulty, and with the lesions left out.
+"""Difficulty of the phantoms: test accuracy of a linear probe, by difficulty and without lesions.
 
     python tools/phantom_difficulty.py --weights dinov2_vits14_224.safetensors
     python tools/phantom_difficulty.py --backbone embedded mri histology
 
-Prints for each phantom the probe's balanced accuracy in per cent, the mean and standard deviation over ``--seeds``
-datasets of the default size. Without lesions it must be at chance: then nothing but the lesion tells the classes apart.
+Prints for each phantom the probe's balanced accuracy in percent, the mean and standard deviation over ``--seeds``
+datasets of the default size. Without lesions it must be at chance: then only the lesion distinguishes the classes.
 """
 
 import argparse
@@ -16,38 +16,39 @@ import torch
 from shpeft.backbones import create_backbone
 from shpeft.datasets import load_dataset
 from shpeft.datasets.phantoms.source import KINDS
-from shpeft.evaluation import evaluate, predict
-from shpeft.probe import fit_head
+from shpeft.evaluation.metrics import evaluate
+from shpeft.evaluation.predict import predict
+from shpeft.linear_probe import fit_linear_probe
 
 SIZE = 112
 
 
 def accuracy(source: str, backbone: str, weights: str) -> float:
-    """Balanced accuracy of the linear probe on the test images, per cent."""
+    """Return the balanced accuracy of the linear probe on the test images, in percent."""
     data = load_dataset(source, seed=0)
     model = create_backbone(backbone, classes=data.classes, weights=weights, image_size=SIZE)
-    fit_head(model, data.train, data.val).write(model)
+    fit_linear_probe(model, data.train, data.val).write(model)
     return 100 * evaluate(predict(model, data.test), resamples=0).balanced_accuracy.value
 
 
 def row(kind: str, options: argparse.Namespace) -> list[str]:
-    """One phantom's cells: each difficulty, without lesions, and the milliseconds that one image takes to draw."""
+    """Return a phantom's cells: each difficulty, without lesions, and the milliseconds to draw one image."""
     variants = [f"difficulty={level:g}" for level in options.difficulties] + ["lesions=0"]
     cells = []
     for variant in variants:
         sources = [f"phantom:{kind}?{variant}&seed={seed}" for seed in range(options.seeds)]
-        found = [accuracy(source, options.backbone, options.weights) for source in sources]
-        spread = stdev(found) if len(found) > 1 else 0.0
-        cells.append(f"{mean(found):.1f} ± {spread:.1f}")
+        accuracies = [accuracy(source, options.backbone, options.weights) for source in sources]
+        spread = stdev(accuracies) if len(accuracies) > 1 else 0.0
+        cells.append(f"{mean(accuracies):.1f} ± {spread:.1f}")
     split = load_dataset(f"phantom:{kind}").test
-    start = time.process_time()
+    began = time.process_time()
     for index in range(len(split)):
         split.image(index)
-    return [*cells, f"{1000 * (time.process_time() - start) / len(split):.1f}"]
+    return [*cells, f"{1000 * (time.process_time() - began) / len(split):.1f}"]
 
 
 def main() -> None:
-    """Read the options and print the table, row by row."""
+    """Read the options and print the table row by row."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("kinds", nargs="*", metavar="KIND", help=f"of {', '.join(KINDS)}; all when none is named")
     parser.add_argument("--backbone", default="vit_small_patch14_dinov2")

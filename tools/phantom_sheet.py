@@ -1,11 +1,10 @@
-"""Contact sheets of the phantoms, to compare with real images by eye: a row a class, its masks below, real ones last.
+"""Draw contact sheets of the phantoms for a visual comparison with real images: a row for each class.
 
     python tools/phantom_sheet.py fundus mri --out sheets
     python tools/phantom_sheet.py fundus --real fundus=photographs/train --out sheets
     python tools/phantom_sheet.py --overview assets/phantoms.jpg
 
-A folder of real images has a folder for each class. The sheets with real images are for looking at: do not publish
-them.
+A folder of real images has a folder for each class. Do not publish sheets with real images.
 """
 
 import argparse
@@ -28,14 +27,14 @@ Row = tuple[str, list[Image.Image]]
 
 
 def outlined(image: Image.Image, mask: np.ndarray) -> Image.Image:
-    """The image with a cyan line around its lesion."""
+    """Draw a cyan outline around the lesion of an image."""
     pixels = np.array(image)
     pixels[binary_dilation(mask, iterations=2) & ~binary_dilation(mask)] = (0, 255, 255)
     return Image.fromarray(pixels)
 
 
 def phantoms(kind: str, columns: int, size: int, difficulty: float) -> Iterator[Row]:
-    """Of every class the images, and the same again with their lesions outlined."""
+    """Yield images of each class, and the same images with outlined lesions."""
     count = max(12, 3 * columns * len(KINDS[kind].classes))
     split = load_dataset(f"phantom:{kind}?n={count}&size={size}&difficulty={difficulty:g}").test
     for label, name in enumerate(split.classes):
@@ -47,7 +46,7 @@ def phantoms(kind: str, columns: int, size: int, difficulty: float) -> Iterator[
 
 
 def overview(each: int, size: int) -> Iterator[Row]:
-    """A row a phantom: some images of every class."""
+    """Yield a row for each phantom, with some images of every class."""
     for kind, drawn in KINDS.items():
         split = load_dataset(f"phantom:{kind}?size={size}").test
         order = sorted(range(each * len(drawn.classes)), key=lambda row: split.labels[row])
@@ -55,7 +54,7 @@ def overview(each: int, size: int) -> Iterator[Row]:
 
 
 def real(folder: Path, columns: int, size: int) -> Iterator[Row]:
-    """Of every class folder some images, squashed to the square as a model sees them."""
+    """Yield some images of each class folder, resized to a square as for a model."""
     for group in sorted(path for path in folder.iterdir() if path.is_dir()):
         files = sorted(path for path in group.iterdir() if path.suffix.lower() in SUFFIXES)
         chosen = np.random.default_rng(0).permutation(len(files))[:columns]
@@ -63,7 +62,7 @@ def real(folder: Path, columns: int, size: int) -> Iterator[Row]:
 
 
 def sheet(rows: list[Row], size: int) -> Image.Image:
-    """All rows, each below its title."""
+    """Draw all rows, each below its title."""
     columns = max(len(images) for _, images in rows)
     canvas = Image.new("RGB", (columns * (size + 2), len(rows) * (size + 2 + TITLE)), "white")
     draw = ImageDraw.Draw(canvas)

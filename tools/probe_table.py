@@ -1,7 +1,7 @@
-"""What a linear probe makes of the embedded backbone, beside random weights, its teacher, and plain pixels.
+"""Compare linear probes of the embedded backbone, random weights, its teacher, and pixels.
 
-Balanced accuracy of logistic regression on frozen features, its penalty chosen on validation images. Without ``--test``
-the score is that of the validation images, which is for development; the test images are for the model card alone.
+Prints the balanced accuracy of logistic regression on frozen features, with its penalty chosen on validation images.
+Without ``--test`` it is that of the validation images, for development; the test images are for the model card only.
 
     python tools/probe_table.py --teacher dinov2_vits14_224.safetensors --data scans --data slides --test
 """
@@ -15,24 +15,24 @@ from sklearn.metrics import balanced_accuracy_score
 
 from shpeft.backbones import Backbone, create_backbone
 from shpeft.datasets import Dataset, Split, batches, load_dataset
-from shpeft.feed import Feed
-from shpeft.probe import extract_features, fit_on_features
+from shpeft.forward.base import ForwardPass
+from shpeft.linear_probe import extract_features, fit_on_features
 
 SIZE = 112
 COMPONENTS = 128
-"""Principal components of the pixels, of images halved to 56 px."""
+"""Number of principal components of the pixels of images at half size, 56 px."""
 
 Features = dict[str, tuple[np.ndarray, np.ndarray]]
-"""Of each split the features (N, D) and the labels (N,)."""
+"""For each split, the features (N, D) and the labels (N,)."""
 
 
 def of_backbone(backbone: Backbone, data: Dataset) -> Features:
-    """What the head sees."""
-    return {split.name: extract_features(Feed(backbone), split) for split in data.splits}
+    """Compute the features that the head sees."""
+    return {split.name: extract_features(ForwardPass(backbone), split) for split in data.splits}
 
 
 def of_pixels(backbone: Backbone, data: Dataset) -> Features:
-    """Principal components of the training images' pixels."""
+    """Compute principal components of the training images' pixels."""
 
     def pixels(split: Split) -> tuple[np.ndarray, np.ndarray]:
         pairs = list(batches(split, backbone.transform, 64))
@@ -45,7 +45,7 @@ def of_pixels(backbone: Backbone, data: Dataset) -> Features:
 
 
 def accuracy(features: Features, classes: int, on: str) -> float:
-    """Balanced accuracy of the probe, per cent."""
+    """Return the balanced accuracy of the probe, in percent."""
     (x, y), (x_val, y_val), (x_on, y_on) = features["train"], features["val"], features[on]
     head = fit_on_features(x, y, x_val, y_val, classes)
     logits = x_on @ head.weight.numpy().T + head.bias.numpy()
@@ -53,7 +53,7 @@ def accuracy(features: Features, classes: int, on: str) -> float:
 
 
 def table(options: argparse.Namespace) -> str:
-    """The table, and how far from random weights to the teacher the embedded backbone comes."""
+    """Return the table; its last column is the embedded backbone's position between random weights and the teacher."""
     rows: dict[str, dict[str, float]] = {}
     on = "test" if options.test else "val"
     for source in options.data:
@@ -65,17 +65,17 @@ def table(options: argparse.Namespace) -> str:
                 "vit_small_patch14_dinov2", classes=data.classes, weights=options.teacher, image_size=SIZE
             ),
         }
-        found = {"pixels + PCA": accuracy(of_pixels(models["embedded"], data), len(data.classes), on)}
+        accuracies = {"pixels + PCA": accuracy(of_pixels(models["embedded"], data), len(data.classes), on)}
         for name, backbone in models.items():
-            found[name] = accuracy(of_backbone(backbone, data), len(data.classes), on)
-        rows[data.name] = found
-        print(data.name, {name: round(value, 1) for name, value in found.items()}, flush=True)
+            accuracies[name] = accuracy(of_backbone(backbone, data), len(data.classes), on)
+        rows[data.name] = accuracies
+        print(data.name, {name: round(value, 1) for name, value in accuracies.items()}, flush=True)
     columns = list(next(iter(rows.values())))
     mean = {column: float(np.mean([row[column] for row in rows.values()])) for column in columns}
-    lines = ["| | " + " | ".join(columns) + " | way |", "|---" * (len(columns) + 2) + "|"]
+    lines = ["| | " + " | ".join(columns) + " | share of the teacher's gain |", "|---" * (len(columns) + 2) + "|"]
     for name, row in [*rows.items(), ("mean", mean)]:
-        way = (row["embedded"] - row["random weights"]) / (row["teacher"] - row["random weights"])
-        lines.append(f"| {name} | " + " | ".join(f"{row[column]:.1f}" for column in columns) + f" | {way:.0%} |")
+        share = (row["embedded"] - row["random weights"]) / (row["teacher"] - row["random weights"])
+        lines.append(f"| {name} | " + " | ".join(f"{row[column]:.1f}" for column in columns) + f" | {share:.0%} |")
     return "\n".join(lines)
 
 

@@ -1,4 +1,4 @@
-"""Make the README's screenshots: drive the app through its default run and look at every page.
+"""Take the README's screenshots: train a run on a phantom, and open every page with the example.
 
 python tools/screenshots.py [--out assets] [--dark] [--all]
 """
@@ -14,33 +14,41 @@ from playwright.sync_api import Page, sync_playwright
 ROOT = Path(__file__).resolve().parents[1]
 sys.path.insert(0, str(ROOT))
 
-from tests.browser.driver import QUIET, executable, serving  # noqa: E402
+from tests.browser.driver import QUIET, executable, new_context, serving  # noqa: E402
 
-RUN = "fundus"
-KEPT = ("train", "importance", "overlap", "evaluate", "diagnose")
-"""What the documentation shows; the others are for looking at."""
+RUN, EXAMPLE = "fundus", "example"
+SOURCE = "phantom:fundus?n=240&size=160"
+"""The images of the example."""
+
+DOCUMENTED = ("train", "importance", "overlap", "evaluate", "diagnose")
+"""The screenshots of the documentation; the others are taken with ``--all``."""
 
 MINUTES = 10
-"""How long the default run may take."""
+"""The longest time that the default run may take."""
 
 
 def settled(page: Page) -> None:
-    """Wait until the page is drawn to its end and its charts stand still."""
+    """Wait until the page and its charts are drawn."""
     page.get_by_text("Research use only").first.wait_for()
     page.wait_for_function("() => !document.querySelector('[data-testid=stStatusWidget]')")
     page.wait_for_timeout(1000)
 
 
 def train(page: Page, shot) -> None:
-    """Start the default run, catch it with half of its curves, and wait for the end."""
-    start = page.get_by_role("button", name="Start fine-tuning")
-    start.wait_for()
+    """Start a run, take a screenshot of its curves halfway, and wait for the end."""
+    settled(page)
+    page.get_by_text("Drawn images", exact=True).click()
+    source = page.get_by_role("combobox", name=re.compile("Dataset"))
+    source.fill(SOURCE)
+    source.press("Enter")
+    page.get_by_text("80 held out for the test").wait_for()
+    button = page.get_by_role("button", name="Start", exact=True)
     settled(page)
     shot("start")
     name = page.get_by_label("Name of the run (optional)")
     name.fill(RUN)
     name.press("Enter")
-    start.click()
+    button.click()
     page.get_by_text(re.compile("Epoch 6 of")).wait_for(timeout=MINUTES * 60_000)
     page.wait_for_timeout(1000)
     shot("train")
@@ -50,32 +58,35 @@ def train(page: Page, shot) -> None:
 
 
 def look(page: Page, address: str, shot) -> None:
-    """Every other page, with a cell of the heatmap chosen and a test image explained."""
-    page.goto(f"{address}/importance?run={RUN}")
+    """Open every other page, with a selected cell of the heatmap and an explained test image."""
+    page.goto(f"{address}/importance?run={EXAMPLE}")
     settled(page)
     cells = page.locator(".heatmaplayer image").first.bounding_box()
     page.mouse.click(cells["x"] + cells["width"] / 8, cells["y"] + cells["height"] / 2)
     settled(page)
     shot("importance")
-    page.goto(f"{address}/overlap?run={RUN}")
+    page.goto(f"{address}/overlap?run={EXAMPLE}")
     settled(page)
     shot("overlap")
-    page.goto(f"{address}/diagnose?run={RUN}")
+    page.goto(f"{address}/diagnose?run={EXAMPLE}")
     settled(page)
-    page.get_by_text("A test image of this run").click()
-    number = page.get_by_role("spinbutton", name=re.compile("Which of the"))
-    number.fill("2")
-    number.press("Enter")
+    page.get_by_text("Test images", exact=True).click()
+    page.get_by_text("List with my findings").wait_for()
     settled(page)
-    page.get_by_text("Show where the score is sensitive").click()
-    make, drawn = page.get_by_role("button", name=re.compile("Make the map")), page.get_by_text("not where disease is")
-    make.or_(drawn).first.wait_for()
-    if make.count():  # what takes longer than some seconds waits until it is asked for
-        make.click()
-    drawn.wait_for()
+    shot("worklist")
+    page.goto(address)
+    settled(page)
+    shot("home")
+    page.get_by_role("button", name="Try it").click()
+    explain = page.get_by_role("button", name=re.compile("Explain"))
+    explained = page.get_by_text("not where disease is").or_(page.get_by_text("No map is shown"))
+    explain.or_(explained).first.wait_for()
+    if explain.count():  # slow maps are made on request only
+        explain.click()
+    explained.first.wait_for()
     settled(page)
     shot("diagnose")
-    page.goto(f"{address}/evaluate?run={RUN}")
+    page.goto(f"{address}/evaluate?run={EXAMPLE}")
     settled(page)
     shot("evaluate")
     page.goto(f"{address}/runs?run={RUN}")
@@ -84,7 +95,7 @@ def look(page: Page, address: str, shot) -> None:
 
 
 def main() -> None:
-    """Start a server of its own and write the pictures."""
+    """Start a server and write the screenshots."""
     options = argparse.ArgumentParser(description=__doc__)
     options.add_argument("--out", type=Path, default=ROOT / "assets")
     options.add_argument("--dark", action="store_true")
@@ -94,18 +105,18 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as runs, serving(Path(runs)) as address, sync_playwright() as driver:
         browser = driver.chromium.launch(executable_path=executable(), args=QUIET)
         scheme = "dark" if chosen.dark else "light"
-        context = browser.new_context(viewport={"width": 1400, "height": 900}, color_scheme=scheme)
+        context = new_context(browser, address, viewport={"width": 1400, "height": 900}, color_scheme=scheme)
         context.set_default_timeout(90_000)
         page = context.new_page()
 
         def shot(name: str) -> None:
-            if name not in KEPT and not chosen.all:
+            if name not in DOCUMENTED and not chosen.all:
                 return
             path = chosen.out / f"screenshot_{name}{'_dark' if chosen.dark else ''}.png"
             page.screenshot(path=path)
             print(path)
 
-        page.goto(address)
+        page.goto(f"{address}/train")
         train(page, shot)
         look(page, address, shot)
         browser.close()

@@ -1,14 +1,13 @@
-"""What is done with runs as such: names, notes, files, the trash, and how runs differ."""
+"""Managing runs: downloads, import, names, notes, the trash, and a comparison of several runs."""
 
 from collections.abc import Callable, Sequence
 from datetime import datetime
 
-import shared
 import streamlit as st
 
-from shpeft.config import differences
+from app.widgets import layout, session
+from shpeft.config import command, differences
 from shpeft.errors import ShpeftError
-from shpeft.flags import command
 from shpeft.pipeline import paired_difference
 from shpeft.runs import (
     Deleted,
@@ -22,27 +21,28 @@ from shpeft.runs import (
     rename_run,
     restore_run,
 )
-from shpeft.runs.card import METRICS, interval
 from shpeft.runs.trash import DAYS
+from shpeft.support.formatting import interval, metrics_of_task
+from shpeft.support.markdown import plain
 
-NOTES = 10_000
+MAX_NOTES = 10_000
 """Characters that notes may have."""
 
 
 # -- files
 
 
-def files(run: RunFolder) -> None:
-    """The run's files for other programs and other computers."""
+def download_buttons(run: RunFolder) -> None:
+    """Draw download buttons for the run's files."""
     with st.container(horizontal=True):
         if run.state.status == "finished":
             st.download_button(
-                "Delta file",
+                "Trained weights",
                 run.delta_path.read_bytes(),
                 f"{run.name}.safetensors",
                 on_click="ignore",
                 icon=":material/download:",
-                help="The trained weights and the classifier, in kilobytes: all that is needed beside the backbone.",
+                help="The delta: the trained weights and the classifier, a few kilobytes, all that the backbone needs.",
             )
             st.download_button(
                 "Whole run",
@@ -51,8 +51,8 @@ def files(run: RunFolder) -> None:
                 "application/zip",
                 on_click="ignore",
                 icon=":material/download:",
-                help="Everything but the notes as one file, for *Import a run* on another computer. It holds no image, "
-                "no name of an image, and no place on this computer.",
+                help="Everything except the notes in one zip, for *Import a run* on another computer. It contains no "
+                "images, no file names and no paths of this computer.",
             )
         st.download_button(
             "Configuration",
@@ -61,47 +61,47 @@ def files(run: RunFolder) -> None:
             "application/yaml",
             on_click="ignore",
             icon=":material/download:",
-            help="`shpeft finetune --config FILE` does the same run again.",
+            help="`shpeft finetune --config FILE` repeats this run.",
         )
 
 
 def configuration(run: RunFolder) -> None:
-    """The run's saved configuration as YAML and as a command; places on this computer only when asked for."""
+    """Draw the run's configuration as YAML and as a command, with paths only on request."""
     with st.expander("Configuration"):
         config = run.config.portable()
         if config != run.config and st.toggle(
-            "Show where files are on this computer",
-            key=f"places-{run.name}",
-            help="Needed to do the run again with the command below; better left off in a screenshot.",
+            "Show paths on this computer",
+            key=f"paths-{run.name}",
+            help="Needed to repeat the run with the command below. Leave it off for screenshots.",
         ):
             config = run.config
-        st.code(config.to_yaml(), language="yaml")
-        st.caption("The same as a command; settings that are the defaults are left out.")
-        st.code(command(config), language="bash", wrap_lines=True)
+        st.code(config.to_yaml(), language=None)
+        st.caption("The same as a command, without default settings:")
+        st.code(command(config), language=None, wrap_lines=True)
 
 
-def importer() -> None:
-    """Take in a run that was exported elsewhere."""
+def import_button() -> None:
+    """Draw the import of a run that was exported elsewhere."""
     with st.popover("Import a run", icon=":material/upload:"):
-        file = st.file_uploader("A file that was exported as *Whole run*", type="zip", key="import")
+        file = st.file_uploader("A zip exported as *Whole run*", type="zip", key="import")
         if file is not None and st.session_state.get("imported") != file.file_id:
-            with shared.boundary():
+            with layout.error_boundary():
                 run = import_run(file.getvalue())
                 st.session_state["imported"] = file.file_id
-                shared.look_at(run.name)
+                session.select_run(run.name)
         if file is not None and st.session_state.get("imported") == file.file_id:
-            st.success(f"It is here as {shared.current_run()}.")
+            st.success(f"Imported as {plain(session.selected_run())}.")
 
 
 # -- names and notes
 
 
-def manage(run: RunFolder) -> None:
-    """Name, notes, and the way into the trash."""
-    if not run.state.ended:
-        st.caption("The run can be renamed and deleted once it has ended.")
+def name_notes_delete(run: RunFolder) -> None:
+    """Draw the run's name and notes, and a button to delete it."""
+    if not run.state.read().ended:
+        st.caption("You can rename or delete the run when it has ended.")
         return
-    with st.expander("Name, notes, delete", expanded=bool(run.notes)):
+    with st.expander("Name, notes, delete", expanded=bool(run.notes.read())):
         left, right = st.columns([2, 3], gap="large")
         left.text_input(
             "Name",
@@ -113,155 +113,161 @@ def manage(run: RunFolder) -> None:
             help="Letters, digits, dots, dashes and underscores.",
         )
         left.button("Delete", icon=":material/delete:", on_click=_delete, args=(run,), key=f"delete-{run.name}")
-        left.caption(f"A deleted run can be brought back for {DAYS} days.")
+        left.caption(f"A deleted run can be restored for {DAYS} days.")
         right.text_area(
             "Notes",
-            run.notes,
-            max_chars=NOTES,
+            run.notes.read(),
+            max_chars=MAX_NOTES,
             key=f"notes-{run.name}",
             on_change=_note,
             args=(run,),
-            placeholder="What was tried, and what was learned",
-            help="Kept in the run's folder and never exported.",
+            placeholder="What you tried and what you learned",
+            help="Saved in the run's folder; never exported.",
         )
 
 
 def _rename(run: RunFolder) -> None:
     name = st.session_state[f"name-{run.name}"].strip()
-    _try(lambda: shared.look_at(rename_run(run, name).name))
+    _attempt(lambda: session.select_run(rename_run(run, name).name))
     st.session_state.pop(f"name-{run.name}", None)
 
 
 def _note(run: RunFolder) -> None:
-    _try(lambda: run.write_notes(st.session_state[f"notes-{run.name}"]))
+    _attempt(lambda: run.notes.write(st.session_state[f"notes-{run.name}"]))
 
 
 def _delete(run: RunFolder) -> None:
     def delete() -> None:
         st.session_state["deleted"] = delete_run(run)
-        shared.look_at(None)
+        session.select_run(None)
 
-    _try(delete)
+    _attempt(delete)
 
 
 def _restore(deleted: Deleted) -> None:
     st.session_state.pop("deleted", None)
-    _try(lambda: shared.look_at(restore_run(deleted).name))
+    _attempt(lambda: session.select_run(restore_run(deleted).name))
 
 
-def _try(work: Callable[[], object]) -> None:
-    """Do what a widget asked for; what goes wrong is said by ``refused``, where the page is drawn again."""
+def _attempt(action: Callable[[], object]) -> None:
+    """Run a widget's action; ``show_failed_action`` shows its error when the page is drawn again."""
     try:
-        work()
+        action()
     except ShpeftError as error:
-        st.session_state["refused"] = error
+        st.session_state["action_error"] = error
 
 
-def refused() -> None:
-    """Say what went wrong with the last thing that was asked for."""
-    error = st.session_state.pop("refused", None)
+def show_failed_action() -> None:
+    """Show the error of the last action, if it failed."""
+    error = st.session_state.pop("action_error", None)
     if error is not None:
-        shared.complain(error)
+        layout.show_error(error)
 
 
 # -- the trash
 
 
-def gone(name: str) -> bool:
-    """Whether the run of this name is in the trash; then ``undo`` offers to bring it back."""
+def is_in_trash(name: str) -> bool:
+    """Check whether the run is in the trash; if so, ``undo_delete`` offers to restore it."""
     deleted = next((run for run in deleted_runs() if run.name == name), None)
     if deleted is not None:
         st.session_state["deleted"] = deleted
     return deleted is not None
 
 
-def undo() -> None:
-    """Offer to bring back the run that this browser has just deleted or discarded."""
+def undo_delete() -> None:
+    """Offer to restore the run that this browser has just deleted or discarded."""
     deleted = st.session_state.get("deleted")
     if deleted is None or not deleted.path.exists():
         return
     with st.container(horizontal=True, vertical_alignment="center"):
-        st.info(f"The run {deleted.name} is in the trash.", icon=":material/delete:", width=480)
+        st.info(f"The run {plain(deleted.name)} is in the trash.", icon=":material/delete:", width=480)
         st.button("Undo", on_click=_restore, args=(deleted,), icon=":material/undo:", key="undo")
 
 
 def trash() -> None:
-    """The deleted runs."""
-    found = deleted_runs()
-    if not found:
+    """Draw the deleted runs."""
+    trashed = deleted_runs()
+    if not trashed:
         return
-    with st.expander(f"Trash ({len(found)})"):
-        for deleted in found:
+    with st.expander(f"Trash ({len(trashed)})"):
+        for deleted in trashed:
             with st.container(horizontal=True, vertical_alignment="center"):
-                st.write(deleted.name)
+                st.write(plain(deleted.name))
                 st.caption(f"deleted {datetime.fromtimestamp(deleted.when):%Y-%m-%d %H:%M}")
-                st.button("Bring back", key=f"back-{deleted.path.name}", on_click=_restore, args=(deleted,))
-        st.caption(f"What has been here for {DAYS} days is deleted for good.")
+                st.button("Restore", key=f"restore-{deleted.path.name}", on_click=_restore, args=(deleted,))
+        st.caption(f"Runs are deleted for good after {DAYS} days.")
         with st.popover("Empty the trash", icon=":material/delete_forever:"):
-            st.write("These runs are deleted for good, with their models and results.")
-            st.button("Delete them for good", on_click=empty_trash)
+            st.write("This deletes these runs for good, with their models and results.")
+            st.button("Delete for good", on_click=lambda: _attempt(empty_trash))
 
 
 # -- several runs
 
 
-def compare(runs: Sequence[RunFolder]) -> None:
-    """Results of several runs beside each other, and the settings in which they differ."""
+def compare_runs(runs: Sequence[RunFolder]) -> None:
+    """Draw the results of several runs side by side, and the settings in which they differ."""
     st.header(f"{len(runs)} runs compared", anchor=False)
     finished = [run for run in runs if run.state.status == "finished"]
     if len(finished) > 1:
         _results(finished)
     else:
-        st.info("Results can be compared once two of the runs are finished.")
+        st.info("Select at least two finished runs to compare results.")
     st.subheader("Settings that differ", anchor=False)
-    found = differences([run.config.portable() for run in runs])
-    if not found:
-        st.caption("There is none: the configurations are the same.")
+    settings = differences([run.config.portable() for run in runs])
+    if not settings:
+        st.caption("None: the configurations are the same.")
         return
     names = [run.name for run in runs]
     rows = [
-        {"setting": key, **{name: _shown(value) for name, value in zip(names, row, strict=True)}}
-        for key, row in found.items()
+        {"setting": key, **{name: _cell(value) for name, value in zip(names, row, strict=True)}}
+        for key, row in settings.items()
     ]
     st.dataframe(rows, hide_index=True)
 
 
 def _results(runs: Sequence[RunFolder]) -> None:
     first, *others = runs
-    metrics = {run.name: run.metrics() for run in runs}
+    metrics = {run.name: run.metrics.read() for run in runs}
     paired = {
         run.name: _paired(first.name, run.name, run.delta_path.stat().st_mtime, first.delta_path.stat().st_mtime)
         for run in others
     }
     rows = []
-    for key, title in METRICS.items():
-        row = {"measure": title}
-        row |= {name: interval(found["finetuned"][key]) if found else "" for name, found in metrics.items()}
+    titles: dict[str, str] = {}
+    for values in filter(None, metrics.values()):
+        titles |= metrics_of_task(values["finetuned"])
+    for key, title in titles.items():
+        row = {"metric": title}
         row |= {
-            f"{name} − {first.name}": interval(found[key], sign=True)
-            for name, found in paired.items()
-            if found is not None
+            name: interval(values["finetuned"][key]) if values and key in values["finetuned"] else ""
+            for name, values in metrics.items()
+        }
+        row |= {
+            f"{name} − {first.name}": interval(difference[key], sign=True)
+            for name, difference in paired.items()
+            if difference is not None
         }
         rows.append(row)
     st.dataframe(rows, hide_index=True)
     st.caption(
-        "Of the test images, with 95 % intervals. A difference is paired: both runs on the same images, drawn anew "
-        "together. Where its interval holds 0, take it as a tie."
+        "On the test images, with 95 % intervals. Differences are paired: both runs are resampled on the same images. "
+        "If the interval includes 0, treat it as a tie."
     )
-    unlike = [name for name, found in paired.items() if found is None]
-    if unlike:
+    unpaired = [name for name, difference in paired.items() if difference is None]
+    if unpaired:
         st.warning(
-            f"Not tested on the same images as {first.name}: {', '.join(unlike)}. Numbers of different images say "
-            "little about which run is better.",
+            f"Tested on other images than {plain(first.name)}: {plain(', '.join(unpaired))}. Results on different "
+            "images do not show which run is better.",
             icon=":material/warning:",
         )
 
 
 @st.cache_data(show_spinner="Resampling the test images", max_entries=64)
-def _paired(first: str, other: str, *_written: float) -> dict[str, dict[str, float | None]] | None:
-    """The paired differences other − first; None where they were tested on different images."""
+def _paired(first: str, other: str, *_modified: float) -> dict[str, dict[str, float | None]] | None:
+    """Return the paired differences other − first; None if the runs were tested on different images."""
     return paired_difference(find_run(other), find_run(first))
 
 
-def _shown(value: object) -> str:
+def _cell(value: object) -> str:
     return "" if value is None else str(value)

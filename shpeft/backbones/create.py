@@ -1,97 +1,157 @@
-"""Backbones by name: timm's, and the one that ships with shpeft."""
+"""Create backbones by name: timm's models, and the embedded one that ships with shpeft."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from fnmatch import fnmatch
 from pathlib import Path
+from typing import Any
 
 import timm
 import torch
 from torch import nn
 
-from shpeft.backbones.loading import (
-    architecture_of,
-    build,
-    check_hub,
-    check_nothing_random,
-    local_file,
-    takes_image_size,
-)
 from shpeft.backbones.model import Backbone
-from shpeft.config import EMBEDDED
+from shpeft.backbones.model_arguments import ModelArgs, arguments_of
+from shpeft.backbones.sources import FOLDER, Source, source_of
+from shpeft.backbones.weights import build, load, on_meta, takes_image_size
+from shpeft.config import EMBEDDED, BackboneConfig
+from shpeft.config.schema import read_model_args
 from shpeft.errors import BackboneError
 from shpeft.images import InputTransform
+from shpeft.images.transform import RESAMPLING
+from shpeft.tasks import SINGLE_LABEL, Task
+
+DEFAULTS = BackboneConfig()
+"""The settings of a run that names none."""
 
 
 def create_backbone(
-    name: str = EMBEDDED,
+    name: str = DEFAULTS.name,
     *,
     classes: Sequence[str],
-    weights: str | Path = "pretrained",
-    image_size: int | None = None,
+    weights: str | Path = DEFAULTS.weights,
+    model_args: ModelArgs = DEFAULTS.model_args,
+    image_size: int | None = DEFAULTS.image_size,
+    mean: Sequence[float] | None = DEFAULTS.mean,
+    std: Sequence[float] | None = DEFAULTS.std,
     seed: int = 0,
     device: torch.device | str = "cpu",
+    task: Task = SINGLE_LABEL,
 ) -> Backbone:
-    """Make a backbone with a new head for the classes.
+    """Create a backbone with a new head for the classes.
 
     Args:
-        name: a timm model name (``timm.list_models()``) or ``embedded``, the small one that ships with shpeft.
-        classes: one name for each output of the head.
-        weights: ``pretrained`` (timm's, from the model hub or its cache), the path of a ``.safetensors`` file with
-            timm's parameter names, or ``random``, which has to be asked for. With ``embedded`` the file says in its
-            metadata how its model is made, as one of ``tools/distill_backbone.py`` does.
-        image_size: side of the square input in pixels; position embeddings are resampled to it. None: the model's own.
-        seed: decides the random weights, where there are any, and the head's start.
+        name: a timm model name (see :func:`list_backbones`), ``hf-hub:OWNER/NAME``, ``local-dir:FOLDER`` with
+            ``config.json`` (timm's or transformers') and weights, or ``embedded`` for the small model of this package.
+        classes: one name per output of the head, at least two where an image has one of them.
+        weights: ``pretrained`` (of the hub or its cache, or of the folder), the path of a ``.safetensors`` file, or
+            ``random``. A file may have timm's or transformers' names, with the prefixes that the field uses; all
+            weights must fit. With ``embedded``, a file must describe its model in its metadata, as those of
+            ``tools/distill_backbone.py`` do.
+        model_args: arguments of the timm model by name, such as ``{"init_values": 1e-5}``.
+        image_size: side of the square input in pixels, to which position embeddings are resampled. None: the model's
+            own size.
+        mean, std: of each channel, for values from 0 to 1. None: those of the weights.
+        seed: for random weights, if any, and for the initial head.
+        device: where to put the weights.
+        task: what the logits mean, such as that of a dataset.
+
+    Returns:
+        The backbone, in evaluation mode.
 
     Raises:
-        UnknownBackbone: no such name; the message offers the nearest.
-        WeightsUnavailable: the file or the hub could not be read, or the file does not fit the model.
-        BackboneError: the model cannot be used as asked (image size, no linear head).
+        UnknownBackbone: there is no such name; the message offers the nearest ones.
+        WeightsUnavailable: the file or the hub cannot be read, or the weights do not fit the model; the message names
+            what differs, and arguments with which they would fit.
+        BackboneError: the model has no single linear head, or the image size or an argument does not fit it.
+
+    Examples:
+        >>> import shpeft
+        >>> backbone = shpeft.create_backbone("test_vit", classes=["healthy", "ill"], weights="random", image_size=32)
+        >>> backbone
+        Backbone('test_vit', 300,096 weights, 2 classes, 32 px, random, seed 0)
+        >>> tuple(backbone(torch.zeros(1, 3, 32, 32)).shape)
+        (1, 2)
     """
-    if len(classes) < 2:
-        raise BackboneError(f"A backbone needs at least two classes to tell apart; found {list(classes)}.")
-    own = name == EMBEDDED and str(weights) not in ("pretrained", "random")
-    architecture, arguments, overlay = architecture_of(name, local_file(Path(weights)) if own else None)
-    if image_size is not None and takes_image_size(architecture):
-        arguments = {**arguments, "img_size": image_size}
-    arguments["num_classes"] = len(classes)
-
-    if str(weights) == "random":
-        module, origin = build(architecture, arguments, overlay, seed, pretrained=False), f"random, seed {seed}"
-    elif name == EMBEDDED:
-        module = build(architecture, arguments, overlay, seed, pretrained=True)
-        origin = f"local file {Path(weights).name}" if own else "embedded in shpeft"
-    elif str(weights) == "pretrained":
-        check_hub(name)
-        module, origin = build(architecture, arguments, overlay, seed, pretrained=True), "timm, from the model hub"
-    else:
-        overlay = {"file": str(local_file(Path(weights))), "custom_load": False}
-        module = build(architecture, arguments, overlay, seed, pretrained=True)
-        check_nothing_random(module, build(architecture, arguments, {}, seed, pretrained=False), Path(weights))
-        origin = f"local file {Path(weights).name}"
-
+    if len(classes) < task.fewest_classes:
+        raise BackboneError(f"A backbone needs at least two classes; found {list(classes)}. Name two or more.")
+    source = source_of(name, str(weights))
+    arguments = arguments_of(model_args) | {"num_classes": len(classes)}
+    if image_size is not None and takes_image_size(source, arguments):
+        arguments["img_size"] = image_size
+    module = build(source, arguments, seed)
     _check_image_size(name, module, image_size)
+    origin = f"random, seed {seed}"
+    if str(weights) != "random":
+        module, steps = load(module, source, lambda text: _rebuilt(source, arguments, text), name)
+        origin = "; ".join([source.origin, *steps])
+    transform = _transform(module, image_size, mean, std)
+    given = mean is not None and std is not None
+    return Backbone(
+        _public(name),
+        module,
+        classes,
+        transform,
+        origin,
+        model_args=read_model_args(model_args),
+        remarks=() if given or str(weights) == "random" else source.remarks,
+        task=task,
+    ).to(device)
+
+
+def _rebuilt(source: Source, arguments: Mapping[str, Any], text: str) -> nn.Module | None:
+    """Return the model with further arguments, without memory for its weights; None if it cannot be built."""
+    try:
+        return on_meta(source, {**arguments, **arguments_of(text.split(","))})
+    except BackboneError:
+        return None
+
+
+def _public(name: str) -> str:
+    """Return a name without the path of a folder, for files that others read."""
+    return FOLDER + Path(name.removeprefix(FOLDER)).name if name.startswith(FOLDER) else name
+
+
+def _transform(
+    module: nn.Module, image_size: int | None, mean: Sequence[float] | None, std: Sequence[float] | None
+) -> InputTransform:
+    """Return the transform of a model's images: the given settings, else those of its configuration."""
     config = timm.data.resolve_data_config({}, model=module)
-    transform = InputTransform(
+    red, green, blue = config["mean"] if mean is None else mean
+    deviations = config["std"] if std is None else std
+    if min(deviations) <= 0:
+        raise BackboneError(f"The standard deviations are {tuple(deviations)}; each must be above 0.")
+    interpolation = config["interpolation"]
+    return InputTransform(
         size=image_size or config["input_size"][-1],
-        mean=tuple(config["mean"]),
-        std=tuple(config["std"]),
-        interpolation=config["interpolation"],
+        mean=(red, green, blue),
+        std=tuple(deviations),
+        interpolation=interpolation if interpolation in RESAMPLING else "bicubic",
     )
-    return Backbone(name, module, classes, transform, origin).to(device)
 
 
 def list_backbones(pattern: str = "") -> list[str]:
-    """Names that contain the pattern (or match it, where it has ``*``), the embedded one first."""
+    """Return the names that contain the pattern, the embedded backbone first.
+
+    Args:
+        pattern: a part of the name, or with ``*`` a pattern for the whole name.
+
+    Examples:
+        >>> import shpeft
+        >>> shpeft.list_backbones()[0]
+        'embedded'
+        >>> shpeft.list_backbones("vit_small_patch14_dinov2*")
+        ['vit_small_patch14_dinov2']
+    """
     glob = pattern if "*" in pattern else f"*{pattern}*"
     own = [EMBEDDED] if fnmatch(EMBEDDED, glob) else []
     return own + timm.list_models(glob)
 
 
 def resolve_device(device: str = "auto") -> torch.device:
-    """The device to work on: with ``auto`` the GPU when there is one.
+    """Return the device to work on; ``auto`` selects the GPU if there is one.
 
     Raises:
-        BackboneError: a device that this machine does not have.
+        BackboneError: this machine does not have the device.
     """
     if device == "auto":
         return torch.accelerator.current_accelerator(check_available=True) or torch.device("cpu")
@@ -99,12 +159,12 @@ def resolve_device(device: str = "auto") -> torch.device:
         torch.empty(0, device=device)
     except (RuntimeError, AssertionError) as error:
         reason = str(error).splitlines()[0]
-        raise BackboneError(f"Device {device!r} cannot be used here ({reason}). Use 'auto' or 'cpu'.") from None
+        raise BackboneError(f"The device {device!r} cannot be used ({reason}). Use 'auto' or 'cpu'.") from None
     return torch.device(device)
 
 
 def _check_image_size(name: str, module: nn.Module, image_size: int | None) -> None:
-    """Refuse a size that leaves part of a patch over: timm would drop those pixels without a word."""
+    """Raise if the size is not a multiple of the patch size; timm would silently drop the remaining pixels."""
     patch = getattr(getattr(module, "patch_embed", None), "patch_size", None)
     if image_size is None or patch is None:
         return
@@ -112,6 +172,6 @@ def _check_image_size(name: str, module: nn.Module, image_size: int | None) -> N
     if image_size % side:
         near = image_size - image_size % side
         raise BackboneError(
-            f"{name} cuts images into patches of {side} px, so {image_size} px is no size for it: use a multiple of "
-            f"{side}, such as {near or side} or {near + side}."
+            f"{name} cuts images into patches of {side} px, which {image_size} px is not a multiple of. Use a multiple "
+            f"of {side}, such as {near or side} or {near + side}."
         )

@@ -1,4 +1,4 @@
-"""Matrices in four bits a weight: whole numbers from -7 to 7, two a byte, and a scale for each group of a row."""
+"""Four-bit weight matrices: integers from -7 to 7, two per byte, with a scale per group of a row."""
 
 from collections.abc import Mapping
 
@@ -6,25 +6,29 @@ import torch
 from torch import Tensor
 
 GROUP = 64
-"""Weights that share a scale: neighbours in a row."""
+"""Number of consecutive weights of a row that share a scale."""
 
 LEVELS = 7
-"""Largest whole number: symmetric, so that zero stays zero."""
+"""Largest integer; the range is symmetric, so that zero stays zero."""
 
 CLIPS = (1.0, 0.95, 0.9, 0.85, 0.8, 0.75, 0.7)
-"""Shares of a group's largest weight that are tried as its largest level; the one with the least square error is
-taken: a single large weight would else make all others coarse."""
+"""Candidates for a group's largest level, as shares of its largest weight. The one with the least squared error wins:
+otherwise a single large weight would make all others coarse."""
 
 CODES, SCALES = ".codes", ".scales"
 
 
 def packable(weight: Tensor) -> bool:
-    """Whether a tensor is a matrix whose rows are made of whole groups."""
+    """Return whether a tensor is a matrix whose rows divide into whole groups."""
     return weight.ndim == 2 and weight.shape[1] % GROUP == 0
 
 
-def quantise(weight: Tensor) -> tuple[Tensor, Tensor]:
-    """Whole numbers, float32 (rows, groups, GROUP), and scales (rows, groups, 1) in steps of float16."""
+def quantize(weight: Tensor) -> tuple[Tensor, Tensor]:
+    """Quantize a matrix.
+
+    Returns:
+        Integers as float32 (rows, groups, GROUP), and scales (rows, groups, 1) that float16 holds exactly.
+    """
     groups = weight.detach().float().unflatten(1, (-1, GROUP))
     largest = groups.abs().amax(2, keepdim=True).clamp_min(1e-6)
     best = torch.full_like(largest, torch.inf)
@@ -38,19 +42,19 @@ def quantise(weight: Tensor) -> tuple[Tensor, Tensor]:
 
 
 def rounded(weight: Tensor) -> Tensor:
-    """A matrix as it comes back from four bits, (rows, columns) float32."""
-    codes, scales = quantise(weight)
+    """Return a matrix after quantization and back, (rows, columns) float32."""
+    codes, scales = quantize(weight)
     return (codes * scales).flatten(1)
 
 
 def pack(weights: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """Named tensors for a file: matrices in four bits as codes and scales, everything else in half precision."""
+    """Return named tensors for a file: matrices as four-bit codes and scales, all else in half precision."""
     packed = {}
     for name, weight in weights.items():
         if not packable(weight):
             packed[name] = weight.detach().half().contiguous()
             continue
-        codes, scales = quantise(weight)
+        codes, scales = quantize(weight)
         nibbles = (codes.flatten(1) + LEVELS).to(torch.uint8)
         packed[name + CODES] = nibbles[:, ::2] | nibbles[:, 1::2] << 4
         packed[name + SCALES] = scales.squeeze(2).half()
@@ -58,7 +62,7 @@ def pack(weights: Mapping[str, Tensor]) -> dict[str, Tensor]:
 
 
 def unpack(packed: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """The inverse of :func:`pack`, up to its rounding; tensors that were not packed are handed on."""
+    """Return the named tensors of :func:`pack`, up to rounding; tensors that were not packed stay as they are."""
     weights = {}
     for name, tensor in packed.items():
         if name.endswith(CODES):

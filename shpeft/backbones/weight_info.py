@@ -1,11 +1,12 @@
-"""Where each weight of a timm model stands: its depth, its block, and what may be selected."""
+"""The position of each parameter in a timm model: its depth, its block and its matrix."""
 
 import re
 from collections import Counter
 from dataclasses import dataclass, field
 from typing import Any
 
-from timm.models._manipulate import group_with_matcher  # the one place where timm tells the depth of a parameter
+import timm
+from timm.models._manipulate import group_with_matcher  # timm has no public function for the depth of a parameter
 from torch import nn
 
 from shpeft.errors import BackboneError
@@ -13,9 +14,10 @@ from shpeft.errors import BackboneError
 
 @dataclass(frozen=True)
 class WeightInfo:
-    """Where a parameter of the backbone stands.
+    """The position of a parameter in the backbone.
 
-    ``blocks.3.attn.qkv.weight`` has depth 4 (the stem is 0), block ``blocks.3`` and matrix ``attn.qkv.weight``.
+    For example, ``blocks.3.attn.qkv.weight`` has depth 4 (the stem has 0), block ``blocks.3`` and matrix
+    ``attn.qkv.weight``.
     """
 
     name: str
@@ -25,22 +27,41 @@ class WeightInfo:
     block: str
     matrix: str
     is_matrix: bool = field(default=False, compare=False)
-    """The weight of a linear or convolutional layer inside a block, rather than a bias, norm, stem or embedding."""
+    """Whether it is the weight of a linear or convolutional layer in a block, not a bias, norm, stem or embedding."""
 
 
 def classifier(name: str, module: nn.Module) -> tuple[str, nn.Linear]:
-    """The name and the module of the head."""
+    """Return the name and the module of the head: the linear layer that makes the logits.
+
+    Of a head of several layers it is the last one; the others are weights of the backbone.
+
+    Raises:
+        BackboneError: the model has several heads, or none that is linear.
+    """
     find: Any = getattr(module, "get_classifier", lambda: None)
     head = find()
-    if not isinstance(head, nn.Linear):
+    if isinstance(head, tuple | list | nn.ModuleList):
+        plain = name.replace("_distilled", "")
+        other = f" {plain} has one." if plain != name and timm.is_model(plain) else ""
+        count = "two" if len(head) == 2 else len(head)
         raise BackboneError(
-            f"{name} has no single linear head (found {type(head).__name__}). Choose a timm image classifier with one."
+            f"{name} has {count} heads and averages their outputs; shpeft adapts models with one linear head.{other} "
+            "Choose a timm image classifier with one."
+        )
+    if isinstance(head, nn.Module) and not isinstance(head, nn.Linear):
+        classes = getattr(module, "num_classes", None)
+        layers = [child for child in head.modules() if isinstance(child, nn.Linear) and child.out_features == classes]
+        head = layers[-1] if layers else head
+    if not isinstance(head, nn.Linear):
+        described = "none" if head is None else f"a {type(head).__name__}"
+        raise BackboneError(
+            f"{name} has no single linear head (found {described}). Choose a timm image classifier with one."
         )
     return next(key for key, child in module.named_modules() if child is head), head
 
 
 def weight_infos(module: nn.Module, head_name: str) -> tuple[WeightInfo, ...]:
-    """Every parameter but the head's, in the model's order, with its place."""
+    """Return the position of every parameter except those of the head, in the model's order."""
     parameters = [(name, p) for name, p in module.named_parameters() if not name.startswith(head_name + ".")]
     depth_of = _depths(module, [name for name, _ in parameters])
     block_of = _blocks(depth_of)
@@ -66,7 +87,7 @@ def weight_infos(module: nn.Module, head_name: str) -> tuple[WeightInfo, ...]:
 
 
 def _depths(module: nn.Module, names: list[str]) -> dict[str, int]:
-    """timm's depth of each parameter, 0 for the stem; by leading name where a model does not tell."""
+    """Return timm's depth of each parameter, 0 for the stem; by leading name if the model does not define it."""
     try:
         matcher: Any = module.group_matcher
         depths = group_with_matcher(module.named_parameters(), matcher(coarse=False), reverse=True)
@@ -77,7 +98,7 @@ def _depths(module: nn.Module, names: list[str]) -> dict[str, int]:
 
 
 def _blocks(depth_of: dict[str, int]) -> dict[int, str]:
-    """For each depth the dotted prefix that most of its parameters share; stem parameters share none."""
+    """Return for each depth the dotted prefix that most of its parameters share; empty for the stem."""
     blocks = {}
     for depth in set(depth_of.values()):
         names = [name.split(".")[:-1] for name, d in depth_of.items() if d == depth]

@@ -1,9 +1,9 @@
-"""Many images at once: a folder, a zip or a list of files to a CSV with a row a file, which can be gone on with."""
+"""Diagnose many images: a folder, a zip or single files to a CSV with a row per file, which can be resumed."""
 
+from shpeft.batch.csv_rows import summary
+from shpeft.batch.diagnose import BatchResult, diagnose_batch, names_csv
 from shpeft.batch.folder import BatchFolder, list_batches, new_batch
-from shpeft.batch.rows import summary
-from shpeft.batch.running import BatchResult, diagnose_batch, names_csv
-from shpeft.batch.sources import Entry, Source, open_source
+from shpeft.batch.inputs import Entry, Source, open_source
 from shpeft.batch.worker import BatchSnapshot, BatchWorker, worker
 
 __all__ = [

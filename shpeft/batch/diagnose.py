@@ -1,4 +1,4 @@
-"""The work of a batch: a row a file, appended as it is made, so that what is interrupted can be gone on with."""
+"""Diagnose a batch: append a row per file, so that an interrupted batch can be resumed."""
 
 import csv
 import errno
@@ -11,26 +11,26 @@ from dataclasses import dataclass
 from io import FileIO
 from pathlib import Path
 
-from shpeft.batch import rows
-from shpeft.batch.sources import Entry, Source
-from shpeft.diagnosis import diagnose
+from shpeft.batch import csv_rows
+from shpeft.batch.inputs import Entry, Source
+from shpeft.diagnosis import case_id, diagnose
 from shpeft.errors import DiagnosisError, ShpeftError, UnreadableImage
-from shpeft.files import FileLock
 from shpeft.pipeline import LoadedRun
-from shpeft.progress import Progress, silent
+from shpeft.support.atomic_files import FileLock
+from shpeft.support.progress import Progress, silent
 
 SYNC = 1.0
-"""Seconds after which rows are made to survive a power cut. A process that is killed loses none."""
+"""Seconds between syncs to disk, which make rows survive a power cut. A killed process loses none."""
 
 
 @dataclass(frozen=True)
 class BatchResult:
-    """How a batch ended. Names are for whoever gave the files: nothing here is written anywhere.
+    """The result of a batch. File names stay in memory: nothing here is written to disk.
 
     Attributes:
-        unreadable: (name, reason) of each file that gave no diagnosis.
+        unreadable: (name, reason) of each file that could not be diagnosed.
         names: (id, name) of every file.
-        others: how many files are no images.
+        others: number of files that are not images.
     """
 
     unreadable: tuple[tuple[str, str], ...]
@@ -39,21 +39,27 @@ class BatchResult:
 
 
 def diagnose_batch(run: LoadedRun, source: Source, out: str | Path, *, progress: Progress = silent) -> BatchResult:
-    """Diagnose every image and write a CSV with a row a file, in the source's order.
+    """Diagnose every image and write a CSV with a row per file, in the source's order.
 
-    An unfinished CSV is gone on with, and in the end has the same bytes as one that was never interrupted: images pass
-    the model one by one, and before it goes on the rows that are there are compared with the files by content.
+    An unfinished CSV is resumed and ends with the same bytes as an uninterrupted one: images pass the model one by one,
+    and the existing rows are first compared with the files by content.
 
     Args:
+        run: the loaded run.
+        source: the images.
         out: the CSV; rows are appended, each by one write.
-        progress: raising in it stops the work between two images; the rows until then stay.
+        progress: the progress callback; an exception in it stops the batch between two images and keeps the rows.
 
     Raises:
-        DiagnosisError: the CSV holds something else, or was begun with other files or by another model.
-        MissingExtra: what reads DICOM files is not installed.
+        DiagnosisError: the CSV holds something else, or belongs to other files or another model.
+        MissingExtra: the DICOM reader is not installed.
         ShpeftError: the CSV cannot be written.
     """
-    out, header, made_by = Path(out), rows.line(rows.header(run.backbone.classes)), rows.made_by(run)
+    out, header, made_by = (
+        Path(out),
+        csv_rows.line(csv_rows.header(run.backbone.classes, run.backbone.task)),
+        csv_rows.made_by(run),
+    )
     unreadable, names = list[tuple[str, str]](), list[tuple[str, str]]()
 
     def note(entry: Entry, row: Sequence[object]) -> None:
@@ -71,11 +77,11 @@ def diagnose_batch(run: LoadedRun, source: Source, out: str | Path, *, progress:
         total, synced = len(source.entries), time.monotonic()
         for number, entry in enumerate(source.entries[len(done) :], start=len(done)):
 
-            def here(*_: object, number: int = number) -> None:
+            def report(*_: object, number: int = number) -> None:
                 progress("diagnosing", number, total)
 
-            made = _row(run, entry, made_by, here)
-            _append(file, rows.line(made))
+            made = _row(run, entry, made_by, report)
+            _append(file, csv_rows.line(made))
             note(entry, made)
             if time.monotonic() - synced > SYNC:
                 os.fsync(file)
@@ -85,9 +91,9 @@ def diagnose_batch(run: LoadedRun, source: Source, out: str | Path, *, progress:
 
 
 def names_csv(result: BatchResult) -> str:
-    """Which id is which file: the list that leads back to patients, so it is only made when it is asked for.
+    """Return a CSV that maps ids to file names. It can identify patients, so it is made on request only.
 
-    Names begin with ``./``, lest a spreadsheet take one for a formula.
+    Names begin with ``./``, so that no spreadsheet reads one as a formula.
     """
     out = io.StringIO()
     writer = csv.writer(out, lineterminator="\n")
@@ -101,17 +107,22 @@ def _row(run: LoadedRun, entry: Entry, made_by: str, progress: Progress) -> list
     data, reason = _read(entry)
     if data is not None:
         try:
-            found = diagnose(
-                run.backbone, data, decoding=run.decoding, trust=run.trust, novelty=run.novelty, progress=progress
+            diagnosis = diagnose(
+                run.backbone,
+                data,
+                decoding=run.decoding,
+                reliability=run.reliability,
+                ood_detector=run.ood_detector,
+                progress=progress,
             )
-            return rows.judged(data, found, made_by)
+            return csv_rows.judged(data, diagnosis, made_by, csv_rows.urgent_finding(run))
         except (UnreadableImage, DiagnosisError) as error:
             reason = str(error).replace("the uploaded file", "The file")
-    return rows.unreadable(data, reason, run.backbone.classes, made_by)
+    return csv_rows.unreadable(data, reason, run.backbone.classes, made_by, run.backbone.task)
 
 
 def _read(entry: Entry) -> tuple[bytes | None, str]:
-    """The file's bytes, or why there are none."""
+    """Return the file's bytes, or the reason why it cannot be read."""
     try:
         return entry.read(), ""
     except UnreadableImage as error:
@@ -121,45 +132,45 @@ def _read(entry: Entry) -> tuple[bytes | None, str]:
 def _check_row(row: Sequence[str], data: bytes | None, made_by: str, number: int) -> None:
     if row[-2] != made_by:
         raise DiagnosisError(
-            "The CSV was begun by another model, with other settings, or by other versions of the libraries, so it is "
-            "not gone on with. Choose another place, or delete it."
+            "The CSV was written by another model, with other settings or other library versions, so it cannot be "
+            "resumed. Choose another path, or delete the CSV."
         )
-    if row[0] != ("" if data is None else rows.case_id(data)):
+    if row[0] != ("" if data is None else case_id(data)):
         raise DiagnosisError(
-            f"Row {number + 1} of the CSV is of another file than the one that stands there now. Give the files that "
-            "it was begun with, or choose another place."
+            f"Row {number + 1} of the CSV belongs to a file that is not number {number + 1} of the files given. Give "
+            "the same files as before, or choose another path."
         )
 
 
 def _other_files(done: int, given: int) -> str:
-    return (
-        f"The CSV has {done:,} rows and {given:,} images were given. Give the files that it was begun with, or choose "
-        "another place."
-    )
+    images = "1 image was" if given == 1 else f"{given:,} images were"
+    return f"The CSV has {done:,} rows, but {images} given. Give the same files as before, or choose another path."
 
 
 def _whole_rows(out: Path, header: bytes) -> tuple[int, list[list[str]]]:
-    """The bytes of the header and of the whole rows that are there, and these rows. A process may die within a row."""
+    """Return the number of bytes of header and whole rows, and these rows; a killed process may leave part of one."""
     data = out.read_bytes() if out.exists() else b""
     if not header.startswith(data[: len(header)]):
-        raise DiagnosisError("The CSV to write is there and holds something else. Choose another place.")
-    kept = data[: data.rfind(b"\n") + 1]
-    return len(kept), list(csv.reader(io.StringIO(kept[len(header) :].decode(), newline="")))
+        raise DiagnosisError(
+            "The file exists and is not the CSV of a batch, or is one of an older version. Choose another path."
+        )
+    whole = data[: data.rfind(b"\n") + 1]
+    return len(whole), list(csv.reader(io.StringIO(whole[len(header) :].decode(), newline="")))
 
 
 def _append(file: FileIO, line: bytes) -> None:
-    """One row by one write."""
-    if file.write(line) != len(line):  # what was written of it is cut off when the batch is gone on with
+    """Append one row by one write."""
+    if file.write(line) != len(line):  # a partial row is cut off when the batch is resumed
         raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 
 
 @contextmanager
 def _appending(out: Path, header: bytes) -> Iterator[tuple[FileIO, list[list[str]]]]:
-    """The CSV, open to be appended to and no one else's meanwhile, and the rows that it has."""
+    """Open the CSV for appending, under a lock; yields the file and its rows."""
     lock = FileLock(out.with_name(f".{out.name}.lock"))
     try:
         if not lock.acquire():
-            raise DiagnosisError("The CSV is being written by another process. Wait for its end, or choose a place.")
+            raise DiagnosisError("The CSV is being written by another process. Wait, or choose another path.")
         size, done = _whole_rows(out, header)
         with open(out, "ab", buffering=0) as file:
             file.truncate(size)
@@ -169,8 +180,8 @@ def _appending(out: Path, header: bytes) -> Iterator[tuple[FileIO, list[list[str
             os.fsync(file)
     except OSError as error:
         raise ShpeftError(
-            f"The CSV cannot be written: {error.strerror or 'the system refuses it'}. Make room, or choose another "
-            "place, and start again: it goes on where it stopped."
+            f"The CSV cannot be written: {error.strerror or 'the system refuses it'}. Free some space, or choose "
+            "another path; the same command resumes after the last row."
         ) from None
     finally:
         if lock.held:

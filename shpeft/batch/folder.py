@@ -1,6 +1,6 @@
-"""The batches that belong to a run: a CSV each, in a folder of its own within the run's folder.
+"""Batches of a run: a folder with a CSV for each, inside the run folder.
 
-Of the files that were given nothing is kept here, neither images nor names nor the place where they are.
+Images, file names and paths are not stored.
 """
 
 import json
@@ -9,57 +9,59 @@ import time
 from dataclasses import dataclass
 from pathlib import Path
 
-from shpeft.batch.rows import Summary, excerpt, summary
+from shpeft.batch.csv_rows import Summary, excerpt, summary
 from shpeft.errors import RunError
-from shpeft.files import write_atomic
-from shpeft.runs import RunFolder
+from shpeft.runs import RunFolder, runs_root
 from shpeft.runs.folder import BATCHES
+from shpeft.support.atomic_files import write_atomic
+from shpeft.support.bounded_files import parse_json, read_regular_file
+from shpeft.support.limits import DOCUMENT_BYTES
 
 FORMAT = "shpeft.batch/1"
 
 
 @dataclass(frozen=True)
 class BatchFolder:
-    """``results.csv``, and ``batch.json``, which says how many images there are to be."""
+    """A folder with ``results.csv``, and ``batch.json`` for the number of images."""
 
     path: Path
 
     @property
     def name(self) -> str:
-        """The folder's own name."""
+        """The name of the folder."""
         return self.path.name
 
     @property
     def results(self) -> Path:
-        """The CSV."""
+        """The path of the CSV."""
         return self.path / "results.csv"
 
     def write_total(self, images: int, others: int) -> None:
-        """Say how many images were given, and how many files that are none."""
-        told = {"format": FORMAT, "images": images, "others": others}
-        write_atomic(self.path / "batch.json", json.dumps(told) + "\n")
+        """Write the number of images, and of files that are not images."""
+        counts = {"format": FORMAT, "images": images, "others": others}
+        write_atomic(self.path / "batch.json", json.dumps(counts) + "\n")
 
     def totals(self) -> tuple[int, int]:
-        """How many images were given, and how many files that are none; zeros before anybody counted them."""
+        """Return the number of images, and of files that are not images; zeros before they are counted."""
         try:
-            told = json.loads((self.path / "batch.json").read_bytes())
-            return int(told["images"]), int(told["others"])
+            counts = parse_json(read_regular_file(self.path / "batch.json", DOCUMENT_BYTES))
+            return int(counts["images"]), int(counts["others"])
         except (OSError, ValueError, KeyError, TypeError):
             return 0, 0
 
     def text(self) -> str:
-        """The CSV as far as it goes, whole rows only."""
+        """Return the whole rows of the CSV so far."""
         if not self.results.exists():
             return ""
         data = self.results.read_bytes()
         return data[: data.rfind(b"\n") + 1].decode()
 
     def summary(self) -> Summary:
-        """What the rows come to until now."""
+        """Return the counts of the rows so far."""
         return summary(self.text())
 
     def excerpt(self, most: int) -> list[dict[str, str]]:
-        """The first rows, without what is the same in all of them."""
+        """Return the first rows, without columns that are the same in all rows."""
         return excerpt(self.text(), most)
 
     def discard(self) -> None:
@@ -68,14 +70,14 @@ class BatchFolder:
 
 
 def new_batch(run: RunFolder) -> BatchFolder:
-    """Make the folder of a new batch, named by the day and a number.
+    """Create the folder of a new batch, named by the date and a number.
 
     Raises:
         RunError: the run's folder cannot be written.
     """
     stem, number = time.strftime("%Y-%m-%d"), 1
     while True:
-        path = run.path / BATCHES / f"{stem}_{number}"
+        path = _root(run) / f"{stem}_{number}"
         try:
             path.mkdir(parents=True)
             return BatchFolder(path)
@@ -86,7 +88,12 @@ def new_batch(run: RunFolder) -> BatchFolder:
 
 
 def list_batches(run: RunFolder) -> list[BatchFolder]:
-    """The batches of a run, newest first."""
-    root = run.path / BATCHES
-    found = [BatchFolder(path) for path in root.iterdir() if path.is_dir()] if root.is_dir() else []
-    return sorted(found, key=lambda batch: (batch.path.stat().st_ctime_ns, batch.name), reverse=True)
+    """Return the batches of a run, newest first."""
+    root = _root(run)
+    batches = [BatchFolder(path) for path in root.iterdir() if path.is_dir()] if root.is_dir() else []
+    return sorted(batches, key=lambda batch: (batch.path.stat().st_ctime_ns, batch.name), reverse=True)
+
+
+def _root(run: RunFolder) -> Path:
+    """Return the folder of a run's batches; those of the read-only example are beside the user's runs, hidden."""
+    return (runs_root() / f".{run.name}" if run.is_example else run.path) / BATCHES

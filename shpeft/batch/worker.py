@@ -1,43 +1,44 @@
-"""Batches in the background: one after the other, watched and stopped from any thread.
+"""Run batches in the background, one after the other; any thread may watch and stop them.
 
-What a batch has found is its CSV. Here is only what is under way in this process: the files that were given, which are
-nowhere else, and how far the work is. A batch of an earlier process is gone on with when its files are given again.
+The results of a batch are in its CSV. The worker holds only its input files, which are stored nowhere, and its
+progress. A batch of an earlier process is resumed when its files are given again.
 """
 
-import atexit
 import threading
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Literal
 
+from shpeft.batch.diagnose import BatchResult, diagnose_batch
 from shpeft.batch.folder import BatchFolder, new_batch
-from shpeft.batch.running import BatchResult, diagnose_batch
-from shpeft.batch.sources import open_source
-from shpeft.errors import Cancelled, RunError, ShpeftError, notes
+from shpeft.batch.inputs import open_source
+from shpeft.errors import Cancelled, RunError, ShpeftError, notes_of
 from shpeft.pipeline import load_run
-from shpeft.progress import Eta
 from shpeft.runs import RunFolder
-from shpeft.runs.formats import traceback_text
+from shpeft.support.environment import traceback_text
+from shpeft.support.progress import Eta
+from shpeft.support.work_queue import WorkQueue, stop_at_exit
 
-Place = str | Path | bytes
+Input = str | Path | bytes
 Status = Literal["waiting", "running", "finished", "stopped", "failed"]
-
-TURN = 0.1
-"""Seconds between two looks at whether the batch before has ended."""
 
 
 @dataclass(frozen=True)
 class BatchSnapshot:
-    """Where a batch stands.
+    """The state of a batch at one moment.
 
     Attributes:
-        status: ``stopped`` can be gone on with.
-        stage, done, total: what is being done, and how much of it.
-        eta_seconds: what is left, None before there is evidence.
-        message: why it failed; ``files`` are what that is about, for whoever gave them.
-        result: the files by name, while this process remembers them.
-        again: whether this process still has the files, so that it can go on without being given them.
+        name: the name of the batch.
+        status: a ``stopped`` batch can be resumed.
+        stage: the current stage, as shown to the user.
+        done: how much of ``total`` is done.
+        total: number of files of this stage.
+        eta_seconds: estimated remaining seconds, None before there is an estimate.
+        message: why it failed.
+        files: the files that ``message`` is about, for the user.
+        result: file names and errors, while this process has them.
+        again: whether this process still has the input files.
     """
 
     name: str
@@ -53,12 +54,12 @@ class BatchSnapshot:
 
     @property
     def active(self) -> bool:
-        """Whether it will change by itself."""
+        """Whether it is waiting or running."""
         return self.status in ("waiting", "running")
 
     @property
     def fraction(self) -> float:
-        """From 0 to 1."""
+        """The share that is done, from 0 to 1."""
         return min(1.0, self.done / self.total) if self.total else 0.0
 
 
@@ -68,37 +69,37 @@ class _Work:
 
     run: RunFolder
     folder: BatchFolder
-    places: tuple[Place, ...] | None
+    inputs: tuple[Input, ...] | None
     snapshot: BatchSnapshot
     eta: Eta = field(default_factory=Eta)
     stop: bool = False
-    thread: threading.Thread | None = None
+    ended: threading.Event = field(default_factory=threading.Event)
 
 
 class BatchWorker:
-    """Carries out one batch at a time. Each has a copy of its run's model to itself."""
+    """Runs one batch at a time, each with its own copy of the model."""
 
     def __init__(self) -> None:
         """Prepare; no thread is started before the first batch."""
-        self._lock, self._turn = threading.Lock(), threading.Lock()
+        self._lock = threading.Lock()
         self._works: dict[Path, _Work] = {}
-        self._closed = False
+        self._batches = WorkQueue("shpeft")
 
-    def start(self, run: RunFolder, places: Sequence[Place]) -> BatchFolder:
-        """Begin a batch of folders, zips and files in the background.
+    def submit(self, run: RunFolder, inputs: Sequence[Input]) -> BatchFolder:
+        """Start a batch of folders, zips and files in the background.
 
         Raises:
             RunError: the run's folder cannot be written, or shpeft is closing.
         """
         folder = new_batch(run)
-        self.go_on(run, folder, places)
+        self.resume(run, folder, inputs)
         return folder
 
-    def go_on(self, run: RunFolder, folder: BatchFolder, places: Sequence[Place] | None = None) -> None:
-        """Go on with a batch that was stopped; without effect on one that is under way.
+    def resume(self, run: RunFolder, folder: BatchFolder, inputs: Sequence[Input] | None = None) -> None:
+        """Resume a stopped batch; without effect on one that is waiting or running.
 
         Args:
-            places: the same files; None where this process still has them.
+            inputs: the same files; None where this process still has them.
 
         Raises:
             RunError: the files are no longer there, or shpeft is closing.
@@ -107,17 +108,20 @@ class BatchWorker:
             old = self._works.get(folder.path)
             if old is not None and old.snapshot.active:
                 return
-            kept = tuple(places) if places is not None else None if old is None else old.places
-            if self._closed or kept is None:
-                why = "shpeft is closing." if self._closed else "Its files are needed: give them again."
-                raise RunError(f"The batch {folder.name} cannot be gone on with. {why}")
-            work = _Work(run, folder, kept, BatchSnapshot(folder.name, "waiting", "waiting for another batch"))
+            files = tuple(inputs) if inputs is not None else None if old is None else old.inputs
+            if self._batches.closed or files is None:
+                why = (
+                    "shpeft is closing."
+                    if self._batches.closed
+                    else "This process no longer has its files: choose them again."
+                )
+                raise RunError(f"The batch {folder.name} cannot be resumed. {why}")
+            work = _Work(run, folder, files, BatchSnapshot(folder.name, "waiting", "waiting for another batch"))
             self._works[folder.path] = work
-            work.thread = threading.Thread(target=self._carry_out, args=(work,), name="shpeft-batch", daemon=True)
-            work.thread.start()
+            self._batches.put("batches", lambda: self._carry_out(work))
 
     def snapshot(self, folder: BatchFolder) -> BatchSnapshot:
-        """Where a batch stands, of this process or of an earlier one."""
+        """Return the state of a batch of this process or an earlier one."""
         with self._lock:
             if folder.path in self._works:
                 return self._works[folder.path].snapshot
@@ -126,68 +130,66 @@ class BatchWorker:
         return BatchSnapshot(folder.name, "finished" if total and done == total else "stopped", "", done, total)
 
     def stop(self, folder: BatchFolder) -> None:
-        """Stop a batch after the image it is at; the rows until then stay."""
+        """Stop a batch, a running one after the current image; the rows so far stay."""
         with self._lock:
-            if folder.path in self._works:
-                self._works[folder.path].stop = True
+            work = self._works.get(folder.path)
+            if work is not None:
+                work.stop = True
+        if work is not None and work.snapshot.status == "waiting":
+            self._end(work, "stopped")
 
     def discard(self, folder: BatchFolder) -> None:
-        """Delete a batch, and forget its files."""
+        """Delete a batch and forget its input files."""
         self.stop(folder)
         with self._lock:
             work = self._works.pop(folder.path, None)
-        if work is not None and work.thread is not None:
-            work.thread.join()
+        if work is not None:
+            work.ended.wait()
         folder.discard()
 
     def shutdown(self, patience: float = 30.0) -> None:
-        """Stop everything and wait for it, up to ``patience`` seconds for each batch."""
+        """Stop all batches and wait for them, at most ``patience`` seconds."""
         with self._lock:
-            self._closed = True
-            works = list(self._works.values())
-            for work in works:
-                work.stop = True
-        for work in works:
-            if work.thread is not None:
-                work.thread.join(patience)
+            self._batches.close()
+            folders = [work.folder for work in self._works.values() if work.snapshot.active]
+        for folder in folders:
+            self.stop(folder)
+        self._batches.join(patience)
 
     # -- the thread's side
 
     def _carry_out(self, work: _Work) -> None:
-        """From its turn to its end; no exception leaves the thread."""
+        """Carry out a batch that is still waiting; no exception leaves this function."""
+        with self._lock:
+            if work.stop or work.snapshot.status != "waiting":
+                return
+            work.snapshot = replace(work.snapshot, status="running")
         try:
-            while not self._turn.acquire(timeout=TURN):
-                self._tell(work, "waiting for another batch", 0, 0)
-            try:
-                result = self._diagnose(work)
-            finally:
-                self._turn.release()
-            self._end(work, "finished", result=result)
+            self._end(work, "finished", result=self._diagnose(work))
         except Cancelled:
             self._end(work, "stopped")
         except ShpeftError as error:
-            self._end(work, "failed", message=str(error), files=tuple(notes(error)))
+            self._end(work, "failed", message=str(error), files=tuple(notes_of(error)))
         except Exception as error:
-            words = f"This is a bug in shpeft ({type(error).__name__})."
-            self._end(work, "failed", message=words, files=tuple(traceback_text(error).splitlines()))
+            message = f"This is a bug in shpeft ({type(error).__name__})."
+            self._end(work, "failed", message=message, files=tuple(traceback_text(error).splitlines()))
 
     def _diagnose(self, work: _Work) -> BatchResult:
         def progress(stage: str, done: int, total: int) -> None:
-            self._tell(work, stage, done, total)
+            self._report(work, stage, done, total)
 
         progress("loading the model", 0, 0)
         loaded = load_run(work.run)
-        with open_source(work.places or (), progress) as source:
+        with open_source(work.inputs or (), progress) as source:
             work.folder.write_total(len(source.entries), source.others)
             return diagnose_batch(loaded, source, work.folder.results, progress=progress)
 
-    def _tell(self, work: _Work, stage: str, done: int, total: int) -> None:
+    def _report(self, work: _Work, stage: str, done: int, total: int) -> None:
         with self._lock:
             if work.stop or not threading.main_thread().is_alive():
                 raise Cancelled
-            status: Status = "waiting" if stage.startswith("waiting") else "running"
             eta = work.eta.update(done, total)
-            work.snapshot = replace(work.snapshot, status=status, stage=stage, done=done, total=total, eta_seconds=eta)
+            work.snapshot = replace(work.snapshot, stage=stage, done=done, total=total, eta_seconds=eta)
 
     def _end(
         self,
@@ -199,12 +201,15 @@ class BatchWorker:
     ) -> None:
         (total, _), done = work.folder.totals(), work.folder.summary().done
         with self._lock:
+            if work.ended.is_set():
+                return
             if status == "finished":
-                work.places = None
-            again = work.places is not None
+                work.inputs = None
+            again = work.inputs is not None
             work.snapshot = BatchSnapshot(
                 work.folder.name, status, "", done, total, None, message, files, result, again
             )
+            work.ended.set()
 
 
 _worker: BatchWorker | None = None
@@ -212,10 +217,10 @@ _making = threading.Lock()
 
 
 def worker() -> BatchWorker:
-    """The process's worker; it stops by itself when the process ends."""
+    """Return the worker of this process; it stops by itself when the process ends."""
     global _worker
     with _making:
         if _worker is None:
             _worker = BatchWorker()
-            getattr(threading, "_register_atexit", atexit.register)(_worker.shutdown)
+            stop_at_exit(_worker.shutdown)
         return _worker

@@ -1,5 +1,5 @@
-"""The command line: one command a verb, ``shpeft finetune`` to ``shpeft ui``."""
+"""The command line: a file for each verb, ``shpeft finetune`` to ``shpeft ui``."""
 
-from shpeft.cli.commands import app, main
+from shpeft.cli.main import app, main
 
 __all__ = ["app", "main"]

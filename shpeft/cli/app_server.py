@@ -1,4 +1,4 @@
-"""Where the app is and how it is started, with its own settings in force."""
+"""Find the app's script and start it with the app's own Streamlit configuration."""
 
 import os
 import subprocess
@@ -11,20 +11,24 @@ from shpeft.errors import ConfigError
 
 
 def app_file() -> Path:
-    """The app's script: in the package, or beside it in a checkout.
+    """Return the app's script: in the package, or beside it in a checkout.
 
     Raises:
-        ConfigError: there is none.
+        ConfigError: the installation has no app.
     """
-    here = Path(__file__).resolve().parents[1]
-    for folder in (here / "_app", here.parent / "app"):
+    package = Path(__file__).resolve().parents[1]
+    for folder in (package / "_app" / "app", package.parent / "app"):
         if (folder / "main.py").is_file():
             return folder / "main.py"
     raise ConfigError("The app is missing from this installation: reinstall shpeft, or use a checkout.")
 
 
 def settings(main: Path, taken: Sequence[str] = ()) -> list[str]:
-    """The app's configuration as flags: nothing in the environment or the working directory can override those.
+    """Return the app's configuration as flags, which the environment and the working directory cannot override.
+
+    Args:
+        main: the app's script.
+        taken: flags that are given otherwise.
 
     Raises:
         ConfigError: the configuration is missing or damaged.
@@ -38,13 +42,15 @@ def settings(main: Path, taken: Sequence[str] = ()) -> list[str]:
     for section, values in sections.items():
         for key, value in values.items():
             flag = f"--{section}.{key}"
-            if flag not in taken and not isinstance(value, dict | list):
-                flags += [flag, str(value).lower() if isinstance(value, bool) else str(value)]
+            if flag in taken or isinstance(value, dict):
+                continue
+            for item in value if isinstance(value, list) else [value]:
+                flags += [flag, str(item).lower() if isinstance(item, bool) else str(item)]
     return flags
 
 
-def start(command: Sequence[str]) -> None:
-    """Become the command, so that whoever stops this process stops the app; where that cannot be, wait for it."""
+def start_app(command: Sequence[str]) -> None:
+    """Replace this process with the command, so that stopping it stops the app; on Windows, wait for the command."""
     if os.name == "posix":
         os.execv(command[0], list(command))
     sys.exit(subprocess.call(command))

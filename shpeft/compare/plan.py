@@ -1,27 +1,60 @@
-"""The schema of a comparison, and the cells that it is made of."""
+"""The schema of a comparison: arms × seeds × datasets × budgets, and what its report is about."""
 
-import hashlib
-import json
-from dataclasses import dataclass, field
-from typing import Annotated, Any, Literal, Self
+from typing import Annotated, Any, Literal, NamedTuple, Self
 
-from pydantic import Field, model_validator
+from pydantic import BeforeValidator, Field, model_validator
 
-from shpeft.config import SCOPES, BackboneConfig, DatasetConfig, Document, Section
+from shpeft.config import BackboneConfig, DatasetConfig, Document, RunConfig, Section, SelectionConfig, TrainingConfig
+from shpeft.config.documents import same_as
+from shpeft.config.schema import (
+    SCOPES,
+    Augmentation,
+    Average,
+    Balance,
+    Expectation,
+    Formula,
+    Modality,
+    Norm,
+    Normalizer,
+    Precision,
+    Score,
+    Spread,
+    read_budget,
+)
+from shpeft.support.markdown import plain
 
-FORMAT = 2
-"""Part of every cell's key: a change to what a cell's result depends on raises it."""
+Budget = Annotated[int | float, BeforeValidator(read_budget), Field(gt=0)]
+"""A share of the backbone's weights (a decimal), or a number of weights (a whole number)."""
 
-KINDS = ("probe", "head", "full", "bitfit", "lora", "sparse", "revert")
+Metric = Literal[
+    "accuracy", "balanced_accuracy", "macro_f1", "macro_auroc", "mcc", "brier", "log_loss", "brier_calibrated"
+]
 
-Budget = Annotated[int | float, Field(gt=0)]
+BASELINE = "baseline"
+"""In a question: the better of the linear probe and the head trained alone."""
 
 Grid = tuple[float, ...] | dict[float, tuple[float, ...]]
-"""Learning rates; or some for each budget, since more weights want smaller steps."""
+"""Learning rates, or learning rates by budget: more weights need smaller steps."""
+
+VARIATION = ("augment", "modality", "mixup", "label_smoothing", "balance")
+"""Settings of how training images, their labels and the frequency of classes vary."""
+
+TRAINING_SETTINGS = (
+    *("epochs", "patience", "head_lr", "weight_decay", "warmup", "eps", "precision", "keep_start"),
+    *VARIATION,
+)
+"""Settings of the plan's ``training`` that an arm may override."""
+
+
+class Rate(NamedTuple):
+    """Learning rates of a trial: of the trained weights, and of the head where it is tuned as well."""
+
+    lr: float
+    head_lr: float | None = None
 
 
 class Caps(Section):
-    """At most so many images of each class, the same for all arms; none: all."""
+    """The largest number of images of a class in each split, the same for all arms; none: all images."""
 
     train: int | None = Field(None, ge=1)
     val: int | None = Field(None, ge=1)
@@ -29,60 +62,85 @@ class Caps(Section):
 
 
 class Training(Section):
-    """How every arm is trained."""
+    """How every arm is trained; what a run has too is declared in its schema."""
 
-    epochs: int = Field(8, ge=1)
-    patience: int | None = Field(None, ge=1, description="stop after so many epochs without a lower validation loss")
-    batch_size: int = Field(16, ge=1)
-    head_lr: float = Field(1e-4, gt=0)
-    weight_decay: float = Field(1e-4, ge=0)
-    eps: float = Field(1e-8, gt=0, description="AdamW's ε")
-    augment: Literal["none", "flip"] = "none"
-    precision: Literal["float32", "bfloat16"] = Field("float32", description="of training; scores are in float32")
+    epochs: int = same_as(TrainingConfig, "epochs", 8)
+    patience: int | None = Field(None, ge=1, description="Stop after so many epochs without a lower validation loss.")
+    batch_size: int = same_as(TrainingConfig, "batch_size")
+    head_lr: float = same_as(TrainingConfig, "head_lr")
+    weight_decay: float = same_as(TrainingConfig, "weight_decay")
+    warmup: float = same_as(TrainingConfig, "warmup")
+    eps: float = Field(1e-8, gt=0, description="ε of AdamW.")
+    average: Average = same_as(TrainingConfig, "average")
+    keep_start: bool = Field(
+        False, description="Whether the linear probe competes with the epochs, as in a run; the first tables did not."
+    )
+    augment: Augmentation = same_as(TrainingConfig, "augment")
+    modality: Modality = same_as(TrainingConfig, "modality")
+    mixup: float = same_as(TrainingConfig, "mixup")
+    label_smoothing: float = same_as(TrainingConfig, "label_smoothing")
+    balance: Balance = same_as(TrainingConfig, "balance")
+    precision: Precision = same_as(RunConfig, "precision")
+
+    @property
+    def variation(self) -> dict[str, Any]:
+        """The settings of :data:`VARIATION` by name."""
+        return {name: getattr(self, name) for name in VARIATION}
 
 
 class Arm(Section):
     """A way to fine-tune; what is not given is taken from the plan's ``training``, ``budgets`` and ``grids``."""
 
     kind: Literal["probe", "head", "full", "bitfit", "lora", "sparse", "revert"]
-    lr: Grid | None = Field(None, description="learning rates that are tried on the validation images")
-    epochs: int | None = Field(None, ge=1)
-    patience: int | None = Field(None, ge=0, description="0: train to the last epoch")
-    head_lr: float | None = Field(None, gt=0)
-    weight_decay: float | None = Field(None, ge=0)
-    eps: float | None = Field(None, gt=0)
-    precision: Literal["float32", "bfloat16"] | None = None
-    refit_head: bool = Field(False, description="fit the head anew on the fine-tuned features at the end")
-    views: Literal[1, 2] = Field(1, description="2: test probabilities are means over the image and its mirror image")
-    scope: str = Field("", pattern=f"^(|{SCOPES})$", description="which weights are eligible")
+    lr: Grid | None = Field(None, description="Learning rates that are tried on the validation images.")
+    epochs: int | None = same_as(TrainingConfig, "epochs", None)
+    patience: int | None = Field(None, ge=0, description="As the plan's; 0: train to the last epoch.")
+    head_lr: float | None = same_as(TrainingConfig, "head_lr", None)
+    weight_decay: float | None = same_as(TrainingConfig, "weight_decay", None)
+    warmup: float | None = same_as(TrainingConfig, "warmup", None)
+    eps: float | None = same_as(Training, "eps", None)
+    keep_start: bool | None = same_as(Training, "keep_start", None)
+    precision: Precision | None = same_as(RunConfig, "precision", None)
+    augment: Augmentation | None = same_as(TrainingConfig, "augment", None)
+    modality: Modality | None = same_as(TrainingConfig, "modality", None)
+    mixup: float | None = same_as(TrainingConfig, "mixup", None)
+    label_smoothing: float | None = same_as(TrainingConfig, "label_smoothing", None)
+    balance: Balance | None = same_as(TrainingConfig, "balance", None)
+    refit_head: bool = Field(False, description="Fit the head again on the fine-tuned features at the end.")
+    views: Literal[1, 2] = Field(1, description="2: average the test probabilities of an image and its mirror image.")
+    scope: str = Field("", pattern=f"^(|{SCOPES})$", description=SelectionConfig.model_fields["scope"].description)
     budgets: tuple[Budget, ...] | None = None
 
-    rank: int = Field(8, ge=1, description="of lora")
-    targets: Literal["qkv", "all"] = Field("qkv", description="linear layers that lora adapts")
+    rank: int = Field(8, ge=1, description="Rank of LoRA.")
+    targets: Literal["qkv", "all"] = Field("qkv", description="Linear layers that LoRA adapts.")
 
-    of: str | None = Field(None, description="of revert: the arm whose largest changes are kept")
+    of: str | None = Field(None, description="For kind revert: the arm whose largest changes remain.")
 
-    score: Literal["hybrid", "gradient", "fisher", "magnitude", "wanda", "random", "consensus"] = "hybrid"
-    order: Literal["largest", "smallest"] = Field("largest", description="which end of the scores is selected")
-    formula: Literal["product", "sum", "quota"] = "product"
-    norm: Literal["l1", "l2"] = "l1"
-    lam: float = Field(0.5, ge=0, le=1)
-    normaliser: Literal["mean", "max", "rank"] = "mean"
-    agnostic: Literal["magnitude", "consensus"] = Field("magnitude", description="the hybrid's task-agnostic half")
+    score: Score | Literal["consensus"] = same_as(SelectionConfig, "score")
+    order: Literal["largest", "smallest"] = Field("largest", description="Which end of the scores is selected.")
+    formula: Formula = same_as(SelectionConfig, "formula")
+    norm: Norm = same_as(SelectionConfig, "norm")
+    lam: float = same_as(SelectionConfig, "lam")
+    normalizer: Normalizer = same_as(SelectionConfig, "normalizer")
+    exponent: float = same_as(SelectionConfig, "exponent")
+    agnostic: Literal["magnitude", "consensus"] = Field("magnitude", description="Task-agnostic half of the hybrid.")
     gradients: Literal["own", "other", "shuffled"] = Field(
-        "own", description="controls: gradients of the next dataset, or of this one with its labels shuffled"
+        "own", description="Controls: gradients of the next dataset, or of this one with its labels shuffled."
     )
-    like: str | None = Field(None, description="of score random: the arm whose counts in each layer are kept")
-    images: int = Field(256, ge=1, description="training images that the scores are estimated on")
-    expectation: Literal["batch", "image", "all"] = "batch"
-    spread: Literal["row", "line", "none"] = Field(
-        "none", description="row: as few weights of a row as the budget allows; line: one of a row and column at most"
+    like: str | None = Field(None, description="For score random: the arm whose counts per layer are used.")
+    images: int = same_as(SelectionConfig, "images")
+    expectation: Expectation = same_as(SelectionConfig, "expectation", "batch")
+    spread: Spread | Literal["line"] = Field(
+        "none",
+        description=f"{SelectionConfig.model_fields['spread'].description} line: at most one of a row or column.",
     )
-    masks: int = Field(1, ge=1, description="how many random selections a seed")
-    lr_scale: Literal["uniform", "magnitude", "rms"] = "uniform"
-    reselect_after: int | None = Field(None, ge=1, description="epochs after which weights are selected once more")
-    average: int | None = Field(
-        None, ge=2, description="keep the mean of the weights after the last so many epochs, not the best epoch's"
+    masks: int = Field(1, ge=1, description="Random selections per seed.")
+    lr_scale: Literal["uniform", "magnitude", "rms", "sensitivity"] = Field(
+        "uniform", description="What the learning rate of each weight is proportional to."
+    )
+    reselect_after: int | None = Field(None, ge=1, description="Epochs after which weights are selected again.")
+    average: Annotated[int, Field(ge=2)] | Average | None = Field(
+        None, description="As the plan's, or the number of last epochs whose weights are averaged."
     )
 
     @property
@@ -91,181 +149,176 @@ class Arm(Section):
         return self.scope or ("matrices" if self.kind == "sparse" else "all")
 
 
-class Claim(Section):
-    """What the report is about; it decides no cell."""
+class Question(Section):
+    """A question that the report answers from intervals, by the rule of its kind.
+
+    The kinds: ``better`` and ``not_worse`` compare two arms; ``retains`` asks what the largest changes of full
+    fine-tuning retain of its gain; ``shared_weights`` and ``own_weights`` ask whether tasks, or seeds of one task,
+    select the same weights; ``magnitude_predicts`` asks whether magnitude ranks weights as the tasks' consensus does.
+    """
+
+    kind: Literal["better", "not_worse", "retains", "shared_weights", "own_weights", "magnitude_predicts"]
+    arm: str | None = Field(
+        None, description="The arm in question; by default the report's method, or every arm that fits the kind."
+    )
+    than: str | None = Field(
+        None, description="The arm that it is compared with; baseline: the better of linear probe and head alone."
+    )
+    by: float | None = Field(
+        None, gt=0, lt=1, description="For better: the smallest gain that counts; for not_worse: its margin."
+    )
+    metric: Metric | Literal["ece", "ece_calibrated"] | None = Field(None, description="By default the report's.")
+    topic: str = Field("", description="What the comparison tells, put before the question.")
+    share: float = Field(0.9, gt=0, le=1, description="For retains: the share of the gain.")
+    yes_from: float = Field(
+        0.5, description="For magnitude_predicts: the rank correlation from which the answer is yes."
+    )
+    no_below: float = Field(0.1, description="For magnitude_predicts: the rank correlation below which it is no.")
+
+
+class ReportConfig(Section):
+    """What the report is about; no cell depends on it."""
 
     title: str = "Comparison"
-    method: str | None = Field(None, description="the arm that is held against all others; by default the first sparse")
-    budget: Budget | None = Field(None, description="its budget; by default the first")
-    metric: Literal["accuracy", "balanced_accuracy", "macro_f1", "macro_auroc", "mcc"] = "balanced_accuracy"
-    margin: float = Field(0.01, gt=0, lt=1, description="differences below it do not matter: of the equivalence test")
-    gain: float = Field(0.02, gt=0, lt=1, description="what the method should gain over the better floor")
-    hardware: str = Field("", description="what the table was filled on, such as '2 processors, no GPU'")
-    tried: tuple[str, ...] = Field((), description="what was tried besides, said where the report says what failed")
-    pairs: dict[str, tuple[str, str]] = Field(
-        default_factory=dict, description="for a dataset two classes that are also told apart by themselves"
+    method: str | None = Field(
+        None, description="The arm that is compared with all others; by default the first sparse one."
     )
+    budget: Budget | None = Field(None, description="The method's budget; by default its first.")
+    metric: Metric = "balanced_accuracy"
+    margin: float = Field(0.01, gt=0, lt=1, description="The margin of equivalence: smaller differences do not matter.")
+    question: str = Field("", description="What the page asks, in a sentence or two.")
+    claim: str = Field("", description="What the paper states, with its source.")
+    rows: tuple[str, ...] = Field((), description="Arms of the page's table; by default those that questions name.")
+    meaning: tuple[str, ...] = Field((), description="What the results mean, and for whom, without numbers.")
+    limits: tuple[str, ...] = Field((), description="Limits beside those that the records show.")
+    questions: tuple[Question, ...] = Field((), description="The questions that the report answers.")
+    names: dict[str, str] = Field(default_factory=dict, description="Plain names of arms for the summary.")
+    hardware: str = Field("", description="What the table was filled on, such as '2 processors, no GPU'.")
+    tried: tuple[str, ...] = Field((), description="Further experiments, listed where the report says what failed.")
+    pairs: dict[str, tuple[str, str]] = Field(
+        default_factory=dict, description="For a dataset, two classes that are also evaluated by themselves."
+    )
+
+    @model_validator(mode="before")
+    @classmethod
+    def _without_gain(cls, raw: Any) -> Any:
+        """Accept older plans, whose ``gain`` is now ``by`` of a question."""
+        return {key: value for key, value in raw.items() if key != "gain"} if isinstance(raw, dict) else raw
 
 
 class Overlaps(Section):
-    """Which choices of weights are compared with each other; it decides no cell."""
+    """The supports that are compared with each other; no cell depends on it."""
 
-    arms: tuple[str, ...] = Field((), description="sparse arms whose supports are compared")
+    arms: tuple[str, ...] = Field((), description="Sparse arms whose supports are compared.")
     budgets: tuple[Budget, ...] = (1e-4, 1e-2)
 
 
 class Plan(Document):
-    """Arms × seeds × datasets × budgets."""
+    """A comparison: arms × seeds × datasets × budgets, and the questions that its report answers."""
 
     backbone: BackboneConfig = Field(default_factory=BackboneConfig)
     datasets: dict[str, DatasetConfig] = Field(min_length=1)
     images_per_class: Caps = Field(default_factory=Caps)
     tested_on: Literal["test", "training"] = Field(
-        "test", description="training: half of the training images stands in for the test images, to try variants on"
+        "test", description="With training, half of the training images replaces the test images, to try variants."
     )
     seeds: tuple[int, ...] = Field((0, 1, 2), min_length=1)
     budgets: tuple[Budget, ...] = Field((1e-4,), min_length=1)
     training: Training = Field(default_factory=Training)
     grids: dict[Literal["head", "full", "bitfit", "lora", "sparse"], Grid] = Field(default_factory=dict)
-    tune: Literal["each", "first"] = Field(
-        "each", description="whether each seed tries the learning rates, or the first seed's choice serves all"
+    tune: Literal["each", "first", "pooled"] = Field(
+        "each",
+        description="Whether each seed tunes the learning rate, all use the one that the first seed chose, or an arm "
+        "has one rate at each budget, with the lowest validation loss summed over all datasets and tune_seeds.",
+    )
+    tune_seeds: tuple[int, ...] = Field((), description="For pooled: the seeds that tune; by default the first two.")
+    head_lrs: tuple[float, ...] = Field(
+        (), description="Learning rates of the head that are tried with each learning rate; none: head_lr."
     )
     arms: dict[str, Arm] = Field(min_length=1)
-    report: Claim = Field(default_factory=Claim)
+    report: ReportConfig = Field(default_factory=ReportConfig)
     overlaps: Overlaps = Field(default_factory=Overlaps)
 
     @model_validator(mode="after")
-    def _fits_together(self) -> Self:
-        trials: dict[tuple[str, int], None] = {}
+    def _check(self) -> Self:
+        for name in (*self.datasets, *self.arms, *self.report.names.values()):
+            if plain(name) != name:  # reports are Markdown, and pages show it
+                raise ValueError(f"the name {name!r} would not be shown as written; use letters, digits, - and spaces")
         for name, arm in self.arms.items():
-            sizes = [size for size in self.sizes(arm) if size is not None]
-            if isinstance(arm.lr, dict) and (strange := [size for size in arm.lr if size not in sizes]):
-                has = f"its budgets are {', '.join(f'{size:g}' for size in sizes)}" if sizes else "it has no budgets"
-                raise ValueError(f"arm {name} has learning rates{_at(strange[0])}; {has}")
-            if arm.kind not in ("probe", "revert"):
-                trials |= {(name, len(self.grid(arm, budget))): None for budget in self.sizes(arm)}
-            for other in (arm.like, arm.of):
-                if other is not None and (other == name or other not in self.arms):
-                    raise ValueError(f"arm {name} refers to {other!r}; the arms are {', '.join(self.arms)}")
-            if arm.kind == "revert" and (arm.of is None or self.arms[arm.of].kind != "full"):
-                raise ValueError(f"arm {name} reverts nothing: give 'of', an arm of kind full")
-            if arm.like is not None and (arm.score != "random" or self.arms[arm.like].kind != "sparse"):
-                raise ValueError(f"arm {name}: 'like' is for score random and names a sparse arm")
-            if len(self.datasets) < 2 and ("consensus" in (arm.score, arm.agnostic) or arm.gradients == "other"):
-                raise ValueError(f"arm {name} needs gradients of another dataset, and there is only one")
-            if arm.reselect_after and arm.reselect_after >= (arm.epochs or self.training.epochs):
-                raise ValueError(f"arm {name} selects anew after {arm.reselect_after} epochs, when training is over")
-            if arm.average and arm.kind not in ("head", "sparse"):
-                raise ValueError(f"arm {name}: 'average' is for the kinds head and sparse, not {arm.kind}")
-            twins = [twin for twin, settings in self.arms.items() if settings == arm and twin != name]
-            if twins:
-                raise ValueError(f"arms {name} and {twins[0]} are the same")
-        if self.report.method is not None and self.report.method not in self.arms:
-            raise ValueError(f"the report is about {self.report.method!r}; the arms are {', '.join(self.arms)}")
-        for name in self.overlaps.arms:
-            if name not in self.arms or self.arms[name].kind != "sparse":
-                raise ValueError(f"overlaps compare sparse arms, and {name!r} is none")
-        if len({count for _, count in trials}) > 1:
-            counts = ", ".join(f"{name} {count}" for name, count in trials)
-            raise ValueError(f"arms try different numbers of learning rates, which is unfair: {counts}")
+            self._check_arm(name, arm)
+        self._check_numbers_of_rates()
+        self._check_report()
         return self
 
+    def _check_arm(self, name: str, arm: Arm) -> None:
+        sizes = [size for size in self.sizes(arm) if size is not None]
+        if isinstance(arm.lr, dict) and (unknown := [size for size in arm.lr if size not in sizes]):
+            has = f"its budgets are {', '.join(f'{size:g}' for size in sizes)}" if sizes else "it has no budgets"
+            raise ValueError(f"arm {name} has learning rates{_at(unknown[0])}; {has}")
+        for other in (arm.like, arm.of):
+            if other is not None and (other == name or other not in self.arms):
+                raise ValueError(f"arm {name} refers to {other!r}; the arms are {', '.join(self.arms)}")
+        if arm.kind == "revert" and (arm.of is None or self.arms[arm.of].kind != "full"):
+            raise ValueError(f"arm {name} reverts nothing: give 'of', an arm of kind full")
+        if arm.like is not None and (arm.score != "random" or self.arms[arm.like].kind != "sparse"):
+            raise ValueError(f"arm {name}: 'like' is for score random and names a sparse arm")
+        if len(self.datasets) < 2 and ("consensus" in (arm.score, arm.agnostic) or arm.gradients == "other"):
+            raise ValueError(f"arm {name} needs gradients of another dataset, and there is only one")
+        if arm.reselect_after and arm.reselect_after >= (arm.epochs or self.training.epochs):
+            raise ValueError(f"arm {name} selects again after {arm.reselect_after} epochs, when training is over")
+        twins = [twin for twin, settings in self.arms.items() if settings == arm and twin != name]
+        if twins:
+            raise ValueError(f"arms {name} and {twins[0]} are the same")
+
+    def _check_numbers_of_rates(self) -> None:
+        trained = ((name, arm) for name, arm in self.arms.items() if arm.kind not in ("probe", "revert"))
+        numbers = {(name, len(self.rates(arm, budget))): None for name, arm in trained for budget in self.sizes(arm)}
+        if len({number for _, number in numbers}) > 1:
+            listed = ", ".join(f"{name} {number}" for name, number in numbers)
+            raise ValueError(f"arms try different numbers of learning rates, which is unfair: {listed}")
+
+    def _check_report(self) -> None:
+        arms = ", ".join(self.arms)
+        if self.report.method is not None and self.report.method not in self.arms:
+            raise ValueError(f"the report is about {self.report.method!r}; the arms are {arms}")
+        for name in self.overlaps.arms:
+            if name not in self.arms or self.arms[name].kind != "sparse":
+                raise ValueError(f"overlaps compare supports of sparse arms; {name!r} is not a sparse arm")
+        if strange := [name for name in self.report.rows if name not in self.arms]:
+            raise ValueError(f"the report's rows name {strange[0]!r}; the arms are {arms}")
+        for question in self.report.questions:
+            if question.kind in ("better", "not_worse") and question.than is None:
+                raise ValueError(f"a question of kind {question.kind} needs 'than': an arm, or {BASELINE!r}")
+            known = (None, BASELINE, *self.arms)
+            if unknown := [name for name in (question.arm, question.than) if name not in known]:
+                raise ValueError(f"a question names {unknown[0]!r}; the arms are {arms}")
+
     def sizes(self, arm: Arm) -> tuple[Budget | None, ...]:
-        """The budgets of an arm; a single None for a kind that has none."""
+        """Return the budgets of an arm; a single None for a kind without budgets."""
         return (arm.budgets or self.budgets) if arm.kind in ("sparse", "revert") else (None,)
 
     def grid(self, arm: Arm, budget: Budget | None) -> tuple[float, ...]:
-        """The learning rates that an arm tries with a budget: its own, or else the plan's for its kind."""
+        """Return the learning rates that an arm tries with a budget: its own, or else the plan's for its kind."""
         common = next((grid for kind, grid in self.grids.items() if kind == arm.kind), None)
-        found = _rates(arm.lr, budget) or _rates(common, budget)
-        if not found:
+        rates = _rates(arm.lr, budget) or _rates(common, budget)
+        if not rates:
             raise ValueError(
                 f"there are no learning rates for kind {arm.kind}{_at(budget)}: give grids.{arm.kind}, or the arm's lr"
             )
-        return found
+        return rates
+
+    def rates(self, arm: Arm, budget: Budget | None) -> tuple[Rate, ...]:
+        """Return what an arm tries with a budget: its grid, each with all of ``head_lrs``.
+
+        The head alone has a grid of its own, and an arm with its own ``head_lr`` keeps it.
+        """
+        heads = self.head_lrs if arm.kind != "head" and arm.head_lr is None else ()
+        return tuple(Rate(lr, head) for lr in self.grid(arm, budget) for head in heads or (None,))
 
     def settings(self, arm: Arm) -> Training:
-        """How an arm is trained: the plan's settings, with the arm's own over them."""
-        own = {name: getattr(arm, name) for name in OWN}
+        """Return how an arm is trained: the plan's settings, overridden by the arm's own."""
+        own = {name: getattr(arm, name) for name in TRAINING_SETTINGS}
         return self.training.model_copy(update={name: value for name, value in own.items() if value is not None})
-
-    def cells(self) -> list["Cell"]:
-        """Every cell, in the order in which they are best run: one seed after the other, dataset by dataset."""
-        found = []
-        for seed in self.seeds:
-            for dataset in self.datasets:
-                for name, arm in self.arms.items():
-                    for budget in self.sizes(arm):
-                        for mask in range(arm.masks):
-                            found.append(Cell(self, dataset, name, budget, seed, mask))
-        return found
-
-    def tuning(self, cell: "Cell") -> "Cell":
-        """The cell whose learning rate a cell takes: itself, where it tries the rates."""
-        arm = self.arms[cell.arm]
-        if arm.kind == "revert":
-            return self.tuning(Cell(self, cell.dataset, str(arm.of), None, cell.seed))
-        seed = self.seeds[0] if self.tune == "first" else cell.seed
-        return Cell(self, cell.dataset, cell.arm, cell.budget, seed)
-
-
-@dataclass(frozen=True)
-class Cell:
-    """One number of the comparison: an arm with a budget on a dataset with a seed (and a random mask)."""
-
-    plan: Plan = field(compare=False, repr=False)
-    dataset: str
-    arm: str
-    budget: int | float | None
-    seed: int
-    mask: int = 0
-
-    @property
-    def title(self) -> str:
-        """For people."""
-        sized = "" if self.budget is None else f" {self.budget:g}"
-        return f"{self.dataset}, seed {self.seed}, {self.arm}{sized}" + (f", mask {self.mask + 1}" if self.mask else "")
-
-    @property
-    def key(self) -> str:
-        """SHA-256 of all that determines the result, as far as the plan tells; names of arms do not."""
-        plan, arm = self.plan, self.plan.arms[self.arm]
-        trained = arm.kind not in ("probe", "revert")
-        tuned = {"grid": plan.grid(arm, self.budget), "seed": plan.tuning(self).seed} if trained else None
-        return _digest(self._parts(arm) | {"tuned": tuned})
-
-    def trial_key(self, lr: float) -> str:
-        """The same for one training at one learning rate."""
-        return _digest(self._parts(self.plan.arms[self.arm]) | {"trial": lr})
-
-    def _parts(self, arm: Arm) -> dict[str, Any]:
-        plan = self.plan
-        parts: dict[str, Any] = {
-            "format": FORMAT,
-            "backbone": _given(plan.backbone),
-            "dataset": _given(plan.datasets[self.dataset]),
-            "caps": _given(plan.images_per_class),
-            **({} if plan.tested_on == "test" else {"tested_on": plan.tested_on}),
-            "training": _given(plan.settings(arm)) if arm.kind != "probe" else None,
-            "arm": _given(arm, *TUNING, "of", "like", "masks"),
-            "budget": self.budget,
-            "seed": self.seed,
-            "mask": self.mask,
-        }
-        if arm.like is not None:
-            parts["like"] = _given(plan.arms[arm.like], *TUNING)
-        if arm.of is not None:
-            parts["of"] = Cell(plan, self.dataset, arm.of, None, self.seed).key
-        if "consensus" in (arm.score, arm.agnostic) or arm.gradients == "other":
-            parts["others"] = [_given(other) for other in plan.datasets.values()]
-        return parts
-
-
-OWN = ("epochs", "patience", "head_lr", "weight_decay", "eps", "precision")
-"""Settings of training that an arm may have of its own."""
-
-TUNING = ("lr", "budgets", *OWN)
-"""Settings of an arm that stand elsewhere in a key, or that a trial's own learning rate replaces."""
 
 
 def _rates(grid: Grid | None, budget: Budget | None) -> tuple[float, ...] | None:
@@ -276,12 +329,3 @@ def _rates(grid: Grid | None, budget: Budget | None) -> tuple[float, ...] | None
 
 def _at(budget: Budget | None) -> str:
     return "" if budget is None else f" at {budget:g}"
-
-
-def _given(section: Section, *without: str) -> dict[str, Any]:
-    """What differs from the defaults: a setting that is added later leaves the keys of finished cells alone."""
-    return section.model_dump(exclude_defaults=True, exclude=set(without))
-
-
-def _digest(parts: Any) -> str:
-    return hashlib.sha256(json.dumps(parts, sort_keys=True, default=str).encode()).hexdigest()[:16]

@@ -1,8 +1,8 @@
-"""Images of a diagnosis task, from a folder, from MedMNIST or generated: train, val, test and a card."""
+"""Datasets of a diagnosis task, from folders, tables, public sets or generated: three splits and a card."""
 
+from shpeft.datasets.background_load import BackgroundLoad
 from shpeft.datasets.base import Dataset, Split
-from shpeft.datasets.loading import batches
-from shpeft.datasets.opening import Opening
+from shpeft.datasets.pixel_batches import batches
 from shpeft.datasets.sources import known_sources, load_dataset, recipe_of
 
-__all__ = ["Dataset", "Opening", "Split", "batches", "known_sources", "load_dataset", "recipe_of"]
+__all__ = ["Dataset", "BackgroundLoad", "Split", "batches", "known_sources", "load_dataset", "recipe_of"]

@@ -1,4 +1,4 @@
-"""Images held in memory, and files of arrays as MedMNIST publishes them."""
+"""Datasets of arrays in memory, and the .npz files that MedMNIST publishes."""
 
 import hashlib
 import os
@@ -11,9 +11,12 @@ from typing import Any, cast
 import numpy as np
 from PIL import Image
 
+from shpeft.config.schema import OnLeakage
 from shpeft.datasets.base import Dataset, Split, make_dataset
-from shpeft.datasets.leakage import Handling, crossings, left_out, record, refusal, sentences
+from shpeft.datasets.labels import check_labels
+from shpeft.datasets.leakage import crossings, left_out, record, refusal, sentences
 from shpeft.errors import DatasetError, EmptyDataset, Leakage
+from shpeft.tasks import MULTI_LABEL, SINGLE_LABEL, MultiLabel, Task
 
 SPLITS = ("train", "val", "test")
 KEYS = tuple(f"{split}_{kind}" for split in SPLITS for kind in ("images", "labels"))
@@ -26,16 +29,17 @@ class Arrays:
     images: np.ndarray
 
     def image(self, index: int) -> Image.Image:
-        """The image in RGB at its own size."""
+        """Return an image in RGB at its own size."""
         return Image.fromarray(np.asarray(self.images[index])).convert("RGB")
 
     def mask(self, index: int) -> None:
-        """Such files have no lesion masks."""
+        """Return None: such files have no lesion masks."""
         return
 
 
-def load(path: Path, leakage: Handling = "report") -> Dataset:
-    """Open an ``.npz`` file with the arrays ``KEYS``: 8-bit images (N, H, W[, 3]), and class numbers (N,) or (N, 1).
+def load(path: Path, leakage: OnLeakage = "report") -> Dataset:
+    """Load an ``.npz`` file with the arrays ``KEYS``: 8-bit images (N, H, W[, 3]) and class numbers (N,) or (N, 1),
+    or for several findings an image 0 and 1 for each, (N, C).
 
     Raises:
         DatasetError: damaged, or without these arrays, or too large for the memory; EmptyDataset: fewer than two
@@ -52,8 +56,20 @@ def load(path: Path, leakage: Handling = "report") -> Dataset:
             arrays = {key: file[key] for key in KEYS}
     except (OSError, ValueError, EOFError, zipfile.BadZipFile) as error:
         raise DatasetError(f"{path.name} cannot be read as an .npz file: {type(error).__name__}.") from None
+    except MemoryError:
+        raise DatasetError(
+            f"The images of {path.name} do not fit into the free memory. Close other programs, or take the set at a "
+            "smaller size."
+        ) from None
     labels = arrays["train_labels"]
+    if labels.ndim == 2 and labels.shape[1] > 1:
+        return _findings(path.stem, arrays, leakage)
     count = int(labels.max()) + 1 if labels.size and np.issubdtype(labels.dtype, np.integer) else 0
+    if count > len(labels):
+        raise DatasetError(
+            f"{path.name} has the class number {count - 1:,} and {len(labels):,} training images. Number the classes "
+            "from 0 without gaps."
+        )
     if count < 2:
         raise EmptyDataset(f"{path.name} needs whole class numbers from 0, of at least two classes.")
     classes = tuple(str(number) for number in range(count))
@@ -61,15 +77,24 @@ def load(path: Path, leakage: Handling = "report") -> Dataset:
     for split in splits:
         if lacking := [name for name, number in split.counts().items() if not number]:
             raise EmptyDataset(f"The class {lacking[0]} of {path.name} has no image in {split.name}.")
-    splits, found = without_leakage(splits, leakage)
-    return make_dataset(path.stem, splits, "train, val and test as given by the file.", **found)
+    splits, card = without_leakage(splits, leakage)
+    return make_dataset(path.stem, splits, "train, val and test as given by the file.", **card)
+
+
+def _findings(stem: str, arrays: dict[str, np.ndarray], leakage: OnLeakage) -> Dataset:
+    """Return a dataset of several findings an image."""
+    names = tuple(str(number) for number in range(arrays["train_labels"].shape[1]))
+    splits = [as_split(s, arrays[f"{s}_images"], arrays[f"{s}_labels"], names, stem, MULTI_LABEL) for s in SPLITS]
+    check_labels(stem, splits[:2])
+    splits, card = without_leakage(splits, leakage)
+    return make_dataset(stem, splits, "train, val and test as given by the file.", **card)
 
 
 def check_memory(path: Path) -> None:
-    """Refuse a file whose arrays are larger than this machine's memory, before they are unpacked.
+    """Check that the arrays of a file fit into memory, before they are unpacked.
 
     Raises:
-        DatasetError: they are.
+        DatasetError: they do not.
     """
     if not zipfile.is_zipfile(path) or not hasattr(os, "sysconf"):
         return
@@ -83,54 +108,72 @@ def check_memory(path: Path) -> None:
         )
 
 
-def without_leakage(splits: Sequence[Split], leakage: Handling) -> tuple[list[Split], dict[str, Any]]:
-    """The splits without the copies of images that stand in a later one, where these leave, and the card's words.
+def without_leakage(splits: Sequence[Split], leakage: OnLeakage) -> tuple[list[Split], dict[str, Any]]:
+    """Handle images that are in two splits; return the splits and the card's entries.
 
-    Only exact copies are looked for: images of 28 pixels look alike without being of one patient.
+    Only exact copies count: images of 28 pixels look alike without belonging to one patient.
 
     Raises:
-        Leakage: there are some and they are to be refused, or a class would be left without an image.
+        Leakage: there are copies and leakage is refused, or dropping them leaves a class without images.
     """
     images = [image for split in splits for image in cast(Arrays, split.source).images]
     content = [hashlib.sha256(image.tobytes()).hexdigest() for image in images]
     homes = [split.name for split in splits for _ in split.ids]
     ids = [id for split in splits for id in split.ids]
-    found = crossings(homes, content, content, ())
-    if found and leakage == "refuse":
-        places = [f"image {row} of {split.name}" for split in splits for row in range(len(split))]
-        raise refusal(found, ids, places)
-    card = {"leakage": record(found, ids, leakage), "warnings": sentences(found, leakage)}
-    if not found or leakage == "report":
+    crossed = crossings(homes, content, content, ())
+    if crossed and leakage == "refuse":
+        names = [f"image {row} of {split.name}" for split in splits for row in range(len(split))]
+        raise refusal(crossed, ids, names)
+    card = {"leakage": record(crossed, ids, leakage), "warnings": sentences(crossed, leakage)}
+    if not crossed or leakage == "report":
         return list(splits), card
-    leaving, start, kept = left_out(found), 0, []
+    dropped, offset, remaining = left_out(crossed), 0, []
     for split in splits:
-        kept.append(split.subset([row for row in range(len(split)) if start + row not in leaving]))
-        start += len(split)
-        if lacking := [name for name, number in kept[-1].counts().items() if not number]:
+        remaining.append(split.subset([row for row in range(len(split)) if offset + row not in dropped]))
+        offset += len(split)
+        lacking = [name for name, number in remaining[-1].counts().items() if not number]
+        if lacking and (split.task == SINGLE_LABEL or split.name == "train"):
             raise Leakage(
-                f"Every image of the class '{lacking[0]}' in {split.name} also stands in a later split. Set leakage to "
+                f"Every image of the class '{lacking[0]}' in {split.name} is also in a later split. Set leakage to "
                 "'report', or make other splits."
             )
-    return kept, card
+    return remaining, card
 
 
-def as_split(split: str, images: np.ndarray, labels: np.ndarray, classes: tuple[str, ...], stem: str) -> Split:
-    """Images (N, H, W[, 3]) and labels (N,) or (N, 1) as a split.
+def as_split(
+    split: str,
+    images: np.ndarray,
+    labels: np.ndarray,
+    classes: tuple[str, ...],
+    stem: str,
+    task: Task = SINGLE_LABEL,
+) -> Split:
+    """Return images (N, H, W[, 3]) and labels (N,) or (N, 1), of findings (N, C) of 0 and 1, as a split.
 
     Raises:
-        DatasetError: other images, or labels of other classes.
+        DatasetError: the images have another type or shape, or a label is out of range.
     """
     images, labels = np.asarray(images), np.asarray(labels)
     flat = labels.reshape(len(labels), -1)
     shaped = images.ndim == 3 or (images.ndim == 4 and images.shape[3] == 3)
-    if images.dtype != np.uint8 or not shaped or len(images) != len(flat) or flat.shape[1:] != (1,) or not len(images):
-        raise DatasetError(f"{stem}.npz does not hold 8-bit images with one label each.")
-    if flat.min() < 0 or flat.max() >= len(classes):
-        raise DatasetError(f"{stem}.npz has labels outside 0..{len(classes) - 1}.")
+    width, most = (len(classes), 1) if isinstance(task, MultiLabel) else (1, len(classes) - 1)
+    if (
+        images.dtype != np.uint8
+        or not shaped
+        or len(images) != len(flat)
+        or flat.shape[1:] != (width,)
+        or not len(images)
+    ):
+        each = "one label" if width == 1 else f"{width} labels"
+        raise DatasetError(f"{stem}.npz does not hold 8-bit images with {each} each.")
+    if flat.min() < 0 or flat.max() > most:
+        raise DatasetError(f"{stem}.npz has labels outside 0..{most}.")
     ids = tuple(_content_id(image, stem, split, row) for row, image in enumerate(images))
-    return Split(split, classes, tuple(int(label) for label in flat[:, 0]), ids, ids, Arrays(images))
+    rows = flat.astype(int).tolist()
+    values = tuple(map(tuple, rows)) if isinstance(task, MultiLabel) else tuple(row[0] for row in rows)
+    return Split(split, classes, values, ids, ids, Arrays(images), task=task)
 
 
 def _content_id(image: np.ndarray, stem: str, split: str, row: int) -> str:
-    """Opaque, and different for exact copies within the published splits, which stay as published."""
+    """Return a pseudonym that differs for exact copies, because published splits stay as published."""
     return hashlib.sha256(f"{stem} {split} {row} ".encode() + image.tobytes()).hexdigest()[:12]

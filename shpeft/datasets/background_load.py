@@ -1,4 +1,4 @@
-"""A dataset that is opened in a thread, so that whoever waits for it can do other things, look at it and stop it."""
+"""Load a dataset in a background thread that reports its progress and can be canceled."""
 
 import atexit
 import gc
@@ -15,15 +15,15 @@ from shpeft.datasets.sources import load_dataset
 from shpeft.errors import Cancelled
 
 
-class Opening:
-    """What is known of a dataset that is being opened. Stopped when the process ends; the next one goes on from there.
+class BackgroundLoad:
+    """A dataset that is loading in a thread; it is canceled when the process ends, and the next load resumes.
 
     Attributes:
-        progress: the stage, how much of it is done, and how much there is (0: nobody knows).
+        progress: the stage, the amount done, and the total amount (0 if unknown).
     """
 
     def __init__(self, source: str | Path, **options: Any):
-        """Begin; the arguments are those of :func:`shpeft.load_dataset`."""
+        """Start loading; the arguments are those of :func:`shpeft.load_dataset`."""
         self.progress: tuple[str, int, int] = ("Finding images", 0, 0)
         self._stop = threading.Event()
         self._future: Future[Dataset] = Future()
@@ -33,24 +33,24 @@ class Opening:
 
     @property
     def done(self) -> bool:
-        """Whether there is a result, be it an error."""
+        """Whether loading has ended, with a dataset or an error."""
         return self._future.done()
 
     def wait(self, seconds: float) -> bool:
-        """Whether there is a result after so many seconds, or earlier."""
+        """Wait up to ``seconds``; return whether loading has ended."""
         return bool(wait([self._future], seconds).done)
 
     def result(self) -> Dataset:
-        """The dataset, once it is there.
+        """Wait for the dataset and return it.
 
         Raises:
-            DatasetError, MissingExtra, ConfigError: what opening it raised.
-            Cancelled: it was stopped.
+            DatasetError, MissingExtra, ConfigError: loading failed.
+            Cancelled: loading was canceled.
         """
         return self._future.result()
 
     def cancel(self, patience: float = 0.0) -> None:
-        """Stop soon; wait for that at most so many seconds."""
+        """Request a stop, and wait for it up to ``patience`` seconds."""
         self._stop.set()
         self._thread.join(patience)
 
@@ -62,21 +62,21 @@ class Opening:
     def _work(self, source: str | Path, options: dict[str, Any]) -> None:
         try:
             with _no_full_collections():
-                found = load_dataset(source, progress=self._report, **options)
-            self._future.set_result(found)
-        except BaseException as error:  # handed to whoever asks for the result
+                dataset = load_dataset(source, progress=self._report, **options)
+            self._future.set_result(dataset)
+        except BaseException as error:  # raised by ``result``
             self._future.set_exception(error)
 
 
 _thresholds: list[tuple[int, int, int]] = []
-"""Of the garbage collector, as each opening under way found them."""
+"""The garbage collector's thresholds at the start of each load in progress."""
 
 _lock = threading.Lock()
 
 
 @contextmanager
 def _no_full_collections() -> Iterator[None]:
-    """Collect young garbage only: a pass over the objects of 100,000 cases halts all threads for up to a second."""
+    """Prevent full garbage collections, which stop all threads for up to a second with 100,000 cases."""
     with _lock:
         _thresholds.append(gc.get_threshold())
         gc.set_threshold(*_thresholds[0][:2], 10**6)
@@ -90,7 +90,7 @@ def _no_full_collections() -> Iterator[None]:
                 gc.set_threshold(*first)
 
 
-_live: "weakref.WeakSet[Opening]" = weakref.WeakSet()
+_live: "weakref.WeakSet[BackgroundLoad]" = weakref.WeakSet()
 
 
 def _stop_all() -> None:
@@ -101,5 +101,5 @@ def _stop_all() -> None:
         opening.cancel(patience=5.0)
 
 
-# before the pools that decode are closed, which atexit alone comes after
+# threading's hook runs before the decoding pools are shut down, atexit after them
 getattr(threading, "_register_atexit", atexit.register)(_stop_all)

@@ -1,4 +1,4 @@
-"""What every dataset is: three splits of labelled images, and a card that says where they come from."""
+"""The dataset: three splits of labeled images, and a card that describes them."""
 
 import hashlib
 import json
@@ -10,93 +10,127 @@ from typing import Any, Protocol, runtime_checkable
 import numpy as np
 from PIL import Image
 
-from shpeft.datasets.card import cautions
-from shpeft.images import Pixels, open_pixels
+from shpeft.datasets.cautions import cautions
+from shpeft.errors import ClassMismatch
+from shpeft.images import Acquisition, Pixels, open_pixels
+from shpeft.tasks import SINGLE_LABEL, Task
 
 
 class ImageStore(Protocol):
-    """Images by position. Lazy: nothing is decoded before it is asked for. Picklable."""
+    """Images by index, decoded on request; picklable."""
 
     def image(self, index: int) -> Image.Image:
-        """The image in RGB at its own size."""
+        """Return an image in RGB at its own size."""
         ...
 
     def mask(self, index: int) -> np.ndarray | None:
-        """Where the lesion is, bool (height, width), or None where nobody has drawn it."""
+        """Return the lesion mask, bool (height, width), or None if there is no ground truth."""
         ...
 
 
 @runtime_checkable
 class DeepStore(Protocol):
-    """A store that knows more of its images than 8 bits."""
+    """A store of files, whose images may have more than 8 bits and state how they were acquired."""
 
     def pixels(self, index: int) -> Pixels:
-        """The image with all the bits that it has."""
+        """Return an image with all its bits."""
+        ...
+
+    def acquisition(self, index: int) -> Acquisition:
+        """Return the modality and body part that an image's file states."""
         ...
 
 
 @dataclass(frozen=True)
 class Rows:
-    """Some images of a store, in a given order."""
+    """A subset of a store's images, in a given order."""
 
     store: ImageStore
     indices: tuple[int, ...]
 
     def image(self, index: int) -> Image.Image:
-        """The image in RGB at its own size."""
+        """Return an image in RGB at its own size."""
         return self.store.image(self.indices[index])
 
     def mask(self, index: int) -> np.ndarray | None:
-        """Where the lesion is, or None."""
+        """Return the lesion mask, or None."""
         return self.store.mask(self.indices[index])
 
 
 @dataclass(frozen=True)
 class Split:
-    """Labelled images.
+    """The labeled images of one split.
 
     Attributes:
-        name: train, val or test.
-        classes: the names that labels index.
-        labels: one index into ``classes`` a case.
-        ids: opaque names of the cases. An id stands for the content: equal ids, equal pixels.
-        groups: cases of one group (a patient) are never separated; the id itself where no group is known.
-        source: where the images are.
-        contents: what the cache on disk knows each image by: its content and how it is shown; empty where nothing is
-            kept.
-        subgroups: what results are also told apart by, such as the hospital; empty where nothing is known.
+        name: ``train``, ``val`` or ``test``.
+        classes: the names of the classes.
+        labels: one per case, as the task has them: for single labels an index into ``classes``.
+        ids: pseudonyms of the cases, derived from the content: equal ids mean equal pixels.
+        groups: the group (patient) of each case, which a drawn split keeps together; the id if no group is known.
+        source: the store of the images.
+        contents: the key of each image in the cache on disk, from its content and decoding; empty without a cache.
+        subgroups: for results by subgroup, such as the hospital; empty if unknown.
+        task: what the labels are.
+        folds: the fold of each case, from the table; empty if unknown.
+
+    Examples:
+        >>> import shpeft
+        >>> test = shpeft.load_dataset("phantom:fundus?n=36&size=64").test
+        >>> test
+        Split('test', 12 cases of 3 classes)
+        >>> test.counts()
+        {'healthy': 4, 'haemorrhages': 4, 'exudates': 4}
+        >>> test.image(0).size, test.mask(1).shape
+        ((64, 64), (64, 64))
     """
 
     name: str
     classes: tuple[str, ...]
-    labels: tuple[int, ...]
+    labels: tuple[Any, ...]
     ids: tuple[str, ...]
     groups: tuple[str, ...]
     source: ImageStore
     contents: tuple[bytes, ...] = ()
     subgroups: tuple[str, ...] = ()
+    task: Task = SINGLE_LABEL
+    folds: tuple[str, ...] = ()
 
     def __len__(self) -> int:
-        """The number of cases."""
+        """Return the number of cases."""
         return len(self.labels)
 
+    def __repr__(self) -> str:
+        return f"Split({self.name!r}, {len(self):,} cases of {len(self.classes)} classes)"
+
     def image(self, index: int) -> Image.Image:
-        """The image of a case, RGB, at its own size."""
+        """Return the image of a case in RGB at its own size."""
         return self.source.image(index)
 
     def pixels(self, index: int) -> Pixels:
-        """The image of a case with all the bits that its file has."""
+        """Return the image of a case with all the bits of its file."""
         store, row = (
             (self.source.store, self.source.indices[index]) if isinstance(self.source, Rows) else (self.source, index)
         )
         return store.pixels(row) if isinstance(store, DeepStore) else open_pixels(store.image(row))
 
+    def acquisition(self, index: int) -> Acquisition:
+        """Return the modality and body part of a case, if its file states them."""
+        store, row = (
+            (self.source.store, self.source.indices[index]) if isinstance(self.source, Rows) else (self.source, index)
+        )
+        return store.acquisition(row) if isinstance(store, DeepStore) else Acquisition()
+
     def mask(self, index: int) -> np.ndarray | None:
-        """The lesion of a case, bool (height, width), or None where no ground truth exists."""
+        """Return the lesion mask of a case, bool (height, width), or None if there is no ground truth."""
         return self.source.mask(index)
 
     def subset(self, indices: Sequence[int], name: str | None = None) -> "Split":
-        """The cases at these positions, in this order."""
+        """Return the cases at these indices, in this order.
+
+        Args:
+            indices: positions in this split.
+            name: of the new split. None: the name of this one.
+        """
         rows = tuple(int(index) for index in indices)
         store, base = (self.source.store, self.source.indices) if isinstance(self.source, Rows) else (self.source, None)
         return replace(
@@ -107,25 +141,54 @@ class Split:
             groups=tuple(self.groups[row] for row in rows),
             contents=tuple(self.contents[row] for row in rows) if self.contents else (),
             subgroups=tuple(self.subgroups[row] for row in rows) if self.subgroups else (),
+            folds=tuple(self.folds[row] for row in rows) if self.folds else (),
             source=Rows(store, rows if base is None else tuple(base[row] for row in rows)),
         )
 
     def counts(self) -> dict[str, int]:
-        """How many cases each class has."""
-        found = np.bincount(np.asarray(self.labels, dtype=np.int64), minlength=len(self.classes))
-        return {name: int(count) for name, count in zip(self.classes, found, strict=True)}
+        """Return the number of cases of each class."""
+        return self.task.counts(self.labels, self.classes)
+
+    def with_classes(self, classes: Sequence[str]) -> "Split":
+        """Return the same cases with their classes in another order.
+
+        Raises:
+            ClassMismatch: the classes are others.
+        """
+        if tuple(classes) == self.classes:
+            return self
+        if sorted(classes) != sorted(self.classes):
+            raise ClassMismatch(
+                f"The model's classes are {', '.join(classes)}; those of the images are {', '.join(self.classes)}. Use "
+                "a dataset with the same classes."
+            )
+        return replace(self, classes=tuple(classes), labels=self.task.renumbered(self.labels, self.classes, classes))
 
     @cached_property
     def fingerprint(self) -> str:
-        """SHA-256 over ids, labels and classes: the same for the same cases in the same order."""
+        """SHA-256 of ids, labels and classes: equal for the same cases in the same order."""
         return _digest([self.classes, self.labels, self.ids])
 
 
 @dataclass(frozen=True)
 class Dataset:
-    """Three splits, and the card that describes them.
+    """Three splits and the card that describes them.
 
-    Splits that are drawn share no case and no group. Splits that were given may; then the card's ``leakage`` says so.
+    Drawn splits share no case and no group. Given splits may; the card reports it under ``leakage``.
+
+    Attributes:
+        name: of the dataset.
+        train, val, test: the splits.
+        classes: the names of the classes.
+        card: counts, origin and warnings, for people and for a run's record.
+
+    Examples:
+        >>> import shpeft
+        >>> data = shpeft.load_dataset("phantom:fundus?n=36&size=64", seed=0)
+        >>> data
+        Dataset('phantom:fundus?n=36&size=64', 18 train, 6 val and 12 test cases of 3 classes)
+        >>> data.card["counts"]["val"]
+        {'healthy': 2, 'haemorrhages': 2, 'exudates': 2}
     """
 
     name: str
@@ -135,19 +198,44 @@ class Dataset:
     classes: tuple[str, ...]
     card: dict[str, Any]
 
+    def __repr__(self) -> str:
+        train, val, test = (f"{len(split):,}" for split in self.splits)
+        return f"Dataset({self.name!r}, {train} train, {val} val and {test} test cases of {len(self.classes)} classes)"
+
+    @property
+    def task(self) -> Task:
+        """What the labels are."""
+        return self.train.task
+
     @property
     def splits(self) -> tuple[Split, Split, Split]:
         """Train, val and test."""
         return self.train, self.val, self.test
 
+    def with_classes(self, classes: Sequence[str]) -> "Dataset":
+        """Return the dataset with its classes in another order, such as that of an older run.
+
+        Raises:
+            ClassMismatch: the classes are others.
+        """
+        train, val, test = (split.with_classes(classes) for split in self.splits)
+        return replace(self, train=train, val=val, test=test, classes=tuple(classes))
+
     @property
     def fingerprint(self) -> str:
-        """SHA-256 over the splits' fingerprints."""
+        """SHA-256 of the fingerprints of the splits."""
         return str(self.card["fingerprint"])
 
 
 def make_dataset(name: str, splits: Sequence[Split], split_rule: str, **card: Any) -> Dataset:
-    """Join train, val and test, and write the card: counts, rule, and whatever ``card`` adds."""
+    """Return a dataset of train, val and test with its card.
+
+    Args:
+        name: of the dataset.
+        splits: train, val and test.
+        split_rule: a sentence that says how the splits were made.
+        card: further entries of the card, or replacements of its defaults.
+    """
     train, val, test = splits
     described: dict[str, Any] = {
         "name": name,
@@ -157,6 +245,7 @@ def make_dataset(name: str, splits: Sequence[Split], split_rule: str, **card: An
         "split_rule": split_rule,
         "sizes": None,
         "unreadable": [],
+        "contradictory": [],
         "unreadable_ids": [],
         "near_duplicates": [],
         "leakage": None,
@@ -165,7 +254,7 @@ def make_dataset(name: str, splits: Sequence[Split], split_rule: str, **card: An
         "fingerprint": _digest([split.fingerprint for split in splits]),
     }
     described |= card
-    described["warnings"] = [*described["warnings"], *cautions(splits)]
+    described["warnings"] = [*described["warnings"], *cautions(train.counts(), test.counts(), train.task)]
     return Dataset(name, train, val, test, train.classes, described)
 
 

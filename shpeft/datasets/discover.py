@@ -1,4 +1,4 @@
-"""Which files of a folder are images of which class and split."""
+"""Find the images of a folder, with their classes and splits."""
 
 import csv
 import os
@@ -10,9 +10,10 @@ from pathlib import Path
 
 from shpeft.errors import ClassMismatch, DatasetError, EmptyDataset
 from shpeft.images import SUFFIXES, looks_like_image
-from shpeft.progress import Progress, silent
+from shpeft.support.progress import Progress, silent
+from shpeft.tasks import SINGLE_LABEL, Task
 
-SPLIT_WORDS = {  # the words that Hugging Face's datasets know
+SPLIT_ALIASES = {  # those of Hugging Face's datasets
     "train": ("train", "training"),
     "val": ("val", "valid", "validation", "dev"),
     "test": ("test", "testing", "eval", "evaluation"),
@@ -27,10 +28,17 @@ EXPECTED = (
 
 
 @dataclass(frozen=True)
-class Found:
-    """An image file: its path relative to the folder, where it belongs, and the masks drawn for it.
+class ImageFile:
+    """An image file.
 
-    ``subgroup`` is what its table says of its hospital, scanner or the like.
+    Attributes:
+        name: its path relative to the dataset's folder.
+        path: its path.
+        split: train, val, test, or empty if it is to be drawn.
+        label: its class, or what else the task writes for a label.
+        masks: the files of its lesion masks.
+        subgroup: its hospital, scanner or the like, from the table; empty if unknown.
+        fold: its fold, from the table; empty if unknown.
     """
 
     name: str
@@ -39,25 +47,29 @@ class Found:
     label: str
     masks: tuple[Path, ...] = ()
     subgroup: str = ""
+    fold: str = ""
 
 
 @dataclass(frozen=True)
 class Layout:
-    """All image files, sorted by name."""
+    """All image files, sorted by name, with the classes, the given splits, warnings, and what the labels are."""
 
-    files: tuple[Found, ...]
+    files: tuple[ImageFile, ...]
     classes: tuple[str, ...]
     splits: tuple[str, ...]
     warnings: tuple[str, ...]
+    task: Task = SINGLE_LABEL
 
 
-def discover(root: Path, progress: Progress = silent) -> Layout:
+def discover(root: Path, progress: Progress = silent, *, whole: bool = False) -> Layout:
     """Find the splits, classes and image files of ``root`` without opening any of them.
 
     A file ``X_mask.png`` beside an image ``X.*`` is that image's lesion mask, not an image.
 
     Args:
-        progress: told of the images so far.
+        root: the folder.
+        progress: called with the number of images found so far.
+        whole: the images are for testing alone: there need be no training images, and the splits may have any classes.
 
     Raises:
         EmptyDataset: no images, or fewer than two classes.
@@ -66,26 +78,31 @@ def discover(root: Path, progress: Progress = silent) -> Layout:
     if not root.is_dir():
         raise DatasetError(f"'{root.name}' is a file, and a dataset is a folder. Unpack it first. {EXPECTED}")
     homes = _splits(root)
-    if "test" in homes and "train" not in homes:
+    if "test" in homes and "train" not in homes and not whole:
         raise DatasetError(f"'{root.name}' has a test folder but no train folder. {EXPECTED}")
-    if "val" in homes and "train" not in homes:
+    if "val" in homes and "train" not in homes and not whole:
         raise DatasetError(f"'{root.name}' has a validation folder but no train folder. {EXPECTED}")
-    files: list[Found] = []
+    files: list[ImageFile] = []
     classes: dict[str, list[str]] = {}
     for split, home in (homes or {"train": root}).items():
         classes[split] = []
-        for folder in _folders(home):
+        for folder in sorted(_folders(home), key=lambda folder: natural(folder.name)):
             images = _images(root, folder, split, len(files), progress)
             files += images
             classes[split] += [folder.name] * bool(images)
-    _check(root, classes, homes)
+    if whole:
+        classes = {"train": sorted({file.label for file in files}, key=natural)}
+        if not files:
+            raise EmptyDataset(f"There are no images in '{root.name}'{_what_else(root)}. {EXPECTED}")
+    else:
+        _check(root, classes, homes)
     masked = sum(bool(file.masks) for file in files)
     warnings = (f"{masked} images have a lesion mask beside them, which is not used as an image.",) if masked else ()
     return Layout(tuple(files), tuple(classes["train"]), tuple(classes), warnings)
 
 
 def read_groups(root: Path, warnings: list[str]) -> dict[str, str]:
-    """The group of each file (relative name), from ``manifest.csv`` with the columns file and group, if it exists."""
+    """Return the group of each file by relative name, from the columns file and group of ``manifest.csv``."""
     rows = _manifest(root)
     if rows and not {"file", "group"} <= set(rows[0]):
         warnings.append("manifest.csv has no columns 'file' and 'group'; every image is a group of its own.")
@@ -94,7 +111,7 @@ def read_groups(root: Path, warnings: list[str]) -> dict[str, str]:
 
 
 def read_subgroups(root: Path, columns: Sequence[str]) -> dict[str, str]:
-    """What ``manifest.csv`` says of each file (relative name) in the first of these columns that it has."""
+    """Return the subgroup of each file by relative name, from the first of these columns in ``manifest.csv``."""
     rows = _manifest(root)
     column = next((name for name in columns if rows and name in rows[0]), None)
     if column is None or "file" not in rows[0]:
@@ -102,8 +119,19 @@ def read_subgroups(root: Path, columns: Sequence[str]) -> dict[str, str]:
     return {_relative(row["file"]): row[column].strip() for row in rows if row["file"] and row[column]}
 
 
+def natural(name: str) -> tuple[list[str | int], str]:
+    """Return a key that sorts numbers in names by their value.
+
+    Examples:
+        >>> sorted(["grade 10", "grade 2", "grade 1"], key=natural)
+        ['grade 1', 'grade 2', 'grade 10']
+    """
+    parts = re.split(r"(\d+)", name)
+    return [int(part) if number % 2 else part for number, part in enumerate(parts)], name
+
+
 def _manifest(root: Path) -> list[dict[str, str]]:
-    """The rows of ``manifest.csv``; none where there is no such file."""
+    """Return the rows of ``manifest.csv``; none if there is no such file."""
     path = root / "manifest.csv"
     if not path.is_file():
         return []
@@ -119,31 +147,31 @@ def _relative(name: str) -> str:
 
 
 def _splits(root: Path) -> dict[str, Path]:
-    """The folders that are splits, by their word."""
+    """Return the folders of the splits."""
     folders = {folder.name.lower(): folder for folder in _folders(root)}
-    found = {}
-    for split, words in SPLIT_WORDS.items():
-        matching = [folders[word] for word in words if word in folders]
+    homes = {}
+    for split, aliases in SPLIT_ALIASES.items():
+        matching = [folders[word] for word in aliases if word in folders]
         if len(matching) > 1:
             names = " and ".join(folder.name for folder in matching)
             raise DatasetError(f"'{root.name}' has both {names}, which mean the same split. Rename or join them.")
         if matching:
-            found[split] = matching[0]
-    return found
+            homes[split] = matching[0]
+    return homes
 
 
 def _folders(home: Path) -> list[Path]:
     return sorted(entry for entry in home.iterdir() if entry.is_dir() and not entry.name.startswith((".", "__")))
 
 
-def _images(root: Path, folder: Path, split: str, before: int, progress: Progress) -> list[Found]:
-    """The image files below a class folder, masks attached to their images; ``before`` them were so many."""
-    found = list[str]()
+def _images(root: Path, folder: Path, split: str, before: int, progress: Progress) -> list[ImageFile]:
+    """Return the images below a class folder with their masks; ``before`` is the number of images so far."""
+    found_paths = list[str]()
     for path in _files_below(str(folder)):
-        progress("Finding images", before + len(found), 0)
-        found.append(path)
-    paths = sorted(found, key=lambda path: path.split(os.sep))
-    within, start = folder.relative_to(root).as_posix(), len(str(folder)) + 1
+        progress("Finding images", before + len(found_paths), 0)
+        found_paths.append(path)
+    paths = sorted(found_paths, key=lambda path: path.split(os.sep))
+    within, prefix = folder.relative_to(root).as_posix(), len(str(folder)) + 1
     stems = {os.path.splitext(path)[0] for path in paths}
     masks: dict[str, list[Path]] = {}
     images = []
@@ -157,15 +185,15 @@ def _images(root: Path, folder: Path, split: str, before: int, progress: Progres
         else:
             images.append((stem, path))
     return [
-        Found(
-            f"{within}/{path[start:].replace(os.sep, '/')}", Path(path), split, folder.name, tuple(masks.get(stem, ()))
+        ImageFile(
+            f"{within}/{path[prefix:].replace(os.sep, '/')}", Path(path), split, folder.name, tuple(masks.get(stem, ()))
         )
         for stem, path in images
     ]
 
 
 def _files_below(folder: str) -> Iterator[str]:
-    """The image files in a folder and the folders in it; links to folders are not followed."""
+    """Yield the image files below a folder; links to folders are not followed."""
     with os.scandir(folder) as entries:
         for entry in entries:
             if entry.is_dir(follow_symlinks=False):
@@ -175,7 +203,7 @@ def _files_below(folder: str) -> Iterator[str]:
 
 
 def _check(root: Path, classes: dict[str, list[str]], homes: dict[str, Path]) -> None:
-    """There are images, of two classes or more, of the same classes in every split."""
+    """Check that there are images of at least two classes, the same in every split."""
     train = classes["train"]
     if not any(classes.values()):
         raise EmptyDataset(f"There are no images in '{root.name}'{_what_else(root)}. {EXPECTED}")
@@ -183,9 +211,14 @@ def _check(root: Path, classes: dict[str, list[str]], homes: dict[str, Path]) ->
         home = homes.get("train", root)
         nested = [folder.name for folder in _folders(home) if len(_folders(folder)) > 1]
         hint = f" Its folder '{nested[0]}' looks like a dataset itself: try that one." if nested else ""
-        found = f"only the class '{train[0]}'" if train else "no class with images to train on"
-        raise EmptyDataset(f"'{root.name}' has {found}; a diagnosis needs at least two classes.{hint} {EXPECTED}")
+        present = f"only the class '{train[0]}'" if train else "no class with images to train on"
+        raise EmptyDataset(f"'{root.name}' has {present}; a diagnosis needs at least two classes.{hint} {EXPECTED}")
     for split, names in classes.items():
+        if not names:
+            raise EmptyDataset(
+                f"The folder '{homes[split].name}' of '{root.name}' has no images in class folders. Fill it, or remove "
+                f"it: without it, {split} is drawn from the training images."
+            )
         if set(names) != set(train):
             raise ClassMismatch(
                 f"The classes of '{root.name}' differ: train has {_list(train)}, {split} has {_list(names)}."
@@ -194,7 +227,7 @@ def _check(root: Path, classes: dict[str, list[str]], homes: dict[str, Path]) ->
 
 
 def difference(train: Sequence[str], names: Sequence[str], split: str) -> str:
-    """Which classes one split has and the other lacks, as a sentence."""
+    """Return a sentence that says which classes one split has and the other lacks."""
     missing, extra = sorted(set(train) - set(names)), sorted(set(names) - set(train))
     parts = [f"{split} lacks {_list(missing)}"] * bool(missing) + [f"train lacks {_list(extra)}"] * bool(extra)
     return " and ".join(parts) + "."
@@ -206,7 +239,7 @@ def _list(names: Sequence[str]) -> str:
 
 
 def _what_else(root: Path) -> str:
-    """The most frequent kinds of files that are there instead of images."""
+    """Return a phrase with the most frequent kinds of files other than images."""
     paths = (path for path in root.rglob("*") if path.is_file() and not path.name.startswith("."))
     kinds = Counter(path.suffix.lower() or "no suffix" for path, _ in zip(paths, range(10_000), strict=False))
     loose = sum(1 for path in root.iterdir() if path.is_file() and looks_like_image(path))

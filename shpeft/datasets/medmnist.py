@@ -8,14 +8,16 @@ from tempfile import TemporaryDirectory
 from types import ModuleType
 from typing import Any
 
+from shpeft.config.schema import OnLeakage
 from shpeft.datasets.arrays import as_split, check_memory, without_leakage
 from shpeft.datasets.base import Dataset, make_dataset
-from shpeft.datasets.leakage import Handling
 from shpeft.errors import DatasetError, MissingExtra, did_you_mean
-from shpeft.network import unreachable
-from shpeft.progress import Progress
+from shpeft.support.network import unreachable
+from shpeft.support.progress import Progress
+from shpeft.tasks import MULTI_LABEL, SINGLE_LABEL
 
 TITLES = {
+    "chestmnist": ("Fourteen findings in chest X-rays", "chest x-ray"),
     "pathmnist": ("Colon pathology", "histopathology"),
     "dermamnist": ("Pigmented skin lesions", "dermoscopy"),
     "octmnist": ("Retinal optical coherence tomography", "oct"),
@@ -28,15 +30,15 @@ TITLES = {
     "organcmnist": ("Abdominal organs in CT, coronal", "ct"),
     "organsmnist": ("Abdominal organs in CT, sagittal", "ct"),
 }
-"""The tasks with one image and one label a case. ChestMNIST has many labels a case; the 3D sets have no images."""
+"""The sets of images; the 3D sets have none. ChestMNIST has several findings a case, all others have one class."""
 
 PROBLEMS = {
     "dermamnist": (
-        "Known of this set: images of one lesion stand in several of the published splits, so the test is flattered "
+        "images of one lesion occur in several of the published splits, so test results are too optimistic "
         "(Abhishek et al., doi 10.1038/s41597-025-04382-5).",
     )
 }
-"""What is known to be wrong with a task, for its card."""
+"""Known problems of a task, for its card."""
 
 SIZES = (28, 64, 128, 224)
 
@@ -51,7 +53,7 @@ def known() -> list[dict[str, Any]]:
     ]
 
 
-def load(spec: str, *, leakage: Handling = "report", progress: Progress) -> Dataset:
+def load(spec: str, *, leakage: OnLeakage = "report", progress: Progress) -> Dataset:
     """Open ``NAME`` or ``NAME@SIZE`` (224 when not given), downloading it when it is not there yet.
 
     Raises:
@@ -65,6 +67,7 @@ def load(spec: str, *, leakage: Handling = "report", progress: Progress) -> Data
     constructor = getattr(package, info["python_class"])
     file = Path.home() / ".medmnist" / f"{name}{'' if size == 28 else f'_{size}'}.npz"
     classes = tuple(str(info["label"][str(index)]) for index in range(len(info["label"])))
+    task = MULTI_LABEL if str(info.get("task", "")).startswith(MULTI_LABEL.name) else SINGLE_LABEL
     splits = []
     for done, split in enumerate(("train", "val", "test")):
         progress(f"Opening {file.name}", done, 3)
@@ -80,17 +83,17 @@ def load(spec: str, *, leakage: Handling = "report", progress: Progress) -> Data
                 f"'medmnist:{spec}' cannot be opened from {file.name}: {_first_line(error)}. If the file is damaged,"
                 f" delete it from {file.parent} and try again."
             ) from None
-        splits.append(as_split(split, data.imgs, data.labels, classes, file.stem))
+        splits.append(as_split(split, data.imgs, data.labels, classes, file.stem, task))
     progress(f"Opening {file.name}", 3, 3)
-    splits, found = without_leakage(splits, leakage)
-    found["warnings"] += PROBLEMS.get(name, ())
+    splits, metadata_card = without_leakage(splits, leakage)
+    metadata_card["warnings"] += PROBLEMS.get(name, ())
     return make_dataset(
         f"medmnist:{name}@{size}",
         splits,
         "train, val and test as published by MedMNIST.",
         modality=TITLES[name][1],
         notice=f"MedMNIST, {info['license']}. Research use only.",
-        **found,
+        **metadata_card,
     )
 
 
@@ -111,12 +114,6 @@ def _first_line(error: Exception) -> str:
 def _parse(spec: str) -> tuple[str, int]:
     name, _, size = spec.strip().lower().partition("@")
     if name not in TITLES:
-        if name == "chestmnist":
-            raise DatasetError(
-                "'medmnist:chestmnist' has several labels a case (fourteen findings, each there or not), and here a"
-                " case has one class. For one finding, make a table of the images with that label alone; chest X-rays"
-                " with one label a case are in medmnist:pneumoniamnist."
-            )
         raise DatasetError(f"'medmnist:{name}' is not a 2D task of MedMNIST. {did_you_mean(name, TITLES)}")
     if size and (not size.isdigit() or int(size) not in SIZES):
         sizes = ", ".join(str(known) for known in SIZES)

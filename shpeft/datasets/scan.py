@@ -1,4 +1,4 @@
-"""Every file of a dataset is looked at once: can it be read, what is in it, and how does it look."""
+"""Read every file of a dataset once: whether it can be decoded, its content, and its perceptual hash."""
 
 import hashlib
 import os
@@ -11,41 +11,45 @@ from typing import TypeVar
 
 from shpeft.datasets.cache import FileIndex, Reading, file_index, identity
 from shpeft.datasets.cache.index import settled
-from shpeft.datasets.cache.place import reader
+from shpeft.datasets.cache.location import decoder_digest
 from shpeft.datasets.duplicates import look
 from shpeft.errors import MissingExtra, UnreadableImage
-from shpeft.images import AS_FILED, Decoding, open_image
-from shpeft.progress import Progress
+from shpeft.images import DEFAULT_DECODING, Decoding, open_image
+from shpeft.support.bounded_files import read_regular_file
+from shpeft.support.limits import IMAGE_BYTES
+from shpeft.support.progress import Progress
 
 THREADS = min(8, os.cpu_count() or 1)
 
 FILES, BYTES = 32, 2**22
-"""Files that a thread takes at a time, at most, and their bytes: few enough that work stops soon when it is told to."""
+"""Maximum files and bytes per task of a thread, small enough that work stops soon on request."""
 
 SAVE = 1.0
-"""Seconds after which what was learned is written down: that much is lost when the process ends."""
+"""Seconds between writes to the index: at most this much work is lost when the process ends."""
 
 OF_NOW = (MemoryError, MissingExtra, RuntimeError)
-"""Why a file cannot be read at present, which says nothing of the file; the last is pydicom's for a decoder's error."""
+"""Causes that are not properties of the file, so its error is not cached; pydicom wraps decoder errors in the last."""
 
 A = TypeVar("A")
 B = TypeVar("B")
 
 
 def shown_as(decoding: Decoding) -> bytes:
-    """A digest of all that decides an image's pixels besides its file."""
-    return hashlib.blake2b(reader() + repr(decoding).encode(), digest_size=16).digest()
+    """Return a digest of everything besides the file that decides its pixels."""
+    return hashlib.blake2b(decoder_digest() + repr(decoding).encode(), digest_size=16).digest()
 
 
 def check(paths: Sequence[Path], decoding: Decoding, progress: Progress, *, cache: bool = True) -> list[Reading]:
-    """Read every file that the index does not know, or that has changed since.
+    """Return a reading of every file; only files that are new or changed since the last time are read.
 
     Args:
-        cache: ask the index, and tell it.
-        progress: raising in it stops the work; what was learned until then is kept.
+        paths: the files.
+        decoding: the window and the frame.
+        progress: may raise to stop the work; readings so far are stored.
+        cache: whether to use the index.
 
     Raises:
-        MissingExtra: what reads these files is not installed.
+        MissingExtra: the package that reads these files is not installed.
     """
     index, names = file_index() if cache else None, [str(path) for path in paths]
     shown = shown_as(decoding)
@@ -54,49 +58,49 @@ def check(paths: Sequence[Path], decoding: Decoding, progress: Progress, *, cach
         if index is not None:
             identities = _identities(pool, names, progress)
             known = index.by_file(identities, shown)
-        found, unsaved = dict(known), list[tuple[str, bytes | None, Reading]]()
+        readings, unsaved = dict(known), list[tuple[str, bytes | None, Reading]]()
         work = _chunks([name for name in dict.fromkeys(names) if name not in known], identities)
         last, total = time.monotonic(), len(set(names))
-        progress("Checking images", len(found), total)
+        progress("Checking images", len(readings), total)
         try:
             for now, chunk in _ahead(pool, lambda chunk: _read(chunk, decoding, shown, index), work):
                 for name, reading in chunk:
-                    found[name] = reading
+                    readings[name] = reading
                     trusted = name in identities and settled(identities[name], now)
                     unsaved.append((name, identities[name] if trusted else None, reading))
                 if index is not None and time.monotonic() - last > SAVE:
                     index.keep(unsaved, shown)
                     unsaved, last = [], time.monotonic()
-                progress("Checking images", len(found), total)
+                progress("Checking images", len(readings), total)
         finally:
             pool.shutdown(cancel_futures=True)
             if index is not None and unsaved:
                 index.keep(unsaved, shown)
-    return [found[name] for name in names]
+    return [readings[name] for name in names]
 
 
 def _identities(pool: Executor, names: Sequence[str], progress: Progress) -> dict[str, bytes]:
-    """The identity of every file that is there."""
+    """Return the identity of every file that exists."""
 
     def look_at(part: Sequence[str]) -> list[tuple[str, bytes]]:
-        found = []
+        known = []
         for name in part:
             try:
-                found.append((name, identity(name)))
-            except OSError:  # reading it will say why
+                known.append((name, identity(name)))
+            except OSError:  # reading it reports the reason
                 continue
-        return found
+        return known
 
-    parts = [names[start : start + 512] for start in range(0, len(names), 512)]
-    found: dict[str, bytes] = {}
+    parts = [names[first : first + 512] for first in range(0, len(names), 512)]
+    identities: dict[str, bytes] = {}
     for number, part in enumerate(_ahead(pool, look_at, parts)):
-        found.update(part)
+        identities.update(part)
         progress("Looking for changes", min(512 * number + 512, len(names)), len(names))
-    return found
+    return identities
 
 
 def _chunks(names: Iterable[str], identities: dict[str, bytes]) -> Iterator[list[str]]:
-    """Parts of the work: some files, or fewer where they are large."""
+    """Yield the work in chunks of some files, fewer if they are large."""
     chunk, size = list[str](), 0
     for name in names:
         chunk.append(name)
@@ -111,23 +115,23 @@ def _chunks(names: Iterable[str], identities: dict[str, bytes]) -> Iterator[list
 def _read(
     names: Sequence[str], decoding: Decoding, shown: bytes, index: FileIndex | None
 ) -> tuple[int, list[tuple[str, Reading]]]:
-    """The time before the first file was read, in nanoseconds, and a reading of each."""
-    now, found, data = time.time_ns(), dict[str, Reading](), dict[str, bytes]()
+    """Return the time before the first file was read, in nanoseconds, and a reading of each file."""
+    now, readings, data = time.time_ns(), dict[str, Reading](), dict[str, bytes]()
     for name in names:
         try:
-            data[name] = Path(name).read_bytes()
-        except OSError as error:
-            found[name] = Reading(error=str(error.strerror or error))
+            data[name] = read_regular_file(name, IMAGE_BYTES)
+        except (OSError, ValueError) as error:
+            readings[name] = Reading(error=getattr(error, "strerror", None) or str(error))
     contents = {name: hashlib.sha256(held).digest() for name, held in data.items()}
     known = index.by_content(list(contents.values()), shown) if index is not None else {}
     for name, held in data.items():
-        found[name] = known.get(contents[name]) or _decode(held, contents[name], decoding)
-    return now, [(name, found[name]) for name in names]
+        readings[name] = known.get(contents[name]) or _decode(held, contents[name], decoding)
+    return now, [(name, readings[name]) for name in names]
 
 
 def _decode(data: bytes, content: bytes, decoding: Decoding) -> Reading:
     name = content.hex()
-    if decoding != AS_FILED:
+    if decoding != DEFAULT_DECODING:
         name = hashlib.sha256(data + repr(decoding).encode()).hexdigest()
     try:
         image = open_image(data, decoding)
@@ -139,9 +143,9 @@ def _decode(data: bytes, content: bytes, decoding: Decoding) -> Reading:
 
 
 def _ahead(pool: Executor, call: Callable[[A], B], items: Iterable[A]) -> Iterator[B]:
-    """``call`` of each item, in order, some items ahead of the one that is handed out.
+    """Yield ``call(item)`` for each item in order, computed some items ahead.
 
-    Not ``pool.map``: that hands all items to the pool at once, which a process that is ending waits for.
+    ``pool.map`` would submit all items at once, and a process that is ending would wait for them.
     """
     waiting: deque[Future[B]] = deque()
     for item in items:

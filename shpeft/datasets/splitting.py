@@ -8,30 +8,38 @@ import numpy as np
 from shpeft.errors import DatasetError
 
 ORDERS = 20
-"""Orders of the groups that are tried, until one fits. Where every group is one case, the first one fits exactly."""
+"""Maximum number of random orders of the groups to try; with one case per group the first one fits exactly."""
 
 
 def split_off(
-    labels: Sequence[int], groups: Sequence[str], fraction: float, seed: int, classes: Sequence[str]
+    labels: Sequence[int | tuple[int, ...]], groups: Sequence[str], fraction: float, seed: int, classes: Sequence[str]
 ) -> tuple[list[int], list[int]]:
-    """Positions that stay, and positions that leave: about ``fraction`` of every class, whole groups only.
+    """Split off about ``fraction`` of every class, in whole groups; return the rows that stay and those split off.
 
-    Groups come in a seeded order, and one leaves when that brings the counts of its classes nearer to what is wanted.
-    The first order that comes as near as the largest group is kept, or the nearest of ``ORDERS``. Every class is left
-    on both sides. The order of the cases does not matter, only what their groups are called.
+    Groups are visited in a seeded order, and one is split off if that brings the counts of its classes nearer to the
+    target. The result is the first order whose error is at most the largest group, or the best of ``ORDERS``. Every
+    class is on both sides. The result depends on the names of the groups, not on the order of the cases.
 
-    Of a class whose groups hold no other class, what leaves is off by at most half of its largest group, or is its
-    smallest group where all are more than twice what is wanted. Where groups hold several classes, all that leaves is
-    off by at most the largest group (in random trials, not by proof).
+    If the groups of a class hold no other class, its error is at most half of its largest group, or its smallest group
+    is split off where all are larger than twice the target. If groups hold several classes, the total error is at most
+    the largest group (in random trials, not by proof).
+
+    Args:
+        labels: class of each case, or the classes among which it counts.
+        groups: group of each case.
+        fraction: share to split off.
+        seed: of the order.
+        classes: names of the classes, for messages.
 
     Raises:
-        DatasetError: a class has too few cases or groups to stand on both sides.
+        DatasetError: a class has too few cases or groups to be on both sides.
     """
     members: dict[str, list[int]] = {}
     for row, group in enumerate(groups):
         members.setdefault(group, []).append(row)
-    content = {group: Counter(labels[row] for row in rows) for group, rows in members.items()}
-    totals = Counter(labels)
+    strata = [label if isinstance(label, tuple) else (label,) for label in labels]
+    content = {group: Counter(label for row in rows for label in strata[row]) for group, rows in members.items()}
+    totals = Counter(label for case in strata for label in case)
     need = {label: min(max(1, round(fraction * total)), total - 1) for label, total in totals.items()}
     names, largest = sorted(members), max(map(len, members.values()))
     rng = np.random.default_rng([seed, 7])
@@ -42,7 +50,7 @@ def split_off(
         taken = sum((content[group] for group in leaving), Counter())
         if all(0 < taken[label] < total for label, total in totals.items()):
             off = sum(abs(need[label] - taken[label]) for label in totals)
-            best = min(best, (off, leaving), key=lambda found: found[0])
+            best = min(best, (off, leaving), key=lambda candidate: candidate[0])
         if best[0] <= largest:
             break
     if not best[1]:
@@ -54,7 +62,7 @@ def split_off(
 def _leaving(
     order: Sequence[str], content: Mapping[str, Counter[int]], totals: Counter[int], need: Mapping[int, int]
 ) -> list[str]:
-    """The groups that leave when they are asked in this order; a class may be left out where groups are entangled."""
+    """Return the groups to split off in this order; some class may be missing if groups hold several classes."""
     taken: Counter[int] = Counter()
 
     def leaves_some(group: str) -> bool:
@@ -76,16 +84,15 @@ def _leaving(
 
 
 def _too_few(classes: Sequence[str], totals: Counter[int], content: Mapping[str, Counter[int]]) -> str:
-    found = {label: sum(1 for counts in content.values() if counts[label]) for label in totals}
-    label = min(sorted(found), key=lambda label: found[label])
-    total, many = totals[label], found[label]
-    said = (
-        f"The class '{classes[label]}' has {total} usable image{'s' * (total != 1)} in {many} group{'s' * (many != 1)}"
-    )
+    group_counts = {label: sum(1 for counts in content.values() if counts[label]) for label in totals}
+    label = min(sorted(group_counts), key=lambda label: group_counts[label])
+    total, many = totals[label], group_counts[label]
+    name = classes[label] if label < len(classes) else "no finding"
+    said = f"The class '{name}' has {total} usable image{'s' * (total != 1)} in {many} group{'s' * (many != 1)}"
     if many > 1:
         return (
-            f"{said}, which hold other classes too, and no way was found to put whole groups on both sides of a split"
-            " with every class on each. Add images of more patients or groups."
+            f"{said}, which also contain other classes, and no split into whole groups was found that has every"
+            " class on both sides. Add images of more patients or groups."
         )
     return (
         f"{said}; both sides of a split need at least one group of it. Add images of this class, or leave the class"

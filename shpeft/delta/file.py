@@ -1,19 +1,20 @@
 """Delta files: a SparseDelta as ``shpeft.delta/2``, a safetensors file of kilobytes that is checked before it is used.
 
 The metadata lists the parameters that have selected weights, as [name, shape] in the support's order. Laid end to end
-they are one line, on which every selected weight has a position. Tensors:
+they form one line, in which every selected weight has a position. Tensors:
 
 * ``values`` float32 (k,): θ − θ0;
-* ``low`` uint16 (k,): the positions' low 16 bits, the positions ascending;
-* ``pages`` int32 (⌈length of the line / 65,536⌉,): how many positions lie in each page of 65,536;
+* ``low`` uint16 (k,): the low 16 bits of the positions, which ascend;
+* ``pages`` int32 (⌈length of the line / 65,536⌉,): the number of positions in each page of 65,536;
 * ``head/weight`` float32 (C, D) and ``head/bias`` float32 (C,).
 
-Metadata is one JSON text under ``shpeft`` (one key, since safetensors does not keep the order of several, and the same
-seed must give the same file).
+The metadata is one JSON text under the key ``shpeft``: safetensors does not keep the order of several keys, and the
+same seed must give the same file.
 """
 
 import json
 import math
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -23,17 +24,19 @@ import torch
 from torch import Tensor
 
 from shpeft.backbones import Backbone
-from shpeft.delta import SparseDelta
+from shpeft.delta.sparse_delta import SparseDelta
 from shpeft.errors import BaseMismatch, DeltaError, DeltaFormat
-from shpeft.files import write_atomic
 from shpeft.images import InputTransform
-from shpeft.probe import Head
-from shpeft.selection import Support
+from shpeft.linear_probe import Head
+from shpeft.selection.top_k import Support
+from shpeft.support.atomic_files import write_atomic
+from shpeft.support.bounded_files import parse_json
+from shpeft.tasks import SINGLE_LABEL, Task, read_task
 
 FORMAT = "shpeft.delta/2"
 
 PAGE = 1 << 16
-"""Positions that share their high bits: a page's count says how many have them, so that 2 bytes are enough for each."""
+"""Positions that share their high bits, which the page's number gives: two bytes are enough for each position."""
 
 REQUIRED = {
     "format": str,
@@ -47,16 +50,32 @@ REQUIRED = {
     "transform": dict,
     "parameters": list,
 }
+"""The keys that a delta file's metadata must have, and their types."""
 
 
 def save_delta(delta: SparseDelta, path: str | Path, metadata: dict[str, Any] | None = None) -> Path:
-    """Write a delta; the file appears whole or not at all.
+    """Write a delta file, atomically; the same delta and metadata give the same bytes.
 
     Args:
-        metadata: what else to record (run configuration, dataset fingerprint, versions); must be JSON-able.
+        metadata: further metadata (run configuration, dataset fingerprint, versions), which JSON can represent.
+
+    Returns:
+        the path.
 
     Raises:
         DeltaError: values or a head that are not finite in float32.
+        ShpeftError: the file cannot be written.
+
+    Examples:
+        >>> import shpeft, tempfile
+        >>> data = shpeft.load_dataset("phantom:fundus?n=36&size=64", seed=0)
+        >>> model = shpeft.create_backbone("test_vit", classes=data.classes, weights="random", image_size=32)
+        >>> support = shpeft.select(shpeft.estimate_importance(model, data.train, "magnitude"), budget=100)
+        >>> delta = shpeft.SparseDelta.zeros(model, support)
+        >>> with tempfile.TemporaryDirectory() as folder:
+        ...     path = shpeft.save_delta(delta, f"{folder}/delta.safetensors")
+        ...     shpeft.load_delta(path, base=model)
+        SparseDelta(100 of 300.1K weights of test_vit at 32 px, 3 classes)
     """
     tensors = {
         name: tensor.detach().cpu().float().contiguous()
@@ -67,7 +86,7 @@ def save_delta(delta: SparseDelta, path: str | Path, metadata: dict[str, Any] | 
         }.items()
     }
     if not all(bool(tensor.isfinite().all()) for tensor in tensors.values()):
-        raise DeltaError("The delta holds values that are not finite numbers; it is not saved. Train it again.")
+        raise DeltaError("The delta has values that are not finite numbers, so it is not saved. Train it again.")
     tensors["low"], tensors["pages"] = _pack(delta.support)
     header = {
         **(metadata or {}),
@@ -75,19 +94,21 @@ def save_delta(delta: SparseDelta, path: str | Path, metadata: dict[str, Any] | 
         "backbone": delta.backbone,
         "weights": delta.weights,
         "image_size": delta.image_size,
+        "model_args": list(delta.model_args),
         "classes": list(delta.classes),
         "base": delta.base,
         "total": delta.support.total,
         "k": delta.k,
         "transform": delta.transform.to_dict(),
         "parameters": [[name, list(delta.support.shapes[name])] for name in delta.support.indices],
+        **({} if delta.task == SINGLE_LABEL else {"task": delta.task.to_dict()}),
     }
     data = safetensors.torch.save(tensors, {"shpeft": json.dumps(header, sort_keys=True, ensure_ascii=False)})
     return write_atomic(path, data)
 
 
 def read_header(path: str | Path) -> dict[str, Any]:
-    """A delta file's metadata, without a backbone.
+    """Return a delta file's metadata; no backbone is needed.
 
     Raises:
         DeltaFormat: not a delta file.
@@ -96,26 +117,32 @@ def read_header(path: str | Path) -> dict[str, Any]:
 
 
 def load_delta(path: str | Path, base: Backbone) -> SparseDelta:
-    """Read a delta for a backbone; everything is checked before anything is used.
+    """Read a delta file for a backbone; everything is checked before anything is used.
 
-    The delta keeps its own classes: where the backbone has others, applying it is refused, and a ``Switchboard`` lets
-    the backbone follow.
+    The delta keeps its own classes. If the backbone has others, ``SparseDelta.applied`` refuses it, while a
+    ``Switchboard`` changes the backbone's head and classes to the delta's.
+
+    Args:
+        base: the pretrained backbone that the delta was trained on; it is not changed.
 
     Raises:
         DeltaFormat: not a delta file, or a damaged one.
         BaseMismatch: a delta for other base weights or another input.
+
+    Examples:
+        See ``save_delta``.
     """
     path = Path(path)
     header, tensors = _open(path)
     if header["base"] != base.fingerprint or _transform(path, header) != base.transform:
         raise BaseMismatch(
             f"{path.name} is a delta for {header['backbone']} at {header['image_size']} px "
-            f"({header['weights']}; base {header['base'][:12]}); the backbone at hand is {base.name} at "
+            f"({header['weights']}; base {header['base'][:12]}); the backbone is {base.name} at "
             f"{base.image_size} px ({base.weights}; base {base.fingerprint[:12]}). "
             "Create the backbone with that name, those weights and that image size."
         )
-    if header["total"] != base.count:
-        raise _damaged(path, f"it counts {header['total']} weights in {base.name}, which has {base.count}")
+    if header["total"] != base.weight_count:
+        raise _damaged(path, f"it counts {header['total']} weights in {base.name}, which has {base.weight_count}")
     shapes = _shapes(path, header["parameters"], base)
     k, classes = header["k"], header["classes"]
     pages = math.ceil(sum(map(math.prod, shapes.values())) / PAGE)
@@ -136,11 +163,18 @@ def load_delta(path: str | Path, base: Backbone) -> SparseDelta:
         weights=header["weights"],
         transform=base.transform,
         base=header["base"],
+        model_args=tuple(header.get("model_args", ())),
+        task=task_of(header),
     )
 
 
+def task_of(header: Mapping[str, Any]) -> Task:
+    """Return the task of a delta file's metadata, which files of single labels do not name."""
+    return read_task(header.get("task"))
+
+
 def _pack(support: Support) -> tuple[Tensor, Tensor]:
-    """``low`` and ``pages`` of a support."""
+    """Return ``low`` and ``pages`` of a support."""
     line, parts = 0, []
     for name, index in support.indices.items():
         parts.append(index.cpu() + line)
@@ -151,7 +185,7 @@ def _pack(support: Support) -> tuple[Tensor, Tensor]:
 
 
 def _unpack(path: Path, low: Tensor, pages: Tensor, shapes: dict[str, tuple[int, ...]]) -> dict[str, Tensor]:
-    """The inverse of ``_pack``: flat indices by parameter; ascending, unique, in range and at least one in each."""
+    """Invert ``_pack``: return flat indices by parameter, which must ascend, be in range, and not be empty."""
     pages = pages.long()
     if bool((pages < 0).any()) or int(pages.sum()) != low.numel():
         raise _damaged(path, f"its pages do not count its {low.numel()} weights")
@@ -164,11 +198,11 @@ def _unpack(path: Path, low: Tensor, pages: Tensor, shapes: dict[str, tuple[int,
     if bool((counts == 0).any()):
         raise _damaged(path, f"it selects no weight of {list(shapes)[int(counts.argmin())]}")
     parts = positions.split(counts.tolist())
-    return {name: part - start for name, part, start in zip(shapes, parts, ends - sizes, strict=True)}
+    return {name: part - offset for name, part, offset in zip(shapes, parts, ends - sizes, strict=True)}
 
 
 def _open(path: Path) -> tuple[dict[str, Any], dict[str, Tensor]]:
-    """Metadata and tensors of a file that says it is a delta."""
+    """Return the metadata and tensors of a delta file; the tensors are not checked."""
     if not path.is_file():
         raise DeltaFormat(f"There is no file {path}. Give the path of a delta file, usually delta.safetensors.")
     try:
@@ -179,7 +213,7 @@ def _open(path: Path) -> tuple[dict[str, Any], dict[str, Tensor]]:
                     f"{path.name} is a safetensors file, but not a shpeft delta: it lacks shpeft's metadata. "
                     "A backbone's weights are given as weights, not as a delta."
                 )
-            header = json.loads(metadata["shpeft"])
+            header = parse_json(metadata["shpeft"])
             tensors = {key: file.get_tensor(key).clone() for key in file.keys()}  # noqa: SIM118 (not a dict)
     except (safetensors.SafetensorError, OSError, ValueError, RecursionError) as error:
         raise DeltaFormat(
@@ -187,7 +221,7 @@ def _open(path: Path) -> tuple[dict[str, Any], dict[str, Tensor]]:
             "pickled files can run code and are never loaded."
         ) from None
     if not isinstance(header, dict):
-        raise _damaged(path, "its metadata is no JSON object")
+        raise _damaged(path, "its metadata is not a JSON object")
     if header.get("format", FORMAT) != FORMAT:
         raise DeltaFormat(
             f"{path.name} has format {header['format']!r}; this version of shpeft reads {FORMAT!r}. "
@@ -197,7 +231,11 @@ def _open(path: Path) -> tuple[dict[str, Any], dict[str, Tensor]]:
     if missing:
         raise _damaged(path, f"its metadata lacks a valid {', '.join(missing)}")
     if not all(isinstance(name, str) for name in header["classes"]):
-        raise _damaged(path, "its classes are no names")
+        raise _damaged(path, "its classes are not names")
+    try:
+        task_of(header)
+    except ValueError as error:
+        raise _damaged(path, str(error)) from None
     return header, tensors
 
 
@@ -209,7 +247,7 @@ def _transform(path: Path, header: dict[str, Any]) -> InputTransform:
 
 
 def _shapes(path: Path, listed: list[Any], base: Backbone) -> dict[str, tuple[int, ...]]:
-    """The listed parameters' shapes, each known to the backbone and listed once."""
+    """Return the shapes of the listed parameters, each of which must be the backbone's and listed once."""
     known = {info.name: info.shape for info in base.weight_infos()}
     shapes: dict[str, tuple[int, ...]] = {}
     for entry in listed:
@@ -217,7 +255,7 @@ def _shapes(path: Path, listed: list[Any], base: Backbone) -> dict[str, tuple[in
             case [str(name), [*shape]] if name not in shapes and known.get(name) == tuple(shape):
                 shapes[name] = known[name]
             case _:
-                raise _damaged(path, f"its parameter {entry!r:.100} is listed twice or is none of {base.name}'s")
+                raise _damaged(path, f"its parameter {entry!r:.100} is listed twice or does not belong to {base.name}")
     if not shapes:
         raise _damaged(path, "it selects no weight")
     return shapes
@@ -226,9 +264,11 @@ def _shapes(path: Path, listed: list[Any], base: Backbone) -> dict[str, tuple[in
 def _check_tensors(
     path: Path, tensors: dict[str, Tensor], expected: dict[str, tuple[torch.dtype, tuple[int, ...]]]
 ) -> None:
-    """Exactly the expected tensors, of the expected types and shapes, finite."""
+    """Check that these are exactly the expected tensors, of the expected types and shapes, and finite."""
     if tensors.keys() != expected.keys():
-        raise _damaged(path, f"it holds {', '.join(sorted(tensors))} instead of {', '.join(sorted(expected))}")
+        raise _damaged(
+            path, f"it has the tensors {', '.join(sorted(tensors))} instead of {', '.join(sorted(expected))}"
+        )
     for name, (dtype, shape) in expected.items():
         tensor = tensors[name]
         if tensor.dtype != dtype or tensor.shape != shape:
@@ -236,8 +276,8 @@ def _check_tensors(
                 path, f"{name} should be {dtype} of shape {shape}, found {tensor.dtype} {tuple(tensor.shape)}"
             )
         if dtype.is_floating_point and not bool(tensor.isfinite().all()):
-            raise _damaged(path, f"{name} holds values that are not finite numbers")
+            raise _damaged(path, f"{name} has values that are not finite numbers")
 
 
 def _damaged(path: Path, reason: str) -> DeltaFormat:
-    return DeltaFormat(f"{path.name} is not a valid {FORMAT} file: {reason}. Save it again, or get it anew.")
+    return DeltaFormat(f"{path.name} is not a valid {FORMAT} file: {reason}. Save it again, or get another copy.")

@@ -1,8 +1,8 @@
-"""Split conformal prediction: sets of classes that hold the true one as often as was asked.
+"""Split conformal prediction: sets of classes that hold the true class at a chosen rate.
 
-The guarantee is that of exchangeable cases, and an average over cases and over draws of the validation cases. The
-validation cases have also chosen the epoch and the temperature, so here it holds up to what these choices learned of
-them; the coverage on test cases is the honest number.
+The guarantee assumes exchangeable cases and is marginal: it averages over cases and over draws of the calibration set.
+Here the calibration set is the validation split, which also chose the epoch and the temperature, so the guarantee holds
+only approximately. Report the coverage on held-out test cases.
 """
 
 from dataclasses import dataclass
@@ -14,46 +14,50 @@ from numpy.typing import NDArray
 from scipy.stats import beta
 
 from shpeft.errors import ConfigError
-from shpeft.evaluation import Predictions
-from shpeft.trust.proportions import Proportion
+from shpeft.evaluation.calibration import class_index
+from shpeft.evaluation.predict import Predictions
+from shpeft.evaluation.proportions import Proportion
+from shpeft.evaluation.thresholds import OperatingPoint
 
 Array = NDArray[np.float64]
 
 
 @dataclass(frozen=True)
 class SetRule:
-    """Which sets are wanted.
+    """Rule that sets the prediction sets.
 
     Attributes:
-        method: ``lac`` (classes whose probability is high enough: the smallest sets on average) or ``aps`` (the most
-            probable classes until they are enough together: larger sets for hard cases).
-        coverage: the wanted share of cases whose set holds the true class.
-        by_class: whether it is to hold for the cases of each class by themselves.
+        method: ``lac`` (all classes above a probability: the smallest sets on average) or ``aps`` (the most probable
+            classes up to a cumulative probability: larger sets for hard cases).
+        coverage: target share of cases whose set holds the true class.
+        by_class: reach the coverage within each class, not only on average (class-conditional, or Mondrian, Vovk 2012).
     """
 
     method: Literal["lac", "aps"] = "lac"
     coverage: float = 0.9
-    by_class: bool = False
+    by_class: bool = True
 
     def __post_init__(self) -> None:
         if not 0 < self.coverage < 1:
-            raise ConfigError(f"A coverage of {self.coverage:g} cannot be had: it lies between 0 and 1, such as 0.9.")
+            raise ConfigError(
+                f"The coverage {self.coverage:g} is out of range. Give a share between 0 and 1, such as 0.9."
+            )
 
     @property
-    def needed(self) -> int:
-        """The fewest validation cases with which a set can leave anything out: ⌈(n + 1)(1 − α)⌉ ≤ n."""
+    def min_cases(self) -> int:
+        """Fewest validation cases n with which a set can leave a class out: ⌈(n + 1)(1 − α)⌉ ≤ n."""
         return next(n for n in range(1, 1_000_000) if rank(n, self.coverage) <= n)
 
 
 @dataclass(frozen=True)
 class PredictionSets:
-    """Prediction sets, made ready on validation cases.
+    """Prediction sets, fitted on validation cases.
 
     Attributes:
-        limits: for each class the highest nonconformity with which it is in a set; None: it is in every set.
-        cases: how many validation cases each limit comes from.
-        expected: the range, 95 %, in which the coverage lies for validation cases as many as these.
-        cautions: sentences on what the validation cases are too few for.
+        limits: for each class the highest nonconformity score that a set admits; None: every set holds the class.
+        cases: for each class the number of validation cases behind its limit.
+        expected: 95 % range of the coverage over draws of as many validation cases.
+        cautions: sentences for the user, where the validation cases are too few.
     """
 
     rule: SetRule
@@ -63,27 +67,34 @@ class PredictionSets:
     expected: tuple[float, float]
     cautions: tuple[str, ...] = ()
 
-    def members(self, probabilities: Array) -> NDArray[np.bool_]:
-        """(N, C) which classes are in each case's set. The most probable class always is: no set is empty."""
+    def members(self, probabilities: Array, operating: OperatingPoint | None = None) -> NDArray[np.bool_]:
+        """Return (N, C) bool, the classes in each case's set.
+
+        The most probable class is always in, so no set is empty; and so is a class that is positive at the operating
+        threshold, so no set contradicts the decision. Both only raise the coverage.
+        """
         limits = np.array([inf if limit is None else limit for limit in self.limits])
         inside = nonconformity(probabilities, self.rule.method) <= limits + 1e-12
         inside[np.arange(len(inside)), probabilities.argmax(1)] = True
+        if operating is not None:
+            c = class_index(self.classes, operating.rule.positive)
+            inside[:, c] |= probabilities[:, c] >= operating.threshold
         return inside
 
-    def set_of(self, probabilities: Array) -> tuple[str, ...]:
-        """One case's set, the most probable class first; ``probabilities`` (C,)."""
-        inside = self.members(probabilities[None])[0]
+    def set_of(self, probabilities: Array, operating: OperatingPoint | None = None) -> tuple[str, ...]:
+        """Return one case's set, the most probable class first, for ``probabilities`` (C,)."""
+        inside = self.members(probabilities[None], operating)[0]
         return tuple(self.classes[c] for c in np.argsort(-probabilities, kind="stable") if inside[c])
 
 
 @dataclass(frozen=True)
 class Coverage:
-    """What prediction sets did on some cases.
+    """Coverage of prediction sets on a set of cases.
 
     Attributes:
-        covered: the cases whose set held the true class.
-        by_class: the same for the cases of each class.
-        sizes: how many cases had a set of 1, 2, ... classes.
+        covered: share of cases whose set holds the true class.
+        by_class: the same within each class.
+        sizes: number of cases with a set of 1, 2, ... classes.
     """
 
     covered: Proportion
@@ -92,15 +103,15 @@ class Coverage:
 
     @property
     def mean_size(self) -> float:
-        """Classes in a set, on average."""
+        """Mean number of classes in a set."""
         return sum(size * count for size, count in self.sizes.items()) / max(1, self.covered.cases)
 
 
 def nonconformity(probabilities: Array, method: str) -> Array:
-    """How little each class fits each case, (N, C).
+    """Return the nonconformity score of each class for each case, (N, C).
 
-    LAC (Sadinle et al. 2019): 1 − p_c. APS (Romano et al. 2020), without its random tie-break, so that the same image
-    has the same set: Σ_k p_k over the classes at least as probable as c.
+    LAC (Sadinle et al. 2019): 1 − p_c. APS (Romano et al. 2020): Σ_k p_k over the classes at least as probable as c,
+    without the random tie-break, so that the same image always gets the same set.
     """
     if method == "lac":
         return 1 - probabilities
@@ -112,12 +123,12 @@ def nonconformity(probabilities: Array, method: str) -> Array:
 
 
 def rank(cases: int, coverage: float) -> int:
-    """⌈(n + 1)·coverage⌉: which of n ascending scores is the limit; above n there is none."""
+    """Return ⌈(n + 1)·coverage⌉, the rank of the limit among n ascending scores; above n there is no limit."""
     return ceil((cases + 1) * coverage - 1e-9)
 
 
-def fit_sets(validation: Predictions, rule: SetRule) -> PredictionSets:
-    """The limits: the ⌈(n + 1)(1 − α)⌉-th smallest score of the true classes of n validation cases.
+def fit_prediction_sets(validation: Predictions, rule: SetRule) -> PredictionSets:
+    """Fit the limits: the ⌈(n + 1)(1 − α)⌉-th smallest score of the true classes of n validation cases.
 
     Args:
         validation: calibrated probabilities.
@@ -132,19 +143,20 @@ def fit_sets(validation: Predictions, rule: SetRule) -> PredictionSets:
     return PredictionSets(rule, validation.classes, limits, cases, expected, _cautions(validation, rule, cases))
 
 
-def coverage_of(sets: PredictionSets, predictions: Predictions) -> Coverage:
-    """How often the sets hold the true class, and how large they are.
+def set_coverage(sets: PredictionSets, predictions: Predictions, operating: OperatingPoint | None = None) -> Coverage:
+    """Return how often the sets hold the true class, and how large they are.
 
     Args:
         predictions: calibrated probabilities.
+        operating: a class that is positive at this threshold is in the set.
     """
-    inside, labels = sets.members(predictions.probabilities), np.asarray(predictions.labels)
-    held = inside[np.arange(len(labels)), labels]
+    inside, labels = sets.members(predictions.probabilities, operating), np.asarray(predictions.labels)
+    covered = inside[np.arange(len(labels)), labels]
     sizes = np.bincount(inside.sum(1), minlength=len(sets.classes) + 1)[1:]
     return Coverage(
-        covered=Proportion(int(held.sum()), len(held)),
+        covered=Proportion(int(covered.sum()), len(covered)),
         by_class={
-            name: Proportion(int(held[labels == c].sum()), int((labels == c).sum()))
+            name: Proportion(int(covered[labels == c].sum()), int((labels == c).sum()))
             for c, name in enumerate(sets.classes)
         },
         sizes={size: int(count) for size, count in enumerate(sizes, start=1)},
@@ -157,7 +169,7 @@ def _limit(scores: Array, coverage: float) -> float | None:
 
 
 def _coverage_range(cases: int, coverage: float) -> tuple[float, float]:
-    """Where the coverage lies for given validation cases: Beta(k, n + 1 − k) (Vovk 2012); 95 % of it."""
+    """Return the central 95 % of Beta(k, n + 1 − k), the coverage over draws of n validation cases (Vovk 2012)."""
     k = rank(cases, coverage)
     if k > cases:
         return 1.0, 1.0
@@ -166,16 +178,16 @@ def _coverage_range(cases: int, coverage: float) -> tuple[float, float]:
 
 
 def _cautions(validation: Predictions, rule: SetRule, cases: tuple[int, ...]) -> tuple[str, ...]:
-    needed = rule.needed
-    if not rule.by_class and cases[0] < needed:
+    min_cases = rule.min_cases
+    if not rule.by_class and cases[0] < min_cases:
         return (
-            f"A coverage of {rule.coverage:.0%} needs at least {needed} validation cases; there are {cases[0]}: "
-            "every set holds every class.",
+            f"A coverage of {rule.coverage:.0%} needs at least {min_cases} validation cases; there are {cases[0]}. "
+            "Every set therefore holds every class.",
         )
-    few = [f"{name} ({n})" for name, n in zip(validation.classes, cases, strict=True) if n < needed]
-    if rule.by_class and few:
+    rare = [f"{name} ({n})" for name, n in zip(validation.classes, cases, strict=True) if n < min_cases]
+    if rule.by_class and rare:
         return (
-            f"A coverage of {rule.coverage:.0%} for each class needs at least {needed} validation cases of it; too few "
-            f"are there of {', '.join(few)}: every set holds {'them' if len(few) > 1 else 'it'}.",
+            f"A coverage of {rule.coverage:.0%} within each class needs at least {min_cases} validation cases of the "
+            f"class. Too few: {', '.join(rare)}. Every set therefore holds {'these' if len(rare) > 1 else 'it'}.",
         )
     return ()

@@ -1,28 +1,29 @@
-"""ROC and precision–recall curves of one class against the rest, with bootstrap bands over cases."""
+"""ROC and precision-recall curves of one class against the rest, with bootstrap bands over cases."""
 
 from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
 
-from shpeft.evaluation import Interval, Predictions, resample_groups
-from shpeft.trust.calibration import class_index
+from shpeft.evaluation.calibration import class_index
+from shpeft.evaluation.metrics import Interval, resample_groups
+from shpeft.evaluation.predict import Predictions
 
 Array = NDArray[np.float64]
 
 POINTS = 101
-"""Places along the horizontal axis at which a band is known."""
+"""Points of the horizontal axis at which curve and band are evaluated."""
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Curve:
-    """A curve with its band of 95 %, pointwise, all (101,).
+    """Curve with its pointwise 95 % band. Arrays are (101,).
 
     Attributes:
         x: false positive rate, or recall.
         y: true positive rate, or precision.
-        area: under the curve: AUROC, or average precision; NaN where the cases hold one kind only.
-        chance: the area that guessing gives.
+        area: area under the curve: AUROC, or average precision; NaN if all cases are positive or all negative.
+        chance: the area of random guessing.
     """
 
     x: Array
@@ -34,13 +35,13 @@ class Curve:
 
 
 def roc_curve(predictions: Predictions, name: str, *, resamples: int = 1000, seed: int = 0) -> Curve:
-    """True against false positive rate; between two thresholds the line that randomising between them gives.
+    """Return the ROC curve of one class against the rest, linear between thresholds.
 
     Args:
         resamples: bootstrap replicates, drawn with replacement over groups.
 
     Raises:
-        ClassMismatch: there is no such class.
+        ClassMismatch: an unknown class.
     """
     up, down = _counts(predictions, name, resamples, seed)
     grid = np.linspace(0, 1, POINTS)
@@ -52,9 +53,10 @@ def roc_curve(predictions: Predictions, name: str, *, resamples: int = 1000, see
 
 
 def pr_curve(predictions: Predictions, name: str, *, resamples: int = 1000, seed: int = 0) -> Curve:
-    """Precision against recall, as steps: at each recall the precision of the highest threshold that reaches it.
+    """Return the precision-recall curve of one class against the rest, as steps.
 
-    The area is the average precision Σ_k (R_k − R_{k−1}) P_k, which does not interpolate either.
+    At each recall it is the precision of the highest threshold that reaches it. The area is the average precision
+    Σ_k (R_k − R_{k−1}) P_k. Neither interpolates.
     """
     up, down = _counts(predictions, name, resamples, seed)
     grid = np.linspace(0, 1, POINTS)
@@ -68,14 +70,14 @@ def pr_curve(predictions: Predictions, name: str, *, resamples: int = 1000, seed
 
 
 def confusion(predictions: Predictions) -> NDArray[np.int64]:
-    """(C, C) how many cases of each class (row) are taken for each class (column) of the highest probability."""
+    """Return the confusion matrix (C, C): true classes in rows, predicted classes in columns."""
     classes = len(predictions.classes)
     cell = np.asarray(predictions.labels) * classes + predictions.probabilities.argmax(1)
     return np.bincount(cell, minlength=classes * classes).reshape(classes, classes)
 
 
-def cases_in(predictions: Predictions, true: str, predicted: str) -> list[int]:
-    """The positions of the cases in one cell of the confusion matrix, the surest first."""
+def cases_in_cell(predictions: Predictions, true: str, predicted: str) -> list[int]:
+    """Return the positions of the cases in one cell of the confusion matrix, the most confident first."""
     row, column = (class_index(predictions.classes, name) for name in (true, predicted))
     p = predictions.probabilities
     inside = np.flatnonzero((np.asarray(predictions.labels) == row) & (p.argmax(1) == column))
@@ -83,9 +85,9 @@ def cases_in(predictions: Predictions, true: str, predicted: str) -> list[int]:
 
 
 def _counts(predictions: Predictions, name: str, resamples: int, seed: int) -> tuple[Array, Array]:
-    """(1 + R, K + 1) positives and negatives at or above each threshold, from the highest; the first row is the cases'.
+    """Return the positives and the negatives at or above each threshold, from the highest, each (1 + R, K + 1).
 
-    The first column is 0: nothing is above the highest probability.
+    The first row counts the cases themselves, the others their resamples. The first column is 0.
     """
     c = class_index(predictions.classes, name)
     score, positive = predictions.probabilities[:, c], np.asarray(predictions.labels) == c
@@ -93,22 +95,22 @@ def _counts(predictions: Predictions, name: str, resamples: int, seed: int) -> t
     order = np.argsort(-score, kind="stable")
     ends = np.flatnonzero(np.diff(score[order], append=-np.inf))
     w, hit = weights[:, order], positive[order]
-    start = np.zeros((len(w), 1))
+    zeros = np.zeros((len(w), 1))
     up, down = (np.cumsum(np.where(side, w, 0), axis=1)[:, ends] for side in (hit, ~hit))
-    return np.hstack([start, up]), np.hstack([start, down])
+    return np.hstack([zeros, up]), np.hstack([zeros, down])
 
 
 def _steps(grid: Array, recall: Array, precision: Array) -> Array:
-    """The precision at the first place whose recall reaches each value of the grid."""
+    """Return the precision at the first threshold whose recall reaches each value of the grid."""
     if np.isnan(recall).any():
         return np.full(len(grid), np.nan)
     at = np.searchsorted(recall[1:], grid - 1e-12) + 1
-    found: Array = precision[np.minimum(at, len(precision) - 1)]
-    return found
+    steps: Array = precision[np.minimum(at, len(precision) - 1)]
+    return steps
 
 
 def _curve(grid: Array, lines: Array, areas: Array, chance: float) -> Curve:
-    """The first row is the curve, the others give its band; resamples without both kinds of cases are left out."""
+    """Build a curve: the first row is the curve, the others its band. Resamples with one kind of case are left out."""
     usable = ~np.isnan(areas[1:])
     if not usable.any():
         nothing = np.full(len(grid), np.nan)

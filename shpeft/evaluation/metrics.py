@@ -1,7 +1,7 @@
-"""Evaluation: probabilities on a split, and metrics with 95 % intervals from a bootstrap over cases.
+"""Metrics with 95 % intervals from a bootstrap over cases.
 
-All metrics are computed from case weights: with weights of one they are the metric itself, with a resample's
-multiplicities its bootstrap replicate. Cases of one group (a patient) are drawn together.
+All metrics are computed from case weights: weights of 1 give the metric itself, the multiplicities of a resample give
+its bootstrap replicate. Cases of one group, such as a patient, are drawn together.
 """
 
 from collections.abc import Sequence
@@ -9,18 +9,16 @@ from dataclasses import asdict, dataclass
 from typing import Any
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
 
-from shpeft.backbones import Backbone
-from shpeft.datasets import Split
 from shpeft.errors import ClassMismatch
-from shpeft.feed import Feed
-from shpeft.progress import Progress, silent
+from shpeft.evaluation.predict import Predictions
+from shpeft.tasks import MultiLabel
 
 Array = NDArray[np.float64]
 
 ECE_BINS = 15
+TINY = 1e-300
 METRICS = ("accuracy", "balanced_accuracy", "macro_f1", "macro_auroc", "mcc", "ece", "brier")
 
 
@@ -36,29 +34,25 @@ class Interval:
         return f"{self.value:.3f} [{self.low:.3f}, {self.high:.3f}]"
 
 
-@dataclass(frozen=True)
-class Predictions:
-    """What a model says about the cases of a split; ``ids`` and ``groups`` are opaque.
+@dataclass(frozen=True, repr=False)
+class Metrics:
+    """Metrics of one set of predictions, as fractions with 95 % intervals.
 
     Attributes:
-        probabilities: (N, C) softmax of the logits.
-        subgroups: what results are also told apart by, such as the hospital; empty where nothing is known.
-    """
+        cases: number of cases.
+        ece: expected calibration error over 15 bins of the top probability; lower is better.
+        brier: squared error, summed over the classes; lower is better.
+        per_class: for each class its ``name``, ``cases``, ``recall`` and ``auroc``.
 
-    ids: tuple[str, ...]
-    labels: tuple[int, ...]
-    groups: tuple[str, ...]
-    classes: tuple[str, ...]
-    probabilities: Array
-    subgroups: tuple[str, ...] = ()
-
-
-@dataclass(frozen=True)
-class Metrics:
-    """Metrics of one set of predictions, as fractions.
-
-    ``ece`` (expected calibration error, 15 bins of the top probability) and ``brier`` (sum over classes of squared
-    errors) are better when smaller.
+    Examples:
+        >>> import numpy as np, shpeft
+        >>> p = np.array([[0.9, 0.1], [0.3, 0.7], [0.6, 0.4], [0.2, 0.8]])
+        >>> predictions = shpeft.Predictions(tuple("abcd"), (0, 1, 1, 1), tuple("abcd"), ("healthy", "ill"), p)
+        >>> metrics = shpeft.evaluate(predictions)
+        >>> metrics.accuracy.value
+        0.75
+        >>> [row["name"] for row in metrics.per_class]
+        ['healthy', 'ill']
     """
 
     cases: int
@@ -71,54 +65,35 @@ class Metrics:
     brier: Interval
     per_class: tuple[dict[str, Any], ...]
 
+    def __repr__(self) -> str:
+        return (
+            f"Metrics({self.cases:,} cases, balanced accuracy {self.balanced_accuracy}, macro AUROC {self.macro_auroc})"
+        )
+
     def to_dict(self) -> dict[str, Any]:
-        """Plain numbers, for JSON."""
+        """Return plain numbers, for JSON."""
         return asdict(self)
 
 
-@torch.no_grad()
-def predict(
-    backbone: Backbone,
-    split: Split,
-    *,
-    batch_size: int = 32,
-    feed: Feed | None = None,
-    views: int = 1,
-    progress: Progress = silent,
-    stage: str = "predictions",
-) -> Predictions:
-    """Probabilities for every case of a split.
+def evaluate(predictions: Predictions, *, resamples: int = 1000, seed: int = 0) -> Metrics:
+    """Return all metrics with their intervals.
 
     Args:
-        feed: how the backbone gets its images; None: each image through the whole backbone.
-        views: 2 shows each image mirrored, too, and takes the mean of both probabilities.
+        resamples: number of bootstrap replicates, drawn with replacement over groups.
+        seed: of the resamples; the same seed gives the same intervals.
 
     Raises:
-        ClassMismatch: the backbone was made for other classes.
+        ClassMismatch: predictions of several findings an image.
+
+    Examples:
+        >>> import numpy as np, shpeft
+        >>> p = np.array([[0.9, 0.1], [0.3, 0.7], [0.6, 0.4], [0.2, 0.8]])
+        >>> predictions = shpeft.Predictions(tuple("abcd"), (0, 1, 1, 1), tuple("abcd"), ("healthy", "ill"), p)
+        >>> shpeft.evaluate(predictions).balanced_accuracy  # doctest: +ELLIPSIS
+        Interval(value=0.833..., low=..., high=1.0)
     """
-    if backbone.classes != split.classes:
-        raise ClassMismatch(
-            f"The model tells {', '.join(backbone.classes)} apart; the images are of {', '.join(split.classes)}. "
-            "Use a dataset with the same classes."
-        )
-    rows, done = [], 0
-    feed = feed or Feed(backbone)
-    for mirrored in (None, [True] * len(split))[:views]:
-        for inputs, target in feed.batches(split, batch_size, mirrored=mirrored):
-            progress(stage, done // views, len(split))
-            rows.append(feed(inputs).double().softmax(1).cpu().numpy())
-            done += len(target)
-    progress(stage, len(split), len(split))
-    probabilities = np.concatenate(rows).reshape(views, len(split), -1).mean(0)
-    return Predictions(split.ids, split.labels, split.groups, split.classes, probabilities, split.subgroups)
-
-
-def evaluate(predictions: Predictions, *, resamples: int = 1000, seed: int = 0) -> Metrics:
-    """All metrics with intervals.
-
-    Args:
-        resamples: bootstrap replicates, drawn with replacement over groups.
-    """
+    if isinstance(predictions.task, MultiLabel):
+        raise ClassMismatch("These predictions are of several findings an image: use shpeft.evaluate_findings.")
     n = len(predictions.labels)
     weights = np.vstack([np.ones((1, n)), resample_groups(predictions.groups, resamples, seed)])
     replicates = weighted_metrics(predictions, weights)
@@ -127,46 +102,95 @@ def evaluate(predictions: Predictions, *, resamples: int = 1000, seed: int = 0) 
         {
             "name": name,
             "cases": int((labels == c).sum()),
-            "recall": _interval(replicates["recall"][:, c]),
-            "auroc": _interval(replicates["auroc"][:, c]),
+            "recall": interval_of(replicates["recall"][:, c]),
+            "auroc": interval_of(replicates["auroc"][:, c]),
         }
         for c, name in enumerate(predictions.classes)
     )
-    return Metrics(n, **{name: _interval(replicates[name]) for name in METRICS}, per_class=per_class)
+    return Metrics(n, **{name: interval_of(replicates[name]) for name in METRICS}, per_class=per_class)
 
 
 def difference(a: Predictions, b: Predictions, *, resamples: int = 1000, seed: int = 0) -> dict[str, Interval]:
-    """Paired differences a − b of every metric: both are evaluated on the same resamples of the same cases.
+    """Return the paired difference a − b of every metric, from the same resamples of the same cases.
 
     Raises:
-        ClassMismatch: the predictions are of other cases or classes.
+        ClassMismatch: the two sets of predictions are of different cases or classes.
+
+    Examples:
+        >>> import numpy as np, shpeft
+        >>> p = np.array([[0.9, 0.1], [0.3, 0.7], [0.6, 0.4], [0.2, 0.8]])
+        >>> a = shpeft.Predictions(tuple("abcd"), (0, 1, 1, 1), tuple("abcd"), ("healthy", "ill"), p)
+        >>> str(shpeft.difference(a, a)["accuracy"])
+        '0.000 [0.000, 0.000]'
     """
-    if a.ids != b.ids or a.classes != b.classes or a.labels != b.labels:
-        raise ClassMismatch("A paired difference needs predictions of the same cases; these are of different ones.")
+    check_paired(a, b)
     weights = np.vstack([np.ones((1, len(a.labels))), resample_groups(a.groups, resamples, seed)])
     of_a, of_b = weighted_metrics(a, weights), weighted_metrics(b, weights)
-    return {name: _interval(of_a[name] - of_b[name]) for name in METRICS}
+    return {name: interval_of(of_a[name] - of_b[name]) for name in METRICS}
 
 
-def _interval(replicates: Array) -> Interval:
-    """The first replicate is the value; the others give the interval (a class may be missing from a resample)."""
+def check_paired(a: Predictions, b: Predictions) -> None:
+    """Check that two sets of predictions are of the same cases and classes.
+
+    Raises:
+        ClassMismatch: they are not.
+    """
+    if a.ids != b.ids or a.classes != b.classes or a.labels != b.labels:
+        raise ClassMismatch(
+            "A paired difference needs predictions of the same cases and classes; these differ. Predict the same split "
+            "with both models."
+        )
+
+
+def change(
+    external: Predictions, internal: Predictions, *, resamples: int = 1000, seed: int = 0
+) -> dict[str, Interval]:
+    """Return the difference external − internal of every metric between two sets of cases, each resampled by itself.
+
+    Raises:
+        ClassMismatch: the two sets have different classes.
+
+    Examples:
+        >>> import numpy as np, shpeft
+        >>> p = np.array([[0.9, 0.1], [0.3, 0.7], [0.6, 0.4], [0.2, 0.8]])
+        >>> a = shpeft.Predictions(tuple("abcd"), (0, 1, 1, 1), tuple("abcd"), ("healthy", "ill"), p)
+        >>> change(a, a)["accuracy"].value
+        0.0
+    """
+    if external.classes != internal.classes:
+        raise ClassMismatch(
+            f"The classes differ: {', '.join(external.classes)} and {', '.join(internal.classes)}. Use the same model."
+        )
+
+    def replicates(predictions: Predictions, stream: int) -> dict[str, Array]:
+        weights = resample_groups(predictions.groups, resamples, (seed, stream))
+        return weighted_metrics(predictions, np.vstack([np.ones((1, len(predictions.labels))), weights]))
+
+    of_external, of_internal = replicates(external, 0), replicates(internal, 1)
+    return {name: interval_of(of_external[name] - of_internal[name]) for name in METRICS}
+
+
+def interval_of(replicates: Array) -> Interval:
+    """Return the first replicate as the value, with the 95 % interval of the others; NaN where a class is absent."""
     usable = replicates[1:][~np.isnan(replicates[1:])]
     low, high = np.quantile(usable, [0.025, 0.975]) if usable.size else (np.nan, np.nan)
     return Interval(float(replicates[0]), float(low), float(high))
 
 
 def resample_groups(groups: tuple[str, ...], resamples: int, seed: int | Sequence[int]) -> Array:
-    """(R, N) how often each case is drawn when whole groups are drawn with replacement."""
+    """Return (R, N) multiplicities of the cases when whole groups are drawn with replacement."""
     names, member = np.unique(np.asarray(groups), return_inverse=True)
     draws = np.random.default_rng(seed).multinomial(len(names), np.full(len(names), 1 / len(names)), size=resamples)
     return draws[:, member].astype(np.float64)
 
 
 def weighted_metrics(predictions: Predictions, weights: Array, *, auroc: bool = True) -> dict[str, Array]:
-    """Every metric for each row of case weights (R, N): arrays (R,), and ``recall`` and ``auroc`` (R, C).
+    """Return every metric for each row of case weights (R, N): arrays (R,); ``recall`` and ``auroc`` are (R, C).
+
+    ``log_loss`` is the mean cross-entropy in nats, which is not among ``METRICS``.
 
     Args:
-        auroc: without it, all but the two that take nearly all of the time.
+        auroc: whether to compute the two metrics of the AUROC, which take nearly all of the time.
     """
     p, labels = predictions.probabilities, np.asarray(predictions.labels)
     classes = p.shape[1]
@@ -183,34 +207,36 @@ def weighted_metrics(predictions: Predictions, weights: Array, *, auroc: bool = 
         spread = np.sqrt((total**2 - (guessed**2).sum(1)) * (total**2 - (truth**2).sum(1)))
         mcc = np.where(spread > 0, covariance / spread, 0.0)
     errors = ((p - np.eye(classes)[labels]) ** 2).sum(1)
-    found = {
+    metrics = {
         "accuracy": correct / total,
         "balanced_accuracy": _mean_present(recall),
         "macro_f1": _mean_present(f1),
         "mcc": mcc,
         "ece": calibration_error(p.max(1), guess == labels, weights),
         "brier": weights @ errors / total,
+        "log_loss": weights @ -np.log(np.maximum(p[np.arange(len(p)), labels], TINY)) / total,
         "recall": recall,
     }
     if auroc:
-        areas = np.stack([_auroc(p[:, c], labels == c, weights) for c in range(classes)], axis=1)
-        found |= {"macro_auroc": _mean_present(areas), "auroc": areas}
-    return found
+        areas = np.stack([auroc_of(p[:, c], labels == c, weights) for c in range(classes)], axis=1)
+        metrics |= {"macro_auroc": _mean_present(areas), "auroc": areas}
+    return metrics
 
 
 def _mean_present(by_class: Array) -> Array:
-    """The mean over the classes that a resample holds."""
+    """Return the mean over the classes that occur in a resample."""
     present = ~np.isnan(by_class)
-    return np.where(present, by_class, 0).sum(1) / np.maximum(present.sum(1), 1)
+    mean: Array = np.where(present, by_class, 0).sum(1) / np.maximum(present.sum(1), 1)
+    return mean
 
 
-def _auroc(score: Array, positive: NDArray[np.bool_], weights: Array) -> Array:
-    """One class against the rest for each row of weights: the chance that a positive outranks a negative, ties half."""
+def auroc_of(score: Array, positive: NDArray[np.bool_], weights: Array) -> Array:
+    """Return P(positive outranks negative), ties counted half, for each row of weights."""
     order = np.argsort(score, kind="stable")
-    starts = np.flatnonzero(np.diff(score[order], prepend=-np.inf))
+    ties = np.flatnonzero(np.diff(score[order], prepend=-np.inf))
     w = weights[:, order]
-    up = np.add.reduceat(np.where(positive[order], w, 0), starts, axis=1)
-    down = np.add.reduceat(np.where(positive[order], 0, w), starts, axis=1)
+    up = np.add.reduceat(np.where(positive[order], w, 0), ties, axis=1)
+    down = np.add.reduceat(np.where(positive[order], 0, w), ties, axis=1)
     below = np.cumsum(down, axis=1) - down / 2
     area = (up * below).sum(1)
     pairs = up.sum(1) * down.sum(1)
@@ -218,7 +244,8 @@ def _auroc(score: Array, positive: NDArray[np.bool_], weights: Array) -> Array:
 
 
 def calibration_error(confidence: Array, correct: NDArray[np.bool_], weights: Array) -> Array:
-    """ECE, one for a row of weights: Σ_bins |Σ w·(correct − confidence)| / Σ w over even bins of top probability."""
+    """Return the ECE for each row of weights: Σ_bins |Σ w·(correct − confidence)| / Σ w over equal-width bins."""
     bins = np.minimum((confidence * ECE_BINS).astype(int), ECE_BINS - 1)
     gaps = weights @ (np.eye(ECE_BINS)[bins] * (correct - confidence)[:, None])
-    return np.abs(gaps).sum(1) / weights.sum(1)
+    error: Array = np.abs(gaps).sum(1) / weights.sum(1)
+    return error

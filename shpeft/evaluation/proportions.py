@@ -1,4 +1,4 @@
-"""A share of cases, with the interval that its count affords."""
+"""Shares of cases with their binomial intervals."""
 
 from dataclasses import dataclass
 from math import nan
@@ -9,9 +9,9 @@ from scipy.stats import binomtest
 
 @dataclass(frozen=True)
 class Proportion:
-    """``count`` of ``cases``.
+    """``count`` of ``cases``, with its 95 % Wilson interval.
 
-    The interval takes cases as independent; several images of one patient make it too narrow.
+    The interval assumes independent cases; several images of one patient make it too narrow.
     """
 
     count: int
@@ -19,19 +19,24 @@ class Proportion:
 
     @property
     def value(self) -> float:
-        """The share; NaN of no cases."""
+        """The share; NaN without cases."""
         return self.count / self.cases if self.cases else nan
 
     @property
+    def counts(self) -> str:
+        """The share as ``56 of 57``."""
+        return f"{self.count:,} of {self.cases:,}"
+
+    @property
     def interval(self) -> tuple[float, float]:
-        """The score interval of 95 % (Wilson 1927), which holds for few cases and for shares near 0 and 1."""
+        """The 95 % score interval (Wilson 1927); it also holds for few cases and for shares near 0 and 1."""
         if not self.cases:
             return nan, nan
-        found = binomtest(self.count, self.cases).proportion_ci(0.95, method="wilson")
-        return float(found.low), float(found.high)
+        interval = binomtest(self.count, self.cases).proportion_ci(0.95, method="wilson")
+        return float(interval.low), float(interval.high)
 
     def to_dict(self) -> dict[str, Any]:
-        """Count, cases, value and interval."""
+        """Return count, cases, value and interval, for JSON."""
         low, high = self.interval
         return {"count": self.count, "cases": self.cases, "value": self.value, "low": low, "high": high}
 

@@ -1,4 +1,4 @@
-"""A person's answers beside the model's: the person's first, and how far the two agree."""
+"""Blinded reading: a reader's answers, the model's, and their agreement."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -8,7 +8,7 @@ from sklearn.metrics import cohen_kappa_score
 
 from shpeft import NOTICE
 from shpeft.errors import DiagnosisError
-from shpeft.trust import Proportion
+from shpeft.evaluation import Proportion
 
 
 @dataclass(frozen=True)
@@ -16,9 +16,12 @@ class Reading:
     """One case, read by a person who had not seen the model's answer.
 
     Attributes:
-        case: opaque.
-        reader_confidence: 0 to 100, as the reader put it.
-        model_probability: of the class that the model finds most probable.
+        case: opaque id.
+        reader_confidence: the reader's own, from 0 to 100.
+        model_probability: probability of the model's most probable class.
+
+    Raises:
+        DiagnosisError: a confidence out of range.
     """
 
     case: str
@@ -29,15 +32,15 @@ class Reading:
 
     def __post_init__(self) -> None:
         if not 0 <= self.reader_confidence <= 100:
-            raise DiagnosisError(f"A reader's confidence lies between 0 and 100; found {self.reader_confidence}.")
+            raise DiagnosisError(f"A reader's confidence must lie between 0 and 100; found {self.reader_confidence}.")
 
     @property
     def agreed(self) -> bool:
-        """Whether both name the same class."""
+        """Whether reader and model name the same class."""
         return self.reader_class == self.model_class
 
     def to_dict(self) -> dict[str, Any]:
-        """A row of a table, with the notice."""
+        """Return a table row, with the notice."""
         return {
             "case": self.case,
             "reader_class": self.reader_class,
@@ -51,12 +54,12 @@ class Reading:
 
 @dataclass(frozen=True)
 class Agreement:
-    """How far a reader and the model agree.
+    """Agreement between a reader and the model.
 
     Attributes:
-        agreed: the cases in which both name the same class.
-        kappa: Cohen's (1960), (p_o − p_e) / (1 − p_e): the agreement beyond that of two who answer by chance, each as
-            often with each class as here; None where both have named one and the same class only.
+        agreed: share of cases in which both name the same class.
+        kappa: Cohen's kappa (1960), (p_o − p_e) / (1 − p_e), the agreement beyond chance; None if both named a single
+            class throughout.
     """
 
     agreed: Proportion
@@ -64,7 +67,7 @@ class Agreement:
 
 
 def agreement(readings: Sequence[Reading]) -> Agreement:
-    """Count the cases in which reader and model agree."""
+    """Return the agreement over all readings."""
     reader = [reading.reader_class for reading in readings]
     model = [reading.model_class for reading in readings]
     agreed = Proportion(sum(reading.agreed for reading in readings), len(readings))

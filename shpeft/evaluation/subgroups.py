@@ -1,19 +1,20 @@
-"""Results for parts of the cases: a hospital, a scanner, a sex."""
+"""Metrics by subgroup: hospital, scanner, sex."""
 
 from dataclasses import dataclass, replace
 
 import numpy as np
 
 from shpeft.errors import RunError
-from shpeft.evaluation import Metrics, Predictions, evaluate
+from shpeft.evaluation.metrics import Metrics, evaluate
+from shpeft.evaluation.predict import Predictions
 
 MOST = 30
-"""More subgroups than this are no subgroups but patients, or numbers."""
+"""Most subgroups; a column with more values probably holds patients or measurements."""
 
 
 @dataclass(frozen=True)
 class Subgroup:
-    """One subgroup's metrics; ``counts`` says how many of its cases each class has."""
+    """Metrics of one subgroup; ``counts`` holds its number of cases by class."""
 
     name: str
     counts: dict[str, int]
@@ -21,28 +22,28 @@ class Subgroup:
 
 
 def by_subgroup(predictions: Predictions, *, resamples: int = 1000, seed: int = 0) -> tuple[Subgroup, ...]:
-    """Metrics with intervals for each subgroup, by name; none where the predictions know no subgroups.
+    """Return metrics with intervals for each subgroup, by name; empty if the predictions have no subgroups.
 
     Raises:
-        RunError: there are more than thirty.
+        RunError: there are more than :data:`MOST` subgroups.
     """
     names = sorted(set(predictions.subgroups))
     if len(names) > MOST:
         raise RunError(
-            f"The column of subgroups has {len(names)} different values, and results are given for {MOST} at most. "
-            "Name a column with few values, such as the hospital, with columns: {subgroup: NAME}."
+            f"The subgroup column has {len(names)} different values; at most {MOST} are allowed. Choose a column with "
+            "few values, such as the hospital, with columns: {subgroup: NAME}."
         )
-    found = []
+    subgroups = []
     for name in names:
         part = select_cases(predictions, [i for i, own in enumerate(predictions.subgroups) if own == name])
         counts = np.bincount(part.labels, minlength=len(part.classes)).tolist()
         metrics = evaluate(part, resamples=resamples, seed=seed)
-        found.append(Subgroup(name or "not known", dict(zip(part.classes, counts, strict=True)), metrics))
-    return tuple(found)
+        subgroups.append(Subgroup(name or "not known", dict(zip(part.classes, counts, strict=True)), metrics))
+    return tuple(subgroups)
 
 
 def select_cases(predictions: Predictions, rows: list[int]) -> Predictions:
-    """The predictions of the cases at these positions."""
+    """Return the predictions of the cases at these positions."""
     subgroups = predictions.subgroups
     return replace(
         predictions,

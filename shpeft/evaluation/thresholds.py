@@ -1,15 +1,16 @@
-"""Operating thresholds: from which probability on a case counts as positive for one class."""
+"""Operating thresholds: the probability at and above which a case counts as positive for one class."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Literal
 
 import numpy as np
 from numpy.typing import NDArray
 
 from shpeft.errors import ConfigError
-from shpeft.evaluation import Predictions
-from shpeft.trust.calibration import class_index
-from shpeft.trust.proportions import Proportion
+from shpeft.evaluation.calibration import class_index
+from shpeft.evaluation.predict import Predictions
+from shpeft.evaluation.proportions import Proportion
+from shpeft.evaluation.sensitivity_bound import SensitivityBound, allowed_misses
 
 Array = NDArray[np.float64]
 Rule = Literal["youden", "sensitivity", "specificity", "cost"]
@@ -17,15 +18,17 @@ Rule = Literal["youden", "sensitivity", "specificity", "cost"]
 
 @dataclass(frozen=True)
 class ThresholdRule:
-    """How a threshold is to be chosen.
+    """Rule that chooses a threshold.
 
     Attributes:
-        positive: the class that is looked for; all the others together are negative.
-        rule: ``youden`` (the highest sensitivity + specificity), ``sensitivity`` (at least ``target``, then the highest
-            specificity), ``specificity`` (the other way round), or ``cost`` (the lowest expected cost).
-        target: the wanted sensitivity or specificity.
+        positive: the positive class; all other classes together are negative.
+        rule: ``youden`` (the highest sensitivity + specificity), ``sensitivity`` (sensitivity of at least ``target``,
+            then the highest specificity), ``specificity`` (the reverse), or ``cost`` (the lowest expected cost).
+        target: target sensitivity or specificity.
         prevalence: of the class where the model will be used, for ``cost``; None: that of the validation cases.
-        cost_ratio: how many false alarms a missed case costs, for ``cost``.
+        cost_ratio: cost of a miss, in false alarms, for ``cost``.
+        confidence: for ``sensitivity``, that the target holds on new cases, over draws of the validation cases; None:
+            the target is met on the validation cases only.
     """
 
     positive: str
@@ -33,43 +36,55 @@ class ThresholdRule:
     target: float = 0.95
     prevalence: float | None = None
     cost_ratio: float = 1.0
+    confidence: float | None = None
 
     def __post_init__(self) -> None:
         if not 0 < self.target <= 1:
-            raise ConfigError(f"A wanted {self.rule} of {self.target:g} cannot be had: it lies above 0 and up to 1.")
+            raise ConfigError(
+                f"The target {self.target:g} is out of range. Give a share above 0 and up to 1, such as 0.95."
+            )
         if self.prevalence is not None and not 0 < self.prevalence < 1:
-            raise ConfigError(f"The prevalence {self.prevalence:g} is no share between 0 and 1. Give 0.05 for 5 %.")
+            raise ConfigError(f"The prevalence {self.prevalence:g} is not between 0 and 1. Give 0.05 for 5 %.")
         if not self.cost_ratio > 0:
-            raise ConfigError(f"The cost ratio {self.cost_ratio:g} must be above 0: 10 if a miss costs ten alarms.")
+            raise ConfigError(f"The cost ratio {self.cost_ratio:g} is not above 0. Give 10 if a miss costs 10 alarms.")
+        if self.confidence is not None and not 0 < self.confidence < 1:
+            raise ConfigError(f"The confidence {self.confidence:g} is not between 0 and 1. Give 0.9 for 90 %.")
 
 
 @dataclass(frozen=True)
 class Rates:
-    """How often a threshold is right, on some cases."""
+    """Rates of a threshold on a set of cases. Predictive values hold at the prevalence of these cases."""
 
     sensitivity: Proportion
     specificity: Proportion
     ppv: Proportion
     npv: Proportion
 
+    @property
+    def flags_all(self) -> bool:
+        """Whether every case counts as positive, so that a positive decision says nothing."""
+        return self.npv.cases == 0 and self.ppv.cases > 0
+
 
 @dataclass(frozen=True)
 class OperatingPoint:
-    """A threshold that was chosen on validation cases.
+    """Threshold, chosen on validation cases.
 
     Attributes:
-        threshold: a case is positive when its calibrated probability is at least this.
-        validation: the rates on the cases that chose it, which flatter it a little.
+        threshold: a case is positive if its calibrated probability is at least this.
+        validation: rates on the cases that chose the threshold; they are slightly optimistic.
+        bound: the promise about new cases; None if the rule asks for none.
     """
 
     rule: ThresholdRule
     threshold: float
     validation: Rates
+    bound: SensitivityBound | None = None
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class ThresholdCurve:
-    """Sensitivity and specificity at every threshold that tells cases apart, ascending, all (K,)."""
+    """Sensitivity and specificity at every distinct threshold, ascending. Arrays are (K,)."""
 
     thresholds: Array
     sensitivity: Array
@@ -77,16 +92,17 @@ class ThresholdCurve:
 
 
 def threshold_curve(predictions: Predictions, positive: str) -> ThresholdCurve:
-    """Every threshold midway between two neighbouring probabilities of the class, and 0 and 1 at the ends.
+    """Return the rates at every threshold midway between two neighboring probabilities, and at both ends.
 
     Raises:
-        ConfigError: all the cases are of the class, or none is.
+        ConfigError: all cases have the class, or none has it.
+        ClassMismatch: an unknown class.
     """
     c = class_index(predictions.classes, positive)
     p, truth = predictions.probabilities[:, c], np.asarray(predictions.labels) == c
     if not 0 < truth.sum() < len(truth):
         raise ConfigError(
-            f"{truth.sum()} of {len(truth)} cases are {positive!r}: a threshold needs cases with the class and without."
+            f"{truth.sum()} of {len(truth)} cases are {positive!r}. A threshold needs cases with and without the class."
         )
     values = np.unique(p)
     thresholds = np.concatenate([[0.0], (values[1:] + values[:-1]) / 2, [np.nextafter(1.0, 2.0)]])
@@ -97,18 +113,22 @@ def threshold_curve(predictions: Predictions, positive: str) -> ThresholdCurve:
 
 
 def choose_threshold(validation: Predictions, rule: ThresholdRule) -> OperatingPoint:
-    """The threshold that the rule asks for; of several, the lowest, which misses least.
+    """Choose the threshold that meets a rule best. Ties go to the lowest, which misses the fewest cases.
 
     Args:
         validation: calibrated probabilities.
 
     Raises:
-        ConfigError: all validation cases are of the class, or none is.
-        ClassMismatch: there is no such class.
+        ConfigError: all validation cases have the class, or none has it.
+        ClassMismatch: an unknown class.
     """
     curve = threshold_curve(validation, rule.positive)
     sensitivity, specificity = curve.sensitivity, curve.specificity
-    if rule.rule == "sensitivity":
+    bound = _bound(validation, rule)
+    if bound is not None and bound.holds:
+        misses = np.rint(bound.cases * (1 - sensitivity))
+        merit = np.where(misses <= allowed_misses(bound.cases, rule.target, bound.confidence), specificity, -1)
+    elif rule.rule == "sensitivity":
         merit = np.where(sensitivity >= rule.target, specificity, -1)
     elif rule.rule == "specificity":
         merit = np.where(specificity >= rule.target, sensitivity, -1)
@@ -118,18 +138,18 @@ def choose_threshold(validation: Predictions, rule: ThresholdRule) -> OperatingP
         merit = sensitivity + specificity
     best = int(np.flatnonzero(merit >= merit.max() - 1e-12)[0])
     threshold = float(curve.thresholds[best])
-    return OperatingPoint(rule, threshold, rates(validation, rule.positive, threshold))
+    return OperatingPoint(rule, threshold, rates(validation, rule.positive, threshold), bound)
 
 
 def expected_cost(curve: ThresholdCurve, prevalence: float, cost_ratio: float) -> Array:
-    """π·r·(1 − sensitivity) + (1 − π)·(1 − specificity): the cost of a case, in false alarms."""
+    """Return the expected cost per case in false alarms, π·r·(1 − sensitivity) + (1 − π)·(1 − specificity)."""
     missed, alarms = 1 - curve.sensitivity, 1 - curve.specificity
     cost: Array = prevalence * cost_ratio * missed + (1 - prevalence) * alarms
     return cost
 
 
 def rates(predictions: Predictions, positive: str, threshold: float) -> Rates:
-    """Sensitivity, specificity and predictive values of a threshold on these cases, at their own prevalence."""
+    """Return the rates of a threshold on a set of cases, at the prevalence of these cases."""
     c = class_index(predictions.classes, positive)
     called, truth = predictions.probabilities[:, c] >= threshold, np.asarray(predictions.labels) == c
     hits, quiet = int((called & truth).sum()), int((~called & ~truth).sum())
@@ -139,6 +159,20 @@ def rates(predictions: Predictions, positive: str, threshold: float) -> Rates:
         ppv=Proportion(hits, int(called.sum())),
         npv=Proportion(quiet, int((~called).sum())),
     )
+
+
+def rates_by_class(predictions: Predictions) -> dict[str, Rates]:
+    """Return the rates of each class where a case is called the most probable class."""
+    calls = np.eye(len(predictions.classes))[predictions.probabilities.argmax(1)]
+    called = replace(predictions, probabilities=calls)
+    return {name: rates(called, name, 0.5) for name in predictions.classes}
+
+
+def _bound(validation: Predictions, rule: ThresholdRule) -> SensitivityBound | None:
+    if rule.rule != "sensitivity" or rule.confidence is None or rule.target == 1:
+        return None
+    cases = list(validation.labels).count(class_index(validation.classes, rule.positive))
+    return SensitivityBound(rule.positive, rule.target, rule.confidence, cases)
 
 
 def _prevalence(validation: Predictions, rule: ThresholdRule) -> float:

@@ -1,57 +1,73 @@
-"""Figures: numbers in, plotly figures out. They look the same everywhere and name the unit of every axis."""
+"""Plotly figures with one theme, a unit on every axis, and an alternative text.
 
-from shpeft.figures.attributions import attribution_heatmap, strength_lines
-from shpeft.figures.comparisons import (
-    against_budget,
-    against_weights,
-    differences,
+The figures of a paper, from a finished run::
+
+    from shpeft import figures, pipeline, runs
+
+    run = runs.find_run("first")
+    drawn = {
+        "importance": figures.importance_heatmap(run.scores.summaries()),
+        "overlap": figures.overlap_counts(pipeline.overlap_within(run)),
+        "training": figures.training_curves(run.history.read()),
+        "reliability": figures.reliability_diagram(run.predictions.test(), run.reliability.read()),
+    }
+    figures.save(drawn, "paper")
+"""
+
+from shpeft.figures.attention_heads import score_by_head, selected_by_head, selected_in_grid
+from shpeft.figures.comparison import (
     mean_ranks,
-    shared_against_chance,
+    metric_by_budget,
+    metric_by_trained_share,
+    paired_differences,
+    shared_weights,
 )
-from shpeft.figures.curves import probability_bars, training_curves
-from shpeft.figures.evaluations import (
+from shpeft.figures.diagnosis import attribution_heatmap, probability_bars, strength_curve
+from shpeft.figures.evaluation import (
     confusion_matrix,
-    precision_recall,
+    precision_recall_curve,
     reliability_diagram,
     risk_coverage_curve,
-    roc,
-    threshold_lines,
+    roc_curve,
+    threshold_curves,
 )
-from shpeft.figures.layers import QUANTITIES, density_by_depth, importance_heatmap, layer_histogram
-from shpeft.figures.matrices import score_by_head, selected_by_head, selected_in_grid
-from shpeft.figures.overlaps import overlap_bars, overlap_sets
-from shpeft.figures.saving import save
-from shpeft.figures.sets import overlap_against_budget, overlap_matrix, upset
-from shpeft.figures.theme import TEMPLATE
+from shpeft.figures.importance_heatmap import QUANTITIES, density_by_depth, importance_heatmap, layer_histogram
+from shpeft.figures.overlap import overlap_bars, overlap_counts
+from shpeft.figures.save import save
+from shpeft.figures.theme import TEMPLATE, alt_text
+from shpeft.figures.training_curves import training_curves
+from shpeft.figures.upset import overlap_by_budget, overlap_matrix, selected_by_block, upset_plot
 
 __all__ = [
     "QUANTITIES",
     "TEMPLATE",
-    "against_budget",
-    "against_weights",
+    "alt_text",
     "attribution_heatmap",
     "confusion_matrix",
     "density_by_depth",
-    "differences",
     "importance_heatmap",
     "layer_histogram",
     "mean_ranks",
-    "overlap_against_budget",
+    "metric_by_budget",
+    "metric_by_trained_share",
     "overlap_bars",
+    "overlap_by_budget",
+    "overlap_counts",
     "overlap_matrix",
-    "overlap_sets",
-    "precision_recall",
+    "paired_differences",
+    "precision_recall_curve",
     "probability_bars",
-    "save",
-    "score_by_head",
-    "selected_by_head",
-    "selected_in_grid",
-    "shared_against_chance",
-    "strength_lines",
     "reliability_diagram",
     "risk_coverage_curve",
-    "roc",
-    "threshold_lines",
+    "roc_curve",
+    "save",
+    "score_by_head",
+    "selected_by_block",
+    "selected_by_head",
+    "selected_in_grid",
+    "shared_weights",
+    "strength_curve",
+    "threshold_curves",
     "training_curves",
-    "upset",
+    "upset_plot",
 ]

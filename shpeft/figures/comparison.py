@@ -1,15 +1,15 @@
-"""Figures of a comparison: ranks, differences with intervals, and what more weights buy."""
+"""Figures of a comparison study: mean ranks, differences with intervals, and results by number of trained weights."""
 
 from collections.abc import Mapping, Sequence
 
 import plotly.graph_objects as go
 
-from shpeft.figures.theme import BLUE, GREEN, GREY, ORANGE, empty, figure, percent
+from shpeft.figures.theme import BLUE, GRAY, GREEN, ORANGE, empty_figure, format_share, new_figure, with_alt
 
 DASHES = ("solid", "dot", "dash", "dashdot")
 _DECADES = {"type": "log", "dtick": 1, "exponentformat": "none"}
 ROOM = 170
-"""Pixels below which an axis' title would lie on its numbers."""
+"""Smallest height in pixels at which the axis title does not overlap the tick labels."""
 
 SYMBOLS = ("circle", "square", "diamond", "triangle-up", "x")
 
@@ -17,16 +17,18 @@ SYMBOLS = ("circle", "square", "diamond", "triangle-up", "x")
 def mean_ranks(
     titles: Sequence[str], ranks: Sequence[float], method: str | None = None, critical: float | None = None
 ) -> go.Figure:
-    """The mean rank of each arm over datasets, the best on top.
+    """Draw the mean rank of each arm over datasets, the best on top.
 
     Args:
-        method: the arm that is picked out.
-        critical: the difference of mean ranks from which on two arms differ: drawn to both sides of the method.
+        titles: of the arms.
+        ranks: of the arms; 1 is the best.
+        method: the highlighted arm.
+        critical: critical difference of mean ranks, drawn as a band around the method.
     """
     if not titles:
-        return empty("No two arms have a dataset in common yet.")
-    drawn = figure(max(ROOM, 90 + 24 * len(titles)))
-    drawn.add_scatter(
+        return empty_figure("No two arms share a finished dataset yet.")
+    figure = new_figure(max(ROOM, 90 + 24 * len(titles)))
+    figure.add_scatter(
         x=list(ranks),
         y=list(titles),
         mode="markers",
@@ -40,12 +42,13 @@ def mean_ranks(
     if critical is not None and method is not None and method in titles:
         at = ranks[list(titles).index(method)]
         low, high = max(0.5, at - critical), min(len(titles) + 0.5, at + critical)
-        drawn.add_vrect(x0=low, x1=high, fillcolor=GREY, opacity=0.12, line_width=0)
-    drawn.update_xaxes(title_text="mean rank (1 is the best)", range=[0.5, len(titles) + 0.5])
-    return drawn.update_yaxes(type="category", range=[len(titles) - 0.5, -0.5], dtick=1)
+        figure.add_vrect(x0=low, x1=high, fillcolor=GRAY, opacity=0.12, line_width=0)
+    figure.update_xaxes(title_text="mean rank (1 is the best)", range=[0.5, len(titles) + 0.5])
+    figure.update_yaxes(type="category", range=[len(titles) - 0.5, -0.5], dtick=1)
+    return with_alt(figure, f"Dots: mean ranks of {len(titles)} arms, the best is {titles[0]}")
 
 
-def differences(
+def paired_differences(
     titles: Sequence[str],
     values: Sequence[float],
     intervals: Sequence[tuple[float, float]],
@@ -54,22 +57,27 @@ def differences(
     unit: str = "balanced accuracy, points",
     larger_is_better: bool = True,
 ) -> go.Figure:
-    """A method minus each other arm, with intervals; one that holds 0 is grey, and the margin is a band.
+    """Draw the difference between a method and each other arm, with intervals; those that hold 0 are gray.
 
     Args:
-        values, intervals, margin: fractions; they are drawn in points of a hundred.
+        titles: of the other arms.
+        values: differences, as fractions; drawn in percentage points.
+        intervals: of the differences.
+        margin: of equivalence, drawn as a band.
+        unit: of the horizontal axis.
+        larger_is_better: whether a positive difference favors the method.
     """
     if not titles:
-        return empty("There is nothing to compare with yet.")
-    drawn = figure(max(ROOM, 90 + 24 * len(titles)))
+        return empty_figure("There is no other arm to compare with yet.")
+    figure = new_figure(max(ROOM, 90 + 24 * len(titles)))
     sides = [(low > 0) - (high < 0) if larger_is_better else (high < 0) - (low > 0) for low, high in intervals]
-    drawn.add_scatter(
+    figure.add_scatter(
         x=[100 * value for value in values],
         y=list(titles),
         mode="markers",
         marker={
             "size": 10,
-            "color": [(GREY, BLUE, ORANGE)[side] for side in sides],
+            "color": [(GRAY, BLUE, ORANGE)[side] for side in sides],
             "symbol": [("circle-open", "triangle-right", "triangle-left")[side] for side in sides],
         },
         error_x=_errors(values, intervals),
@@ -77,52 +85,59 @@ def differences(
         hovertemplate="against %{y}: %{x:+.1f} (95 %: %{hovertext})<extra></extra>",
     )
     if margin is not None:
-        drawn.add_vrect(x0=-100 * margin, x1=100 * margin, fillcolor=GREEN, opacity=0.12, line_width=0)
-    drawn.add_vline(x=0, line={"color": GREY, "width": 1})
-    drawn.update_xaxes(title_text=f"difference in<br>{unit}")
-    return drawn.update_yaxes(type="category", range=[len(titles) - 0.5, -0.5], dtick=1)
+        figure.add_vrect(x0=-100 * margin, x1=100 * margin, fillcolor=GREEN, opacity=0.12, line_width=0)
+    figure.add_vline(x=0, line={"color": GRAY, "width": 1})
+    figure.update_xaxes(title_text=f"difference in<br>{unit}")
+    figure.update_yaxes(type="category", range=[len(titles) - 0.5, -0.5], dtick=1)
+    return with_alt(figure, f"Dots with intervals: difference in {unit} from {len(titles)} other arms")
 
 
-def against_budget(
+def metric_by_budget(
     lines: Mapping[str, tuple[Sequence[float], Sequence[float]]],
     levels: Mapping[str, float] | None = None,
     *,
     intervals: Mapping[str, Sequence[tuple[float, float]]] | None = None,
     unit: str = "balanced accuracy, points",
 ) -> go.Figure:
-    """A metric against the trained share of the backbone, a line an arm; arms without a budget are level lines.
+    """Draw a metric against the trained share of the backbone: a line for each arm.
 
     Args:
-        lines: for each arm its shares (fractions of the backbone) and the metric (fractions).
-        intervals: for each arm those of the metric.
+        lines: for each arm its shares of the backbone and its metric, both as fractions.
+        levels: metric of each arm without a budget, drawn as a horizontal line.
+        intervals: of the metric, for each arm that has them.
+        unit: of the vertical axis.
     """
     if not lines and not levels:
-        return empty("No arm has been run with a budget yet.")
-    drawn = figure(420)
-    for number, (name, (shares, values)) in enumerate(lines.items()):
-        drawn.add_scatter(
+        return empty_figure("No arm with a budget has finished yet.")
+    figure = new_figure(420)
+    for format_count, (name, (shares, values)) in enumerate(lines.items()):
+        figure.add_scatter(
             x=[100 * share for share in shares],
             y=[100 * value for value in values],
             name=name,
             mode="lines+markers",
-            line={"dash": DASHES[number // 4 % len(DASHES)], "color": (BLUE, ORANGE, GREEN, GREY)[number % 4]},
-            marker={"size": 8, "symbol": SYMBOLS[number % len(SYMBOLS)]},
+            line={
+                "dash": DASHES[format_count // 4 % len(DASHES)],
+                "color": (BLUE, ORANGE, GREEN, GRAY)[format_count % 4],
+            },
+            marker={"size": 8, "symbol": SYMBOLS[format_count % len(SYMBOLS)]},
             error_y=_errors(values, (intervals or {}).get(name)),
             hovertemplate=f"{name}, %{{x:.3g}} %: %{{y:.1f}}<extra></extra>",
         )
     for name, value in (levels or {}).items():
-        drawn.add_hline(
+        figure.add_hline(
             y=100 * value,
-            line={"color": GREY, "width": 1, "dash": "dot"},
+            line={"color": GRAY, "width": 1, "dash": "dot"},
             annotation_text=name,
             annotation_font_size=11,
         )
-    drawn.update_xaxes(title_text="trained share of the backbone, %", **_DECADES)
-    return drawn.update_yaxes(title_text=unit)
+    figure.update_xaxes(title_text="trained share of the backbone, %", **_DECADES)
+    figure.update_yaxes(title_text=unit)
+    return with_alt(figure, f"Lines: {unit} of {len(lines)} arms against the trained share of the backbone")
 
 
 def _errors(values: Sequence[float], intervals: Sequence[tuple[float, float]] | None) -> dict[str, object] | None:
-    """Error bars in points of a hundred."""
+    """Return error bars in percentage points."""
     if intervals is None:
         return None
     return {
@@ -130,12 +145,12 @@ def _errors(values: Sequence[float], intervals: Sequence[tuple[float, float]] | 
         "symmetric": False,
         "array": [100 * (high - value) for value, (_, high) in zip(values, intervals, strict=True)],
         "arrayminus": [100 * (value - low) for value, (low, _) in zip(values, intervals, strict=True)],
-        "color": GREY,
+        "color": GRAY,
         "thickness": 1.5,
     }
 
 
-def against_weights(
+def metric_by_trained_share(
     titles: Sequence[str],
     shares: Sequence[float],
     values: Sequence[float],
@@ -143,20 +158,20 @@ def against_weights(
     *,
     unit: str = "balanced accuracy, points",
 ) -> go.Figure:
-    """A metric against how much of the backbone is trained, a point an arm; arms that train none of it stand left.
+    """Draw a metric against the trained share of the backbone: a point for each arm; no trained weights is far left.
 
-    The method is named, and each arm that is ahead of all that train no more; the others when pointed at.
+    Labels name the method and each arm that beats all arms with no more trained weights; others appear on hover.
     """
     if not titles:
-        return empty("No arm is complete yet.")
+        return empty_figure("No arm has finished yet.")
     least = min((share for share in shares if share > 0), default=1e-4)
     points = list(zip(shares, values, strict=True))
     named = [
         title if title == method or all(v < value for s, v in points if s <= share and (s, v) != (share, value)) else ""
         for title, (share, value) in zip(titles, points, strict=True)
     ]
-    drawn = figure(440)
-    drawn.add_scatter(
+    figure = new_figure(440)
+    figure.add_scatter(
         x=[100 * (share or least / 10) for share in shares],
         y=[100 * value for value in values],
         text=named,
@@ -169,24 +184,25 @@ def against_weights(
             "symbol": ["diamond" if title == method else "circle-open" for title in titles],
             "line": {"width": 2},
         },
-        hovertext=[f"{title}, {percent(share)}" for title, share in zip(titles, shares, strict=True)],
+        hovertext=[f"{title}, {format_share(share)}" for title, share in zip(titles, shares, strict=True)],
         hovertemplate="%{hovertext} of the backbone: %{y:.1f}<extra></extra>",
         cliponaxis=False,
     )
-    drawn.update_xaxes(title_text="trained share of the backbone, % (left end: none of it)", **_DECADES)
-    return drawn.update_yaxes(title_text=unit)
+    figure.update_xaxes(title_text="trained share of the backbone, % (left end: none)", **_DECADES)
+    figure.update_yaxes(title_text=unit)
+    return with_alt(figure, f"Dots: {unit} of {len(titles)} arms against the trained share of the backbone")
 
 
-def shared_against_chance(titles: Sequence[str], shared: Sequence[float], chance: Sequence[float]) -> go.Figure:
-    """For pairs of choices the share of weights that both hold, beside what random choices share."""
+def shared_weights(titles: Sequence[str], shared: Sequence[float], chance: Sequence[float]) -> go.Figure:
+    """Draw the share of weights common to each pair of supports, with the expectation for random supports."""
     if not titles:
-        return empty("No choices were compared.")
-    drawn = figure(max(ROOM, 90 + 22 * len(titles)))
+        return empty_figure("No supports were compared.")
+    figure = new_figure(max(ROOM, 90 + 22 * len(titles)))
     for name, values, color, symbol in (
         ("shared", shared, BLUE, "circle"),
         ("by chance", chance, ORANGE, "line-ns-open"),
     ):
-        drawn.add_scatter(
+        figure.add_scatter(
             x=[100 * value for value in values],
             y=list(titles),
             name=name,
@@ -194,5 +210,6 @@ def shared_against_chance(titles: Sequence[str], shared: Sequence[float], chance
             marker={"size": 10, "color": color, "symbol": symbol},
             hovertemplate=f"%{{y}}: %{{x:.3g}} % {name}<extra></extra>",
         )
-    drawn.update_xaxes(title_text="weights that both choose, % of the budget", rangemode="tozero")
-    return drawn.update_yaxes(type="category", range=[len(titles) - 0.5, -0.5], dtick=1)
+    figure.update_xaxes(title_text="weights in both supports, % of the budget", rangemode="tozero")
+    figure.update_yaxes(type="category", range=[len(titles) - 0.5, -0.5], dtick=1)
+    return with_alt(figure, f"Dots: shared weights of {len(titles)} pairs of supports, with those by chance")

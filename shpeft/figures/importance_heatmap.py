@@ -1,4 +1,4 @@
-"""Figures of importance: where in the network the scores and the selected weights are."""
+"""Figures of importance: scores and selected weights by block, matrix and depth."""
 
 import math
 from collections.abc import Callable, Sequence
@@ -7,31 +7,34 @@ from itertools import pairwise
 
 import numpy as np
 import plotly.graph_objects as go
+from numpy.typing import NDArray
 
 from shpeft.errors import ConfigError, did_you_mean
-from shpeft.figures.theme import BLUE, GREY, ORANGE, SCALE, empty, figure, percent, short
-from shpeft.summaries import LayerSummary
+from shpeft.figures.theme import BLUE, GRAY, ORANGE, SCALE, empty_figure, format_share, new_figure, short_name, with_alt
+from shpeft.importance.layer_summaries import LayerSummary
+
+Array = NDArray[np.float64]
 
 PPM = 1e6
 UPRIGHT = 8
-"""How many columns have room for their names; more names stand on end."""
+"""Most columns with horizontal names; more are rotated."""
 
 
 @dataclass(frozen=True)
 class _Quantity:
-    """What a heatmap shows: the numbers, and the logarithm that spreads them over the colours."""
+    """Quantity of a heatmap: its values and their logarithmic color scale."""
 
     title: str
     of: Callable[[LayerSummary], float]
-    words: Callable[[float], str]
-    unit: float | None = None  # the colour is log10(1 + value * unit), or log10(value) where this is None
+    form: Callable[[float], str]
+    unit: float | None = None  # color: log10(1 + value * unit), or log10(value) if None
 
 
 QUANTITIES = {
     "mean": _Quantity("mean score", lambda s: s.mean, "{:.1e}".format),
     "maximum": _Quantity("highest score", lambda s: s.maximum, "{:.1e}".format),
     "selected": _Quantity("selected weights", lambda s: s.selected, "{:,.0f}".format, 1.0),
-    "density": _Quantity("selected share", lambda s: s.density, percent, PPM),
+    "density": _Quantity("selected share", lambda s: s.density, format_share, PPM),
 }
 
 
@@ -42,34 +45,35 @@ def importance_heatmap(
     unit: str = "",
     beside: Sequence[LayerSummary] = (),
 ) -> go.Figure:
-    """Block × matrix, in the order of depth; a matrix that a block does not have is a gap.
+    """Draw block × matrix, by depth; a matrix that a block does not have is a gap.
 
-    Over the cells lie near-transparent squares whose ``customdata`` is ``[parameter name]``: they are what a click
-    selects, since heatmaps have no selection of their own.
+    Nearly transparent squares over the cells carry ``[parameter name]`` as ``customdata``, for selection by click:
+    plotly's heatmaps have no selection.
 
     Args:
-        quantity: ``mean``, ``maximum``, ``selected`` or ``density``; colours are logarithmic.
+        summaries: such as ``run.scores.summaries()``.
+        quantity: ``mean``, ``maximum``, ``selected`` or ``density``; colors are logarithmic.
         unit: of the scores.
-        beside: what another heatmap shows, so that both have the same colours for the same numbers.
+        beside: the summaries of another heatmap, to give both the same color scale.
 
     Raises:
         ConfigError: an unknown quantity.
     """
     if quantity not in QUANTITIES:
-        raise ConfigError(f"There is no quantity {quantity!r} to draw. {did_you_mean(quantity, QUANTITIES)}")
+        raise ConfigError(f"There is no quantity {quantity!r}. {did_you_mean(quantity, QUANTITIES)}")
     if not summaries:
-        return empty("No weights were scored.")
+        return empty_figure("No weights were scored.")
     shown = QUANTITIES[quantity]
     ordered = sorted(summaries, key=lambda s: s.depth)
     rows = list(dict.fromkeys(s.block for s in ordered))
-    columns = list(dict.fromkeys(short(s.matrix) for s in ordered))
+    columns = list(dict.fromkeys(short_name(s.matrix) for s in ordered))
     values = np.array([shown.of(s) for s in [*ordered, *beside]], dtype=np.float64)
     levels = _levels(values, shown.unit)
     title = f"{shown.title}, {unit}" if unit and shown.unit is None else shown.title
     head = headroom(columns)
-    drawn = figure(head + 24 + 26 * len(rows))
-    drawn.add_heatmap(
-        x=[short(s.matrix) for s in ordered],
+    figure = new_figure(head + 24 + 26 * len(rows))
+    figure.add_heatmap(
+        x=[short_name(s.matrix) for s in ordered],
         y=[s.block for s in ordered],
         z=levels[: len(ordered)],
         zmin=float(levels.min()),
@@ -80,8 +84,8 @@ def importance_heatmap(
         ygap=2,
         hoverinfo="skip",
     )
-    drawn.add_scatter(
-        x=[short(s.matrix) for s in ordered],
+    figure.add_scatter(
+        x=[short_name(s.matrix) for s in ordered],
         y=[s.block for s in ordered],
         mode="markers",
         marker={"symbol": "square", "size": 22, "color": "#ffffff", "opacity": 0.01},
@@ -92,20 +96,21 @@ def importance_heatmap(
         hovertemplate="%{hovertext}<extra></extra>",
         showlegend=False,
     )
-    name_cells(drawn, rows, columns)
-    return drawn.update_layout(hovermode="closest", hoverdistance=80, dragmode=False, margin={"t": head})
+    name_cells(figure, rows, columns)
+    figure.update_layout(hovermode="closest", hoverdistance=80, dragmode=False, margin={"t": head})
+    return with_alt(figure, f"Heatmap: {title} by block and matrix")
 
 
 def headroom(columns: Sequence[str]) -> int:
-    """Pixels that the columns' names need above a heatmap."""
+    """Return the height in pixels of the column names above a heatmap."""
     return 40 if len(columns) <= UPRIGHT else 24 + 7 * max(map(len, columns))
 
 
-def name_cells(drawn: go.Figure, rows: Sequence[str], columns: Sequence[str]) -> None:
-    """The axes of a heatmap: the first row on top, the columns' names above it."""
-    drawn.update_xaxes(type="category", categoryorder="array", categoryarray=columns, side="top", showgrid=False)
-    drawn.update_xaxes(tickangle=0 if len(columns) <= UPRIGHT else -90)
-    drawn.update_yaxes(
+def name_cells(figure: go.Figure, rows: Sequence[str], columns: Sequence[str]) -> None:
+    """Label the axes of a heatmap, with the first row on top and the column names above it."""
+    figure.update_xaxes(type="category", categoryorder="array", categoryarray=columns, side="top", showgrid=False)
+    figure.update_xaxes(tickangle=0 if len(columns) <= UPRIGHT else -90)
+    figure.update_yaxes(
         type="category",
         categoryorder="array",
         categoryarray=rows,
@@ -116,24 +121,25 @@ def name_cells(drawn: go.Figure, rows: Sequence[str], columns: Sequence[str]) ->
 
 
 def layer_histogram(summary: LayerSummary, *, threshold: float | None = None, unit: str = "") -> go.Figure:
-    """How one parameter's scores are spread, on a logarithmic axis, with the median.
+    """Draw the histogram of one parameter's scores on a logarithmic axis, with the median.
 
     Args:
-        threshold: the lowest score that is selected.
+        summary: of the parameter.
+        threshold: the lowest selected score.
         unit: of the scores.
     """
     edges, counts = np.array(summary.edges), np.array(summary.counts)
     filled = counts.nonzero()[0]
     if not len(filled):
-        return empty("This matrix has no scores.")
+        return empty_figure("This matrix has no scores.")
     low, high = edges[filled[0]], edges[filled[-1] + 1]
     if threshold is not None and threshold > 0:
         high = max(high, min(math.log10(threshold) + 0.1, edges[-1] + 1))
     step = max(1, math.ceil((high - low) / 6))
     decades = [n for n in range(math.floor(low), math.ceil(high) + 1) if n % step == 0]
     bins = list(pairwise(edges))
-    drawn = figure(280)
-    drawn.add_bar(
+    figure = new_figure(280)
+    figure.add_bar(
         x=(edges[:-1] + edges[1:]) / 2,
         y=counts,
         width=np.diff(edges),
@@ -145,15 +151,15 @@ def layer_histogram(summary: LayerSummary, *, threshold: float | None = None, un
     )
     median = summary.quantiles[len(summary.quantiles) // 2]
     if median > 0 and low <= math.log10(median) <= high:
-        drawn.add_vline(math.log10(median), line={"color": GREY, "width": 2, "dash": "dot"})
-        drawn.add_annotation(
+        figure.add_vline(math.log10(median), line={"color": GRAY, "width": 2, "dash": "dot"})
+        figure.add_annotation(
             text=f"median {median:.2g}", x=math.log10(median), y=1, yref="paper", yanchor="bottom", showarrow=False
         )
     if threshold is not None and threshold > 0 and low <= math.log10(threshold) <= high:
-        drawn.add_vrect(math.log10(threshold), high, fillcolor=ORANGE, opacity=0.15, line_width=0)
-        drawn.add_vline(math.log10(threshold), line={"color": ORANGE, "width": 2})
-        drawn.add_annotation(
-            text=f"chosen from {threshold:.2g}",
+        figure.add_vrect(math.log10(threshold), high, fillcolor=ORANGE, opacity=0.15, line_width=0)
+        figure.add_vline(math.log10(threshold), line={"color": ORANGE, "width": 2})
+        figure.add_annotation(
+            text=f"selected from {threshold:.2g}",
             x=math.log10(threshold),
             y=1.1,
             yref="paper",
@@ -161,44 +167,45 @@ def layer_histogram(summary: LayerSummary, *, threshold: float | None = None, un
             yanchor="bottom",
             showarrow=False,
         )
-    drawn.update_xaxes(
+    figure.update_xaxes(
         title_text=f"score of a weight{f', {unit}' if unit else ''} (logarithmic)",
         range=[low, high],
         tickvals=decades,
         ticktext=[f"10<sup>{n}</sup>" for n in decades],
     )
-    drawn.update_yaxes(
+    figure.update_yaxes(
         title_text="weights (logarithmic)", type="log", dtick=1, range=[-0.2, 0.3 + math.log10(counts.max())]
     )
-    return drawn.update_layout(bargap=0, margin={"t": 56})
+    figure.update_layout(bargap=0, margin={"t": 56})
+    return with_alt(figure, f"Histogram: scores of {summary.name}, median {median:.2g}")
 
 
 def density_by_depth(summaries: Sequence[LayerSummary]) -> go.Figure:
-    """Which share of each block's eligible weights is selected, against an even spread over the network."""
+    """Draw the selected share of each block's eligible weights, and that of an even spread over the network."""
     total, chosen = sum(s.numel for s in summaries), sum(s.selected for s in summaries)
     if not total:
-        return empty("No weights were scored.")
+        return empty_figure("No weights were scored.")
     blocks: dict[str, list[LayerSummary]] = {}
     for summary in sorted(summaries, key=lambda s: s.depth):
         blocks.setdefault(summary.block, []).append(summary)
     selected = [sum(s.selected for s in group) for group in blocks.values()]
     sizes = [sum(s.numel for s in group) for group in blocks.values()]
     shares = [k / n for k, n in zip(selected, sizes, strict=True)]
-    drawn = figure(280)
-    drawn.add_bar(
+    figure = new_figure(280)
+    figure.add_bar(
         x=list(blocks),
         y=[100 * share for share in shares],
         marker={"color": BLUE},
         name="selected",
         hovertext=[
-            f"<b>{block}</b><br>{k:,} of {n:,} weights are selected: {percent(k / n)}"
+            f"<b>{block}</b><br>{k:,} of {n:,} weights are selected: {format_share(k / n)}"
             for block, k, n in zip(blocks, selected, sizes, strict=True)
         ],
         hovertemplate="%{hovertext}<extra></extra>",
     )
-    drawn.add_hline(100 * chosen / total, line={"color": GREY, "width": 2, "dash": "dash"})
-    drawn.add_annotation(
-        text=f"even spread: {percent(chosen / total)}",
+    figure.add_hline(100 * chosen / total, line={"color": GRAY, "width": 2, "dash": "dash"})
+    figure.add_annotation(
+        text=f"even spread: {format_share(chosen / total)}",
         x=1,
         y=100 * chosen / total,
         xref="paper",
@@ -206,36 +213,37 @@ def density_by_depth(summaries: Sequence[LayerSummary]) -> go.Figure:
         yanchor="bottom",
         showarrow=False,
     )
-    drawn.update_xaxes(title_text="block, from the input to the output", type="category", showgrid=False)
-    return drawn.update_yaxes(title_text="selected share, %", rangemode="tozero").update_layout(showlegend=False)
+    figure.update_xaxes(title_text="block, from the input to the output", type="category", showgrid=False)
+    figure.update_yaxes(title_text="selected share, %", rangemode="tozero").update_layout(showlegend=False)
+    return with_alt(figure, f"Bars: selected share of each of {len(blocks)} blocks, {chosen:,} weights in total")
 
 
 def _hover(summary: LayerSummary) -> str:
     return (
         f"<b>{summary.name}</b><br>{summary.selected:,} of {summary.numel:,} weights are selected: "
-        f"{percent(summary.density)}<br>score {summary.mean:.2g} on average, "
-        f"{summary.maximum:.2g} at most"
+        f"{format_share(summary.density)}<br>mean score {summary.mean:.2g}, "
+        f"highest {summary.maximum:.2g}"
     )
 
 
-def _levels(values: np.ndarray, unit: float | None) -> np.ndarray:
-    """Where on the colour scale the values stand."""
-    if unit is not None:
-        return np.log10(1 + unit * values)
+def _levels(values: Array, unit: float | None) -> Array:
+    """Return the positions of the values on the color scale."""
     positive = values[values > 0]
-    return np.log10(np.maximum(values, positive.min() if len(positive) else 1.0))
+    smallest = positive.min() if len(positive) else 1.0
+    levels: Array = np.log10(np.maximum(values, smallest) if unit is None else 1 + unit * values)
+    return levels
 
 
-def _ticks(values: np.ndarray, levels: np.ndarray, shown: _Quantity) -> dict[str, list[float] | list[str]]:
-    """A colour bar's ticks in the quantity's own unit: the ends and powers of ten, or five even steps."""
+def _ticks(values: Array, levels: Array, shown: _Quantity) -> dict[str, list[float] | list[str]]:
+    """Return the ticks of the color bar in the quantity's unit: both ends and powers of ten, or five even steps."""
     if shown.unit is None:
         at = np.unique(np.linspace(levels.min(), levels.max(), 5))
-        return {"tickvals": at.tolist(), "ticktext": [shown.words(10**level) for level in at]}
+        return {"tickvals": at.tolist(), "ticktext": [shown.form(10**level) for level in at]}
     top = float(values.max())
     powers = [10.0**n / shown.unit for n in range(12)]
     low = float(values.min())
     marks = sorted({low, *[v for v in powers if 1.6 * low < v < 0.6 * top], top})
     return {
         "tickvals": [math.log10(1 + shown.unit * v) for v in marks],
-        "ticktext": [shown.words(v) for v in marks],
+        "ticktext": [shown.form(v) for v in marks],
     }

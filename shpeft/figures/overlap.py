@@ -1,22 +1,22 @@
-"""Figures of overlap: how far two supports agree, beside what chance gives."""
+"""Figures of the overlap of two supports, with the expectation for random supports."""
 
 from collections.abc import Sequence
 
 import plotly.graph_objects as go
 
-from shpeft.figures.theme import BLUE, GREY, ORANGE, empty, figure, number, short
-from shpeft.overlaps import LayerOverlap, Overlap
+from shpeft.figures.theme import BLUE, GRAY, ORANGE, empty_figure, format_count, new_figure, short_name, with_alt
+from shpeft.selection.overlap import LayerOverlap, Overlap
 
 NAMES = ("task-specific", "task-agnostic")
 
 
-def overlap_sets(overlap: Overlap, names: tuple[str, str] = NAMES) -> go.Figure:
-    """The weights that only one support holds and that both hold, with the range that chance gives for both."""
+def overlap_counts(overlap: Overlap, names: tuple[str, str] = NAMES) -> go.Figure:
+    """Draw the weights in only one support and in both, with the 95 % range for random supports."""
     first, second = (name[0].upper() + name[1:] for name in names)
     labels = [f"{first} only", f"{second} only", "Both"]
     counts = [overlap.a - overlap.intersection, overlap.b - overlap.intersection, overlap.intersection]
-    drawn = figure(220)
-    drawn.add_bar(
+    figure = new_figure(220)
+    figure.add_bar(
         x=counts,
         y=labels,
         orientation="h",
@@ -27,28 +27,29 @@ def overlap_sets(overlap: Overlap, names: tuple[str, str] = NAMES) -> go.Figure:
         hovertemplate="%{y}: %{x:,} weights<extra></extra>",
         showlegend=False,
     )
-    drawn.add_scatter(
+    figure.add_scatter(
         x=[overlap.chance],
         y=["Both"],
         mode="markers",
-        marker={"symbol": "line-ns", "size": 26, "line": {"width": 3, "color": GREY}},
-        error_x=_interval([overlap], GREY),
-        name=f"by chance {number(overlap.chance)}",
-        hovertemplate=f"by chance both hold {number(overlap.chance)} weights on average,<br>"
-        f"in 95 % of draws {overlap.chance_low:,} to {overlap.chance_high:,}<extra></extra>",
+        marker={"symbol": "line-ns", "size": 26, "line": {"width": 3, "color": GRAY}},
+        error_x=_interval([overlap], GRAY),
+        name=f"by chance {format_count(overlap.chance)}",
+        hovertemplate=f"by chance both hold {format_count(overlap.chance)} weights on average,<br>"
+        f"95 % of draws: {overlap.chance_low:,} to {overlap.chance_high:,}<extra></extra>",
     )
-    drawn.update_xaxes(title_text="weights", range=[0, 1.2 * max(*counts, overlap.chance, 1)])
-    return drawn.update_yaxes(autorange="reversed", showgrid=False)
+    figure.update_xaxes(title_text="weights", range=[0, 1.2 * max(*counts, overlap.chance, 1)])
+    figure.update_yaxes(autorange="reversed", showgrid=False)
+    return with_alt(figure, f"Bars: {overlap.intersection:,} weights in both, {format_count(overlap.chance)} by chance")
 
 
 def overlap_bars(overlap: Overlap, names: tuple[str, str] = NAMES) -> go.Figure:
-    """For each parameter that both supports touch: the shared weights as a bar, the expected by chance as a tick."""
+    """Draw the shared weights of each parameter in both supports as a bar, the number expected by chance as a tick."""
     touched = [layer for layer in overlap.layers if layer.a and layer.b]
     if not touched:
-        return empty("No matrix holds weights of both choices, so they share none.")
-    labels = [short(layer.name) for layer in touched]
-    drawn = figure(110 + 20 * len(touched))
-    drawn.add_bar(
+        return empty_figure("No matrix holds weights of both supports, so they share none.")
+    labels = [short_name(layer.name) for layer in touched]
+    figure = new_figure(110 + 20 * len(touched))
+    figure.add_bar(
         x=[layer.intersection for layer in touched],
         y=labels,
         orientation="h",
@@ -57,7 +58,7 @@ def overlap_bars(overlap: Overlap, names: tuple[str, str] = NAMES) -> go.Figure:
         hovertext=[_hover(layer, names) for layer in touched],
         hovertemplate="%{hovertext}<extra></extra>",
     )
-    drawn.add_scatter(
+    figure.add_scatter(
         x=[layer.chance for layer in touched],
         y=labels,
         mode="markers",
@@ -68,25 +69,26 @@ def overlap_bars(overlap: Overlap, names: tuple[str, str] = NAMES) -> go.Figure:
         hovertemplate="%{hovertext}<extra></extra>",
     )
     highest = max(max(layer.intersection, layer.chance_high) for layer in touched)
-    drawn.update_xaxes(title_text="weights that both hold", range=[0, 1.08 * max(highest, 1)])
-    return drawn.update_yaxes(type="category", range=[len(labels) - 0.5, -0.5], showgrid=False, dtick=1)
+    figure.update_xaxes(title_text="shared weights", range=[0, 1.08 * max(highest, 1)])
+    figure.update_yaxes(type="category", range=[len(labels) - 0.5, -0.5], showgrid=False, dtick=1)
+    return with_alt(figure, f"Bars: shared weights in each of {len(touched)} matrices, with those by chance")
 
 
 def _hover(layer: LayerOverlap, names: tuple[str, str]) -> str:
     return (
         f"<b>{layer.name}</b><br>{layer.intersection:,} shared of {layer.a:,} {names[0]} and {layer.b:,} {names[1]}"
-        f"<br>{number(layer.chance)} by chance (95 %: {layer.chance_low:,} to {layer.chance_high:,}), "
+        f"<br>{format_count(layer.chance)} by chance (95 %: {layer.chance_low:,} to {layer.chance_high:,}), "
         f"among {layer.eligible:,} weights"
     )
 
 
-def _interval(found: Sequence[Overlap | LayerOverlap], color: str) -> dict[str, object]:
-    """What 95 % of random choices share, as error bars about their mean."""
+def _interval(overlaps: Sequence[Overlap | LayerOverlap], color: str) -> dict[str, object]:
+    """Return the 95 % range of random supports as error bars around their mean."""
     return {
         "type": "data",
         "symmetric": False,
-        "array": [max(0.0, o.chance_high - o.chance) for o in found],
-        "arrayminus": [max(0.0, o.chance - o.chance_low) for o in found],
+        "array": [max(0.0, o.chance_high - o.chance) for o in overlaps],
+        "arrayminus": [max(0.0, o.chance - o.chance_low) for o in overlaps],
         "color": color,
         "thickness": 1.5,
         "width": 0,

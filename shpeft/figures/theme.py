@@ -1,18 +1,18 @@
-"""One look for all figures: transparent, told apart with every colour vision, at least 3:1 on white and on black."""
+"""Theme of all figures: transparent, distinct with any color vision, contrast of at least 3:1 on white and black."""
 
 from collections.abc import Sequence
 
 import plotly.graph_objects as go
 
-BLUE, ORANGE, GREEN, GREY = "#0a84d6", "#d55e00", "#009e73", "#767f8c"
+BLUE, ORANGE, GREEN, GRAY = "#0a84d6", "#d55e00", "#009e73", "#767f8c"
 SCALE = "Cividis"
 DIVERGING = [[0.0, ORANGE], [0.5, "rgba(118, 127, 140, 0.12)"], [1.0, BLUE]]
-"""For signed numbers, 0 in the middle: orange and blue are told apart with every colour vision."""
+"""For signed numbers, with 0 in the middle; orange and blue are distinct with any color vision."""
 FONT = "system-ui, sans-serif"
 
 _AXIS = {
     "gridcolor": "rgba(118, 127, 140, 0.22)",
-    "linecolor": GREY,
+    "linecolor": GRAY,
     "zeroline": False,
     "automargin": True,
     "ticks": "",
@@ -22,10 +22,10 @@ _AXIS = {
 
 TEMPLATE = go.layout.Template(
     layout={
-        "font": {"family": FONT, "size": 13, "color": GREY},
+        "font": {"family": FONT, "size": 13, "color": GRAY},
         "paper_bgcolor": "rgba(0, 0, 0, 0)",
         "plot_bgcolor": "rgba(0, 0, 0, 0)",
-        "colorway": [BLUE, ORANGE, GREEN, GREY],
+        "colorway": [BLUE, ORANGE, GREEN, GRAY],
         "margin": {"l": 8, "r": 8, "t": 32, "b": 8},
         "xaxis": _AXIS,
         "yaxis": _AXIS,
@@ -36,21 +36,37 @@ TEMPLATE = go.layout.Template(
 )
 
 
-def figure(height: int) -> go.Figure:
-    """An empty figure of this height in pixels; its width follows the page."""
+def new_figure(height: int) -> go.Figure:
+    """Return an empty figure with the theme, of this height in pixels; the width follows the page."""
     return go.Figure(layout={"template": TEMPLATE, "height": height})
 
 
-def empty(message: str, height: int = 160) -> go.Figure:
-    """A figure that says why there is nothing to draw."""
-    drawn = figure(height)
-    drawn.update_xaxes(visible=False)
-    drawn.update_yaxes(visible=False)
-    return drawn.add_annotation(text=message, x=0.5, y=0.5, xref="paper", yref="paper", showarrow=False)
+def empty_figure(message: str, height: int = 160) -> go.Figure:
+    """Return a figure that states why there is nothing to draw."""
+    figure = new_figure(height)
+    figure.update_xaxes(visible=False)
+    figure.update_yaxes(visible=False)
+    figure.add_annotation(text=message, x=0.5, y=0.5, xref="paper", yref="paper", showarrow=False)
+    return with_alt(figure, message)
+
+
+def with_alt(figure: go.Figure, text: str) -> go.Figure:
+    """Store the alternative text for screen readers in the figure, see :func:`alt_text`."""
+    return figure.update_layout(meta={"alt": text})
+
+
+def alt_text(figure: go.Figure) -> str:
+    """Return the alternative text of a figure of this package: what it shows, in one sentence.
+
+    Examples:
+        >>> alt_text(empty_figure("No epoch has finished yet."))
+        'No epoch has finished yet.'
+    """
+    return str((figure.layout.meta or {}).get("alt", ""))
 
 
 def write_in_cells(
-    drawn: go.Figure,
+    figure: go.Figure,
     x: Sequence[object],
     y: Sequence[object],
     values: Sequence[Sequence[float | None]],
@@ -59,9 +75,9 @@ def write_in_cells(
     top: float,
     size: int = 13,
 ) -> None:
-    """Write into a heatmap's cells, (rows, columns): light on the dark half of ``SCALE``, dark on the light half.
+    """Write texts into the cells (rows, columns) of a heatmap: light on the dark half of ``SCALE``, dark on the light.
 
-    Plotly's own words in cells take the page's colour, whatever is behind them. The scale goes from 0 to ``top``.
+    Plotly's own cell texts take the color of the page, whatever the cell's color. The scale runs from 0 to ``top``.
     """
     cells = [
         (x[j], y[i], texts[i][j], 2 * value < top)
@@ -71,7 +87,7 @@ def write_in_cells(
     ]
     for dark, ink in ((True, "#ffffff"), (False, "#101418")):
         inside = [cell for cell in cells if cell[3] == dark]
-        drawn.add_scatter(
+        figure.add_scatter(
             x=[cell[0] for cell in inside],
             y=[cell[1] for cell in inside],
             mode="text",
@@ -83,16 +99,16 @@ def write_in_cells(
         )
 
 
-def percent(share: float) -> str:
-    """``0.0081 %``: three digits that count, however small."""
+def format_share(share: float) -> str:
+    """Format a share as ``0.0081 %``, with three significant digits."""
     return f"{100 * share:.3g} %"
 
 
-def number(count: float) -> str:
-    """``0.04``, ``3.8`` or ``1,284``: an expected count."""
+def format_count(count: float) -> str:
+    """Format an expected count as ``0.04``, ``3.8`` or ``1,284``."""
     return f"{count:,.0f}" if count >= 100 else f"{count:.2g}"
 
 
-def short(name: str) -> str:
-    """A parameter's name without the ending that most of them share."""
+def short_name(name: str) -> str:
+    """Return a parameter's name without the suffix ``.weight``."""
     return name.removesuffix(".weight")

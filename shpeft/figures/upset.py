@@ -1,36 +1,49 @@
-"""Figures of several supports: each pair beside chance, and the sets that they form."""
+"""Figures of several supports: overlap of each pair with chance, and the sets that they form."""
 
 from collections.abc import Sequence
 from typing import Literal
 
 import plotly.graph_objects as go
 
-from shpeft.figures.theme import BLUE, GREY, ORANGE, SCALE, TEMPLATE, empty, figure, number, percent, write_in_cells
-from shpeft.overlaps import BudgetOverlap, Intersection, Overlaps
+from shpeft.figures.theme import (
+    BLUE,
+    GRAY,
+    ORANGE,
+    SCALE,
+    TEMPLATE,
+    empty_figure,
+    format_count,
+    format_share,
+    new_figure,
+    with_alt,
+    write_in_cells,
+)
+from shpeft.selection.overlap import BudgetOverlap
+from shpeft.selection.set_overlap import Intersection, Overlaps
 
 LARGEST = 15
-"""Intersections that are drawn one by one."""
+"""Number of intersections with a bar of their own."""
 
 CROWD = 8
-"""Up to so many supports a matrix has room for its numbers."""
+"""Most supports for which the numbers fit into the cells."""
 
 
-def overlap_matrix(found: Overlaps, measure: Literal["jaccard", "containment"] = "jaccard") -> go.Figure:
-    """Support × support: the Jaccard index, or the share of the row's weights that the column holds, beside chance."""
-    names, sizes = found.names, dict(zip(found.names, found.sizes, strict=True))
+def overlap_matrix(overlaps: Overlaps, measure: Literal["jaccard", "containment"] = "jaccard") -> go.Figure:
+    """Draw support × support: Jaccard index, or share of the row's weights in the column, with chance."""
+    names, sizes = overlaps.names, dict(zip(overlaps.names, overlaps.sizes, strict=True))
     values: list[list[float | None]] = []
-    words: list[list[str]] = []
+    hovers: list[list[str]] = []
     texts: list[list[str]] = []
     for a in names:
         values.append([])
-        words.append([])
+        hovers.append([])
         texts.append([])
         for b in names:
             if a == b:
                 value = None
                 hover, text = f"{a}: {sizes[a]:,} weights", ""
             else:
-                pair = found.pairs[(a, b) if (a, b) in found.pairs else (b, a)]
+                pair = overlaps.pairs[(a, b) if (a, b) in overlaps.pairs else (b, a)]
                 value, chance = (
                     (pair.jaccard, pair.chance_jaccard)
                     if measure == "jaccard"
@@ -38,18 +51,18 @@ def overlap_matrix(found: Overlaps, measure: Literal["jaccard", "containment"] =
                 )
                 hover = (
                     f"<b>{a}<br>{b}</b><br>{pair.intersection:,} shared of {sizes[a]:,} and {sizes[b]:,}: {value:.3g}"
-                    f"<br>by chance {number(pair.chance)} (95 %: {pair.chance_low:,} to {pair.chance_high:,}): "
+                    f"<br>by chance {format_count(pair.chance)} (95 %: {pair.chance_low:,} to {pair.chance_high:,}): "
                     f"{chance:.2g}"
                 )
                 text = f"{value:.3f}<br>chance {chance:.1g}"
             values[-1].append(value)
-            words[-1].append(hover)
+            hovers[-1].append(hover)
             texts[-1].append(text)
     labels = _labels(names)
-    drawn = figure(150 + 56 * len(names))
+    figure = new_figure(150 + 56 * len(names))
     top = max((value for row in values for value in row if value), default=1)
     title = "Jaccard index" if measure == "jaccard" else "share of the row"
-    drawn.add_heatmap(
+    figure.add_heatmap(
         x=labels,
         y=labels,
         z=values,
@@ -60,56 +73,86 @@ def overlap_matrix(found: Overlaps, measure: Literal["jaccard", "containment"] =
         colorbar={"title": {"text": title, "side": "right"}, "thickness": 12},
         xgap=2,
         ygap=2,
-        hovertext=words,
+        hovertext=hovers,
         hovertemplate="%{hovertext}<extra></extra>",
         hoverongaps=False,
     )
     if len(names) <= CROWD:
-        write_in_cells(drawn, labels, labels, values, texts, top=top)
-    drawn.update_xaxes(type="category", showgrid=False, title_text="compared with")
-    drawn.update_yaxes(
+        write_in_cells(figure, labels, labels, values, texts, top=top)
+    figure.update_xaxes(type="category", showgrid=False, title_text="compared with")
+    figure.update_yaxes(
         type="category", showgrid=False, range=[len(names) - 0.5, -0.5], dtick=1, title_text="weights of"
     )
-    return drawn.update_layout(dragmode=False, margin={"t": 8})
+    figure.update_layout(dragmode=False, margin={"t": 8})
+    return with_alt(figure, f"Matrix: {title} of {len(names)} supports, pair by pair, with chance")
 
 
-def upset(found: Overlaps, largest: int = LARGEST) -> go.Figure:
-    """The sets that supports form: how many weights are in exactly these supports, with chance as a tick.
+def selected_by_block(overlaps: Overlaps) -> go.Figure:
+    """Draw support × block: the share of each support's weights that lies in the block."""
+    shares, labels = overlaps.block_shares(), _labels(overlaps.names)
+    if not shares:
+        return empty_figure("No weights were selected.")
+    values = [[shares[block][row] for block in shares] for row in range(len(labels))]
+    top = max(map(max, values)) or 1.0
+    figure = new_figure(90 + 34 * len(labels))
+    figure.add_heatmap(
+        x=list(shares),
+        y=labels,
+        z=values,
+        zmin=0,
+        zmax=top,
+        colorscale=SCALE,
+        colorbar={"title": {"text": "share of the weights", "side": "right"}, "thickness": 12, "tickformat": ".0%"},
+        xgap=2,
+        ygap=2,
+        hovertemplate="%{y}: %{z:.1%} of its weights are in %{x}<extra></extra>",
+    )
+    if len(shares) <= 2 * CROWD:
+        texts = [[f"{value:.0%}" for value in row] for row in values]
+        write_in_cells(figure, list(shares), labels, values, texts, top=top)
+    figure.update_xaxes(type="category", side="top", showgrid=False)
+    figure.update_yaxes(type="category", autorange="reversed", showgrid=False)
+    figure.update_layout(dragmode=False, margin={"t": 40})
+    return with_alt(figure, f"Heatmap: share of the weights in each of {len(shares)} blocks, by run")
 
-    After Lex et al. (2014). The largest intersections are drawn, the rest summed in a bar of its own.
+
+def upset_plot(overlaps: Overlaps, largest: int = LARGEST) -> go.Figure:
+    """Draw the number of weights in exactly these supports (UpSet plot, Lex et al. 2014), with chance as a tick.
+
+    The largest intersections have a bar each; one bar sums the rest.
     """
-    shown, rest = found.largest(largest)
+    shown, rest = overlaps.largest(largest)
     sizes = [i.size for i in shown] + ([sum(i.size for i in rest)] if rest else [])
     chance = [i.chance for i in shown] + ([sum(i.chance for i in rest)] if rest else [])
     at = list(range(len(sizes)))
-    words = [_members(i) for i in shown] + ([f"{len(rest):,} smaller intersections together"] if rest else [])
-    labels = [f"{name} ({size:,})" for name, size in zip(_labels(found.names), found.sizes, strict=True)]
-    drawn = go.Figure(layout={"template": TEMPLATE, "height": 280 + 26 * len(labels)})
+    hovers = [_members(i) for i in shown] + ([f"{len(rest):,} smaller intersections together"] if rest else [])
+    labels = [f"{name} ({size:,})" for name, size in zip(_labels(overlaps.names), overlaps.sizes, strict=True)]
+    figure = go.Figure(layout={"template": TEMPLATE, "height": 280 + 26 * len(labels)})
     dots = (26 * len(labels) + 20) / (260 + 26 * len(labels))
-    every = len(found.names)
-    drawn.add_bar(
+    every = len(overlaps.names)
+    figure.add_bar(
         x=at,
         y=sizes,
         name="weights",
-        marker={"color": [ORANGE if len(i.members) == every else BLUE for i in shown] + [GREY] * bool(rest)},
+        marker={"color": [ORANGE if len(i.members) == every else BLUE for i in shown] + [GRAY] * bool(rest)},
         text=[f"{size:,}" for size in sizes],
         textposition="outside",
         cliponaxis=False,
-        hovertext=words,
+        hovertext=hovers,
         hovertemplate="%{hovertext}: %{y:,} weights<extra></extra>",
         showlegend=False,
     )
-    drawn.add_scatter(
+    figure.add_scatter(
         x=at,
         y=chance,
         mode="markers",
         name="by chance",
-        marker={"symbol": "line-ew", "size": 18, "line": {"width": 3, "color": GREY}},
-        hovertext=[f"by chance {number(value)}" for value in chance],
+        marker={"symbol": "line-ew", "size": 18, "line": {"width": 3, "color": GRAY}},
+        hovertext=[f"by chance {format_count(value)}" for value in chance],
         hovertemplate="%{hovertext} weights<extra></extra>",
     )
-    _dots(drawn, shown, found.names, labels)
-    drawn.update_layout(
+    _dots(figure, shown, overlaps.names, labels)
+    figure.update_layout(
         dragmode=False,
         yaxis={"domain": [dots + 0.02, 1], "title": {"text": "weights in exactly these"}, "rangemode": "tozero"},
         yaxis2={
@@ -123,14 +166,15 @@ def upset(found: Overlaps, largest: int = LARGEST) -> go.Figure:
         },
     )
     ticks = {"tickvals": at[-1:], "ticktext": [f"{len(rest):,} smaller"]} if rest else {"tickvals": []}
-    return drawn.update_xaxes(anchor="y2", showgrid=False, range=[-0.6, len(at) - 0.4], **ticks)
+    figure.update_xaxes(anchor="y2", showgrid=False, range=[-0.6, len(at) - 0.4], **ticks)
+    return with_alt(figure, f"Bars: sizes of the sets that {every} supports form, with those by chance")
 
 
-def _dots(drawn: go.Figure, shown: Sequence[Intersection], names: Sequence[str], labels: Sequence[str]) -> None:
-    """Below each bar, a dot for each support that its weights are in."""
+def _dots(figure: go.Figure, shown: Sequence[Intersection], names: Sequence[str], labels: Sequence[str]) -> None:
+    """Draw a dot below each bar for each support that holds its weights."""
     for column, i in enumerate(shown):
         rows = [names.index(name) for name in i.members]
-        drawn.add_scatter(
+        figure.add_scatter(
             x=[column] * len(rows),
             y=[labels[row] for row in rows],
             yaxis="y2",
@@ -142,21 +186,22 @@ def _dots(drawn: go.Figure, shown: Sequence[Intersection], names: Sequence[str],
         )
 
 
-def overlap_against_budget(points: Sequence[BudgetOverlap], k: int | None = None) -> go.Figure:
-    """The share of a budget on which both halves of a score agree, against the budget, with the band of chance.
+def overlap_by_budget(points: Sequence[BudgetOverlap], k: int | None = None) -> go.Figure:
+    """Draw the overlap of two supports over the budget, against the budget, with the 95 % band of chance.
 
     Args:
-        k: the budget in use, where a line stands.
+        points: overlap at each budget.
+        k: the budget in use, drawn as a line.
     """
     if not points:
-        return empty("No budget is known.")
-    drawn = figure(300)
+        return empty_figure("There is no budget to compare at.")
+    figure = new_figure(300)
     x = [p.k for p in points]
     for name, of, line in (
         ("97.5 % of chance", "share by chance, 97.5 %", {"width": 0}),
         ("chance, 95 %", "share by chance, 2.5 %", {"width": 0}),
     ):
-        drawn.add_scatter(
+        figure.add_scatter(
             x=x,
             y=[p.shares[of] for p in points],
             mode="lines",
@@ -167,38 +212,39 @@ def overlap_against_budget(points: Sequence[BudgetOverlap], k: int | None = None
             showlegend=name.startswith("chance"),
             hoverinfo="skip",
         )
-    drawn.add_scatter(
+    figure.add_scatter(
         x=x,
         y=[p.shares["share by chance"] for p in points],
         mode="lines",
         name="chance, mean",
-        line={"color": GREY, "width": 2, "dash": "dash"},
+        line={"color": GRAY, "width": 2, "dash": "dash"},
         hoverinfo="skip",
     )
-    drawn.add_scatter(
+    figure.add_scatter(
         x=x,
         y=[p.shares["share"] for p in points],
         mode="lines",
         name="shared",
         line={"color": BLUE, "width": 3},
         hovertext=[
-            f"<b>{p.k:,} weights each</b><br>{p.shared:,} shared: {percent(p.shares['share'])}<br>"
-            f"by chance {number(p.chance)} (95 %: {p.chance_low:,} to {p.chance_high:,})"
+            f"<b>{p.k:,} weights each</b><br>{p.shared:,} shared: {format_share(p.shares['share'])}<br>"
+            f"by chance {format_count(p.chance)} (95 %: {p.chance_low:,} to {p.chance_high:,})"
             for p in points
         ],
         hovertemplate="%{hovertext}<extra></extra>",
     )
     if k is not None:
-        drawn.add_vline(k, line={"color": ORANGE, "width": 2, "dash": "dot"})
-    drawn.update_xaxes(type="log", title_text="budget, weights (logarithmic)", dtick=1)
-    return drawn.update_yaxes(title_text="share of the budget", tickformat=".1%", rangemode="tozero")
+        figure.add_vline(k, line={"color": ORANGE, "width": 2, "dash": "dot"})
+    figure.update_xaxes(type="log", title_text="budget, weights (logarithmic)", dtick=1)
+    figure.update_yaxes(title_text="share of the budget", tickformat=".1%", rangemode="tozero")
+    return with_alt(figure, "Line: shared weights over the budget, against the budget, with the band of chance")
 
 
-def _members(found: Intersection) -> str:
-    return "only in " + " and ".join(found.members)
+def _members(intersection: Intersection) -> str:
+    return "only in " + " and ".join(intersection.members)
 
 
 def _labels(names: Sequence[str]) -> list[str]:
-    """Names that leave room for the chart, as long as they can be told apart."""
+    """Shorten names that are too long for the chart, unless two become the same."""
     cut = [name if len(name) <= 28 else f"{name[:14]}…{name[-12:]}" for name in names]
     return cut if len(set(cut)) == len(cut) else list(names)

@@ -1,15 +1,30 @@
-"""An image file becomes RGB pixels, and RGB pixels become a model's input."""
+"""Read images of any kind as pixels, and turn pixels into the inputs of a model."""
 
-from shpeft.images.decoding import CT_WINDOWS, Decoding
+from shpeft.images.acquisition import CODES_OF_DATASETS, MODALITIES, UNKNOWN, Acquisition
+from shpeft.images.decoding import CT_WINDOWS, DECODER_VERSION, Decoding
 from shpeft.images.pixels import Pixels, View
-from shpeft.images.reading import AS_FILED, FORMATS, SUFFIXES, ImageSource, looks_like_image, open_image, open_pixels
+from shpeft.images.reading import (
+    DEFAULT_DECODING,
+    FORMATS,
+    SUFFIXES,
+    ImageSource,
+    looks_like_image,
+    open_image,
+    open_pixels,
+    read_acquisition,
+)
 from shpeft.images.transform import InputTransform
 
 __all__ = [
-    "AS_FILED",
+    "Acquisition",
+    "CODES_OF_DATASETS",
+    "MODALITIES",
+    "DEFAULT_DECODING",
     "CT_WINDOWS",
+    "DECODER_VERSION",
     "FORMATS",
     "SUFFIXES",
+    "UNKNOWN",
     "Decoding",
     "ImageSource",
     "InputTransform",
@@ -18,4 +33,5 @@ __all__ = [
     "looks_like_image",
     "open_image",
     "open_pixels",
+    "read_acquisition",
 ]

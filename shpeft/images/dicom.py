@@ -1,4 +1,4 @@
-"""DICOM files as pixels, through pydicom: one frame, uncompressed or compressed, as grey of all bits or as RGB."""
+"""Read one frame of a DICOM file through pydicom, as gray with all its bits or as RGB."""
 
 from dataclasses import replace
 from math import ceil
@@ -7,10 +7,11 @@ from typing import TYPE_CHECKING, Any, BinaryIO
 import numpy as np
 
 from shpeft.errors import MissingExtra, UnreadableImage
-from shpeft.images import colours, dicom_grey
-from shpeft.images.codestream import Codestream, describe
+from shpeft.images import color, dicom_pixels, facts
+from shpeft.images.acquisition import Acquisition
 from shpeft.images.decoding import Decoding
-from shpeft.images.dicom_header import UNDEFINED, Header, parse
+from shpeft.images.dicom_header import TAGS, UNDEFINED, Header, parse
+from shpeft.images.jpeg_header import Codestream, describe
 from shpeft.images.pixels import Pixels, View
 
 if TYPE_CHECKING:
@@ -20,72 +21,89 @@ SUFFIXES = (".dcm", ".dicom")
 EXTRA = "Install it with: pip install 'shpeft[dicom]'"
 
 MONOCHROME = ("MONOCHROME1", "MONOCHROME2")
-COLOUR = ("RGB", "YBR_FULL", "YBR_FULL_422", "YBR_ICT", "YBR_RCT")
+COLOR = ("RGB", "YBR_FULL", "YBR_FULL_422", "YBR_ICT", "YBR_RCT")
 PALETTE = "PALETTE COLOR"
 
+HEADER_BYTES = 2**28
+"""Bytes that a deflated file may inflate to where only its header is read."""
+
 BYTES_PER_PIXEL = 3
-"""Of a deflated file, for each pixel of the largest image: RGB, or grey of 16 bits and its header."""
+"""Bytes that a deflated file may inflate to, per pixel of the largest image: RGB, or 16-bit gray with its header."""
 
 
 def read(file: BinaryIO, decoding: Decoding, max_pixels: int, name: str) -> Pixels:
-    """One frame, grey with all its bits or RGB. Only this frame is read, whatever the number of them.
+    """Read one frame, gray with all its bits or RGB; the other frames are not read.
+
+    Args:
+        file: the open file.
+        decoding: which frame, and which window is the default.
+        max_pixels: larger images are refused.
+        name: of the file, for messages.
 
     Raises:
         MissingExtra: pydicom is not installed, or cannot be loaded.
-        UnreadableImage: no pixels, damaged ones, too many, of a kind that is not read, or no such frame; or what
-            decodes this file's compression is not installed, which is then its cause.
+        UnreadableImage: the pixels are missing, damaged, too many or of an unsupported kind; there is no such frame; or
+            the decoder of this compression is not installed (the cause is then a MissingExtra).
     """
     try:
         import pydicom.pixels  # noqa: F401
     except ImportError:
         raise MissingExtra(f"DICOM files need the package 'pydicom', which is not installed. {EXTRA}") from None
-    except Exception as error:  # a decoder that was built for another NumPy or another system, which pydicom imports
+    except Exception as error:  # pydicom imports decoders, which may be built for another NumPy or system
         raise MissingExtra(
-            f"DICOM files need the package 'pydicom', which cannot be loaded ({type(error).__name__}). Install it anew "
+            f"DICOM files need the package 'pydicom', which cannot be loaded ({type(error).__name__}). Reinstall it "
             "with: pip install --force-reinstall 'shpeft[dicom]'"
         ) from None
     try:
-        header = parse(file, BYTES_PER_PIXEL * max_pixels, name)
+        header = parse(file, BYTES_PER_PIXEL * max_pixels, name, (*TAGS, *facts.KEYWORDS))
         frame = _frame(header, decoding.frame, name)
         _check_size(header, max_pixels, name)
-        found = _described(_pixels(header, frame, name), header, frame, decoding)
-        return replace(found, frame=frame, frames=header.frames)
+        pixels = _described(_pixels(header, frame, name), header, frame, decoding)
+        stated = facts.Facts.of_tags(header.tags, frame)
+        return replace(pixels, frame=frame, frames=header.frames, acquisition=stated.acquisition, facts=stated)
     except (UnreadableImage, MissingExtra):
         raise
     except MemoryError:
         raise UnreadableImage(f"{name} cannot be read as an image: there is not enough memory for it.") from None
-    except Exception as error:  # pydicom raises anything on damaged files; its words may quote tags
+    except Exception as error:  # pydicom raises anything on damaged files, and its messages may quote tags
         raise UnreadableImage(
             f"{name} cannot be read as an image: it is a damaged DICOM file ({type(error).__name__})."
         ) from None
 
 
-def _frame(header: Header, wanted: int | None, name: str) -> int:
+def read_acquisition(file: BinaryIO) -> Acquisition:
+    """Return modality and body part; only the header is read."""
+    return Acquisition.of_tags(parse(file, HEADER_BYTES, "the file").tags)
+
+
+def _frame(header: Header, requested: int | None, name: str) -> int:
+    """Return the requested frame, or the middle one."""
     count = header.frames
-    if wanted is None:
+    if requested is None:
         return (count - 1) // 2
-    if not 0 <= wanted < count:
-        raise UnreadableImage(f"{name} has {count} frames, counted from 0; frame {wanted} was asked for.")
-    return wanted
+    if not 0 <= requested < count:
+        raise UnreadableImage(f"{name} has {count} frames, counted from 0; frame {requested} was asked for.")
+    return requested
 
 
 def _check_size(header: Header, max_pixels: int, name: str) -> None:
-    """Before anything is decoded."""
+    """Raise if the image is too large or of an unsupported kind, before anything is decoded."""
     if header.tags.Rows * header.tags.Columns > max_pixels:
         raise UnreadableImage(
             f"{name} has {header.tags.Columns} x {header.tags.Rows} pixels; at most {max_pixels // 10**6} million are"
             " read. Save a smaller copy."
         )
     kind = header.tags.PhotometricInterpretation
-    if kind not in (*MONOCHROME, *COLOUR, PALETTE):
+    if kind not in (*MONOCHROME, *COLOR, PALETTE):
         raise UnreadableImage(
-            f"{name} keeps its pixels in a way that is not read; {', '.join((*MONOCHROME, PALETTE, *COLOUR))} are."
+            f"{name} stores its pixels in an unsupported way; {', '.join((*MONOCHROME, PALETTE, *COLOR))} are read."
         )
 
 
 def _pixels(header: Header, frame: int, name: str) -> np.ndarray:
-    """The stored values of one frame, (H, W), or (H, W, 3) in RGB."""
-    from pydicom.pixels import as_pixel_options, get_decoder
+    """Return the stored values of one frame, (H, W), or (H, W, 3) in RGB."""
+    from pydicom.pixels.decoders.base import get_decoder
+    from pydicom.pixels.utils import as_pixel_options
 
     options = as_pixel_options(header.tags, pixel_keyword=header.keyword, pixel_vr=header.vr)
     options["planar_configuration"] = options.get("planar_configuration") or 0
@@ -98,7 +116,7 @@ def _pixels(header: Header, frame: int, name: str) -> np.ndarray:
         _check_length(header, options, name)
         if header.tags.BitsAllocated == 1:
             return _bits(header, frame)
-    header.stream.seek(header.start)
+    header.stream.seek(header.offset)
     try:
         return decoder.as_array(header.stream, index=frame, decoding_plugin=plugin, **options)[0]
     except MemoryError:
@@ -107,64 +125,64 @@ def _pixels(header: Header, frame: int, name: str) -> np.ndarray:
         if not header.syntax.is_compressed:
             raise
         raise UnreadableImage(
-            f"{name} is damaged, or of a kind that its decoder does not know: it is compressed as {header.syntax.name},"
-            f" and decoding it failed ({type(error).__name__})."
+            f"{name} is damaged, or its decoder does not support it: it is compressed as {header.syntax.name}, and"
+            f" decoding it failed ({type(error).__name__})."
         ) from None
 
 
 def _decoder(header: Header, name: str) -> "Decoder":
-    """What decodes a compressed transfer syntax."""
-    from pydicom.pixels import get_decoder
+    """Return the decoder of a compressed transfer syntax."""
+    from pydicom.pixels.decoders.base import get_decoder
     from pydicom.uid import HTJ2K, HTJ2KLossless, HTJ2KLosslessRPCL, JPEGExtended12Bit
 
     syntax = header.syntax
     try:
         decoder = get_decoder(syntax)
     except NotImplementedError:
-        raise UnreadableImage(f"{name} is compressed as {syntax.name}, which is no image that can be read.") from None
+        raise UnreadableImage(f"{name} is compressed as {syntax.name}, which is not supported.") from None
     twelve_bits = syntax == JPEGExtended12Bit and header.tags.BitsStored > 8
     if decoder.is_available and (not twelve_bits or "pylibjpeg" in decoder.available_plugins):
         return decoder
     extra = EXTRA
-    if twelve_bits or syntax in (HTJ2K, HTJ2KLossless, HTJ2KLosslessRPCL):  # beyond the extra: rare files among others
+    if twelve_bits or syntax in (HTJ2K, HTJ2KLossless, HTJ2KLosslessRPCL):  # rare, so not part of the extra
         extra = f"Install it with: pip install pylibjpeg pylibjpeg-{'libjpeg' if twelve_bits else 'openjpeg'}"
-    sentence = f"{name} is compressed as {syntax.name}, and what decodes that is not installed. {extra}"
+    sentence = f"{name} is compressed as {syntax.name}, whose decoder is not installed. {extra}"
     raise UnreadableImage(sentence) from MissingExtra(extra)
 
 
 def _codestream(header: Header, frame: int, options: dict[str, Any], name: str) -> Codestream | None:
-    """What the compressed image says of itself; None for RLE, which says nothing.
+    """Return the properties in the compressed image's own header; None for RLE, which has none.
 
-    A decoder makes room for what it reads there, so that must be what the header says, whose size was checked. GDCM
-    moreover ends the whole process on some that are damaged, most of which do not get past here.
+    They must agree with the DICOM header, whose size was checked, because a decoder allocates what the codestream says.
+    GDCM moreover aborts the process on some damaged codestreams; this check stops most of them.
     """
     from pydicom.encaps import get_frame
     from pydicom.uid import RLELossless
 
     if header.syntax == RLELossless:
         return None
-    header.stream.seek(header.start)
+    header.stream.seek(header.offset)
     offsets = options.get("extended_offsets")
-    told = describe(get_frame(header.stream, frame, number_of_frames=header.frames, extended_offsets=offsets))
-    if told is None:
+    codestream = describe(get_frame(header.stream, frame, number_of_frames=header.frames, extended_offsets=offsets))
+    if codestream is None:
         raise UnreadableImage(f"{name} is damaged: its compressed image has no readable header.")
     expected = (header.tags.Columns, header.tags.Rows, header.tags.SamplesPerPixel)
-    if told[:3] != expected or not 0 < told.bits <= header.tags.BitsAllocated:
-        raise UnreadableImage(f"{name} is damaged: its compressed image is not of the size that its header says.")
-    return told
+    if codestream[:3] != expected or not 0 < codestream.bits <= header.tags.BitsAllocated:
+        raise UnreadableImage(f"{name} is damaged: its compressed image has another size than its header says.")
+    return codestream
 
 
-def _plugin(decoder: "Decoder", told: Codestream | None) -> str:
-    """Pillow, which outlives damage, wherever it decodes all bits; otherwise pydicom's choice."""
-    whole = told is not None and (told.channels == 1 or told.bits <= 8)
-    return "pillow" if whole and "pillow" in decoder.available_plugins else ""
+def _plugin(decoder: "Decoder", codestream: Codestream | None) -> str:
+    """Return Pillow, which survives damaged files, if it decodes all bits; otherwise pydicom's choice."""
+    lossless = codestream is not None and (codestream.channels == 1 or codestream.bits <= 8)
+    return "pillow" if lossless and "pillow" in decoder.available_plugins else ""
 
 
 def _check_length(header: Header, options: dict[str, Any], name: str) -> None:
-    """There must be as many bytes as all frames need; subsampled colours may turn out not to be so."""
+    """Raise if there are fewer bytes than the frames need; correct colors that are wrongly marked as subsampled."""
     tags = header.tags
     if header.length == UNDEFINED:
-        raise UnreadableImage(f"{name} is damaged: its pixels are compressed, and its header says that they are not.")
+        raise UnreadableImage(f"{name} is damaged: its pixels are compressed, but its header says that they are not.")
     needed = tags.Rows * tags.Columns * tags.SamplesPerPixel * tags.BitsAllocated * header.frames / 8
     if tags.PhotometricInterpretation == "YBR_FULL_422":
         if header.length >= needed:
@@ -172,22 +190,22 @@ def _check_length(header: Header, options: dict[str, Any], name: str) -> None:
         else:
             needed = needed * 2 / 3
     if header.length < ceil(needed):
-        raise UnreadableImage(f"{name} is damaged: it holds fewer pixels than its header says.")
+        raise UnreadableImage(f"{name} is damaged: it has fewer pixels than its header says.")
 
 
 def _bits(header: Header, frame: int) -> np.ndarray:
-    """Pixels of one bit, packed: a frame may begin within a byte, and pydicom then reads too few."""
+    """Return pixels of one bit each; pydicom reads too few if a frame begins within a byte."""
     shape = header.tags.Rows, header.tags.Columns
     first, offset = divmod(frame * shape[0] * shape[1], 8)
-    header.stream.seek(header.start + first)
+    header.stream.seek(header.offset + first)
     packed = np.frombuffer(header.stream.read(ceil((offset + shape[0] * shape[1]) / 8)), np.uint8)
     return np.unpackbits(packed, bitorder="little")[offset : offset + shape[0] * shape[1]].reshape(shape)
 
 
 def _described(values: np.ndarray, header: Header, frame: int, decoding: Decoding) -> Pixels:
-    """Stored values with what the header says of them; colours of 8 bits as they are shown."""
+    """Return the stored values with the properties in the header; palette colors as RGB of 8 bits."""
     if header.tags.PhotometricInterpretation == PALETTE:
-        return colours.pixels(dicom_grey.palette(values, header.tags), decoding)
-    if values.ndim == 3:  # full intensity is that of all stored bits: PS3.3 C.7.6.3.1.2
-        return colours.pixels(values, decoding, filed=(View(0, 2 ** int(header.tags.BitsStored) - 1),))
-    return dicom_grey.grey(values, header.tags, frame, decoding)
+        return color.pixels(dicom_pixels.palette(values, header.tags), decoding)
+    if values.ndim == 3:  # full intensity means all stored bits: PS3.3 C.7.6.3.1.2
+        return color.pixels(values, decoding, file_views=(View(0, 2 ** int(header.tags.BitsStored) - 1),))
+    return dicom_pixels.gray(values, header.tags, frame, decoding)

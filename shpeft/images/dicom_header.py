@@ -1,9 +1,12 @@
-"""What a DICOM file says of its pixels; everything else in it is passed over.
+"""Read the tags of a DICOM file that its pixels need, or others that are named, and no more.
 
-pydicom is given the tags that the pixels need, and skips the others. None of their values goes into a message.
+pydicom skips all tags that are not listed. No value of a tag is quoted in a message.
 """
 
+import logging
+import warnings
 import zlib
+from collections.abc import Sequence
 from dataclasses import dataclass
 from io import BytesIO
 from struct import unpack
@@ -15,15 +18,19 @@ if TYPE_CHECKING:
     from pydicom import Dataset
     from pydicom.uid import UID
 
+# pydicom's own messages quote tags, and would reach the terminal and the server's log.
+logging.getLogger("pydicom").addFilter(lambda _: False)
+warnings.filterwarnings("ignore", module=r"pydicom\b")
+
 PREAMBLE = 128
 MAGIC = b"DICM"
 
 TAGS = (
     *("SamplesPerPixel", "PhotometricInterpretation", "PlanarConfiguration", "NumberOfFrames", "Rows", "Columns"),
     *("BitsAllocated", "BitsStored", "PixelRepresentation", "PixelPaddingValue", "PixelPaddingRangeLimit"),
-    *("Modality", "RescaleIntercept", "RescaleSlope", "RescaleType", "ModalityLUTSequence"),
+    *("Modality", "BodyPartExamined", "RescaleIntercept", "RescaleSlope", "RescaleType", "ModalityLUTSequence"),
     *("WindowCenter", "WindowWidth", "VOILUTFunction", "VOILUTSequence"),
-    *(f"{colour}PaletteColorLookupTableDescriptor" for colour in ("Red", "Green", "Blue")),
+    *(f"{color}PaletteColorLookupTableDescriptor" for color in ("Red", "Green", "Blue")),
     *(
         f"{segmented}{c}PaletteColorLookupTableData"
         for segmented in ("", "Segmented")
@@ -36,57 +43,65 @@ TAGS = (
 PIXELS = {0x7FE00008: "FloatPixelData", 0x7FE00009: "DoubleFloatPixelData", 0x7FE00010: "PixelData"}
 
 UNDEFINED = 0xFFFFFFFF
-"""The length of encapsulated pixels."""
+"""Length that marks encapsulated (compressed) pixels."""
 
 VRS = {b"UL", b"OB", b"UI", b"SH", b"CS", b"DA", b"TM", b"DT", b"LO", b"ST", b"AE", b"UN"}
-"""Value representations of what may come first in a file."""
+"""Value representations of the elements that may come first in a file."""
 
 
 @dataclass(frozen=True)
 class Header:
-    """What the pixels need.
+    """The tags of a file that its pixels need, and where the pixels are.
 
     Attributes:
-        tags: the data set without its pixels, and without what is not in ``TAGS``.
+        tags: the data set, reduced to ``TAGS``.
         syntax: the transfer syntax of ``stream``.
         stream: holds the pixels; inflated if the file was deflated.
-        start, length: where the pixels' value is in the stream, in bytes; ``UNDEFINED`` if encapsulated.
-        keyword, vr: the pixels' element.
+        offset, length: position and length of the pixel data in the stream, in bytes; the length is ``UNDEFINED`` if
+            they are encapsulated.
+        keyword, vr: keyword and value representation of the pixel data element.
     """
 
     tags: "Dataset"
     syntax: "UID"
     stream: BinaryIO
-    start: int
+    offset: int
     length: int
     keyword: str
     vr: str
 
     @property
     def frames(self) -> int:
-        """How many there are."""
+        """The number of frames."""
         return int(self.tags.get("NumberOfFrames") or 1)
 
 
 class Unnamed:
-    """A file without its name, which may be a patient's, and which pydicom quotes in warnings."""
+    """A file without its name: pydicom quotes names in warnings, and they may contain a patient's name."""
 
     def __init__(self, file: BinaryIO) -> None:
-        """Read, seek and tell are the file's own."""
+        """Wrap an open file, whose read, seek and tell are used."""
         self.read, self.seek, self.tell = file.read, file.seek, file.tell
 
 
 def is_dicom(head: bytes) -> bool:
-    """Whether a file that begins so is a DICOM file: ``DICM`` after a preamble, or elements of a data set at once."""
+    """Return whether a file with this head is a DICOM file, with a preamble and ``DICM`` or without them."""
     return head[PREAMBLE : PREAMBLE + len(MAGIC)] == MAGIC or _begins_with_elements(head)
 
 
-def parse(file: BinaryIO, max_bytes: int, name: str) -> Header:
+def parse(file: BinaryIO, max_bytes: int, name: str, keywords: Sequence[str] = TAGS, *, image: bool = True) -> Header:
     """Read the header.
 
+    Args:
+        file: the open file.
+        max_bytes: a deflated file must not inflate to more.
+        name: of the file, for messages.
+        keywords: the tags to read.
+        image: whether there must be pixels; without them, offset and length are 0 and the keyword is empty.
+
     Raises:
-        UnreadableImage: there are no pixels, or the file is deflated and unfolds to more than ``max_bytes``.
-        Exception: anything, on damaged files; its words may quote tags.
+        UnreadableImage: there are no pixels but should be, or the file inflates to more than ``max_bytes``.
+        Exception: anything on damaged files; the message may quote tags.
     """
     from pydicom.filereader import read_dataset
     from pydicom.tag import Tag
@@ -102,12 +117,12 @@ def parse(file: BinaryIO, max_bytes: int, name: str) -> Header:
     if syntax == DeflatedExplicitVRLittleEndian:
         stream, syntax = _inflated(stream.read(), max_bytes, name), ExplicitVRLittleEndian
     if not syntax.is_transfer_syntax:
-        raise UnreadableImage(f"{name} is stored in a transfer syntax that is not known. Export it uncompressed.")
-    found: dict[str, Any] = {}
+        raise UnreadableImage(f"{name} has an unknown transfer syntax. Export it uncompressed.")
+    element: dict[str, Any] = {}
 
     def at_pixels(tag: int, vr: str | None, length: int) -> bool:
         if tag in PIXELS:
-            found.update(start=stream.tell(), length=length, keyword=PIXELS[tag], vr=vr or "OW")
+            element.update(offset=stream.tell(), length=length, keyword=PIXELS[tag], vr=vr or "OW")
         return tag in PIXELS
 
     tags = read_dataset(
@@ -115,36 +130,38 @@ def parse(file: BinaryIO, max_bytes: int, name: str) -> Header:
         syntax.is_implicit_VR,
         syntax.is_little_endian,
         stop_when=at_pixels,
-        specific_tags=[Tag(keyword) for keyword in TAGS],
+        specific_tags=[Tag(keyword) for keyword in keywords],
     )
-    if not found:
-        raise UnreadableImage(f"{name} is a DICOM file without an image, or cut short before it.")
+    if not element and not image:
+        element.update(offset=0, length=0, keyword="", vr="")
+    if not element:
+        raise UnreadableImage(f"{name} is a DICOM file without an image, or truncated before it.")
     if tags.original_encoding[0]:
-        syntax = ImplicitVRLittleEndian  # whatever the file calls itself: pydicom has looked
-    return Header(tags, syntax, stream, **found)
+        syntax = ImplicitVRLittleEndian  # pydicom determined it from the content
+    return Header(tags, syntax, stream, **element)
 
 
 def functional_group(tags: "Dataset", frame: int, keyword: str) -> "Dataset":
-    """Where the tags of a macro are: with the frame, with what all frames share, or in an ordinary file at its top."""
+    """Return the item that holds a macro's tags: of the frame, shared by all frames, or the data set itself."""
     own = list(tags.get("PerFrameFunctionalGroupsSequence") or ())[frame : frame + 1]
     for groups in (*own, *list(tags.get("SharedFunctionalGroupsSequence") or ())[:1]):
         if groups.get(keyword):
-            return groups[keyword][0]
+            return cast("Dataset", groups[keyword][0])
     return tags
 
 
 def _inflated(deflated: bytes, max_bytes: int, name: str) -> BinaryIO:
-    """PS3.5, A.5. A kilobyte can unfold to a megabyte, so there is a limit."""
+    """Inflate a deflated file (PS3.5, A.5), up to a limit: a kilobyte can inflate to a megabyte."""
     data = zlib.decompressobj(-zlib.MAX_WBITS).decompress(deflated, max_bytes)
     if len(data) >= max_bytes:
         raise UnreadableImage(
-            f"{name} is deflated, and unfolds to more than {max_bytes // 10**6} million bytes. Export it uncompressed."
+            f"{name} is deflated, and inflates to more than {max_bytes // 10**6} million bytes. Export it uncompressed."
         )
     return BytesIO(data)
 
 
 def _guess(stream: BinaryIO) -> "UID":
-    """The transfer syntax of a data set that does not say it, by its first element; it may not be encapsulated."""
+    """Guess the transfer syntax of a data set without one from its first element; it cannot be encapsulated."""
     from pydicom.uid import ExplicitVRBigEndian, ExplicitVRLittleEndian, ImplicitVRLittleEndian
 
     at = stream.tell()
@@ -156,7 +173,7 @@ def _guess(stream: BinaryIO) -> "UID":
 
 
 def _begins_with_elements(head: bytes) -> bool:
-    """Two elements in order, of which the first is of group 2 (file meta information) or 8 (identification)."""
+    """Return whether there are two elements in order, the first of group 2 (file meta) or 8 (identification)."""
     for order in "<>":
         if len(head) < 20 or (first := unpack(f"{order}HH", head[:4]))[0] not in (2, 8):
             continue

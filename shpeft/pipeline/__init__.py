@@ -1,39 +1,42 @@
-"""The recipe that the command line, the app and notebooks share, and what is done with a finished run."""
+"""Carry out a run, load a finished one, compare runs, and estimate what a run costs."""
 
-from shpeft.pipeline.estimate import Cost, expected
-from shpeft.pipeline.finished import (
-    LoadedRun,
-    evaluate_run,
-    load_run,
-    overlap_between,
-    overlap_in,
-    overlaps_across,
-    paired_difference,
-)
-from shpeft.pipeline.meter import Meter
-from shpeft.pipeline.preparing import Prepared, prepare
-from shpeft.pipeline.preview import Preview, describe_selection
-from shpeft.pipeline.recipe import Chosen, choose, run
-from shpeft.pipeline.trusting import choose_trust, look_again
+from shpeft.pipeline.calibrate import calibrate_run, fit_decision_rules, set_decision_rules
+from shpeft.pipeline.compare_runs import overlap_between, overlap_within, overlaps_across, paired_difference
+from shpeft.pipeline.cost_estimate import Cost, estimate_cost, rough_seconds
+from shpeft.pipeline.export import Export, export_model
+from shpeft.pipeline.loaded_run import LoadedRun, evaluate_run, load_run
+from shpeft.pipeline.progress import RunProgress
+from shpeft.pipeline.run_pipeline import ScoredSelection, run, score_and_select
+from shpeft.pipeline.selection_preview import SelectionPreview, preview_selection
+from shpeft.pipeline.setup import RunSetup, set_up
+from shpeft.pipeline.similar_images import SimilarImage, similar_images, training_features, unit_features
 
 __all__ = [
-    "Chosen",
+    "ScoredSelection",
     "Cost",
     "LoadedRun",
-    "Meter",
-    "Prepared",
-    "Preview",
-    "choose",
-    "choose_trust",
-    "describe_selection",
+    "RunProgress",
+    "RunSetup",
+    "SelectionPreview",
+    "score_and_select",
+    "set_decision_rules",
+    "preview_selection",
     "evaluate_run",
-    "expected",
+    "estimate_cost",
+    "fit_decision_rules",
+    "rough_seconds",
     "load_run",
-    "look_again",
+    "calibrate_run",
     "overlap_between",
-    "overlap_in",
+    "overlap_within",
     "overlaps_across",
     "paired_difference",
-    "prepare",
+    "set_up",
+    "SimilarImage",
+    "similar_images",
+    "Export",
+    "export_model",
+    "training_features",
+    "unit_features",
     "run",
 ]

@@ -1,6 +1,6 @@
-"""A report on one image: one HTML file to keep, to send and to print, or the PDF that it prints as."""
+"""Report on one image: a single HTML file to archive, send or print, or its PDF."""
 
-from shpeft.reports.making import report
+from shpeft.reports.html import report
 from shpeft.reports.pdf import as_pdf
 
 __all__ = ["as_pdf", "report"]

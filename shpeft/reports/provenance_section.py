@@ -1,31 +1,36 @@
-"""What a report says of the model, of its data, and of how all of it was made."""
+"""Report sections about the model, its data, versions and fingerprints."""
 
 import hashlib
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from shpeft.reports.findings import Section
-from shpeft.reports.tables import rate, table, whole
-from shpeft.runs.card import METRICS, interval
-from shpeft.runs.card import percent as share
-from shpeft.runs.formats import environment, plain
-from shpeft.trust import Trust
+from shpeft.evaluation import AnyReliability, Reliability
+from shpeft.reports.formatting import rate, table, whole
+from shpeft.reports.image_section import Section
+from shpeft.support.environment import environment
+from shpeft.support.formatting import class_table, interval, metrics_of_task
+from shpeft.support.formatting import percent as share
+from shpeft.support.jsonable import to_jsonable
 
 
-def model(header: Mapping[str, Any], metrics: Mapping[str, Any], trust: Trust | None) -> Section:
-    """The model card."""
+def model(header: Mapping[str, Any], metrics: Mapping[str, Any], reliability: AnyReliability | None) -> Section:
+    """Return the model card."""
     weights, training = metrics["weights"], metrics["training"]
-    best = "no epoch was better than the start" if training["best_epoch"] is None else f"epoch {training['best_epoch']}"
+    best = training["best_epoch"]
     facts = [
         ("Backbone", f"{header['backbone']} ({header['weights']}), input {header['image_size']} pixels square"),
-        ("Tells apart", ", ".join(header["classes"])),
+        ("Classes", ", ".join(header["classes"])),
         (
             "Trained weights",
             f"{weights['selected']:,} of {weights['backbone']:,}: backbone {share(weights['share'])}, with head "
-            f"{share(weights['share_with_head'])}; chosen by {weights['score']}",
+            f"{share(weights['share_with_head'])}; selected by {weights['score']}",
         ),
-        ("Training", f"{training['epochs']} epochs; kept: {best}"),
+        (
+            "Training",
+            f"{training['epochs']} epochs; "
+            + (f"the best is epoch {best}" if best else "no epoch improved on the linear probe, which is the result"),
+        ),
     ]
     results = [
         (
@@ -34,44 +39,49 @@ def model(header: Mapping[str, Any], metrics: Mapping[str, Any], trust: Trust | 
             interval(metrics["probe"][name]),
             interval(metrics["difference"][name], sign=True),
         )
-        for name, title in METRICS.items()
+        for name, title in metrics_of_task(metrics["finetuned"]).items()
     ]
-    classes = [
-        (row["name"], row["cases"], interval(row["recall"]), interval(row["auroc"]))
-        for row in metrics["finetuned"]["per_class"]
-    ]
+    classes = class_table(metrics["finetuned"]["per_class"])
+    titles = tuple(title[:1].upper() + title[1:] for title in classes[0])
     cases = metrics["finetuned"]["cases"]
+    headline = () if reliability is None else (reliability.headline,)
     return Section(
         (),
         (
-            f"Results on {cases} test images, with 95 % bootstrap intervals. The numbers hold for the test images "
-            "described below and for nothing else.",
+            *headline,
+            f"Results on {cases} test images, with 95 % bootstrap intervals. They hold for the test images described "
+            "below and may not transfer to others.",
         ),
         (
             table("Model", (), facts),
             table("Results", ("Measure", "Fine-tuned", "Linear probe", "Paired difference"), results),
-            table("Results of each class", ("Class", "Test images", "Recall", "AUROC"), classes),
-            *([] if trust is None else [table("Chosen on the validation images", (), _chosen(trust))]),
+            table("Results by class", titles, [tuple(row.values()) for row in classes]),
+            *(
+                table(f"Calibration and decision rules{f': {name}' if name else ''}", (), _decision_rules(part))
+                for name, part in ({} if reliability is None else reliability.parts).items()
+            ),
         ),
     )
 
 
-def _chosen(trust: Trust) -> list[tuple[str, str]]:
-    fitted, test = trust.calibration, trust.test
+def _decision_rules(reliability: Reliability) -> list[tuple[str, str]]:
+    fitted, test = reliability.calibration, reliability.test
     low, high = fitted.interval
     rows = [
         (
             "Temperature",
-            f"{fitted.temperature:.2f} [{low:.2f}, {high:.2f}], from {fitted.cases} validation images: logits are "
-            "divided by it before they become probabilities",
+            f"{fitted.temperature:.2f} [{low:.2f}, {high:.2f}], fitted on {fitted.cases} validation images. Logits are "
+            "divided by it before the softmax",
         )
     ]
     if test is not None:
-        before, after = (interval(plain(e)) for e in (test.calibration.ece_before, test.calibration.ece_after))
-        rows.append(("Calibration error on the test images", f"{before} before, {after} after"))
-    if trust.operating is not None:
-        rule, rates = trust.operating.rule, trust.operating.validation
-        rows.append((f"Threshold for {rule.positive}", f"{trust.operating.threshold:.3f}, by the rule {rule.rule}"))
+        before, after = (interval(to_jsonable(e)) for e in (test.calibration.ece_before, test.calibration.ece_after))
+        rows.append(("Calibration error on the test images", f"{before} before calibration, {after} after"))
+    if reliability.operating is not None:
+        rule, rates = reliability.operating.rule, reliability.operating.validation
+        rows.append(
+            (f"Threshold for {rule.positive}", f"{reliability.operating.threshold:.3f}, by the rule {rule.rule}")
+        )
         rows += [
             ("Sensitivity, validation images", rate(rates.sensitivity)),
             ("Specificity, validation images", rate(rates.specificity)),
@@ -81,43 +91,41 @@ def _chosen(trust: Trust) -> list[tuple[str, str]]:
             ("Sensitivity, test images", rate(test.operating.sensitivity)),
             ("Specificity, test images", rate(test.operating.specificity)),
         ]
-    sets = trust.sets
+    sets = reliability.sets
+    for_each = ", for each class" if sets.rule.by_class else ""
     rows.append(
-        (
-            "Prediction sets",
-            f"{sets.rule.method.upper()}{', by class' * sets.rule.by_class}, made for a coverage of "
-            f"{whole(sets.rule.coverage)}; with these validation images it lies between {whole(sets.expected[0])} and "
-            f"{whole(sets.expected[1])}",
-        )
+        ("Prediction sets", f"{sets.rule.method.upper()}{for_each}, for a coverage of {whole(sets.rule.coverage)}")
     )
+    if test is not None:
+        counts = "; ".join(f"{name}: {share.counts}" for name, share in test.coverage.by_class.items())
+        rows.append(("Test images whose set held their true class", counts))
     rows += [("Caution", caution) for caution in sets.cautions]
-    if test is not None and test.abstention is not None:
-        rows.append(("Answered, test images", rate(test.abstention.coverage)))
-        rows.append(("Wrong among those", rate(test.abstention.risk)))
+    if test is not None and test.gate is not None:
+        rows += [("Gate, test images", sentence) for sentence in test.gate.sentences]
     return rows
 
 
 def data(dataset: Mapping[str, Any]) -> Section:
-    """The dataset card."""
+    """Return the dataset card."""
     names = list(dataset["classes"])
-    counts = [(split, *(f"{found.get(name, 0):,}" for name in names)) for split, found in dataset["counts"].items()]
+    counts = [(split, *(f"{row.get(name, 0):,}" for name in names)) for split, row in dataset["counts"].items()]
     facts = [("Name", dataset["name"])]
     facts += [
         (label, dataset[key]) for key, label in (("modality", "Modality"), ("notice", "Notice")) if dataset.get(key)
     ]
-    facts += [("Split", dataset["split_rule"]), ("Damaged images left out", dataset["unreadable"])]
+    facts += [("Split", dataset["split_rule"]), ("Damaged images, left out", dataset["unreadable"])]
     facts += [("Warning", warning) for warning in dataset["warnings"]]
     return Section(tables=(table("Dataset", (), facts), table("Images", ("Split", *names), counts)))
 
 
-def making(header: Mapping[str, Any], delta: Path, seed: int) -> Section:
-    """Versions and fingerprints."""
-    now, then = environment()["libraries"], header.get("versions", {})
-    versions = [(name, then.get(name) or "not known", version or "none") for name, version in now.items()]
+def provenance(header: Mapping[str, Any], delta: Path, seed: int) -> Section:
+    """Return the fingerprints and the library versions."""
+    current, trained = environment()["libraries"], header.get("versions", {})
+    versions = [(name, trained.get(name) or "unknown", version or "none") for name, version in current.items()]
     fingerprints = [
         ("Base weights", header["base"]),
-        ("Delta file (what training changed)", hashlib.sha256(delta.read_bytes()).hexdigest()),
-        ("Dataset", header.get("dataset", {}).get("fingerprint", "not known")),
+        ("Delta file (the trained weights)", hashlib.sha256(delta.read_bytes()).hexdigest()),
+        ("Dataset", header.get("dataset", {}).get("fingerprint", "unknown")),
         ("Seed of the run", seed),
     ]
     return Section(
@@ -125,6 +133,6 @@ def making(header: Mapping[str, Any], delta: Path, seed: int) -> Section:
         (),
         (
             table("Fingerprints (SHA-256)", (), fingerprints),
-            table("Versions", ("Library", "When the model was trained", "When this report was made"), versions),
+            table("Versions", ("Library", "At training", "At reporting"), versions),
         ),
     )

@@ -1,34 +1,41 @@
-"""Run folders: everything that a run was asked and everything that it found, on disk.
+"""Run folders: the configuration of a run and its results, on disk.
 
 A folder holds ``config.yaml environment.json state.json metrics.jsonl metrics.json predictions.csv predictions_val.csv
-trust.json novelty.safetensors support.safetensors importance.npz details.npz delta.safetensors README.md``,
-``notes.md`` where somebody wrote notes, ``checkpoint/`` until the run is finished, ``ending`` from when it is asked to
-end before its time until it has, and ``error.log`` after a bug. Every write is atomic.
+trust.json novelty.safetensors novelty.csv probe.safetensors support.safetensors importance.npz details.npz
+delta.safetensors README.md``,
+``similar.safetensors`` if the configuration stores features, ``notes.md`` if the user wrote notes, ``checkpoint/``
+until the run is finished, ``ending`` from a request to end the run until its worker has carried it out, and
+``error.log`` after a bug. Every write is atomic.
 """
 
 import json
 import os
 import shutil
+import tempfile
 import time
-from collections.abc import Mapping, Sequence
-from contextlib import suppress
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
 
-from shpeft.config import RunConfig
+from shpeft.config.schema import RunConfig
 from shpeft.errors import ConfigError, RunError, did_you_mean
-from shpeft.files import write_atomic
-from shpeft.runs import checkpoints, formats
-from shpeft.runs.detailed import DetailFolder
-from shpeft.runs.state import CHECKPOINT, ENDING, RunState
+from shpeft.runs.checkpoint import FOLDER as CHECKPOINT
+from shpeft.runs.checkpoint import CheckpointFile
+from shpeft.runs.example import is_example, refuse_example
+from shpeft.runs.history import History
+from shpeft.runs.metrics import MetricsFile
+from shpeft.runs.notes import Notes
+from shpeft.runs.predictions import PredictionFiles
+from shpeft.runs.probe import ProbeFile
+from shpeft.runs.reliability import ReliabilityFiles
+from shpeft.runs.scores import ScoreFiles
+from shpeft.runs.similar import NAME as SIMILAR
+from shpeft.runs.similar import TrainingFeaturesFile
+from shpeft.runs.state import END_REQUEST, RunState, StateFile
+from shpeft.support.atomic_files import write_atomic
+from shpeft.support.environment import environment
 
-if TYPE_CHECKING:
-    from shpeft.backbones import WeightInfo
-    from shpeft.selection import Support
-    from shpeft.summaries import LayerSummary
-    from shpeft.training import Checkpoint, EpochReport
-
-OWN_FILES = (
+FILES = (
     "config.yaml",
     "environment.json",
     "state.json",
@@ -38,6 +45,9 @@ OWN_FILES = (
     "predictions_val.csv",
     "trust.json",
     "novelty.safetensors",
+    "novelty.csv",
+    "probe.safetensors",
+    SIMILAR,
     "support.safetensors",
     "importance.npz",
     "details.npz",
@@ -45,222 +55,210 @@ OWN_FILES = (
     "README.md",
     "notes.md",
     "error.log",
-    ENDING,
+    END_REQUEST,
 )
 FEATURES = "features"
-"""A folder of the run's own: what it derives from the images while it runs, deleted when it ends."""
+"""The folder of cached features inside a run folder; it derives from the images and is deleted when the run ends."""
 
 BATCHES = "batches"
-"""A folder of the run's own: what its model said of many images, under opaque ids; deleted with the run."""
+"""The folder of batch results inside a run folder, under opaque ids; it is deleted with the run."""
+
+FOLDERS = (FEATURES, BATCHES, CHECKPOINT)
 
 
-class RunFolder(DetailFolder):
-    """One run on disk. Use ``create`` or ``open``."""
+class RunFolder:
+    """One run on disk; make one with ``create`` or ``open``.
+
+    Attributes:
+        path: the folder.
+        config: the configuration of the run.
+        state: status, lock and transitions.
+        history: the epochs so far.
+        scores: selected weights, layer summaries, rankings, attention heads and grids.
+        predictions: of the test and validation images.
+        reliability: calibration, decision rules and the OOD detector.
+        similar: features of training images, if the configuration stores them.
+        metrics: the numbers of the finished run.
+        probe: the head of the linear probe.
+        checkpoint: the state of training of an unfinished run.
+        notes: the user's notes.
+
+    Examples:
+        >>> import tempfile
+        >>> from shpeft import RunConfig
+        >>> with tempfile.TemporaryDirectory() as root:
+        ...     run = RunFolder.create(f"{root}/first", RunConfig.parse({"dataset": {"source": "phantom:fundus"}}))
+        ...     run.notes.write("Try a larger budget next.")
+        ...     again = RunFolder.open(f"{root}/first")
+        ...     print(again.name, again.state.status, again.notes.read().strip())
+        ...     run.discard()
+        first queued Try a larger budget next.
+    """
 
     def __init__(self, path: Path, config: RunConfig) -> None:
         """Wrap a folder that exists; nothing is read or written."""
-        super().__init__(path)
-        self.config = config
+        self.path, self.config = path, config
+        self.checkpoint = CheckpointFile(path, config)
+        self.state = StateFile(path, self.checkpoint)
+        self.history = History(path)
+        self.scores = ScoreFiles(path)
+        self.predictions = PredictionFiles(path)
+        self.reliability = ReliabilityFiles(path)
+        self.similar = TrainingFeaturesFile(path)
+        self.metrics = MetricsFile(path)
+        self.probe = ProbeFile(path)
+        self.notes = Notes(path)
+
+    def __repr__(self) -> str:
+        return f"RunFolder({self.name})"
 
     @classmethod
     def create(cls, path: str | Path, config: RunConfig, *, overwrite: bool = False) -> "RunFolder":
-        """Make the folder of a new run, queued and held by this object.
+        """Make the folder of a new run, queued and locked by this object.
 
         Args:
-            path: where; parents are made. An empty folder is fine, anything else in the way is not.
-            config: what is to be run.
-            overwrite: let the new run take the place of an older one (and of nothing else).
+            path: the folder; missing parents are made, and an empty folder may exist.
+            config: the configuration to run.
+            overwrite: replace an older run; nothing else is ever replaced.
 
         Raises:
-            RunError: something is in the way, or another process works on this run.
+            RunError: the folder is not empty, or another process works on this run.
         """
         path = Path(path)
-        _refuse_what_is_in_the_way(path, overwrite)
+        _check_free(path, overwrite)
         try:
             path.mkdir(parents=True, exist_ok=True)
-            folder = cls(path, _anchored(config))
-            held = folder._lock.acquire()
+            folder = cls(path, with_absolute_paths(config))
+            locked = folder.state.try_lock()
         except OSError as error:
-            raise RunError(f"The run folder {path} cannot be made: {error.strerror}. Choose another place.") from None
-        if not held:
+            raise RunError(f"The run folder {path} cannot be made: {error.strerror}. Choose another path.") from None
+        if not locked:
             raise RunError(f"The run {path.name} is being worked on. Wait until it ends, cancel it, or choose a name.")
-        for name in OWN_FILES:
+        for name in FILES:
             (path / name).unlink(missing_ok=True)
-        for name in (FEATURES, BATCHES, CHECKPOINT):
+        for name in FOLDERS:
             shutil.rmtree(path / name, ignore_errors=True)
         write_atomic(path / "config.yaml", folder.config.to_yaml())
-        folder._write_state(RunState("queued", pid=os.getpid(), updated=time.time()))
+        folder.state.write(RunState("queued", pid=os.getpid(), updated=time.time()))
         return folder
 
     @classmethod
     def open(cls, path: str | Path) -> "RunFolder":
-        """Open a run that exists.
+        """Open the folder of an existing run.
 
         Raises:
             RunError: there is no run, or its configuration or state cannot be read.
         """
         path = Path(path)
         if not path.is_dir():
-            raise RunError(f"There is no run folder {path}. {_neighbours(path)}".rstrip())
+            raise RunError(f"There is no run folder {path}. {_hint(path)}".rstrip())
         if not (path / "state.json").exists() and not (path / "config.yaml").exists():
-            raise RunError(f"{path} is not a run folder: it has no config.yaml. {_neighbours(path)}".rstrip())
+            raise RunError(f"{path} is not a run folder: it has no config.yaml. {_hint(path)}".rstrip())
         try:
             folder = cls(path, RunConfig.of_run(path / "config.yaml"))
         except ConfigError as error:
             raise RunError(f"The run {path.name} is damaged. {error}") from None
-        _ = folder.state
+        folder.state.read()
         return folder
 
     @property
-    def delta_path(self) -> Path:
-        """The delta file; it exists when the run is finished."""
-        return self.path / "delta.safetensors"
-
-    def write_history(self, reports: "Sequence[EpochReport]") -> None:
-        """Write ``metrics.jsonl``, the epochs so far."""
-        write_atomic(self.path / "metrics.jsonl", formats.reports_text(reports))
-
-    def history(self) -> "list[EpochReport]":
-        """The epochs so far, in order."""
-        path = self.path / "metrics.jsonl"
-        if not path.exists():
-            return []
-        with self._reading(path.name):
-            return formats.parse_reports(path.read_text(encoding="utf-8"))
-
-    def write_checkpoint(self, checkpoint: "Checkpoint", score: str) -> None:
-        """Write where training stands; ``score`` says what the weights were chosen by."""
-        (self.path / CHECKPOINT).mkdir(exist_ok=True)
-        data = checkpoints.checkpoint_bytes(checkpoint, self.config.portable(), score)
-        write_atomic(self.path / CHECKPOINT / checkpoints.FILE, data)
-
-    def resumption(self) -> "checkpoints.Resumption | None":
-        """What the run goes on from; None where it begins at the beginning.
-
-        Raises:
-            RunError: the checkpoint is damaged, or of another configuration.
-        """
-        path = self.path / CHECKPOINT / checkpoints.FILE
-        if not path.exists():
-            return None
-        with self._reading(f"{CHECKPOINT}/{path.name}"):
-            found = checkpoints.parse_checkpoint(path.read_bytes())
-        if found.config.portable() != self.config.portable():
-            raise RunError(
-                f"The config.yaml of the run {self.name} was changed after its last checkpoint, and training cannot go "
-                "on under other settings. Put it back and resume again, or start a new run with it."
-            )
-        return found
+    def name(self) -> str:
+        """The folder's name, which is the run's name."""
+        return self.path.name
 
     @property
-    def notes(self) -> str:
-        """What somebody wrote about the run."""
-        path = self.path / "notes.md"
-        if not path.exists():
-            return ""
-        with self._reading(path.name):
-            return path.read_text(encoding="utf-8")
+    def delta_path(self) -> Path:
+        """The path of the delta file; it exists when the run is finished."""
+        return self.path / "delta.safetensors"
 
-    def write_notes(self, text: str) -> None:
-        """Keep notes with the run; an empty text takes them away."""
-        if text.strip():
-            write_atomic(self.path / "notes.md", text.strip() + "\n")
-        else:
-            (self.path / "notes.md").unlink(missing_ok=True)
-
-    def write_metrics(self, metrics: Mapping[str, Any]) -> None:
-        """Write ``metrics.json``; NaN becomes null."""
-        write_atomic(self.path / "metrics.json", json.dumps(formats.plain(metrics), indent=1) + "\n")
-
-    def metrics(self) -> dict[str, Any] | None:
-        """What ``metrics.json`` says, None while there is none."""
-        path = self.path / "metrics.json"
-        if not path.exists():
-            return None
-        with self._reading(path.name):
-            found = json.loads(path.read_bytes())
-            if not isinstance(found, dict):
-                raise ValueError("it is no JSON object")
-            return found
-
-    def write_supports(self, supports: "Mapping[str, Support]", infos: "Sequence[WeightInfo]") -> None:
-        """Write the chosen weights, and what each half alone would choose: ``hybrid task-specific task-agnostic``.
-
-        Args:
-            infos: the weights that were eligible.
-        """
-        write_atomic(self.path / "support.safetensors", formats.support_bytes(supports, infos))
-
-    def support(self, which: str = "hybrid") -> "Support":
-        """The chosen weights ("hybrid", whatever the score is called), or those of one half of the score."""
-        with self._reading("support.safetensors"):
-            return formats.parse_support((self.path / "support.safetensors").read_bytes(), which)
-
-    def weight_infos(self) -> "tuple[WeightInfo, ...]":
-        """The weights that were eligible, in the model's order; no model is made."""
-        with self._reading("support.safetensors"):
-            return formats.parse_infos((self.path / "support.safetensors").read_bytes())
-
-    def write_summaries(self, summaries: "Mapping[str, Sequence[LayerSummary]]") -> None:
-        """Write the scores of each layer, keyed as the supports are."""
-        write_atomic(self.path / "importance.npz", formats.summaries_bytes(summaries))
-
-    def summaries(self, which: str = "hybrid") -> "list[LayerSummary]":
-        """The scores of each layer."""
-        with self._reading("importance.npz"):
-            return formats.parse_summaries((self.path / "importance.npz").read_bytes(), which)
+    @property
+    def is_example(self) -> bool:
+        """Whether it is the example that ships with shpeft, which is read-only."""
+        return is_example(self.path)
 
     def write_environment(self) -> None:
-        """Write ``environment.json``: the versions of everything that the numbers depend on."""
-        write_atomic(self.path / "environment.json", json.dumps(formats.environment(), indent=1) + "\n")
+        """Write ``environment.json``: the library versions that the numbers depend on."""
+        write_atomic(self.path / "environment.json", json.dumps(environment(), indent=1) + "\n")
 
     def write_card(self, text: str) -> None:
         """Write ``README.md``, the model card."""
         write_atomic(self.path / "README.md", text)
 
+    def move(self, path: Path) -> None:
+        """Move the folder; this object still names the old path.
+
+        Raises:
+            RunError: another process works on this run, or it is the example.
+            OSError: the folder cannot be moved to ``path``.
+        """
+        refuse_example(self.path)
+        self.state.lock()
+        try:
+            if os.name == "nt":  # Windows does not move a folder with an open file
+                self.state.unlock()
+            os.rename(self.path, path)
+        finally:
+            self.state.unlock()
+
     def discard(self) -> None:
-        """Delete the run's own files, and the folder when nothing else is in it."""
-        self.release()
-        for name in (*OWN_FILES, ".lock"):
+        """Delete the run's own files, and the folder if nothing else is in it."""
+        self.state.unlock()
+        for name in (*FILES, ".lock"):
             (self.path / name).unlink(missing_ok=True)
-        for name in (FEATURES, BATCHES, CHECKPOINT):
+        for name in FOLDERS:
             shutil.rmtree(self.path / name, ignore_errors=True)
         with suppress(OSError):
             self.path.rmdir()
 
 
-def _refuse_what_is_in_the_way(path: Path, overwrite: bool) -> None:
+@contextmanager
+def temporary_run(config: RunConfig) -> Iterator[RunFolder]:
+    """Yield the folder of a run that is deleted afterwards: what a process of a team that does not lead writes."""
+    with tempfile.TemporaryDirectory(prefix="shpeft-") as root:
+        folder = RunFolder.create(Path(root) / "run", config)
+        try:
+            yield folder
+        finally:
+            folder.state.unlock()
+
+
+def _check_free(path: Path, overwrite: bool) -> None:
+    """Check that a run folder can be made at ``path``, replacing at most an older run.
+
+    Raises:
+        RunError: something else is in the way.
+    """
     if path.exists() and not path.is_dir():
-        raise RunError(f"{path} is a file, and a run needs a folder. Choose another place.")
+        raise RunError(f"{path} is a file, and a run needs a folder. Choose another path.")
     present = {entry.name for entry in path.iterdir()} - {".lock"} if path.exists() else set()
     if not present:
         return
     if "config.yaml" not in present:
-        raise RunError(f"The folder {path} is not empty and holds no run: nothing was touched. Choose another place.")
+        raise RunError(f"The folder {path} is not empty and holds no run: nothing was changed. Choose another path.")
     if not overwrite:
-        raise RunError(f"{path} already holds a run. Choose another place, or overwrite it (--overwrite).")
+        raise RunError(f"{path} already holds a run. Choose another path, or overwrite it (--overwrite).")
 
 
-def _anchored(config: RunConfig) -> RunConfig:
-    """The configuration with local files and folders as absolute paths, so that it holds in any working directory."""
+def with_absolute_paths(config: RunConfig) -> RunConfig:
+    """Return the configuration with absolute paths, so that it holds in any working directory."""
 
-    def anchor(place: str) -> str:
-        return str(Path(place).resolve()) if Path(place).exists() else place
+    def absolute(path: str) -> str:
+        return str(Path(path).resolve()) if Path(path).exists() else path
 
     weights, source = config.backbone.weights, config.dataset.source
-    recipe, equals, place = source.partition("=") if source.startswith("recipe:") else ("", "", source)
+    recipe, equals, path = source.partition("=") if source.startswith("recipe:") else ("", "", source)
     if weights not in ("pretrained", "random"):
-        weights = anchor(weights)
+        weights = absolute(weights)
     return config.model_copy(
         update={
             "backbone": config.backbone.model_copy(update={"weights": weights}),
-            "dataset": config.dataset.model_copy(update={"source": recipe + equals + anchor(place)}),
+            "dataset": config.dataset.model_copy(update={"source": recipe + equals + absolute(path)}),
         }
     )
 
 
-def _neighbours(path: Path) -> str:
-    """A hint at the runs beside a path that is none."""
+def _hint(path: Path) -> str:
+    """Return a hint at the runs beside a path that is not a run; empty if there are none."""
     if not path.parent.is_dir():
         return ""
     names = [entry.name for entry in path.parent.iterdir() if (entry / "config.yaml").exists()]

@@ -1,68 +1,21 @@
-"""What a run folder holds of its scores besides summaries: the ranking of the best weights, attention heads, grids.
-
-Runs of older versions hold none of it, or no grids.
-"""
+"""``details.npz``: the ranking of the best weights, mean scores by attention head, and grids of counts."""
 
 import io
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
-from shpeft.files import write_atomic
-from shpeft.runs.trusted import TrustFolder
-
 if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
 
-    from shpeft.matrices import Fields
-    from shpeft.ranking import Rankings
-
-DETAILS = "details.npz"
-
-
-class DetailFolder(TrustFolder):
-    """Rankings, mean scores by attention head, and grids."""
-
-    def write_details(
-        self,
-        rankings: "Rankings",
-        heads: "Mapping[str, Mapping[str, NDArray[Any]]]",
-        fields: "Mapping[str, Fields]",
-    ) -> None:
-        """Write ``details.npz``.
-
-        Args:
-            heads: by score and parameter, the mean scores of each part and head, (parts, heads).
-            fields: by score.
-        """
-        write_atomic(self.path / DETAILS, details_bytes(rankings, heads, fields))
-
-    def rankings(self) -> "Rankings | None":
-        """The best weights in order; None where they were not kept."""
-        if not (self.path / DETAILS).exists():
-            return None
-        with self._reading(DETAILS):
-            return parse_rankings((self.path / DETAILS).read_bytes())
-
-    def heads(self, which: str = "hybrid") -> "dict[str, NDArray[np.float64]]":
-        """Mean scores by part and head of the parameters that heads share; none where they are not known."""
-        if not (self.path / DETAILS).exists():
-            return {}
-        with self._reading(DETAILS):
-            return parse_heads((self.path / DETAILS).read_bytes(), which)
-
-    def fields(self, which: str = "hybrid") -> "Fields | None":
-        """The grids of all parameters at every step of a budget; None where they were not kept."""
-        if not (self.path / DETAILS).exists():
-            return None
-        with self._reading(DETAILS):
-            return parse_fields((self.path / DETAILS).read_bytes(), which)
+    from shpeft.importance.weight_grid import BudgetGrids
+    from shpeft.selection.ranking import Rankings
 
 
 def details_bytes(
-    rankings: "Rankings", heads: "Mapping[str, Mapping[str, NDArray[Any]]]", fields: "Mapping[str, Fields]"
+    rankings: "Rankings", heads: "Mapping[str, Mapping[str, NDArray[Any]]]", grids: "Mapping[str, BudgetGrids]"
 ) -> bytes:
-    """As npz: ``ranking/<which>/...``, ``heads/<which>/<parameter>``, ``fields/<which>``; no name holds a slash."""
+    """Return npz: ``ranking/<which>/...``, ``heads/<which>/<parameter>``, ``fields/<which>``; no name holds a slash."""
     import numpy as np
 
     arrays: dict[str, Any] = {
@@ -76,18 +29,18 @@ def details_bytes(
             arrays[f"ranking/{which}/{name}"] = getattr(part, name)
     for which, means in heads.items():
         arrays |= {f"heads/{which}/{name}": values for name, values in means.items()}
-    for which, found in fields.items():  # steps and sizes are the same for all scores
-        arrays |= {"steps": found.steps, "grids": found.sizes, f"fields/{which}": found.added}
+    for which, grid in grids.items():  # steps and sizes are the same for all scores
+        arrays |= {"steps": grid.steps, "grids": grid.sizes, f"fields/{which}": grid.added}
     buffer = io.BytesIO()
     np.savez_compressed(buffer, **arrays)
     return buffer.getvalue()
 
 
 def parse_rankings(data: bytes) -> "Rankings":
-    """The rankings that ``details_bytes`` wrote."""
+    """Return the rankings that ``details_bytes`` wrote."""
     import numpy as np
 
-    from shpeft.ranking import Ranking, Rankings
+    from shpeft.selection.ranking import Ranking, Rankings
 
     with np.load(io.BytesIO(data), allow_pickle=False) as archive:
         scores = dict.fromkeys(name.split("/")[1] for name in archive.files if name.startswith("ranking/"))
@@ -102,7 +55,7 @@ def parse_rankings(data: bytes) -> "Rankings":
 
 
 def parse_heads(data: bytes, which: str) -> "dict[str, NDArray[np.float64]]":
-    """The mean scores by head of one score that ``details_bytes`` wrote."""
+    """Return the mean scores by attention head of one score that ``details_bytes`` wrote."""
     import numpy as np
 
     with np.load(io.BytesIO(data), allow_pickle=False) as archive:
@@ -110,19 +63,19 @@ def parse_heads(data: bytes, which: str) -> "dict[str, NDArray[np.float64]]":
         return {name.removeprefix(prefix): archive[name] for name in archive.files if name.startswith(prefix)}
 
 
-def parse_fields(data: bytes, which: str) -> "Fields | None":
-    """The grids of one score that ``details_bytes`` wrote; None where there are none."""
+def parse_grids(data: bytes, which: str) -> "BudgetGrids | None":
+    """Return the grids of one score that ``details_bytes`` wrote, or None if there are none."""
     import numpy as np
 
-    from shpeft.matrices import Fields
+    from shpeft.importance.weight_grid import BudgetGrids
 
     with np.load(io.BytesIO(data), allow_pickle=False) as archive:
         if f"fields/{which}" not in archive.files:
             return None
-        found = Fields(archive["steps"], archive["grids"], archive[f"fields/{which}"])
+        grids = BudgetGrids(archive["steps"], archive["grids"], archive[f"fields/{which}"])
         parameters = len(archive["names"])
-    expected = (len(found.steps), found.sizes.prod(1).sum())
-    chosen = found.added.sum(1, dtype=np.int64).cumsum()
-    if found.sizes.shape != (parameters, 2) or found.added.shape != expected or (chosen != found.steps).any():
+    expected = (len(grids.steps), grids.sizes.prod(1).sum())
+    selected = grids.added.sum(1, dtype=np.int64).cumsum()
+    if grids.sizes.shape != (parameters, 2) or grids.added.shape != expected or (selected != grids.steps).any():
         raise ValueError("its grids do not belong to its parameters")
-    return found
+    return grids

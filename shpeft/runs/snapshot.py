@@ -1,25 +1,30 @@
-"""A run at one moment, for whoever looks on."""
+"""The state of a run at one moment, for pages and commands that watch it."""
 
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal
 
 from shpeft.runs.folder import RunFolder
-from shpeft.runs.state import Ending, Status
+from shpeft.runs.state import EndRequest, Status
 
 if TYPE_CHECKING:
-    from shpeft.training import EpochReport
+    from shpeft.training.loop import EpochReport
 
 
 @dataclass(frozen=True)
 class Snapshot:
-    """What there is to say about a run at one moment.
+    """The state of a run at one moment.
 
     Attributes:
-        stage: what is being done, in words.
+        run: the name of the run.
+        status: see :mod:`shpeft.runs.state`.
+        stage: the current stage, as shown to the user.
         done: how much of ``total`` is done, over the whole run.
-        fraction: the same from 0 to 1; it never goes back.
-        eta_seconds: what is left, None before there is evidence.
-        ending: what was asked and is not done yet: to ``stop`` with the best epoch so far, or to ``discard`` the run.
+        total: the work of the whole run, in image passes.
+        fraction: the same from 0 to 1; it never decreases.
+        eta_seconds: estimated remaining seconds, None before there is an estimate.
+        history: the epochs so far.
+        message: how the run ended, as shown to the user.
+        end_request: a pending request to ``stop`` with the best epoch so far or to ``discard`` the run; empty if none.
     """
 
     run: str
@@ -31,12 +36,12 @@ class Snapshot:
     eta_seconds: float | None = None
     history: "tuple[EpochReport, ...]" = ()
     message: str = ""
-    ending: Ending | Literal[""] = ""
+    end_request: EndRequest | Literal[""] = ""
 
     @classmethod
     def of(cls, folder: RunFolder) -> "Snapshot":
-        """What a run's folder says."""
-        state = folder.settle()
+        """Read the state of a run from its folder."""
+        state = folder.state.settle()
         return cls(
             run=folder.name,
             status=state.status,
@@ -44,7 +49,7 @@ class Snapshot:
             done=state.done,
             total=state.total,
             fraction=1.0 if state.status == "finished" else state.done / state.total if state.total else 0.0,
-            history=tuple(folder.history()),
+            history=tuple(folder.history.read()),
             message=state.message,
-            ending="" if state.ended else folder.ending,
+            end_request="" if state.ended else folder.state.end_request,
         )

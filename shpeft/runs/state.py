@@ -1,11 +1,10 @@
-"""Where a run stands: its state on disk, the moves between states, and the lock that tells a live run from a dead one.
+"""The state of a run: its status on disk, the transitions between statuses, and the lock of its worker.
 
 queued ──▶ running ──▶ finished | cancelled | failed | interrupted
    └──────────────────▶ cancelled | failed | interrupted ──▶ queued | running
 """
 
 import os
-import shutil
 import threading
 import time
 from collections.abc import Iterator
@@ -14,11 +13,14 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Literal
 
-from pydantic import TypeAdapter, ValidationError
+from pydantic import TypeAdapter
 
-from shpeft.errors import Cancelled, RunError, ShpeftError
-from shpeft.files import FileLock, is_locked, write_atomic
-from shpeft.runs import formats
+from shpeft.errors import Cancelled, Interrupted, RunError, ShpeftError
+from shpeft.runs.checkpoint import CheckpointFile
+from shpeft.runs.run_file import RunFile
+from shpeft.support.atomic_files import FileLock, is_locked, write_atomic
+from shpeft.support.environment import traceback_text
+from shpeft.support.memory import as_out_of_memory
 
 Status = Literal["queued", "running", "finished", "cancelled", "failed", "interrupted"]
 NEXT: dict[Status, tuple[Status, ...]] = {
@@ -30,21 +32,27 @@ NEXT: dict[Status, tuple[Status, ...]] = {
     "finished": (),
 }
 
-CHECKPOINT = "checkpoint"
-"""A folder of the run's own: where training stands, deleted when the run is finished."""
+EndRequest = Literal["stop", "discard"]
+"""``stop`` keeps the best epoch so far as a finished run; ``discard`` moves the run to the trash."""
 
-Ending = Literal["stop", "discard"]
-ENDING = "ending"
-"""A file by which any process ends the work of another: to ``stop`` with the best epoch, or to ``discard`` the run."""
-
-
-class Interrupted(Cancelled):
-    """The process is ending: nobody gave the run up."""
+END_REQUEST = "ending"
+"""The file through which any process asks the worker of a run to end it."""
 
 
 @dataclass(frozen=True)
 class RunState:
-    """Where a run stands; times are seconds since 1970."""
+    """The content of ``state.json``.
+
+    Attributes:
+        status: see the diagram above.
+        stage: the current stage, as shown to the user.
+        done: how much of ``total`` is done, in image passes.
+        total: the work of the whole run.
+        message: how the run ended, as shown to the user.
+        started: seconds since 1970, None before the run was queued.
+        updated: seconds since 1970 of the last change.
+        pid: the process that works on the run, or worked on it last.
+    """
 
     status: Status
     stage: str = ""
@@ -57,194 +65,182 @@ class RunState:
 
     @property
     def ended(self) -> bool:
-        """Whether nothing more will happen by itself."""
+        """Whether the state stays as it is until somebody resumes the run."""
         return self.status not in ("queued", "running")
 
     @property
     def resumable(self) -> bool:
-        """Whether it ended without being finished, so that it can be taken up again."""
+        """Whether the run ended without being finished."""
         return self.ended and self.status != "finished"
 
 
 _STATE = TypeAdapter(RunState)
 
 
-class StateFolder:
-    """A folder with a ``state.json`` and a lock, held by whoever does the work until it has ended."""
+class StateFile:
+    """``state.json`` and the lock of a run; the worker of a run holds the lock until the run ends."""
 
-    def __init__(self, path: Path) -> None:
-        """Wrap a folder that exists; nothing is read or written."""
-        self.path = path
-        self._lock = FileLock(path / ".lock")
+    def __init__(self, folder: Path, checkpoint: CheckpointFile) -> None:
+        self._folder, self._checkpoint = folder, checkpoint
+        self._file = RunFile(folder, "state.json")
+        self._lock = FileLock(folder / ".lock")
         self._writing = threading.Lock()
-        self._noted = 0.0
+        self._last_progress = 0.0
 
-    @property
-    def name(self) -> str:
-        """The folder's own name."""
-        return self.path.name
+    def read(self) -> RunState:
+        """Return the state; a run whose process has ended without saying so is reported as interrupted.
 
-    @property
-    def state(self) -> RunState:
-        """What ``state.json`` says; a run that was under way in a process that is gone reads as interrupted."""
-        with self._reading("state.json"):
-            state: RunState = _STATE.validate_json((self.path / "state.json").read_bytes())
-        if state.status in ("queued", "running") and not self._lock.held and not is_locked(self._lock.path):
+        Raises:
+            RunError: the file is missing or damaged.
+        """
+        state: RunState = self._file.parse(_STATE.validate_json)
+        if not state.ended and not self._lock.held and not is_locked(self._lock.path):
             return replace(state, status="interrupted", message="The process that ran it is gone.")
         return state
 
-    def set_state(self, status: Status, **changes: Any) -> RunState:
-        """Write a new status and any of ``stage done total message``.
+    @property
+    def status(self) -> Status:
+        """The status of ``read()``."""
+        return self.read().status
+
+    def write(self, state: RunState) -> None:
+        """Write a state without checking the transition; see ``change``."""
+        self._file.write(_STATE.dump_json(state, indent=1))
+
+    def change(self, status: Status, **fields: Any) -> RunState:
+        """Write a new status and any of ``stage done total message``, and return the new state.
 
         Raises:
-            RunError: a run cannot go from its present status to this one.
+            RunError: the transition is not allowed.
         """
         with self._writing:
-            state = self.state
+            state = self.read()
             if status != state.status and status not in NEXT[state.status]:
-                raise RunError(f"The run {self.name} is {state.status} and cannot become {status}.")
+                raise RunError(f"The run {self._folder.name} is {state.status} and cannot become {status}.")
             if status in ("queued", "running") and state.status != status:
-                changes = {"started": time.time(), "pid": os.getpid(), "message": ""} | changes
+                fields = {"started": time.time(), "pid": os.getpid(), "message": ""} | fields
                 if state.ended:
-                    (self.path / ENDING).unlink(missing_ok=True)  # it was asked of the work that has ended
-            state = replace(state, status=status, updated=time.time(), **changes)
-            self._write_state(state)
+                    self._clear_end_request()  # it was meant for the work that has ended
+            state = replace(state, status=status, updated=time.time(), **fields)
+            self.write(state)
             return state
 
-    def note(self, stage: str, done: int, total: int, every: float = 1.0) -> None:
-        """Write progress down, at most once in ``every`` seconds."""
+    def record_progress(self, stage: str, done: int, total: int, interval: float = 1.0) -> None:
+        """Write progress, at most once every ``interval`` seconds."""
         now = time.monotonic()
-        if now - self._noted >= every:
-            self._noted = now
-            self.set_state("running", stage=stage, done=done, total=total)
+        if now - self._last_progress >= interval:
+            self._last_progress = now
+            self.change("running", stage=stage, done=done, total=total)
+
+    def settle(self) -> RunState:
+        """Write to disk that a run was interrupted, if it was; return the state. Read-only folders stay unchanged."""
+        state = self.read()
+        if state.status == "interrupted":
+            with suppress(ShpeftError):
+                self.write(state)
+        return state
 
     @contextmanager
     def recording(self) -> Iterator[list[str]]:
-        """Mark the run as running, and at the end write down how it ended; exceptions go on to the caller.
+        """Mark the run as running, and write how it ended on exit; exceptions propagate.
 
-        Yields sentences that a finished run carries; append to them.
+        Yields:
+            a list of sentences for the message of the finished run; append to it.
 
         Raises:
             RunError: another process works on this run, or it is finished.
         """
-        self.hold()
+        self.lock()
         remarks: list[str] = []
         try:
-            self.set_state("running")
+            self.change("running")
             try:
                 yield remarks
             except BaseException as error:
+                starved = as_out_of_memory(error)
                 with suppress(ShpeftError):
-                    self._write_end(error)
+                    self._write_failure(starved or error)
+                if starved:
+                    raise starved from None
                 raise
-            self.set_state("finished", stage="", message=" ".join(remarks))
-            shutil.rmtree(self.path / CHECKPOINT, ignore_errors=True)
-            (self.path / ENDING).unlink(missing_ok=True)
+            self.change("finished", stage="", message=" ".join(remarks))
+            self._checkpoint.delete()
+            self._clear_end_request()
         finally:
-            self.release()
-
-    @property
-    def ending(self) -> Ending | Literal[""]:
-        """What was asked of the process that works on the run, and is not done yet."""
-        try:
-            asked = (self.path / ENDING).read_text(encoding="utf-8")
-        except (OSError, UnicodeDecodeError):
-            return ""
-        return "stop" if asked == "stop" else "discard" if asked == "discard" else ""
-
-    def ask(self, ending: Ending) -> None:
-        """Ask the process that works on the run, this one or another, to end it; it is heard within a step.
-
-        Raises:
-            RunError: nobody works on the run, or there is nothing yet that could be kept.
-        """
-        status = self.state.status
-        if status not in ("queued", "running"):
-            raise RunError(f"The run {self.name} is {status}: nothing is under way that could be stopped.")
-        if ending == "stop" and not (self.path / CHECKPOINT).is_dir():
-            raise RunError(
-                f"No epoch of the run {self.name} is over yet, so that there is nothing to keep. Wait for the first, "
-                "or discard the run (--discard)."
-            )
-        if self.ending != "discard":
-            write_atomic(self.path / ENDING, ending)
-
-    def hold(self) -> None:
-        """Keep others from working on the run until ``release``; without effect when it is held already.
-
-        Raises:
-            RunError: another process works on this run.
-        """
-        if not self._lock.acquire():
-            raise RunError(f"The run {self.name} is being worked on. Wait until it ends, or stop it.")
-
-    def move(self, place: Path) -> None:
-        """Move the folder, which nobody else may be working on; this object still names the old place.
-
-        Raises:
-            RunError: another process works on this run.
-            OSError: it cannot be moved there.
-        """
-        self.hold()
-        try:
-            if os.name == "nt":  # where a folder with an open file cannot be moved
-                self.release()
-            os.rename(self.path, place)
-        finally:
-            self.release()
+            self.unlock()
 
     def queue_again(self) -> None:
-        """Hold an unfinished run and mark it as waiting, so that it can be resumed.
+        """Lock an unfinished run and mark it as queued, so that it can be resumed.
 
         Raises:
-            RunError: it is finished, or being worked on.
+            RunError: it is finished, or another process works on it.
         """
-        self.hold()
+        self.lock()
         try:
-            self.set_state("queued", stage="", done=0, total=0)
+            self.change("queued", stage="", done=0, total=0)
         except BaseException:
-            self.release()
+            self.unlock()
             raise
 
-    def release(self) -> None:
-        """Stop holding the folder; ``recording`` does it by itself."""
+    # -- ending a run from any process
+
+    @property
+    def end_request(self) -> EndRequest | Literal[""]:
+        """The request to end the run that its worker has not carried out yet; empty if there is none."""
+        try:
+            text = (self._folder / END_REQUEST).read_text(encoding="utf-8")
+        except (OSError, UnicodeDecodeError):
+            return ""
+        return "stop" if text == "stop" else "discard" if text == "discard" else ""
+
+    def request_end(self, request: EndRequest) -> None:
+        """Ask the worker of the run, in this process or another, to end it; it does so within a training step.
+
+        Raises:
+            RunError: nobody works on the run, or ``stop`` was asked before the first epoch is over.
+        """
+        status, name = self.status, self._folder.name
+        if status not in ("queued", "running"):
+            raise RunError(f"The run {name} is {status}: nothing is under way that could be stopped.")
+        if request == "stop" and not self._checkpoint.exists:
+            raise RunError(
+                f"No epoch of the run {name} is over yet, so that there is nothing to keep. Wait for the first, "
+                "or discard the run (--discard)."
+            )
+        if self.end_request != "discard":
+            write_atomic(self._folder / END_REQUEST, request)
+
+    def _clear_end_request(self) -> None:
+        (self._folder / END_REQUEST).unlink(missing_ok=True)
+
+    # -- the worker's lock
+
+    def try_lock(self) -> bool:
+        """Take the lock; return whether this object holds it now."""
+        return self._lock.acquire()
+
+    def lock(self) -> None:
+        """Keep others from working on the run until ``unlock``; without effect while this object holds the lock.
+
+        Raises:
+            RunError: another process works on this run.
+        """
+        if not self.try_lock():
+            raise RunError(f"The run {self._folder.name} is being worked on. Wait until it ends, or stop it.")
+
+    def unlock(self) -> None:
+        """Release the lock; ``recording`` does so by itself."""
         self._lock.release()
 
-    def settle(self) -> RunState:
-        """Write down that a run was interrupted, when it was; a folder that cannot be written stays as it is."""
-        state = self.state
-        if state.status == "interrupted":
-            with suppress(ShpeftError):
-                self._write_state(state)
-        return state
-
-    def _write_state(self, state: RunState) -> None:
-        write_atomic(self.path / "state.json", _STATE.dump_json(state, indent=1))
-
-    def _write_end(self, error: BaseException) -> None:
-        """The state that an exception leads to; an unexpected one leaves its traceback, without paths of images."""
+    def _write_failure(self, error: BaseException) -> None:
+        """Write the state that an exception leads to; a bug leaves its traceback, without paths of images."""
         if isinstance(error, Interrupted):
-            self.set_state("interrupted", message="The process that ran it was closed.")
+            self.change("interrupted", message=str(error) or "The process that ran it was closed.")
         elif isinstance(error, ShpeftError):
-            self.set_state("failed", message=str(error))
+            self.change("failed", message=str(error))
         elif isinstance(error, Exception) and not isinstance(error, Cancelled):
-            write_atomic(self.path / "error.log", formats.traceback_text(error))
+            write_atomic(self._folder / "error.log", traceback_text(error))
             message = f"This is a bug in shpeft ({type(error).__name__}); error.log in the run folder has the details."
-            self.set_state("failed", message=message)
+            self.change("failed", message=message)
         else:
-            self.set_state("cancelled", message="Cancelled before it was finished.")
-
-    @contextmanager
-    def _reading(self, file: str) -> Iterator[None]:
-        """Turn whatever a missing or damaged file raises into a sentence."""
-        try:
-            yield
-        except FileNotFoundError:
-            reason = f"has no {file}: it may not have come that far"
-        except ValidationError:
-            reason = f"is damaged: {file} does not have the expected fields"
-        except formats.DAMAGE as error:
-            reason = f"is damaged: {file} cannot be read ({error})"
-        else:
-            return
-        raise RunError(f"The run {self.name} {reason}. Choose another run, or run it again.")
+            self.change("cancelled", message="Cancelled before it was finished.")

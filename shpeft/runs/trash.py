@@ -1,8 +1,9 @@
-"""The trash: deleted runs, kept beside the others for a while, so that deleting can be undone."""
+"""The trash: deleted runs, which can be restored for 30 days."""
 
 import os
 import shutil
 import time
+from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -10,12 +11,13 @@ from pathlib import Path
 from shpeft.errors import RunError
 from shpeft.runs.folder import RunFolder
 from shpeft.runs.listing import free_name, runs_root
+from shpeft.runs.uploads import configuration_text, delete_unused_uploads
 
 TRASH = ".trash"
-"""The folder of deleted runs, beside the others."""
+"""The folder of deleted runs inside the folder of runs."""
 
 DAYS = 30
-"""How long a deleted run is kept."""
+"""Days until a deleted run is deleted for good."""
 
 
 @dataclass(frozen=True)
@@ -23,9 +25,9 @@ class Deleted:
     """A run in the trash.
 
     Attributes:
-        path: where it is kept.
-        name: what it was called.
-        when: it was deleted, in seconds since 1970.
+        path: its folder in the trash.
+        name: the name of the run.
+        when: time of deletion, in seconds since 1970.
     """
 
     path: Path
@@ -34,10 +36,10 @@ class Deleted:
 
 
 def delete_run(folder: RunFolder) -> Deleted:
-    """Put a run into the trash beside it, whatever is in its folder.
+    """Move a run with everything in its folder to the trash.
 
     Raises:
-        RunError: it is being worked on, or cannot be moved.
+        RunError: another process works on it, or it cannot be moved.
     """
     trash, now = folder.path.parent / TRASH, round(time.time(), 3)
     deleted = Deleted(trash / f"{folder.name}~{now:.3f}", folder.name, now)
@@ -50,36 +52,43 @@ def delete_run(folder: RunFolder) -> Deleted:
 
 
 def deleted_runs(root: str | Path | None = None) -> list[Deleted]:
-    """The runs in the trash, the latest first; those that were there for ``DAYS`` are deleted for good."""
-    trash, found = Path(root or runs_root()) / TRASH, []
+    """Return the runs in the trash, latest first; delete those older than ``DAYS`` for good."""
+    trash = Path(root or runs_root()) / TRASH
+    runs: list[Deleted] = []
     for path in trash.iterdir() if trash.is_dir() else []:
         name, _, when = path.name.rpartition("~")
         with suppress(ValueError):
-            found.append(Deleted(path, name, float(when)))
-    for old in found:
-        if time.time() - old.when > DAYS * 24 * 3600:
-            shutil.rmtree(old.path, ignore_errors=True)
-    return sorted((run for run in found if run.path.exists()), key=lambda run: run.when, reverse=True)
+            runs.append(Deleted(path, name, float(when)))
+    if old := [run for run in runs if time.time() - run.when > DAYS * 24 * 3600]:
+        _delete_for_good(old, trash.parent)
+    return sorted((run for run in runs if run.path.exists()), key=lambda run: run.when, reverse=True)
 
 
 def restore_run(deleted: Deleted) -> RunFolder:
-    """Take a run out of the trash, under its own name or, where that is taken by now, under a new one.
+    """Restore a run from the trash, with a number after its name if that is taken.
 
     Raises:
-        RunError: it is no longer there.
+        RunError: it is no longer in the trash.
     """
     root = deleted.path.parents[1]
-    place = root / free_name(deleted.name, root)
+    path = root / free_name(deleted.name, root)
     try:
-        os.rename(deleted.path, place)
+        os.rename(deleted.path, path)
     except OSError:
         raise RunError(f"The run {deleted.name} is no longer in the trash.") from None
-    return RunFolder.open(place)
+    return RunFolder.open(path)
 
 
 def empty_trash(root: str | Path | None = None) -> int:
-    """Delete everything in the trash for good; returns how many runs that were."""
-    gone = deleted_runs(root)
-    for run in gone:
+    """Delete everything in the trash for good, and return the number of runs."""
+    runs = deleted_runs(root)
+    _delete_for_good(runs, Path(root or runs_root()))
+    return len(runs)
+
+
+def _delete_for_good(runs: Sequence[Deleted], root: Path) -> None:
+    """Delete runs from the trash, with the uploaded images that no other run uses."""
+    configurations = [configuration_text(run.path) for run in runs]
+    for run in runs:
         shutil.rmtree(run.path, ignore_errors=True)
-    return len(gone)
+    delete_unused_uploads(root, configurations)

@@ -1,4 +1,4 @@
-"""Chance: how many weights random choices share."""
+"""The hypergeometric distribution: how many weights two random selections share."""
 
 import math
 from dataclasses import dataclass
@@ -8,29 +8,33 @@ from numpy.typing import NDArray
 
 
 @dataclass(frozen=True, eq=False)
-class Chance:
-    """The hypergeometric law of the intersection of random choices of a and b among n weights.
+class Hypergeometric:
+    """The distribution of the intersection of random selections of a and b among n weights.
 
-    Neighbouring probabilities have a simple ratio, so that they are added up from one end of what counts to the other;
-    SciPy's quantiles take seconds for the budgets of one chart.
+    Neighboring probabilities have a simple ratio, so that tail probabilities are sums from either end. SciPy's
+    quantiles take seconds for the budgets of one chart.
 
     Attributes:
-        first: the smallest intersection that is looked at.
+        first: the smallest intersection that is tabulated.
         below: the probabilities of at most ``first``, ``first + 1``, …
-        above: those of at least as many.
+        above: the probabilities of at least ``first``, ``first + 1``, …
     """
 
     first: int
     below: NDArray[np.float64]
     above: NDArray[np.float64]
 
+    def __repr__(self) -> str:
+        low, high = self.range
+        return f"Hypergeometric(95 % from {low:,} to {high:,})"
+
     @classmethod
-    def of(cls, n: int, a: int, b: int, found: int = 0) -> "Chance":
-        """The law over all that is not negligibly improbable (14 standard deviations), ``found`` included."""
+    def of(cls, n: int, a: int, b: int, observed: int = 0) -> "Hypergeometric":
+        """Tabulate the distribution within 14 standard deviations of its mean and of ``observed``."""
         mean = a * (b / n)
         reach = math.ceil(14 * math.sqrt(mean)) + 40
-        low = max(0, a + b - n, min(math.floor(mean), found) - reach)
-        high = min(a, b, max(math.ceil(mean), found) + reach)
+        low = max(0, a + b - n, min(math.floor(mean), observed) - reach)
+        high = min(a, b, max(math.ceil(mean), observed) + reach)
         x = np.arange(low, high, dtype=np.float64)
         logs = np.r_[0, np.cumsum(np.log((a - x) / (x + 1)) + np.log((b - x) / (n - a - b + x + 1)))]
         p = np.exp(logs - logs.max())
@@ -38,7 +42,7 @@ class Chance:
         return cls(low, np.cumsum(p), np.cumsum(p[::-1])[::-1])
 
     def quantile(self, q: float) -> int:
-        """The smallest intersection that is not exceeded with probability q."""
+        """Return the smallest intersection that is not exceeded with probability q."""
         return self.first + int(np.searchsorted(self.below, q))
 
     @property

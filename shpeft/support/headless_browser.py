@@ -1,4 +1,4 @@
-"""A browser without a window, which draws figures and prints pages where Playwright and a Chromium are installed."""
+"""A headless browser, by Playwright and Chromium, that draws figures and prints pages."""
 
 import shutil
 from collections.abc import Callable
@@ -19,49 +19,50 @@ BROWSERS = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stab
 
 NO_PLAYWRIGHT = "This needs Playwright, which is not installed. Install it with: pip install 'shpeft[pdf]'"
 
-NO_CHROMIUM = "This needs a Chromium, and none was found. Install one with: playwright install chromium"
+NO_CHROMIUM = "This needs Chromium, which was not found. Install it with: playwright install chromium"
 
 
 @cache
-def obstacle() -> str:
-    """What keeps a browser from being started, as a sentence; empty where nothing is known to."""
+def unavailable_reason() -> str:
+    """Return why no browser can be started, as a sentence; an empty string if one probably can."""
     if find_spec("playwright") is None:
         return NO_PLAYWRIGHT
     return "" if _browser() or _in_own_thread(_own_build) else NO_CHROMIUM
 
 
-def in_browser(work: Callable[["Page"], T], **options: Any) -> T:
-    """What ``work`` returns, given a blank page.
+def run_in_browser(work: Callable[["Page"], T], **options: Any) -> T:
+    """Open a blank page in a headless browser and return the result of ``work(page)``.
 
     Args:
-        options: of the page, as Playwright's ``new_page`` takes them.
+        work: uses the page.
+        options: of the page, as for Playwright's ``new_page``.
 
     Raises:
         MissingExtra: Playwright is not installed, or no Chromium can be started.
-        ShpeftError: the browser failed at its work.
+        ShpeftError: the browser failed.
     """
-    return _in_own_thread(lambda: _at_work(work, options))
+    return _in_own_thread(lambda: _run(work, options))
 
 
-def _at_work(work: Callable[["Page"], T], options: dict[str, Any]) -> T:
+def _run(work: Callable[["Page"], T], options: dict[str, Any]) -> T:
     try:
         from playwright.sync_api import Error, sync_playwright
     except ImportError:
         raise MissingExtra(NO_PLAYWRIGHT) from None
     with sync_playwright() as playwright:
-        try:  # it is given our own pages alone, and so needs no sandbox
+        try:  # it opens only our own pages, so it needs no sandbox
             browser = playwright.chromium.launch(executable_path=_browser(), args=["--no-sandbox"])
         except Error:
             raise MissingExtra(NO_CHROMIUM) from None
         try:
-            with browser:  # whose profile is deleted when it closes
+            with browser:  # closing it deletes its profile
                 return work(browser.new_page(**options))
         except Error as error:
             raise ShpeftError(f"The browser failed ({error.message.splitlines()[0]}). Try again.") from None
 
 
 def _browser() -> str | None:
-    """A browser of the system's; None leaves it to the one that Playwright has installed."""
+    """Return the path of the system's browser; None selects the one that Playwright has installed."""
     return next((path for name in BROWSERS if (path := shutil.which(name))), None)
 
 
@@ -73,6 +74,6 @@ def _own_build() -> bool:
 
 
 def _in_own_thread(work: Callable[[], T]) -> T:
-    """Playwright's plain interface refuses a thread with an event loop, such as a notebook's."""
+    """Run in a thread of its own: Playwright's synchronous API refuses threads with an event loop (notebooks)."""
     with ThreadPoolExecutor(1) as pool:
         return pool.submit(work).result()

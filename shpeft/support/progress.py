@@ -1,13 +1,13 @@
-"""How long work tells its caller where it is, and how the caller stops it."""
+"""Progress callbacks, and estimates of the remaining time."""
 
 import math
 import time
 from collections.abc import Callable
 
 Progress = Callable[[str, int, int], None]
-"""``progress(stage, done, total)``: called often (every batch), from the thread that does the work.
+"""``progress(stage, done, total)``, called often (every batch) from the thread that does the work.
 
-``stage`` is a short English phrase for people. Raising :class:`shpeft.errors.Cancelled` stops the work at once.
+``stage`` is a short phrase for users. The callback may raise :class:`shpeft.errors.Cancelled` to stop the work.
 """
 
 
@@ -16,22 +16,25 @@ def silent(stage: str, done: int, total: int) -> None:
 
 
 class Eta:
-    """Seconds left, from the smoothed pace."""
+    """Estimate of the remaining seconds, from the exponentially smoothed pace."""
 
     EVIDENCE = 3.0
-    """Seconds to watch before saying anything."""
+    """Seconds of observation before the first estimate."""
     MEMORY = 20.0
-    """Seconds after which an observation of the pace counts only 1/e."""
+    """Seconds after which the weight of an observation has fallen to 1/e."""
 
     def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
-        """Start without evidence."""
+        """Start without observations; ``clock`` returns seconds."""
         self._clock = clock
         self._begin = self._last = clock()
         self._done = self._total = 0
         self._pace: float | None = None
 
     def update(self, done: int, total: int) -> float | None:
-        """Take an observation; the seconds left, or None. Another total is other work, and starts afresh."""
+        """Add an observation; return the remaining seconds, or None while there is too little evidence.
+
+        A new total means new work and restarts the estimate.
+        """
         now = self._clock()
         if total != self._total or done < self._done:
             self._begin = self._last = now
@@ -45,8 +48,13 @@ class Eta:
         return max(0.0, (total - self._done) * self._pace - (now - self._last))
 
 
-def about(seconds: float) -> str:
-    """A duration as an estimate deserves it: ``20 s``, ``4 min``, ``1 h 20 min``."""
+def format_duration(seconds: float) -> str:
+    """Return a duration with the precision of an estimate.
+
+    Examples:
+        >>> [format_duration(seconds) for seconds in (18, 250, 4700)]
+        ['20 s', '4 min', '1 h 20 min']
+    """
     if seconds < 57.5:
         return f"{max(5, 5 * round(seconds / 5))} s"
     minutes = round(seconds / 60)

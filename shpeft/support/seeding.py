@@ -1,4 +1,4 @@
-"""The global generators of PyTorch and NumPy, which timm, Captum and peft draw from, for one thread at a time."""
+"""Seed the global random generators of PyTorch and NumPy, which timm, Captum and peft use."""
 
 import threading
 from collections.abc import Iterator
@@ -12,13 +12,14 @@ _GENERATORS = threading.RLock()
 
 @contextmanager
 def seeded(seed: int, device: torch.device | None = None) -> Iterator[None]:
-    """Seed the global generators, and put them back afterwards.
+    """Seed the global generators inside the block, and restore their states afterwards.
 
-    They belong to the process: without the lock, a thread that draws meanwhile would change what this one draws, so
-    that the same seed would not give the same random weights.
+    A lock admits one thread at a time: the generators belong to the process, and a draw by another thread would change
+    the random numbers of this one.
 
     Args:
-        device: a graphics card whose generator is drawn from, too.
+        seed: for all generators.
+        device: a GPU whose generator is seeded, too.
     """
     with _GENERATORS, torch.random.fork_rng([device] if device is not None and device.type == "cuda" else []):
         before = np.random.get_state()

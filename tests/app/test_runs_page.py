@@ -1,100 +1,98 @@
-"""A run's life in the app: watched, stopped, discarded, resumed, named, annotated, carried away and compared."""
+"""A run in the app: followed, stopped, discarded, resumed, renamed, annotated, exported and compared."""
 
 import threading
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
 from streamlit.testing.v1 import AppTest
 
 from shpeft import pipeline
-from shpeft.config import RunConfig
+from shpeft.config.schema import RunConfig
 from shpeft.jobs import JobManager
 from shpeft.runs import Interrupted, RunFolder, deleted_runs, export_bytes, find_run, import_run, list_runs
-
-from .test_app import (  # noqa: F401 (fixtures)
-    TINY,
-    _own_settings,
-    finished,
-    labels,
-    looked_at,
-    opened,
-    press,
-    runs,
-    words,
-)
+from shpeft.support.progress import Progress
+from shpeft.training.loop import EpochReport
+from tests.helpers.app_pages import TINY, button_labels, open_page, page_text, press, run_in_address
 
 
 @pytest.fixture
-def held(runs, monkeypatch):  # noqa: F811
-    """A manager whose runs tell one epoch and wait until they are let go or stopped."""
-    go = threading.Event()
+def held(runs: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[JobManager]:
+    """A job manager whose runs report one epoch and then wait until they are stopped."""
+    release = threading.Event()
 
-    def recipe(config, folder, *, progress, on_epoch, stop):
-        from shpeft.training import EpochReport
+    def execute(
+        config: RunConfig,
+        folder: RunFolder,
+        *,
+        progress: Progress,
+        on_epoch: Callable[[EpochReport], None] | None,
+        stop: Callable[[], bool],
+    ) -> None:
 
-        with folder.recording() as remarks:
+        assert on_epoch is not None
+        with folder.state.recording() as remarks:
             on_epoch(EpochReport(1, 3, 0.5, 0.6, 0.8, 0.7, 1.0, True))
-            while not go.is_set():
+            while not release.is_set():
                 progress("Fine-tuning, epoch 2 of 3", 1, 3)
                 if stop():
                     remarks.append("Stopped after epoch 1 of 3.")
                     return
-                go.wait(0.01)
+                release.wait(0.01)
 
-    manager = JobManager(runs, execute=recipe, device_of=str)
-    manager.go = go
+    manager = JobManager(runs, execute=execute, device_of=str)
     monkeypatch.setattr("shpeft.jobs._managers", {runs.resolve(): manager})
     yield manager
-    go.set()
+    release.set()
     manager.shutdown(5)
 
 
-def settled(app, said: str):
-    """Draw the page until it says something."""
+def run_until(app: AppTest, text: str) -> AppTest:
+    """Draw the page again until it shows this text or button."""
     for _ in range(100):
-        if said in words(app) or said in labels(app):
+        if text in page_text(app) or text in button_labels(app):
             return app
         threading.Event().wait(0.05)
         app.run()
-    raise AssertionError(f"{said!r} is not in {words(app)!r}, {labels(app)!r}")
+    raise AssertionError(f"{text!r} is not in {page_text(app)!r}, {button_labels(app)!r}")
 
 
-def test_a_run_is_stopped_and_kept(held):
+def test_a_run_is_stopped_after_its_best_epoch(held: JobManager) -> None:
     name = held.submit(RunConfig())
-    app = settled(opened("train", name), "Stop and keep the best")
-    assert "validation AUROC 0.800" in words(app)
-    press(app, "Stop and keep the best")
-    settled(app, "Stopped after epoch 1 of 3.")
+    app = run_until(open_page("train", name), "Stop and keep the best epoch")
+    assert "validation AUROC 0.800" in page_text(app)
+    press(app, "Stop and keep the best epoch")
+    run_until(app, "Stopped after epoch 1 of 3.")
     assert find_run(name).state.status == "finished"
 
 
-def test_a_run_is_discarded_and_brought_back(held):
+def test_a_run_is_discarded_and_restored(held: JobManager) -> None:
     name = held.submit(RunConfig())
-    app = settled(opened("train", name), "Discard")
+    app = run_until(open_page("train", name), "Discard")
     press(app, "Discard")
-    settled(app, f"The run {name} is in the trash.")
+    run_until(app, f"The run {name} is in the trash.")
     assert list_runs() == []
     press(app, "Undo")
-    assert looked_at(app) == name
-    assert "Resume" in labels(app)
+    assert run_in_address(app) == name
+    assert "Resume" in button_labels(app)
     press(app, "Resume")
     assert held.snapshot(name).status in ("queued", "running")
 
 
-def test_the_queue_is_shown_in_order_and_a_run_is_taken_out(held):
+def test_the_queue_is_in_order_and_a_run_can_be_removed(held: JobManager) -> None:
     first, second, third = (held.submit(RunConfig()) for _ in range(3))
-    app = settled(opened(), "number 2 in the queue")
-    text = words(app)
+    app = run_until(open_page("train"), "number 2 in the queue")
+    text = page_text(app)
     assert text.index("Running") < text.index("number 1 in the queue") < text.index("number 2 in the queue")
     app.button(key=f"out-{second}").click().run()
     assert held.queue() == (third,)
-    assert "number 2" not in words(app)
-    app = opened("train", third)
-    assert labels(app).count("Take out of the queue") == 1
+    assert "number 2" not in page_text(app)
+    app = open_page("train", third)
+    assert button_labels(app).count("Remove from the queue") == 1
     assert first == held.active()
 
 
-def test_an_interrupted_run_is_resumed_on_the_runs_page(runs):  # noqa: F811
+def test_an_interrupted_run_is_resumed_on_the_runs_page(runs: Path) -> None:
     folder = RunFolder.create(runs / "broken", RunConfig.parse({**TINY, "training": {"epochs": 2}}))
 
     def progress(stage: str, done: int, total: int) -> None:
@@ -103,84 +101,83 @@ def test_an_interrupted_run_is_resumed_on_the_runs_page(runs):  # noqa: F811
 
     with pytest.raises(Interrupted):
         pipeline.run(folder.config, folder, progress=progress)
-    app = opened("runs", "broken")
-    assert "The process that ran it was closed." in words(app)
+    app = open_page("runs", "broken")
+    assert "The process that ran it was closed." in page_text(app)
     press(app, "Resume")
     for _ in range(1200):
-        if find_run("broken").state.ended:
+        if find_run("broken").state.read().ended:
             break
         threading.Event().wait(0.1)
-    assert find_run("broken").state.status == "finished", find_run("broken").state.message
-    assert [report.epoch for report in find_run("broken").history()] == [1, 2]
+    assert find_run("broken").state.status == "finished", find_run("broken").state.read().message
+    assert [report.epoch for report in find_run("broken").history.read()] == [0, 1, 2]
 
 
 @pytest.fixture
-def own(finished, runs) -> RunFolder:  # noqa: F811
+def own(finished: RunFolder, runs: Path) -> RunFolder:
     """A finished run that a test may change."""
     return import_run(export_bytes(finished), runs, name="own")
 
 
-def test_names_and_notes_are_kept_and_refused_in_a_sentence(own):
-    app = opened("runs", "own")
+def test_names_and_notes_are_saved_and_wrong_names_are_sentences(own: RunFolder) -> None:
+    app = open_page("runs", "own")
     app.text_area(key="notes-own").set_value("worked at once").run()
-    assert find_run("own").notes == "worked at once\n"
+    assert find_run("own").notes.read() == "worked at once\n"
     app.text_input(key="name-own").set_value("../up").run()
     assert "cannot be a run's name" in app.error[0].value
     app.text_input(key="name-own").set_value("better").run()
     assert not app.error
-    assert looked_at(app) == "better"
-    assert find_run("better").notes == "worked at once\n"
+    assert run_in_address(app) == "better"
+    assert find_run("better").notes.read() == "worked at once\n"
 
 
-def test_a_run_is_deleted_and_undone_and_the_trash_emptied(own):
-    app = opened("runs", "own")
+def test_a_run_is_deleted_and_undone_and_the_trash_emptied(own: RunFolder) -> None:
+    app = open_page("runs", "own")
     press(app, "Delete")
     assert list_runs() == []
     press(app, "Undo")
-    assert looked_at(app) == "own"
+    assert run_in_address(app) == "own"
     press(app, "Delete")
-    press(app, "Delete them for good")
+    press(app, "Delete for good")
     assert deleted_runs() == []
-    assert "No run has been made yet." in words(app)
+    assert "There are no runs yet." in page_text(app)
 
 
-def test_an_exported_run_is_imported(own):
-    app = opened("runs", "own")
+def test_an_exported_run_is_imported(own: RunFolder) -> None:
+    app = open_page("runs", "own")
     app.file_uploader(key="import").upload("x.zip", export_bytes(own), "application/zip").run()
     assert not app.error
     assert {run.name for run in list_runs()} == {"own", "own_2"}
-    app = opened("runs")
+    app = open_page("runs")
     app.file_uploader(key="import").upload("x.zip", b"no archive", "application/zip").run()
     assert "cannot be imported" in app.error[0].value
 
 
-def test_a_configuration_shows_places_only_when_asked(own, runs, tmp_path):  # noqa: F811
+def test_a_configuration_shows_paths_only_on_request(own: RunFolder, runs: Path, tmp_path: Path) -> None:
     config = own.config.model_copy(
         update={"dataset": own.config.dataset.model_copy(update={"source": str(tmp_path / "scans")})}
     )
     (runs / "own" / "config.yaml").write_text(config.to_yaml())
-    app = opened("runs", "own")
+    app = open_page("runs", "own")
     shown = "\n".join(code.value for code in app.code)
-    assert str(Path(tmp_path).resolve()) not in shown + words(app)
+    assert str(Path(tmp_path).resolve()) not in shown + page_text(app)
     assert "--data scans" in shown
-    app.toggle(key="places-own").set_value(True).run()
+    app.toggle(key="paths-own").set_value(True).run()
     assert f"--data {tmp_path / 'scans'}" in "\n".join(code.value for code in app.code)
 
 
-def _compared() -> None:
-    import keeping
-
+def _comparison() -> None:
+    from app.widgets import run_management
     from shpeft.runs import list_runs
 
-    keeping.compare(list_runs())
+    run_management.compare_runs(list_runs())
 
 
-def test_runs_are_compared_with_paired_intervals_and_by_their_settings(own, runs):  # noqa: F811
+def test_runs_are_compared_with_paired_intervals_and_by_their_settings(own: RunFolder, runs: Path) -> None:
     other = import_run(export_bytes(own), runs, name="other")
     raw = own.config.model_dump()
     raw["training"]["lr"] = 0.5
     (other.path / "config.yaml").write_text(RunConfig.parse(raw).to_yaml())
-    app = AppTest.from_function(_compared, default_timeout=60).run()
+    app = AppTest.from_function(_comparison, default_timeout=60).run()
     assert not app.exception
     results, settings = (frame.value for frame in app.dataframe)
     [paired] = [column for column in results.columns if "−" in column]

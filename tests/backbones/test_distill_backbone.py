@@ -1,4 +1,4 @@
-"""The script that distils a small backbone runs, goes on where it stopped, and its file describes itself."""
+"""The script that distills a small backbone runs and resumes, and its file describes its model."""
 
 import argparse
 import importlib
@@ -7,6 +7,7 @@ import json
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -17,10 +18,10 @@ from PIL import Image
 from safetensors import safe_open
 
 from shpeft.backbones import create_backbone
-from shpeft.backbones.packing import rounded, unpack
+from shpeft.backbones.int4 import rounded, unpack
 from shpeft.errors import WeightsUnavailable
 
-ROOT = Path(__file__).resolve().parents[1]
+ROOT = Path(__file__).resolve().parents[2]
 SCRIPT = ROOT / "tools" / "distill_backbone.py"
 KEYS = {
     "format",
@@ -35,8 +36,8 @@ KEYS = {
 }
 
 
-def remake(path):
-    """The model that a file describes, with its weights loaded strictly."""
+def remake(path: Path) -> tuple[Any, dict[str, str], dict[str, torch.Tensor]]:
+    """Return the model that a file describes, its metadata and its weights, loaded strictly."""
     with safe_open(path, "pt") as file:
         metadata = file.metadata()
         weights = unpack({name: file.get_tensor(name) for name in file.keys()})  # noqa: SIM118 (it is no dictionary)
@@ -45,7 +46,7 @@ def remake(path):
     return model.eval(), metadata, weights
 
 
-def test_the_embedded_backbone_says_how_to_make_it_again():
+def test_the_embedded_backbone_describes_its_model() -> None:
     path = ROOT / "assets" / "embedded_vit.safetensors"
     model, metadata, weights = remake(path)
     assert set(metadata) == KEYS
@@ -60,14 +61,14 @@ def test_the_embedded_backbone_says_how_to_make_it_again():
 
 
 @pytest.fixture(scope="module")
-def script():
+def script() -> Any:
     with pytest.MonkeyPatch.context() as patch:
         patch.syspath_prepend(SCRIPT.parent)
         return importlib.import_module(SCRIPT.stem)
 
 
 @pytest.fixture(scope="module")
-def teacher_file(tmp_path_factory) -> Path:
+def teacher_file(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The teacher's architecture with random weights."""
     torch.manual_seed(0)
     path = tmp_path_factory.mktemp("teacher") / "teacher.safetensors"
@@ -76,7 +77,7 @@ def teacher_file(tmp_path_factory) -> Path:
     return path
 
 
-def test_the_script_runs_and_its_file_is_a_backbone(teacher_file, tmp_path):
+def test_the_script_runs_and_its_file_is_a_backbone(teacher_file: Path, tmp_path: Path) -> None:
     (tmp_path / "photos").mkdir()
     for number in range(2):
         pixels = np.random.default_rng(number).integers(0, 255, (40, 30, 3), dtype=np.uint8)
@@ -100,12 +101,12 @@ def test_the_script_runs_and_its_file_is_a_backbone(teacher_file, tmp_path):
         assert torch.equal(backbone.features(images), model(images))
 
 
-def test_a_file_that_does_not_describe_itself_is_refused(teacher_file):
-    with pytest.raises(WeightsUnavailable, match=r"teacher\.safetensors does not say how its model is made"):
+def test_a_file_that_does_not_describe_itself_is_refused(teacher_file: Path) -> None:
+    with pytest.raises(WeightsUnavailable, match=r"teacher\.safetensors does not describe its model"):
         create_backbone("embedded", classes=("a", "b"), weights=teacher_file)
 
 
-def test_views_are_the_same_again_and_the_first_is_the_whole_image(script, tmp_path):
+def test_views_are_reproducible_and_the_first_is_the_whole_image(script: Any, tmp_path: Path) -> None:
     views = sys.modules[script.make_views.__module__]
     pixels = np.random.default_rng(0).integers(0, 255, (112, 112, 3), dtype=np.uint8)
     Image.fromarray(pixels).save(tmp_path / "a.png")
@@ -116,16 +117,16 @@ def test_views_are_the_same_again_and_the_first_is_the_whole_image(script, tmp_p
 
 
 @torch.no_grad()
-def test_an_unrounded_student_is_the_teachers_first_blocks(script, teacher_file):
+def test_an_unrounded_student_is_the_teachers_first_blocks(script: Any, teacher_file: Path) -> None:
     teacher = script.load_teacher(teacher_file)
     student = script.make_student(teacher, depth=2).eval()
     images = torch.randn(1, 3, 112, 112)
-    wanted = script.tokens_of(teacher, images, 2)
-    assert torch.equal(script.tokens_of(student, images, 2), wanted)
-    torch.testing.assert_close(student(images), student.fc_norm(wanted[:, 1:].mean(1)))
+    expected = script.tokens_of(teacher, images, 2)
+    assert torch.equal(script.tokens_of(student, images, 2), expected)
+    torch.testing.assert_close(student(images), student.fc_norm(expected[:, 1:].mean(1)))
 
 
-def test_rounding_is_what_the_file_will_hold_and_lets_the_gradient_pass(script, teacher_file):
+def test_training_sees_the_rounded_weights_and_passes_the_gradient_through(script: Any, teacher_file: Path) -> None:
     student = script.make_student(script.load_teacher(teacher_file), depth=1)
     layer = student.blocks[0].mlp.fc1
     before = layer.weight.detach().clone()
@@ -138,7 +139,9 @@ def test_rounding_is_what_the_file_will_hold_and_lets_the_gradient_pass(script, 
     )
 
 
-def test_training_learns_and_goes_on_where_it_stopped(script, teacher_file, tmp_path, monkeypatch, capsys):
+def test_training_learns_and_resumes(
+    script: Any, teacher_file: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
     clock = itertools.count()
     monkeypatch.setattr(script.time, "process_time", lambda: next(clock) / 8)  # a step takes 1/8 s, however busy
     monkeypatch.setattr(script, "SAVE_SECONDS", 0)
@@ -148,7 +151,7 @@ def test_training_learns_and_goes_on_where_it_stopped(script, teacher_file, tmp_
     tokens = script.ask_teacher(teacher, views, tmp_path, 1)
     options = argparse.Namespace(batch=2, lr=1e-3, seed=0, depth=1)
 
-    def student():  # it begins as the teacher's first block, and is led astray here
+    def student() -> Any:  # the teacher's first block, with noise added
         made = script.make_student(teacher, 1)
         with torch.no_grad():
             for p in made.parameters():
@@ -164,5 +167,5 @@ def test_training_learns_and_goes_on_where_it_stopped(script, teacher_file, tmp_
     assert np.mean(losses[-3:]) < 0.5 * np.mean(losses[:3])
     seen = script.train(student(), views, tokens, tmp_path, 0.06, options)
     said = capsys.readouterr().out
-    assert f"going on at step {len(losses)}" in said
+    assert f"resuming at step {len(losses)}" in said
     assert seen // 2 > len(losses)

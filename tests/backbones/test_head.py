@@ -1,17 +1,16 @@
-"""Another head in the head's place: the model and every view of the backbone follow it, and the old one fits back."""
+"""Replacing the head updates the model and every view of the backbone, and can be undone."""
 
 import pytest
 import torch
 from torch import nn
 
 from shpeft.errors import BackboneError
-
-from .conftest import CLASSES, assert_unchanged, state, tiny
-from .test_gradients import MODELS
+from tests.conftest import CLASSES, assert_unchanged, state, tiny
+from tests.helpers.deltas import MODELS
 
 
 @pytest.mark.parametrize("name", MODELS)
-def test_the_model_and_every_view_follow_the_head_and_go_back(name):
+def test_replacing_the_head_updates_every_view_and_can_be_undone(name: str) -> None:
     backbone = tiny(name)
     before, old, names = state(backbone), backbone.head, list(backbone.parameters)
     images = torch.randn(2, 3, 32, 32)
@@ -24,7 +23,7 @@ def test_the_model_and_every_view_follow_the_head_and_go_back(name):
     assert backbone.classes == ("v", "w", "x", "y", "z")
     assert list(backbone.parameters) == names
     assert backbone.parameters[f"{backbone.head_name}.weight"] is head.weight
-    assert backbone.head_count == 5 * (old.in_features + 1)
+    assert backbone.head_weight_count == 5 * (old.in_features + 1)
     twin = backbone.copy()
     assert (twin.classes, twin.fingerprint) == (backbone.classes, backbone.fingerprint)
     assert torch.equal(twin.head.weight, head.weight)
@@ -37,7 +36,7 @@ def test_the_model_and_every_view_follow_the_head_and_go_back(name):
 
 
 @pytest.mark.parametrize("shape", [(64, 4), (63, 3)])
-def test_a_head_of_another_shape_is_refused(shape):
+def test_a_head_of_another_shape_is_refused(shape: tuple[int, int]) -> None:
     backbone = tiny()
     old = backbone.head
     with pytest.raises(BackboneError, match=r"for a, b, c has weights of shape \(3, 64\); found"):

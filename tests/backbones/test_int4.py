@@ -1,12 +1,12 @@
-"""Matrices in four bits: what goes through a file comes back as it was rounded, to the bit."""
+"""4-bit matrices: unpacking a packed file gives the rounded weights, to the bit."""
 
 import pytest
 import torch
 
-from shpeft.backbones.packing import GROUP, LEVELS, pack, packable, quantise, rounded, unpack
+from shpeft.backbones.int4 import GROUP, LEVELS, pack, packable, quantize, rounded, unpack
 
 
-def test_unpacking_gives_the_rounded_weights_to_the_bit():
+def test_unpacking_gives_the_rounded_weights_to_the_bit() -> None:
     generator = torch.Generator().manual_seed(0)
     weights = {
         "a.weight": torch.randn(5, 2 * GROUP, generator=generator),
@@ -20,19 +20,19 @@ def test_unpacking_gives_the_rounded_weights_to_the_bit():
     assert all(torch.equal(back[name], weights[name]) for name in ("b.bias", "conv.weight", "odd.weight"))
 
 
-def test_a_matrix_takes_four_bits_a_weight_and_sixteen_a_group():
+def test_a_matrix_takes_four_bits_a_weight_and_sixteen_a_group() -> None:
     packed = pack({"w": torch.randn(8, 4 * GROUP)})
     assert sum(tensor.nbytes for tensor in packed.values()) == 8 * 4 * (GROUP // 2 + 2)
 
 
-def test_what_is_rounded_already_stays_to_the_bit():
+def test_rounding_twice_changes_no_bit() -> None:
     weight = rounded(torch.randn(6, GROUP, generator=torch.Generator().manual_seed(1)))
     assert torch.equal(rounded(weight), weight)
 
 
-def test_each_group_is_rounded_to_the_nearest_level_and_cut_only_where_that_is_better():
+def test_groups_round_to_the_nearest_level_and_clip_only_where_that_helps() -> None:
     weight = torch.randn(4, GROUP, generator=torch.Generator().manual_seed(2))
-    codes, scales = quantise(weight)
+    codes, scales = quantize(weight)
     assert codes.abs().max() <= LEVELS
     plain = (weight.abs().amax(1, keepdim=True) / LEVELS).half().float()
     naive = (weight / plain).round() * plain
@@ -42,6 +42,6 @@ def test_each_group_is_rounded_to_the_nearest_level_and_cut_only_where_that_is_b
 
 
 @pytest.mark.parametrize("weight", [torch.zeros(2, GROUP), torch.zeros(3)])
-def test_zeros_stay_zeros(weight):
+def test_zeros_stay_zeros(weight: torch.Tensor) -> None:
     assert torch.equal(unpack(pack({"w": weight}))["w"].float(), weight)
     assert packable(weight) == (weight.ndim == 2)

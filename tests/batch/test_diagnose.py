@@ -1,4 +1,4 @@
-"""Batches: the same bytes however often they stop, and nothing of a patient in what is kept."""
+"""Batches: identical bytes after any number of interruptions, and no patient data in the output."""
 
 import csv
 import io
@@ -6,87 +6,20 @@ import shutil
 import zipfile
 from pathlib import Path
 
-import numpy as np
 import pytest
-from PIL import Image
 
 from shpeft import NOTICE
-from shpeft.batch import (
-    diagnose_batch,
-    open_source,
-    running,
-)
+from shpeft.batch import diagnose as running
+from shpeft.batch import diagnose_batch, open_source
 from shpeft.diagnosis import case_id, diagnose
 from shpeft.errors import Cancelled, DiagnosisError
-from shpeft.pipeline import choose_trust, load_run
-from shpeft.runs import RunFolder
-from shpeft.trust import Choices, ThresholdRule
-from tests.conftest import tiny_run  # noqa: F401 (a fixture)
-from tests.dicom_files import PATIENT, scan, written
+from shpeft.pipeline import LoadedRun
+from tests.helpers.batch_files import FILES, IMAGES, images, picture, zipped
+from tests.helpers.dicom_files import PATIENT
+from tests.helpers.present import present
 
 
-@pytest.fixture(scope="module")
-def folder(tiny_run) -> RunFolder:  # noqa: F811
-    run = RunFolder.open(tiny_run)
-    choose_trust(run, Choices(ThresholdRule("exudates")))
-    return run
-
-
-@pytest.fixture(scope="module")
-def loaded(folder):
-    return load_run(folder, "cpu")
-
-
-def picture(seed: int, size: tuple[int, int] = (24, 20)) -> bytes:
-    buffer = io.BytesIO()
-    pixels = np.random.default_rng(seed).integers(0, 256, (*size, 3)).astype(np.uint8)
-    Image.fromarray(pixels).save(buffer, "PNG")
-    return buffer.getvalue()
-
-
-FILES = {
-    "DOE_JANE_1970.png": picture(0),
-    "MUELLER/left.png": picture(1),
-    "MUELLER/right.png": picture(2, (30, 18)),
-    "MUELLER/slice": written(scan()),
-    "broken.png": picture(3)[:60],
-    "copy of left.png": picture(1),
-    "empty.jpg": b"",
-    "notes.txt": b"Jane Doe, born 1970",
-    ".DS_Store": b"hidden",
-    "DICOMDIR": b"\0" * 128 + b"DICM",
-}
-IMAGES = 7
-
-
-def zipped(files: dict[str, bytes], **how: int) -> bytes:
-    buffer = io.BytesIO()
-    with zipfile.ZipFile(buffer, "w", **how) as archive:
-        for name, data in files.items():
-            archive.writestr(name, data)
-    return buffer.getvalue()
-
-
-@pytest.fixture(scope="module")
-def place(tmp_path_factory) -> Path:
-    place = tmp_path_factory.mktemp("Ward 7")
-    for name, data in FILES.items():
-        (place / name).parent.mkdir(exist_ok=True)
-        (place / name).write_bytes(data)
-    return place
-
-
-@pytest.fixture(scope="module")
-def whole(loaded, place, tmp_path_factory) -> bytes:
-    """The CSV of a batch that was never interrupted."""
-    out = tmp_path_factory.mktemp("whole") / "results.csv"
-    with open_source([place]) as source:
-        diagnose_batch(loaded, source, out)
-    assert [path.name for path in out.parent.iterdir()] == ["results.csv"]
-    return out.read_bytes()
-
-
-def test_a_row_says_what_a_single_diagnosis_says(loaded, place, whole):
+def test_a_row_equals_a_single_diagnosis(loaded: LoadedRun, image_folder: Path, whole: bytes) -> None:
     rows = list(csv.DictReader(io.StringIO(whole.decode())))
     assert [row["id"] for row in rows] == [case_id(FILES[name]) for name in sorted(FILES) if name in images()]
     for name, row in zip(sorted(images()), rows, strict=True):
@@ -96,33 +29,46 @@ def test_a_row_says_what_a_single_diagnosis_says(loaded, place, whole):
             assert row["error"].startswith("The file cannot be read as an image")
             assert row["predicted"] == row["abstain"] == ""
             continue
-        found = diagnose(
-            loaded.backbone, FILES[name], decoding=loaded.decoding, trust=loaded.trust, novelty=loaded.novelty
+        diagnosis = diagnose(
+            loaded.backbone,
+            FILES[name],
+            decoding=loaded.decoding,
+            reliability=loaded.reliability,
+            ood_detector=loaded.ood_detector,
         )
-        told = found.judgement
-        assert [float(row[f"probability:{c}"]) for c in found.classes] == list(told.probabilities)
-        assert (row["predicted"], row["calibrated"]) == (found.predicted, "yes")
-        assert row["prediction_set"].split(" | ") == list(told.members)
-        assert (float(row["coverage"]), float(row["threshold"])) == (told.coverage, told.call.threshold)
-        assert (row["predicted_at_threshold"] == row["threshold_class"] == "exudates") == told.call.called
-        assert row["abstain"] == ("yes" if told.abstains else "no")
-        assert row["unlike_training"] == ("yes" if found.novelty.alarm else "no")
-        assert float(row["novelty_percentile"]) == found.novelty.percentile
-        assert (int(row["width"]), int(row["height"])) == found.image_size
+        reliability, ood = diagnosis.reliability, diagnosis.ood
+        assert reliability is not None
+        assert reliability.decision is not None
+        assert ood is not None
+        assert [float(row[f"probability:{c}"]) for c in diagnosis.classes] == list(reliability.probabilities)
+        answer = diagnosis.answer
+        mark = "" if answer.given else "not an answer: "
+        assert (row["answer"], row["reasons"]) == (answer.headline, " ".join(answer.reasons))
+        assert (row["probability_of"], float(row["probability"])) == (answer.probability_of, answer.probability)
+        assert row["test_sensitivity"] == present(answer.rates).sensitivity.counts
+        assert (row["predicted"], row["calibrated"]) == (mark + diagnosis.predicted, "yes")
+        assert row["prediction_set"] == mark + " | ".join(reliability.prediction_set)
+        assert (float(row["coverage"]), float(row["threshold"])) == (
+            reliability.coverage,
+            reliability.decision.threshold,
+        )
+        assert (
+            row["predicted_at_threshold"] == mark + row["threshold_class"] == f"{mark}exudates"
+        ) == reliability.decision.is_positive
+        assert row["abstain"] == ("yes" if reliability.abstains else "no")
+        assert row["unlike_training"] == ("yes" if ood.reasons else "no")
+        assert float(row["novelty_percentile"]) == ood.percentile
+        assert (int(row["width"]), int(row["height"])) == diagnosis.image_size
     assert len({row["made_by"] for row in rows}) == 1
 
 
-def images() -> list[str]:
-    return [name for name in FILES if name not in ("notes.txt", ".DS_Store", "DICOMDIR")]
-
-
-def test_nothing_of_a_file_but_its_pixels_is_in_the_csv(whole, place):
-    for word in ("DOE", "JANE", "MUELLER", "left", "Ward", str(place), PATIENT, "1970"):
+def test_the_csv_holds_no_file_name_path_or_metadata(whole: bytes, image_folder: Path) -> None:
+    for word in ("DOE", "JANE", "MUELLER", "left", "Ward", str(image_folder), PATIENT, "1970"):
         assert word.encode() not in whole
     assert len({case_id(data) for data in FILES.values()}) == len(FILES) - 1  # the copy has its original's id
 
 
-def test_a_zip_gives_the_same_bytes_as_the_folder(loaded, whole, tmp_path):
+def test_a_zip_gives_the_same_bytes_as_the_folder(loaded: LoadedRun, whole: bytes, tmp_path: Path) -> None:
     with open_source([zipped(FILES, compression=zipfile.ZIP_DEFLATED)]) as source:
         assert (len(source.entries), source.others) == (IMAGES, 2)
         result = diagnose_batch(loaded, source, tmp_path / "results.csv")
@@ -131,10 +77,11 @@ def test_a_zip_gives_the_same_bytes_as_the_folder(loaded, whole, tmp_path):
 
 
 class StopAt:
-    """A progress that raises when the batch comes to an image, or is gone back over what is there."""
+    """A progress callback that records its calls and raises at the given image."""
 
-    def __init__(self, number: int, error: type[BaseException] = Cancelled):
-        self.number, self.error, self.seen = number, error, []
+    def __init__(self, number: int, error: type[BaseException] = Cancelled) -> None:
+        self.number, self.error = number, error
+        self.seen: list[tuple[str, int, int]] = []
 
     def __call__(self, stage: str, done: int, total: int) -> None:
         self.seen.append((stage, done, total))
@@ -143,9 +90,11 @@ class StopAt:
 
 
 @pytest.mark.parametrize("stops", [(0,), (1, 2), (3, 5, 6), tuple(range(7))])
-def test_a_batch_that_stops_goes_on_to_the_same_bytes(loaded, place, whole, tmp_path, stops):
+def test_a_resumed_batch_gives_the_same_bytes(
+    loaded: LoadedRun, image_folder: Path, whole: bytes, tmp_path: Path, stops: tuple[int, ...]
+) -> None:
     out = tmp_path / "results.csv"
-    with open_source([place]) as source:
+    with open_source([image_folder]) as source:
         for number in stops:
             with pytest.raises(Cancelled):
                 diagnose_batch(loaded, source, out, progress=StopAt(number))
@@ -159,66 +108,62 @@ def test_a_batch_that_stops_goes_on_to_the_same_bytes(loaded, place, whole, tmp_
     assert len(result.names) == IMAGES
 
 
-def test_half_a_row_of_a_process_that_died_is_made_again(loaded, place, whole, tmp_path):
+def test_a_partial_row_is_written_again(loaded: LoadedRun, image_folder: Path, whole: bytes, tmp_path: Path) -> None:
     out = tmp_path / "results.csv"
-    with open_source([place]) as source:
+    with open_source([image_folder]) as source:
         for size in (0, 5, len(whole) // 2, len(whole) - 1, len(whole)):
             out.write_bytes(whole[:size])
             diagnose_batch(loaded, source, out)
             assert out.read_bytes() == whole, size
 
 
-def test_other_files_another_model_or_another_csv_are_refused(loaded, place, whole, tmp_path):
+def test_resuming_with_other_files_another_model_or_another_csv_is_refused(
+    loaded: LoadedRun, image_folder: Path, whole: bytes, tmp_path: Path
+) -> None:
     out, half = tmp_path / "results.csv", whole[: whole.index(b"\n", len(whole) // 2) + 1]
     other = tmp_path / "other"
-    shutil.copytree(place, other)
+    shutil.copytree(image_folder, other)
     (other / "DOE_JANE_1970.png").write_bytes(picture(9))
     changed = half.replace(half.split(b"\n")[1].split(b",")[-2], b"0123456789ab")
     tries = [
-        ([other], half, "Row 1 of the CSV is of another file"),
-        ([place / "DOE_JANE_1970.png"], whole, "7 rows and 1 images were given"),
-        ([place], b"name,diagnosis\nJane,healthy\n", "holds something else"),
-        ([place], changed, "begun by another model"),
+        ([other], half, "Row 1 of the CSV belongs to a file that is not number 1"),
+        ([image_folder / "DOE_JANE_1970.png"], whole, "7 rows, but 1 image was given"),
+        ([image_folder], b"name,diagnosis\nJane,healthy\n", "is not the CSV of a batch"),
+        ([image_folder], changed, "written by another model"),
     ]
-    for places, there, said in tries:
-        out.write_bytes(there)
-        with open_source(places) as source, pytest.raises(DiagnosisError, match=said):
+    for inputs, content, message in tries:
+        out.write_bytes(content)
+        with open_source(inputs) as source, pytest.raises(DiagnosisError, match=message):
             diagnose_batch(loaded, source, out)
-        assert out.read_bytes() == there
+        assert out.read_bytes() == content
 
 
-def test_a_full_disk_is_a_sentence_and_the_rows_stay(loaded, place, whole, tmp_path, monkeypatch):
-    out, append, written = tmp_path / "results.csv", running._append, []
+def test_a_full_disk_is_reported_and_the_rows_stay(
+    loaded: LoadedRun, image_folder: Path, whole: bytes, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    out, append = tmp_path / "results.csv", running._append
+    lines: list[bytes] = []
 
-    def full(file, line):
-        written.append(line)
-        append(file, line[:10] if len(written) == 4 else line)
-        if len(written) == 4:
+    def full(file: io.FileIO, line: bytes) -> None:
+        lines.append(line)
+        append(file, line[:10] if len(lines) == 4 else line)
+        if len(lines) == 4:
             raise OSError(28, "No space left on device")
 
-    with open_source([place]) as source:
+    with open_source([image_folder]) as source:
         monkeypatch.setattr(running, "_append", full)
-        with pytest.raises(Exception, match=r"No space left on device\. Make room"):
+        with pytest.raises(Exception, match=r"No space left on device\. Free some space"):
             diagnose_batch(loaded, source, out)
         monkeypatch.setattr(running, "_append", append)
         diagnose_batch(loaded, source, out)
     assert out.read_bytes() == whole
 
 
-def test_two_cannot_write_one_csv(loaded, place, tmp_path):
+def test_two_processes_cannot_write_the_same_csv(loaded: LoadedRun, image_folder: Path, tmp_path: Path) -> None:
     def again(stage: str, done: int, total: int) -> None:
         if stage == "diagnosing":
-            with open_source([place]) as other:
+            with open_source([image_folder]) as other:
                 diagnose_batch(loaded, other, tmp_path / "results.csv")
 
-    with open_source([place]) as source, pytest.raises(DiagnosisError, match="written by another process"):
+    with open_source([image_folder]) as source, pytest.raises(DiagnosisError, match="written by another process"):
         diagnose_batch(loaded, source, tmp_path / "results.csv", progress=again)
-
-
-# -- what is given
-
-
-# -- the command line
-
-
-# -- in the background

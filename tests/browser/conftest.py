@@ -1,33 +1,26 @@
-"""One browser, one server and one trained run for all browser tests; each proves that it talked to nobody else."""
+"""One browser, one server and one trained run for all browser tests; all requests must stay on this computer."""
 
 import re
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import pytest
 
-from tests.browser.driver import QUIET, Server, executable
+from tests.browser.driver import Server, new_context
+
+if TYPE_CHECKING:
+    from playwright.sync_api import Browser, Page, Request, WebSocket
 
 playwright = pytest.importorskip("playwright.sync_api", reason="Playwright is not installed")
 
 
 @pytest.fixture(scope="session")
-def chromium() -> Iterator[object]:
-    with playwright.sync_playwright() as driver:
-        try:
-            browser = driver.chromium.launch(executable_path=executable(), args=QUIET)
-        except playwright.Error as error:
-            pytest.skip(f"no Chromium can be started: {str(error).splitlines()[0]}")
-        yield browser
-        browser.close()
-
-
-@pytest.fixture(scope="session")
-def server(chromium, tmp_path_factory) -> Iterator[Server]:
-    """The app; at the end of all tests it must have called nobody."""
+def server(chromium: "Browser", tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
+    """Launch the app; at the end it must have contacted no other computer."""
     running = Server(tmp_path_factory.mktemp("server"))
     try:
-        running.start()
+        running.launch()
         yield running
     finally:
         running.stop()
@@ -35,49 +28,50 @@ def server(chromium, tmp_path_factory) -> Iterator[Server]:
 
 
 @pytest.fixture(scope="session")
-def runs(server) -> Path:
-    """Where the server finds its runs."""
+def runs(server: Server) -> Path:
+    """The server's folder of runs."""
     return server.runs
 
 
 @pytest.fixture(scope="session")
-def address(server) -> str:
+def address(server: Server) -> str:
+    """The server's address."""
     return server.address
 
 
 @pytest.fixture(scope="session")
-def trained(chromium, address) -> str:
-    """The name of a run that was started in the app and has ended."""
+def trained(chromium: "Browser", address: str) -> str:
+    """The name of a finished run that was started in the app."""
     from tests.browser.steps import start_on_phantoms
 
-    context = chromium.new_context()
+    context = new_context(chromium, address)
     page = context.new_page()
-    page.goto(address)
-    start_on_phantoms(page, "browser", 4)
+    page.goto(f"{address}/train")
+    start_on_phantoms(page, "browser", 2)
     playwright.expect(page.get_by_text("Finished", exact=True)).to_be_visible(timeout=180_000)
-    playwright.expect(page.get_by_text(re.compile(r"Linear probe \d\.\d{3} \[")).first).to_be_visible()
-    playwright.expect(page.get_by_role("button", name="Stop and keep the best")).to_have_count(0)
+    playwright.expect(page.get_by_text(re.compile(r"of the linear probe \d\.\d{3} \[")).first).to_be_visible()
+    playwright.expect(page.get_by_role("button", name="Stop and keep the best epoch")).to_have_count(0)
     context.close()
     return "browser"
 
 
 @pytest.fixture
-def open_page(chromium, address):
-    """Open a path of the app in a browser session of its own."""
-    contexts, outside, broken = [], [], []
+def open_page(chromium: "Browser", address: str) -> "Iterator[Callable[..., Page]]":
+    """Open a path of the app in a new browser session."""
+    contexts, outside, broken = [], list[str](), list[str]()
 
-    def look(request) -> None:
+    def record(request: "Request | WebSocket") -> None:
         if not request.url.startswith((address, address.replace("http", "ws"), "data:", "blob:")):
             outside.append(request.url)
 
-    def open_path(path: str = "/"):
-        context = chromium.new_context(viewport={"width": 1400, "height": 900}, accept_downloads=True)
+    def open_path(path: str = "/") -> "Page":
+        context = new_context(chromium, address, viewport={"width": 1400, "height": 900}, accept_downloads=True)
         context.set_default_timeout(30_000)
-        context.on("request", look)
+        context.on("request", record)
         context.on("weberror", lambda error: broken.append(str(error.error)))
         contexts.append(context)
         page = context.new_page()
-        page.on("websocket", look)
+        page.on("websocket", record)
         page.goto(address + path)
         return page
 

@@ -1,6 +1,7 @@
-"""The app on a free port, and a Chromium that talks to nobody else. Used by the tests and by tools/screenshots.py."""
+"""The app on a free port, and a Chromium that contacts nobody else; also for tools/screenshots.py."""
 
 import os
+import secrets
 import shutil
 import socket
 import subprocess
@@ -10,10 +11,18 @@ import urllib.request
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
+from urllib.parse import urlsplit
+
+if TYPE_CHECKING:
+    from playwright.sync_api import Browser, BrowserContext
 
 ROOT = Path(__file__).resolve().parents[2]
 WATCHMAN = Path(__file__).resolve().parent / "watchman"
 BROWSERS = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable")
+TOKEN = secrets.token_urlsafe(16)
+"""The token of the servers that this process launches."""
+
 QUIET = [
     "--no-sandbox",
     "--disable-background-networking",
@@ -28,29 +37,30 @@ QUIET = [
 
 
 class Server:
-    """The app in a process of its own, started in another folder than the checkout; it can be killed and come back.
+    """The app in its own process and outside the checkout; it can be killed and started again.
 
     Attributes:
-        address: where it answers, also after it was killed and started again.
-        runs: where it keeps runs.
-        log: what it prints, at its most talkative.
-        outside: a line for each address beyond this computer that it wanted.
+        address: the same after a restart.
+        runs: the folder of runs.
+        log: its output at debug level.
+        outside: one line for each outside address that it contacted.
     """
 
-    def __init__(self, place: Path) -> None:
+    def __init__(self, folder: Path) -> None:
         with socket.socket() as probe:
             probe.bind(("127.0.0.1", 0))
             self.port = probe.getsockname()[1]
         self.address = f"http://127.0.0.1:{self.port}"
-        self.runs, self.log, self.outside = place / "runs", place / "server.log", place / "outside.txt"
+        self.runs, self.log, self.outside = folder / "runs", folder / "server.log", folder / "outside.txt"
         self.runs.mkdir(parents=True, exist_ok=True)
 
-    def start(self) -> None:
-        """Start it and wait until it answers."""
-        dropped = ("STREAMLIT_", "HF_HUB_OFFLINE")  # as on a computer where nothing was set
+    def launch(self) -> None:
+        """Launch it and wait until it answers."""
+        dropped = ("STREAMLIT_", "HF_HUB_OFFLINE")  # as on a computer without these variables
         environment = {name: value for name, value in os.environ.items() if not name.startswith(dropped)}
         environment |= {"SHPEFT_RUNS": str(self.runs), "OMP_NUM_THREADS": environment.get("OMP_NUM_THREADS", "2")}
         paths = [str(WATCHMAN), str(ROOT), environment.get("PYTHONPATH")]
+        environment |= {"SHPEFT_TOKEN": TOKEN}
         environment |= {"PYTHONPATH": os.pathsep.join(filter(None, paths)), "OUTSIDE": str(self.outside)}
         command = [sys.executable, "-m", "streamlit", "run", str(ROOT / "app" / "main.py")]
         command += ["--server.port", str(self.port), "--logger.level", "debug"]
@@ -67,12 +77,12 @@ class Server:
         raise RuntimeError("the server did not answer within a minute")
 
     def kill(self) -> None:
-        """End it as a power cut would."""
+        """Kill it, like a power cut."""
         self.process.kill()
         self.process.wait()
 
     def stop(self) -> None:
-        """End it as Ctrl+C would."""
+        """Stop it, like Ctrl+C."""
         self.process.terminate()
         try:
             self.process.wait(40)
@@ -81,16 +91,23 @@ class Server:
 
 
 @contextmanager
-def serving(place: Path) -> Iterator[str]:
-    """The app's address while it runs and keeps everything in a folder."""
-    server = Server(place)
+def serving(folder: Path) -> Iterator[str]:
+    """Run the app with its runs in this folder; yield its address."""
+    server = Server(folder)
     try:
-        server.start()
+        server.launch()
         yield server.address
     finally:
         server.stop()
 
 
+def new_context(browser: "Browser", address: str, **options: Any) -> "BrowserContext":
+    """Return a new browser session that has the server's token."""
+    context = browser.new_context(**options)
+    context.add_cookies([{"name": f"shpeft_token_{urlsplit(address).port}", "value": TOKEN, "url": address}])
+    return context
+
+
 def executable() -> str | None:
-    """The system's Chromium, or None for Playwright's own."""
+    """Return the system's Chromium, or None for Playwright's own."""
     return next((path for name in BROWSERS if (path := shutil.which(name))), None)

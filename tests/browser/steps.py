@@ -1,43 +1,48 @@
-"""What people do in the app, as far as several tests do it."""
+"""Steps in the app that several tests share."""
 
 import re
+from collections.abc import Callable
 
 from playwright.sync_api import Page, expect
+
+OpenPage = Callable[..., Page]
+"""The fixture that opens a path of the app in a new browser session."""
 
 NOTICE = "Research use only, not a medical device."
 PHANTOM = "phantom:fundus?n=90&size=64"
 A_WHILE = 60_000
-"""Milliseconds that anything may take on a computer that does other things as well."""
+"""Timeout in milliseconds on a busy computer."""
 
 
 def ready(page: Page) -> None:
-    """Wait until the page is drawn to its end."""
+    """Wait until the page is completely drawn."""
     expect(page.get_by_text(NOTICE).first).to_be_visible(timeout=A_WHILE)
     expect(page.locator("[data-test-script-state=notRunning]")).to_be_attached(timeout=A_WHILE)
 
 
-def nobody_is_named(page: Page, *names: str) -> None:
-    """Wait until the page is drawn to its end: then no name stands in its text or in an attribute.
+def assert_no_name(page: Page, *names: str) -> None:
+    """Wait until no name is in the page's text or attributes.
 
-    Before, the hidden chip of an uploaded file may still hold the file's name, until Streamlit removes it.
+    The hidden chip of an uploaded file has the file's name until Streamlit removes it.
     """
     ready(page)
-    nowhere = "names => names.every(name => !document.documentElement.outerHTML.includes(name))"
-    page.wait_for_function(nowhere, arg=list(names), timeout=A_WHILE)
+    absent = "names => names.every(name => !document.documentElement.outerHTML.includes(name))"
+    page.wait_for_function(absent, arg=list(names), timeout=A_WHILE)
 
 
 def choose(page: Page, label: str, value: str) -> None:
-    """Choose in a list: open it, type a part of what is wanted, click on it."""
+    """Choose from a list: open it, type a part of the value, click the option."""
     box = page.get_by_role("combobox", name=re.compile(label)).first
     box.click()
     box.fill(value)
     page.get_by_role("option", name=value).first.click()
 
 
-def start(page: Page, name: str, epochs: int) -> None:
-    """Start a run from the form, whose images are chosen, and wait until it is under way."""
-    button = page.get_by_role("button", name="Start fine-tuning")
-    expect(button).to_be_visible(timeout=A_WHILE)
+def start_run(page: Page, name: str, epochs: int) -> None:
+    """Start a run from the form, with its images already chosen, and wait until it is running."""
+    button = page.get_by_role("button", name="Start", exact=True)
+    expect(button).to_be_enabled(timeout=A_WHILE)
+    page.get_by_text("Advanced", exact=True).click()
     page.get_by_label("Epochs", exact=True).fill(str(epochs))
     field = page.get_by_label("Name of the run (optional)")
     field.fill(name)
@@ -49,30 +54,46 @@ def start(page: Page, name: str, epochs: int) -> None:
 
 
 def start_on_phantoms(page: Page, name: str, epochs: int) -> None:
-    """Start a run on a few small generated images."""
+    """Start a run on a few small phantoms."""
     ready(page)
+    page.get_by_text("Drawn images", exact=True).click()
     source = page.get_by_role("combobox", name=re.compile("Dataset"))
-    source.fill(PHANTOM)  # none of the list
+    source.fill(PHANTOM)  # not in the list
     source.press("Enter")
-    expect(page.get_by_text("test is a third of 90")).to_be_visible(timeout=A_WHILE)
-    start(page, name, epochs)
+    expect(page.get_by_text("30 held out for the test")).to_be_visible(timeout=A_WHILE)
+    start_run(page, name, epochs)
 
 
 def discard(page: Page, name: str) -> None:
-    """Stop the run that the page looks at and put it into the trash; the page answers at once."""
+    """Discard the run of the page; the page reacts at once."""
     button = page.get_by_role("button", name="Discard")
     expect(button).to_be_visible(timeout=A_WHILE)
     button.click()
     gone = page.get_by_text(f"The run {name} is in the trash.")
-    expect(page.get_by_text("Stopping: the run goes into the trash.").or_(gone).first).to_be_visible(timeout=3_000)
+    expect(page.get_by_text("Stopping. The run moves to the trash.").or_(gone).first).to_be_visible(timeout=3_000)
     expect(gone).to_be_visible(timeout=A_WHILE)
 
 
-def ask_for_the_map(page: Page) -> None:
-    """Lay the saliency map over the image; on a slow computer it waits until it is asked for."""
-    page.get_by_text("Show where the score is sensitive").click()
-    make, drawn = page.get_by_role("button", name=re.compile("Make the map")), page.get_by_text("not where disease is")
-    expect(make.or_(drawn).first).to_be_visible(timeout=A_WHILE)
-    if make.count():
-        make.click()
-    expect(drawn.first).to_be_visible(timeout=2 * A_WHILE)
+def answered(page: Page) -> None:
+    """Wait until the case on the page is diagnosed, with an answer or without one."""
+    without = page.get_by_text("What the model would say: not an answer")
+    expect(page.get_by_text("Probability of each class").or_(without).first).to_be_visible(timeout=A_WHILE)
+
+
+def open_test_image(page: Page) -> None:
+    """Open the first of the run's test images on the Diagnose page."""
+    page.get_by_text("Test images", exact=True).click()
+    first = page.locator("[class*='st-key-open-'] button").first
+    expect(first).to_be_visible(timeout=A_WHILE)
+    first.click()
+    answered(page)
+
+
+def show_saliency_map(page: Page) -> None:
+    """Wait for the map beside the image; on a slow computer it needs a click. A map that is withheld says so."""
+    explain, drawn = page.get_by_role("button", name=re.compile("Explain")), page.get_by_text("not where disease is")
+    withheld = page.get_by_text("No map is shown")
+    expect(explain.or_(drawn).or_(withheld).first).to_be_visible(timeout=A_WHILE)
+    if explain.count():
+        explain.click()
+    expect(drawn.or_(withheld).first).to_be_visible(timeout=2 * A_WHILE)

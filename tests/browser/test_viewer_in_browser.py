@@ -1,28 +1,37 @@
-"""The image viewer in a real browser: exact pixels and exact windows, without a word to the server."""
+"""The image viewer in a real browser: exact pixels and windows, without messages to the server."""
 
 import base64
+import re
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 import pytest
 import yaml
 from PIL import Image
 
 from shpeft import pipeline
-from shpeft.config import RunConfig
+from shpeft.config.schema import RunConfig
 from shpeft.images import View, open_image, open_pixels
 from shpeft.runs import RunFolder
-from tests.commands import TINY
-from tests.dicom_files import PATIENT, made, written
+from tests.helpers.command_line import TINY
+from tests.helpers.dicom_files import PATIENT, dicom_bytes, dicom_of
 
-expect = pytest.importorskip("playwright.sync_api").expect
+pytest.importorskip("playwright.sync_api")
+from playwright.sync_api import Page, expect
 
-from tests.browser.steps import ask_for_the_map, nobody_is_named  # noqa: E402
+from tests.browser.steps import OpenPage, answered, assert_no_name, show_saliency_map
 
 pytestmark = pytest.mark.browser
 
+Pixels = npt.NDArray[Any]
+Diagnose = Callable[[bytes], tuple[Page, list[Any]]]
+
 RNG = np.random.default_rng(0)
-CT = written(
-    made(
+CT = dicom_bytes(
+    dicom_of(
         RNG.integers(-1024, 3000, (3, 180, 240), np.int16),
         RescaleSlope=1.25,
         RescaleIntercept=-7.5,
@@ -30,9 +39,11 @@ CT = written(
         WindowWidth=400,
         PixelPaddingValue=500,
         PixelPaddingRangeLimit=510,
+        PixelSpacing=[2.0, 0.5],
+        ImageOrientationPatient=[1, 0, 0, 0, 1, 0],
     )
 )
-GREYS = """canvas => {
+CANVAS_PIXELS = """canvas => {
     const { width, height } = canvas;
     const all = canvas.getContext("2d").getImageData(0, 0, width, height).data;
     let text = "";
@@ -42,43 +53,48 @@ GREYS = """canvas => {
 
 
 @pytest.fixture(scope="module")
-def run(runs) -> str:
+def run(runs: Path) -> str:
+    """The name of a finished tiny run."""
     folder = RunFolder.create(runs / "viewing", RunConfig.parse(yaml.safe_load(TINY)))
     pipeline.run(folder.config, folder)
     return folder.name
 
 
 @pytest.fixture
-def diagnose(run, address, open_page, tmp_path):
-    """Open the page and give it a file, whose name is a patient's; the page, and what it sends to the server."""
+def diagnose(run: str, address: str, open_page: OpenPage, tmp_path: Path) -> Diagnose:
+    """Upload a file with a patient's name; return the page and the messages that it sends to the server."""
 
-    def give(data: bytes):
-        sent = []
+    def upload(data: bytes) -> tuple[Page, list[Any]]:
+        sent: list[Any] = []
         page = open_page()
         page.on("websocket", lambda socket: socket.on("framesent", lambda frame: sent.append(frame)))
         page.goto(f"{address}/diagnose?run={run}")
-        expect(page.get_by_text("Upload an image, or take")).to_be_visible(timeout=60_000)
+        expect(page.get_by_text("neither an image nor its")).to_be_visible(timeout=60_000)
         path = tmp_path / "MUELLER_Anna_1961"
         path.write_bytes(data)
-        page.locator("input[type=file]").set_input_files(path)
-        expect(page.get_by_text("Prediction")).to_be_visible(timeout=60_000)
+        page.locator("input[type=file]:not([webkitdirectory])").first.set_input_files(path)
+        answered(page)
         expect(page.get_by_test_id("stStatusWidget")).to_have_count(0)
-        for field in ("Centre", "Width"):  # which the viewer fills when it has the pixels
+        for field in ("Center", "Width"):  # filled when the viewer has the pixels
             expect(page.locator(".viewer").get_by_label(field)).not_to_have_value("", timeout=60_000)
+        before = -1
+        while len(sent) > before:  # until the map, which a fragment asks for every second, is there
+            before = len(sent)
+            page.wait_for_timeout(2000)
         return page, sent
 
-    return give
+    return upload
 
 
-def screen(page) -> np.ndarray:
-    """The stage, RGB (H, W, 3)."""
+def screen(page: Page) -> Pixels:
+    """Return the stage, RGB (H, W, 3)."""
     page.evaluate("() => new Promise(done => requestAnimationFrame(() => requestAnimationFrame(done)))")
-    height, width, data = page.locator(".viewer canvas").evaluate(GREYS)
+    height, width, data = page.locator(".viewer canvas").evaluate(CANVAS_PIXELS)
     return np.frombuffer(base64.b64decode(data), np.uint8).reshape(height, width, 4)[..., :3]
 
 
-def middle(page, expected: np.ndarray, scale: int = 1) -> np.ndarray:
-    """The part of the stage where an image of this size lies when it is centred."""
+def middle(page: Page, expected: Pixels, scale: int = 1) -> Pixels:
+    """Return the part of the stage that a centered image of this size covers."""
     shown = screen(page)
     height, width = (side * scale for side in expected.shape[:2])
     top, left = (round((room - side) / 2) for room, side in zip(shown.shape, (height, width), strict=False))
@@ -86,39 +102,39 @@ def middle(page, expected: np.ndarray, scale: int = 1) -> np.ndarray:
     return shown[top : top + height, left : left + width]
 
 
-def assert_shown(page, expected: np.ndarray) -> None:
-    """To the bit, one pixel of the image on one of the stage."""
+def assert_shown(page: Page, expected: Pixels) -> None:
+    """Assert that every image pixel is one stage pixel, exactly."""
     expected = expected if expected.ndim == 3 else expected[..., None].repeat(3, -1)
     assert np.array_equal(middle(page, expected), expected)
 
 
-def test_windows_are_exact_and_made_in_the_browser(diagnose):
+def test_windows_are_exact_and_computed_in_the_browser(diagnose: Diagnose) -> None:
     page, sent = diagnose(CT)
     pixels = open_pixels(CT)
     viewer = page.locator(".viewer")
-    centre, width = viewer.get_by_label("Centre"), viewer.get_by_label("Width")
-    expect(centre).to_have_value("40")
+    center, width = viewer.get_by_label("Center"), viewer.get_by_label("Width")
+    expect(center).to_have_value("40")
     expect(width).to_have_value("400")
     before = len(sent)
 
     viewer.get_by_role("button", name="100 %").click()
-    assert_shown(page, pixels.shown())
+    assert_shown(page, pixels.to_uint8())
     viewer.get_by_label("Window", exact=True).select_option("CT lung")
-    assert_shown(page, pixels.shown(View(-1350, 150)))
+    assert_shown(page, pixels.to_uint8(View(-1350, 150)))
     viewer.get_by_label("Window", exact=True).select_option("All values")
-    assert_shown(page, pixels.shown(pixels.whole))
-    centre.fill("123.4")
+    assert_shown(page, pixels.to_uint8(pixels.full_range))
+    center.fill("123.4")
     width.fill("777")
-    assert_shown(page, pixels.shown(View(123.4 - 777 / 2, 123.4 + 777 / 2)))
+    assert_shown(page, pixels.to_uint8(View(123.4 - 777 / 2, 123.4 + 777 / 2)))
     units = pixels.values * 1.25 - 7.5
-    grey = np.round(255 * np.clip((units - (123.4 - 777 / 2)) / 777, 0, 1))  # the same without the library
-    grey[(pixels.values >= 500) & (pixels.values <= 510)] = 0
-    assert_shown(page, grey.astype(np.uint8))
+    gray = np.round(255 * np.clip((units - (123.4 - 777 / 2)) / 777, 0, 1))  # computed independently
+    gray[(pixels.values >= 500) & (pixels.values <= 510)] = 0
+    assert_shown(page, gray.astype(np.uint8))
     viewer.get_by_role("button", name="Invert").click()
-    assert_shown(page, np.where((pixels.values >= 500) & (pixels.values <= 510), 0, 255 - grey).astype(np.uint8))
+    assert_shown(page, np.where((pixels.values >= 500) & (pixels.values <= 510), 0, 255 - gray).astype(np.uint8))
     viewer.get_by_role("button", name="Reset").click()
     viewer.get_by_role("button", name="100 %").click()
-    assert_shown(page, pixels.shown())
+    assert_shown(page, pixels.to_uint8())
 
     stage = viewer.locator("canvas")
     stage.focus()
@@ -126,36 +142,39 @@ def test_windows_are_exact_and_made_in_the_browser(diagnose):
         stage.press(key)
     assert float(width.input_value()) > 400
     box = stage.bounding_box()
+    assert box is not None
     page.mouse.move(box["x"] + 100, box["y"] + 100)
     page.mouse.down()
     page.mouse.move(box["x"] + 140, box["y"] + 130, steps=3)
     page.mouse.up()
-    assert float(centre.input_value()) > 40
+    assert float(center.input_value()) > 40
+    page.keyboard.down("Control")
     page.mouse.wheel(0, -300)
+    page.keyboard.up("Control")
     assert viewer.get_by_label("Window", exact=True).input_value() == "other"
-    assert len(sent) == before, "something went to the server"
+    assert len(sent) == before, "a message went to the server"
 
 
-def test_frames_come_one_at_a_time(diagnose):
+def test_frames_are_loaded_one_at_a_time(diagnose: Diagnose) -> None:
     page, _ = diagnose(CT)
     viewer = page.locator(".viewer")
     viewer.get_by_role("button", name="100 %").click()
     expect(viewer.get_by_label("Frame is")).to_have_text("2 of 3")
     viewer.get_by_label("Frame", exact=True).press("ArrowRight")
-    expect(page.get_by_text("This is frame 3. What is said of the image is about frame 2.")).to_be_visible()
+    expect(page.get_by_text("This is frame 3. The diagnosis is of frame 2.")).to_be_visible()
     frames = np.frombuffer(CT[-3 * 180 * 240 * 2 :], "<i2").reshape(3, 180, 240)
     units = np.where((frames >= 500) & (frames <= 510), np.nan, frames * 1.25 - 7.5)
-    grey = np.nan_to_num(np.round(255 * np.clip((units + 160) / 399, 0, 1)))
-    assert_shown(page, grey[2].astype(np.uint8))
+    gray = np.nan_to_num(np.round(255 * np.clip((units + 160) / 399, 0, 1)))
+    assert_shown(page, gray[2].astype(np.uint8))
     page.get_by_role("button", name="Diagnose frame 3").click()
     expect(page.get_by_text("This is frame 3.")).to_have_count(0)
     viewer.locator("canvas").press("PageUp")
-    expect(page.get_by_text("This is frame 2. What is said of the image is about frame 3.")).to_be_visible()
-    assert_shown(page, grey[1].astype(np.uint8))
+    expect(page.get_by_text("This is frame 2. The diagnosis is of frame 3.")).to_be_visible()
+    assert_shown(page, gray[1].astype(np.uint8))
 
 
-@pytest.mark.parametrize("shape", [(90, 120), (90, 120, 3)], ids=["grey", "colour"])
-def test_pixels_of_8_bits_are_shown_as_they_are(diagnose, shape, tmp_path):
+@pytest.mark.parametrize("shape", [(90, 120), (90, 120, 3)], ids=["gray", "color"])
+def test_8_bit_pixels_are_shown_unchanged(diagnose: Diagnose, shape: tuple[int, ...], tmp_path: Path) -> None:
     values = RNG.integers(0, 256, shape, np.uint8)
     path = tmp_path / "image.png"
     Image.fromarray(values).save(path)
@@ -167,36 +186,147 @@ def test_pixels_of_8_bits_are_shown_as_they_are(diagnose, shape, tmp_path):
     page.keyboard.press("+")
     for _ in range(4):
         page.keyboard.press("-")
-    page.keyboard.press("1")
+    viewer.get_by_role("button", name="100 %").click()
     assert_shown(page, np.asarray(open_image(path)))
-    nobody_is_named(page, "MUELLER")
+    assert_no_name(page, "MUELLER")
     assert "MUELLER" not in viewer.inner_html()
 
 
-def test_every_control_can_be_reached_and_has_a_name(diagnose):
+def test_every_control_can_be_reached_and_has_a_name(diagnose: Diagnose) -> None:
     page, _ = diagnose(CT)
-    nobody_is_named(page, PATIENT)
+    assert_no_name(page, PATIENT)
     assert PATIENT not in page.locator(".viewer").inner_html()
-    expect(page.locator(".viewer .map")).to_be_hidden()
-    ask_for_the_map(page)
+    show_saliency_map(page)
     expect(page.get_by_label("Opacity")).to_be_visible(timeout=60_000)
-    expect(page.get_by_text("Where the score is sensitive, not where disease is.")).to_be_visible()
-    marked = screen(page)
-    page.locator(".viewer").get_by_label("Overlay").uncheck()
+    expect(page.locator(".viewer").get_by_label("Overlay")).not_to_be_checked()  # the image stays clean
     plain = screen(page)
+    page.locator(".viewer").get_by_label("Overlay").check()
+    marked = screen(page)
     assert (marked != plain).any()
-    assert (plain[..., :1] == plain).all()  # no blue is left
+    assert (plain[..., :1] == plain).all()  # without blue
 
     page.locator(".viewer canvas").focus()
     reached = []
-    for _ in range(20):
+    for _ in range(32):
         reached.append(page.evaluate("() => document.activeElement.shadowRoot?.activeElement?.outerHTML.slice(0, 60)"))
         page.keyboard.press("Tab")
-    wanted = page.locator(".viewer").locator("canvas, button, input:visible, select, summary")
-    for i in range(wanted.count()):
-        control = wanted.nth(i)
-        start = control.evaluate("e => e.outerHTML.slice(0, 60)")
-        same_group = control.get_attribute("name") == "drag"  # of radio buttons, Tab reaches the chosen one
-        assert same_group or start in reached, start
+    controls = page.locator(".viewer").locator("canvas, button, input:visible, select, summary")
+    for i in range(controls.count()):
+        control = controls.nth(i)
+        tag = control.evaluate("e => e.outerHTML.slice(0, 60)")
+        same_group = control.get_attribute("name") == "drag"  # Tab reaches only the selected radio button
+        assert same_group or tag in reached, tag
         name = control.evaluate("e => e.ariaLabel || e.labels?.[0]?.textContent || e.textContent")
-        assert name.strip(), start
+        assert name.strip(), tag
+
+
+def dragged(page: Page, by: tuple[float, float], button: str = "left") -> None:
+    """Drag from the middle of the stage."""
+    box = page.locator(".viewer canvas").bounding_box()
+    assert box is not None
+    x, y = box["x"] + box["width"] // 2, box["y"] + box["height"] // 2
+    page.mouse.move(x, y)
+    page.mouse.down(button=button)  # type: ignore[arg-type]
+    page.mouse.move(x + by[0], y + by[1], steps=4)
+    page.mouse.up(button=button)  # type: ignore[arg-type]
+
+
+def letters(page: Page) -> list[str]:
+    """Return the letters at the right, the left, the bottom and the top."""
+    return page.locator(".viewer svg .letter").all_text_contents()
+
+
+def test_turns_and_flips_move_pixels_and_letters(diagnose: Diagnose) -> None:
+    page, _ = diagnose(CT)
+    viewer, gray = page.locator(".viewer"), open_pixels(CT).to_uint8()
+    stage = viewer.locator("canvas")
+    stage.focus()
+    for key, expected, at in (
+        ("r", np.rot90(gray, -1), ["A", "P", "L", "R"]),
+        ("h", np.rot90(gray, -1)[:, ::-1], ["P", "A", "L", "R"]),
+        ("v", np.rot90(gray, -1)[::-1, ::-1], ["P", "A", "R", "L"]),
+        ("l", np.rot90(np.rot90(gray, -1)[::-1, ::-1]), ["R", "L", "A", "P"]),
+        (" ", gray, ["L", "R", "P", "A"]),
+    ):
+        stage.press(key)
+        viewer.get_by_role("button", name="100 %").click()
+        assert_shown(page, expected)
+        assert letters(page) == at, key
+        stage.focus()
+
+
+def test_measurements_are_in_mm_and_values_in_hounsfield_units(diagnose: Diagnose) -> None:
+    page, sent = diagnose(CT)
+    viewer, pixels = page.locator(".viewer"), open_pixels(CT)
+    viewer.get_by_role("button", name="100 %").click()
+    before = len(sent)
+    ratio = page.evaluate("devicePixelRatio")
+    viewer.get_by_label("ruler").check()
+    dragged(page, (60, 0))
+    viewer.locator("canvas").press("r")  # lengths turn with the image: its rows are 2 mm apart
+    viewer.get_by_role("button", name="100 %").click()
+    assert viewer.locator("svg .measured").all_text_contents() == [f"{60 * ratio * 0.5:.1f} mm"]
+    dragged(page, (60, 0))
+    assert viewer.locator("svg .measured").all_text_contents()[1] == f"{60 * ratio * 2:.1f} mm"
+    viewer.locator("canvas").press(" ")
+    viewer.locator("canvas").press("Delete")
+    expect(viewer.locator("svg .measured")).to_have_count(0)
+
+    viewer.get_by_role("button", name="100 %").click()
+    viewer.get_by_label("ellipse").check()
+    dragged(page, (40, 30))
+    (measured,) = viewer.locator("svg .measured").all_text_contents()
+    box = viewer.locator("canvas").bounding_box()
+    assert box is not None
+    left, top = (round((side * ratio - size) / 2) for side, size in ((box["width"], 240), (box["height"], 180)))
+    x, y = box["width"] // 2 * ratio - left + 20 * ratio, box["height"] // 2 * ratio - top + 15 * ratio
+    rows, columns = np.mgrid[:180, :240] + 0.5
+    inside = ((columns - x) / (20 * ratio)) ** 2 + ((rows - y) / (15 * ratio)) ** 2 <= 1
+    values = pixels.units(pixels.values)[inside]
+    values = values[np.isfinite(values)]
+    area = np.pi / 4 * 40 * ratio * 0.5 * 30 * ratio * 2
+    numbers = [float(text) for text in re.findall(r"-?\d+\.?\d*", measured)]
+    assert numbers == pytest.approx([area, values.mean(), values.std(), values.min(), values.max()], abs=0.06)
+    assert re.sub(r"-?\d+\.?\d*", "#", measured) == "# mm²; mean # ± #, # to # HU"
+
+    page.mouse.move(box["x"] + (left + 10.5) / ratio, box["y"] + (top + 20.5) / ratio)
+    value = pixels.units(pixels.values)[20, 10]
+    expect(viewer.locator(".probe")).to_have_text(f"10, 20: {'blank' if np.isnan(value) else f'{value:g}'} HU")
+    expect(viewer.locator("svg .scale")).to_contain_text("mm")
+    assert len(sent) == before, "a message went to the server"
+
+
+def test_buttons_and_wheel_follow_the_conventions(diagnose: Diagnose) -> None:
+    page, _ = diagnose(CT)
+    viewer = page.locator(".viewer")
+    center, zoom = viewer.get_by_label("Center"), viewer.get_by_label("Zoom is")
+    viewer.get_by_role("button", name="100 %").click()
+    dragged(page, (0, -200), "right")
+    expect(zoom).to_have_text("400 %")
+    assert center.input_value() == "40"
+    corner = screen(page)
+    dragged(page, (-30, 0), "middle")
+    assert (screen(page) != corner).any()
+    assert center.input_value() == "40"
+    dragged(page, (0, 30))
+    assert float(center.input_value()) > 40
+    viewer.locator("canvas").press("2")  # the second window of the list
+    expect(center).to_have_value("40")
+    page.mouse.wheel(0, 120)
+    expect(viewer.get_by_label("Frame is")).to_have_text("3 of 3")
+    viewer.locator("canvas").press("ArrowUp")
+    expect(viewer.get_by_label("Frame is")).to_have_text("2 of 3")
+
+
+def test_an_image_without_a_spacing_is_measured_in_pixels(diagnose: Diagnose, tmp_path: Path) -> None:
+    path = tmp_path / "image.png"
+    Image.fromarray(RNG.integers(0, 256, (90, 120), np.uint8)).save(path)
+    page, _ = diagnose(path.read_bytes())
+    viewer = page.locator(".viewer")
+    assert viewer.locator("svg .scale").text_content() == "no spacing"
+    assert letters(page) == []
+    viewer.get_by_role("button", name="100 %").click()
+    viewer.get_by_label("ruler").check()
+    dragged(page, (30, 0))
+    ratio = page.evaluate("devicePixelRatio")
+    assert viewer.locator("svg .measured").all_text_contents() == [f"{30 * ratio:.1f} pixels, no spacing"]

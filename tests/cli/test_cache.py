@@ -1,61 +1,63 @@
-"""The verb that shows the cache, and the flags that do without it."""
+"""The verb that shows the cache, and the options that turn it off."""
 
 import json
+from pathlib import Path
 
 import pytest
 import yaml
 
-from shpeft.datasets import loading
+from shpeft.datasets import pixel_batches
 from shpeft.datasets.cache import usage
-
-from .commands import shpeft
-from .test_datasets_folder import build
+from tests.helpers.command_line import shpeft
+from tests.helpers.image_folders import build_folder
 
 
 @pytest.fixture(autouse=True)
-def place(tmp_path, monkeypatch):
+def cache_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     monkeypatch.setenv("SHPEFT_CACHE", str(tmp_path / "cache"))
     return tmp_path / "cache"
 
 
-def test_the_cache_is_shown_and_cleared(tmp_path, place):
-    images = build(tmp_path / "images", {"a": 8, "b": 8})
+def test_the_cache_is_shown_and_cleared(tmp_path: Path, cache_folder: Path) -> None:
+    images = build_folder(tmp_path / "images", {"a": 8, "b": 8})
     shpeft("datasets", images, "--no-image-cache")
-    assert not place.exists()
+    assert not cache_folder.exists()
     shpeft("datasets", images)
     before = usage().bytes
-    told = shpeft("cache").stdout
-    assert told.splitlines()[0] == str(place)
-    assert "at most 8 GiB" in told
-    found = json.loads(shpeft("cache", "--clear", "--json").stdout)
-    assert (found["folder"], found["files"], found["images"]) == (str(place), 0, None)
-    assert found["index_bytes"] + found["pixel_bytes"] <= before
+    shown = shpeft("cache").stdout
+    assert shown.splitlines()[0] == str(cache_folder)
+    assert "at most 8 GiB" in shown
+    used = json.loads(shpeft("cache", "--clear", "--json").stdout)
+    assert (used["folder"], used["files"], used["images"]) == (str(cache_folder), 0, None)
+    assert used["index_bytes"] + used["pixel_bytes"] <= before
 
 
-def test_a_cache_that_is_turned_off(monkeypatch):
+def test_a_disabled_cache_is_reported(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("SHPEFT_CACHE", "off")
     assert "turned off" in shpeft("cache").stdout
     assert "turned off" in shpeft("cache", "--clear", code=2).stderr
 
 
-def test_a_run_without_it_keeps_nothing(tmp_path, place):
-    images = build(tmp_path / "images", {"a": 12, "b": 12})
+def test_a_run_without_the_cache_stores_no_pixels(tmp_path: Path, cache_folder: Path) -> None:
+    images = build_folder(tmp_path / "images", {"a": 12, "b": 12})
     flags = ["--backbone", "test_vit", "--weights", "random", "--image-size", 32, "--epochs", 1, "--score", "magnitude"]
     shpeft("finetune", "--data", images, "--no-image-cache", *flags, "--out", tmp_path / "without")
-    assert not place.exists()
-    loading.CACHE.clear()
+    assert not cache_folder.exists()
+    pixel_batches.CACHE.clear()
     shpeft("finetune", "--data", images, *flags, "--out", tmp_path / "with")
     assert usage(count=True).images == 24
     names = ("predictions.csv", "support.safetensors")
     assert [(tmp_path / "with" / n).read_bytes() for n in names] == [
         (tmp_path / "without" / n).read_bytes() for n in names
     ]
-    kept = [yaml.safe_load((tmp_path / n / "config.yaml").read_text())["dataset"]["cache"] for n in ("with", "without")]
-    assert kept == [True, False]
+    stored = [
+        yaml.safe_load((tmp_path / n / "config.yaml").read_text())["dataset"]["cache"] for n in ("with", "without")
+    ]
+    assert stored == [True, False]
 
 
-def test_damaged_files_are_named_but_a_run_stores_their_number_and_content(tmp_path):
-    images = build(tmp_path / "images", {"a": 12, "b": 12})
+def test_damaged_files_are_named_but_a_run_stores_their_number_and_content(tmp_path: Path) -> None:
+    images = build_folder(tmp_path / "images", {"a": 12, "b": 12})
     (images / "a" / "miller_anna.png").write_text("no image")
     flags = ["--backbone", "test_vit", "--weights", "random", "--image-size", 32, "--epochs", 1, "--score", "magnitude"]
     refused = shpeft(

@@ -1,22 +1,21 @@
-"""A configuration as a command, without places, and beside others."""
+"""A configuration as a command, without paths, and compared with others."""
 
 import shlex
 from pathlib import Path
+from typing import Any
 
 import pytest
-from typer.main import get_command
 
 from shpeft.cli import app, options
-from shpeft.config import RunConfig, differences
-from shpeft.flags import command
+from shpeft.config import RunConfig, command, differences
 
 CONFIG = RunConfig()
 
 
-def test_only_settings_that_differ_are_listed():
+def test_only_settings_that_differ_are_listed() -> None:
     other = RunConfig.parse({"seed": 3, "training": {"lr": 1e-3}, "dataset": {"columns": {"path": "file"}}})
-    found = differences([CONFIG, other, CONFIG])
-    assert found == {
+    rows = differences([CONFIG, other, CONFIG])
+    assert rows == {
         "dataset.columns.path": (None, "file", None),
         "training.lr": (1e-2, 1e-3, 1e-2),
         "seed": (0, 3, 0),
@@ -34,20 +33,20 @@ def test_only_settings_that_differ_are_listed():
         {"backbone": {"name": "test_vit", "weights": "random", "image_size": 32}, "precision": "bfloat16"},
     ],
 )
-def test_the_command_of_a_configuration_is_that_configuration(raw):
+def test_the_command_of_a_configuration_is_that_configuration(raw: dict[str, Any]) -> None:
     config = RunConfig.parse(raw)
-    program, verb, *words = shlex.split(command(config))
+    program, verb, *arguments = shlex.split(command(config))
     assert (program, verb) == ("shpeft", "finetune")
-    given = get_command(app).commands[verb].make_context(verb, words).params
-    assert options.configuration(None, given) == config
+    _, bound, _ = app.parse_args([verb, *arguments], exit_on_error=False, print_error=False)
+    assert options.configuration(given=bound.arguments.get("settings", options.UNSET)) == config
 
 
-def test_a_configuration_that_no_flags_can_hold_is_given_as_a_file():
+def test_columns_that_options_cannot_hold_need_a_file() -> None:
     config = RunConfig.parse({"dataset": {"columns": {"path": "a,b"}}})
     assert command(config) == "shpeft finetune --config config.yaml"
 
 
-def test_a_portable_configuration_has_names_only():
+def test_a_portable_configuration_has_names_only() -> None:
     config = RunConfig.parse({"dataset": {"source": "recipe:busi=/data/BUSI/"}, "backbone": {"weights": "C:\\w\\a.st"}})
     assert config.portable().dataset.source == "recipe:busi=BUSI"
     assert config.portable().backbone.weights == "a.st"

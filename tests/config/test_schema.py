@@ -1,29 +1,44 @@
 """The schema of a run: round trip, and all problems at once."""
 
-import pytest
+from pathlib import Path
 
-from shpeft.config import RunConfig
+import pytest
+import yaml
+
+from shpeft.config.schema import Budget, RunConfig
 from shpeft.errors import ConfigError
 
 
-def test_yaml_round_trip(tmp_path):
+def test_yaml_round_trip(tmp_path: Path) -> None:
     config = RunConfig.parse({"selection": {"budget": 500, "scope": "last:3"}, "training": {"lr": 0.1}, "seed": 4})
     (tmp_path / "run.yaml").write_text(config.to_yaml())
     assert RunConfig.from_yaml(tmp_path / "run.yaml") == config
     assert isinstance(config.selection.budget, int)
 
 
-def test_budgets_are_shares_below_one_and_counts_above():
-    budget = lambda b: RunConfig.parse({"selection": {"budget": b}}).selection.budget  # noqa: E731
+def test_a_share_and_a_count_differ_by_how_they_are_written() -> None:
+    def budget(value: object) -> Budget:
+        return RunConfig.parse({"selection": {"budget": value}}).selection.budget
+
     assert budget(1e-4) == 1e-4
-    assert (budget(1), budget(2156), budget(2156.0)) == (1, 2156, 2156)
-    assert isinstance(budget(2156.0), int)
-    for wrong in (0, -1, 1.5, "many"):
+    assert (budget(1), budget("1"), budget(2156), budget("2156")) == (1, 1, 2156, 2156)
+    assert all(isinstance(budget(count), int) for count in (1, "1", "2156"))
+    for share in (1.0, "1.0", "100%", "100.0 %"):
+        assert budget(share) == 1.0
+        assert isinstance(budget(share), float)
+    assert RunConfig.parse(yaml.safe_load(RunConfig.parse({"selection": {"budget": "100%"}}).to_yaml())) == (
+        RunConfig.parse({"selection": {"budget": 1.0}})
+    )
+    with pytest.raises(ConfigError, match=r"200% is a share of more than all weights; the largest share is 1\.0"):
+        budget("200%")
+    with pytest.raises(ConfigError, match="write 2156 for that number of weights"):
+        budget(2156.0)
+    for wrong in (0, 0.0, "0%", -1, 1.5, "101%", "many", "nan"):
         with pytest.raises(ConfigError, match=r"selection\.budget"):
             budget(wrong)
 
 
-def test_all_problems_are_listed_and_names_corrected():
+def test_all_problems_are_listed_and_names_corrected() -> None:
     with pytest.raises(ConfigError) as caught:
         RunConfig.parse({"training": {"epoch": 3, "lr": -1}, "selection": {"scope": "some"}, "seeed": 1})
     message = str(caught.value)
@@ -33,7 +48,7 @@ def test_all_problems_are_listed_and_names_corrected():
 
 
 @pytest.mark.parametrize("text", ["- a\n- b\n", "a: [", "\x00"])
-def test_files_that_are_no_mapping_are_refused(text, tmp_path):
+def test_files_without_a_mapping_are_refused(text: str, tmp_path: Path) -> None:
     path = tmp_path / "run.yaml"
     path.write_text(text)
     with pytest.raises(ConfigError, match=r"run\.yaml"):

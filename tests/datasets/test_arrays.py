@@ -1,5 +1,8 @@
 """Files of arrays as MedMNIST publishes them."""
 
+from pathlib import Path
+from typing import Any
+
 import numpy as np
 import pytest
 
@@ -7,27 +10,27 @@ from shpeft.datasets import load_dataset
 from shpeft.errors import DatasetError, EmptyDataset
 
 
-def arrays(shape=(9, 9), **changes):
+def arrays(shape: tuple[int, ...] = (9, 9), **changes: Any) -> dict[str, Any]:
     rng = np.random.default_rng(0)
-    found = {}
+    contents = {}
     for split, count in (("train", 8), ("val", 4), ("test", 4)):
-        found[f"{split}_images"] = rng.integers(0, 255, (count, *shape), dtype=np.uint8)
-        found[f"{split}_labels"] = (np.arange(count) % 2)[:, None].astype(np.uint8)
-    return found | changes
+        contents[f"{split}_images"] = rng.integers(0, 255, (count, *shape), dtype=np.uint8)
+        contents[f"{split}_labels"] = (np.arange(count) % 2)[:, None].astype(np.uint8)
+    return contents | changes
 
 
-def saved(place, found):
-    np.savez_compressed(place / "cells.npz", **found)
-    return place / "cells.npz"
+def saved(folder: Path, contents: dict[str, np.ndarray]) -> Path:
+    np.savez_compressed(folder / "cells.npz", **contents)  # type: ignore[arg-type]
+    return folder / "cells.npz"
 
 
 @pytest.mark.parametrize("shape", [(9, 9), (9, 9, 3)])
-def test_grey_and_coloured_arrays(shape, tmp_path):
-    found = arrays(shape)
-    data = load_dataset(saved(tmp_path, found))
+def test_gray_and_color_arrays(shape: tuple[int, ...], tmp_path: Path) -> None:
+    contents = arrays(shape)
+    data = load_dataset(saved(tmp_path, contents))
     assert (data.name, data.classes, [len(split) for split in data.splits]) == ("cells", ("0", "1"), [8, 4, 4])
     pixels = np.asarray(data.test.image(2))
-    expected = found["test_images"][2]
+    expected = contents["test_images"][2]
     assert np.array_equal(pixels, expected if len(shape) == 3 else np.stack([expected] * 3, -1))
     assert data.fingerprint == load_dataset(tmp_path / "cells.npz").fingerprint
 
@@ -44,16 +47,16 @@ def test_grey_and_coloured_arrays(shape, tmp_path):
         ({"train_labels": np.array([["a"]] * 8, dtype=object)}, DatasetError, "cannot be read"),
     ],
 )
-def test_what_is_wrong_is_a_sentence(changes, error, said, tmp_path):
+def test_faulty_arrays_are_explained(changes: Any, error: type[Exception], said: str, tmp_path: Path) -> None:
     with pytest.raises(error, match=said):
         load_dataset(saved(tmp_path, arrays(**changes)))
 
 
-def test_a_file_that_is_none_or_lacks_arrays(tmp_path):
+def test_damaged_files_and_missing_arrays_are_refused(tmp_path: Path) -> None:
     (tmp_path / "no.npz").write_bytes(b"PK nothing")
     with pytest.raises(DatasetError, match=r"no\.npz cannot be read"):
         load_dataset(tmp_path / "no.npz")
-    found = arrays()
-    del found["val_images"]
+    contents = arrays()
+    del contents["val_images"]
     with pytest.raises(DatasetError, match="no array 'val_images'"):
-        load_dataset(saved(tmp_path, found))
+        load_dataset(saved(tmp_path, contents))

@@ -1,9 +1,10 @@
 """The cache of images: bounded, shared, expendable."""
-# ruff: noqa: F401, F811 (fixtures are imported by name)
 
 import sqlite3
 import subprocess
 import sys
+from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -12,10 +13,12 @@ from shpeft.datasets import cache, load_dataset
 from shpeft.datasets.cache import FileIndex, PixelFile, Reading, clear_cache, usage
 from shpeft.datasets.cache import pixels as on_disk
 from shpeft.datasets.cache.index import KEPT, SETTLED, identity
-from tests.test_cache import SHOWN, _trusted, everything, folder, place, rows, same
+from tests.helpers.cached_datasets import SHOWN, everything, file_index, pixel_file, rows, same
+
+pytestmark = pytest.mark.usefixtures("cache_home", "trusted_dates")
 
 
-def test_processes_share_it(folder, place):
+def test_processes_share_it(folder: Path, cache_home: Path) -> None:
     code = (
         "from shpeft.datasets import batches, load_dataset; from shpeft.images import InputTransform;"
         f"data = load_dataset({str(folder)!r});"
@@ -23,30 +26,31 @@ def test_processes_share_it(folder, place):
         "[list(batches(split, InputTransform(16, (0,) * 3, (1,) * 3), 4)) for split in data.splits]"
     )
     running = [subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.PIPE, text=True) for _ in range(2)]
-    told = {process.communicate()[0] for process in running}
-    assert len(told) == 1
-    assert told == {load_dataset(folder, cache=False).fingerprint + "\n"}
-    assert len(cache.pixel_file()) == 18
+    fingerprints = {process.communicate()[0] for process in running}
+    assert len(fingerprints) == 1
+    assert fingerprints == {load_dataset(folder, cache=False).fingerprint + "\n"}
+    assert len(pixel_file()) == 18
 
 
 @pytest.mark.parametrize("damage", [b"no database at all", None])
-def test_a_damaged_cache_costs_time_only(folder, place, damage):
+def test_a_damaged_cache_costs_time_only(folder: Path, cache_home: Path, damage: bytes | None) -> None:
     plain = everything(folder, cache=False)
     everything(folder)
-    for part in (cache.file_index(), cache.pixel_file()):
+    part: Any
+    for part in (file_index(), pixel_file()):
         part.database.close()
         data = bytearray(part.database.path.read_bytes())
         data[4096 if damage is None else 0 :] = damage or bytes(len(data) - 4096)
         part.database.path.write_bytes(data)
     for _ in range(2):
         assert same(plain, everything(folder))
-    assert len(cache.pixel_file()) == 18  # a new one
+    assert len(pixel_file()) == 18  # a new one
 
 
-def test_damaged_pixels_are_made_again(folder):
+def test_damaged_pixels_are_made_again(folder: Path) -> None:
     plain = everything(folder, cache=False)
     everything(folder)
-    with sqlite3.connect(cache.pixel_file().database.path) as connection:
+    with sqlite3.connect(pixel_file().database.path) as connection:
         first, second = [row[0] for row in connection.execute("SELECT rowid FROM pixels LIMIT 2")]
         connection.execute("UPDATE pixels SET data = zeroblob(length(data)) WHERE rowid = ?", (first,))
         swap = (
@@ -56,16 +60,16 @@ def test_damaged_pixels_are_made_again(folder):
     assert same(plain, everything(folder))
 
 
-def test_a_folder_that_cannot_be_written_is_none(folder, tmp_path, monkeypatch):
+def test_an_unwritable_folder_disables_the_cache(folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (tmp_path / "file").write_text("in the way")
     monkeypatch.setenv("SHPEFT_CACHE", str(tmp_path / "file" / "cache"))
     assert same(everything(folder), everything(folder, cache=False))
     assert usage(count=True).bytes == 0
 
 
-def test_it_is_bounded_and_the_least_recently_used_leave(tmp_path, monkeypatch):
+def test_it_is_bounded_and_evicts_the_least_recently_used(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     clock = [1_000_000]
-    monkeypatch.setattr(on_disk.time, "time", lambda: clock[0])
+    monkeypatch.setattr("shpeft.datasets.cache.pixels.time.time", lambda: clock[0])
     limit = 400_000
     store = PixelFile(tmp_path / "small", limit)
     image = np.random.default_rng(0).integers(0, 256, (3, 64, 64), dtype=np.uint8)
@@ -83,7 +87,7 @@ def test_it_is_bounded_and_the_least_recently_used_leave(tmp_path, monkeypatch):
     assert store.get(b"too large", 400) is None
 
 
-def test_pixels_wait_to_be_written_together(tmp_path, monkeypatch):
+def test_pixels_are_written_in_batches(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     store = PixelFile(tmp_path / "new")
     image = np.zeros((3, 8, 8), np.uint8)
     store.put(b"key", image)
@@ -94,7 +98,7 @@ def test_pixels_wait_to_be_written_together(tmp_path, monkeypatch):
     assert len(PixelFile(tmp_path / "new")) == 2
 
 
-def test_files_that_are_not_met_again_are_forgotten(tmp_path, monkeypatch):
+def test_files_unused_for_long_are_forgotten(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     index, day = FileIndex(tmp_path), [20_000]
     monkeypatch.setattr("shpeft.datasets.cache.index._today", lambda: day[0])
     known = {}
@@ -110,19 +114,21 @@ def test_files_that_are_not_met_again_are_forgotten(tmp_path, monkeypatch):
     assert [row[0] for row in rows(index, "readings")] == [b"new"]
 
 
-def test_it_can_be_looked_at_and_emptied(folder, place):
+def test_it_reports_its_usage_and_can_be_cleared(folder: Path, cache_home: Path) -> None:
     everything(folder)
-    found = usage(count=True)
-    assert (found.folder, found.files, found.images) == (place, 18, 18)
-    assert found.bytes == sum(path.stat().st_size for path in place.glob("*.sqlite")) > 18 * 16 * 16 * 3
+    full = usage(count=True)
+    assert (full.folder, full.files, full.images) == (cache_home, 18, 18)
+    assert full.bytes == sum(path.stat().st_size for path in cache_home.glob("*.sqlite")) > 18 * 16 * 16 * 3
     clear_cache()
     left = usage(count=True)
     assert (left.files, left.images) == (0, 0)
-    assert left.bytes < found.bytes
+    assert left.bytes < full.bytes
     assert len(everything(folder)[1]) > 0
 
 
-def test_what_changed_within_the_clocks_resolution_is_not_trusted(tmp_path, monkeypatch):
+def test_changes_within_the_resolution_of_the_clock_are_not_trusted(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr(cache.index, "SETTLED", SETTLED)
     (tmp_path / "x").write_text("x")
     known, now = identity(str(tmp_path / "x")), (tmp_path / "x").stat().st_mtime_ns

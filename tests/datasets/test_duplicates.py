@@ -1,20 +1,21 @@
-"""Near duplicates against every pair compared, and what a dataset makes of them."""
+"""Near duplicates: checked against all pairs, and how a dataset handles them."""
 
 import io
+from pathlib import Path
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from PIL import Image
 
 from shpeft.datasets import load_dataset
-from shpeft.datasets.duplicates import clusters, look, near_pairs
+from shpeft.datasets.duplicates import CROWD, NEIGHBORS, clusters, look, near_pairs
 from shpeft.errors import Cancelled
 
 
 def texture(seed: int, side: int = 96) -> Image.Image:
-    """Smooth noise: large shapes, as images have."""
+    """Return smooth noise with large shapes, like those of images."""
     coarse = np.random.default_rng(seed).integers(0, 255, (12, 12), dtype=np.uint8)
     return Image.fromarray(coarse).resize((side, side), Image.Resampling.BICUBIC)
 
@@ -26,9 +27,8 @@ def saved_again(image: Image.Image, quality: int = 50, scale: float = 0.7) -> by
     return buffer.getvalue()
 
 
-@settings(max_examples=50, deadline=None)
 @given(st.integers(0, 10_000), st.integers(0, 15), st.integers(2, 40))
-def test_pairs_are_those_of_a_comparison_of_all(seed, distance, count):
+def test_pairs_equal_those_of_a_comparison_of_all_images(seed: int, distance: int, count: int) -> None:
     rng = np.random.default_rng(seed)
     base = rng.integers(0, 256, (4, 32), dtype=np.uint8)
     looks = base[rng.integers(0, 4, count)]
@@ -40,12 +40,12 @@ def test_pairs_are_those_of_a_comparison_of_all(seed, distance, count):
     assert [tuple(pair) for pair in near_pairs(looks, distance).tolist()] == expected
 
 
-def test_a_distance_that_could_miss_pairs_is_refused():
+def test_a_distance_that_could_miss_pairs_is_refused() -> None:
     with pytest.raises(ValueError, match="from 0 to 15"):
         near_pairs(np.zeros((2, 32), np.uint8), 16)
 
 
-def test_a_search_among_many_that_agree_can_be_stopped():
+def test_a_search_among_many_that_agree_can_be_stopped() -> None:
     def stop(stage: str, done: int, total: int) -> None:
         heard.append(stage)
         if len(heard) == 5:
@@ -57,7 +57,20 @@ def test_a_search_among_many_that_agree_can_be_stopped():
     assert set(heard) == {"Looking for images that look the same"}
 
 
-def test_copies_look_the_same_and_others_do_not():
+def test_many_that_look_alike_are_joined_in_a_number_of_pairs_that_grows_with_theirs() -> None:
+    count = 20 * CROWD
+    looks = np.repeat(np.random.default_rng(0).integers(0, 256, (1, 32), dtype=np.uint8), count, 0)
+    homes = ["test" if row % 7 == 3 else "train" for row in range(count)]
+    crowds: list[int] = []
+    pairs = near_pairs(looks, homes=homes, crowds=crowds)
+    assert set(crowds) == {count}
+    assert len(pairs) <= (NEIGHBORS + 2) * count
+    assert set(clusters(count, pairs).tolist()) == {0}
+    across = [(a, b) for a, b in pairs.tolist() if homes[a] != homes[b]]
+    assert {row for pair in across for row in pair} == set(range(count))  # every copy is noticed in the other split
+
+
+def test_copies_look_the_same_and_others_do_not() -> None:
     originals = [texture(seed) for seed in range(20)]
     copies = [Image.open(io.BytesIO(saved_again(image))) for image in originals]
     looks = np.stack([look(image) for image in originals + copies])
@@ -66,18 +79,18 @@ def test_copies_look_the_same_and_others_do_not():
 
 
 @pytest.fixture
-def folder(tmp_path):
-    """Ten images of each class; four of the first class are there again, saved as smaller JPEGs."""
+def folder(tmp_path: Path) -> Path:
+    """Ten images of each class; four of the first class have a copy, saved as a smaller JPEG."""
     for number in range(20):
-        place = tmp_path / "d" / ("sick", "well")[number % 2]
-        place.mkdir(parents=True, exist_ok=True)
-        texture(number).save(place / f"{number}.png")
+        directory = tmp_path / "d" / ("sick", "well")[number % 2]
+        directory.mkdir(parents=True, exist_ok=True)
+        texture(number).save(directory / f"{number}.png")
         if number in (0, 2, 4, 6):
-            (place / f"{number} copy.jpg").write_bytes(saved_again(texture(number)))
+            (directory / f"{number} copy.jpg").write_bytes(saved_again(texture(number)))
     return tmp_path / "d"
 
 
-def test_near_duplicates_stay_on_one_side(folder):
+def test_near_duplicates_stay_on_one_side(folder: Path) -> None:
     for seed in range(8):
         data = load_dataset(folder, seed=seed)
         home = {group: split.name for split in data.splits for group in split.groups}
@@ -88,21 +101,21 @@ def test_near_duplicates_stay_on_one_side(folder):
     assert all(len(name) == 12 for pair in data.card["near_duplicates"] for name in pair)
 
 
-def test_near_duplicates_across_given_splits_are_reported(folder, tmp_path):
+def test_near_duplicates_across_given_splits_are_reported(folder: Path, tmp_path: Path) -> None:
     for number in range(20):
-        place = tmp_path / "given" / ("test" if number < 6 else "train") / ("sick", "well")[number % 2]
-        place.mkdir(parents=True, exist_ok=True)
-        texture(number).save(place / f"{number}.png")
+        directory = tmp_path / "given" / ("test" if number < 6 else "train") / ("sick", "well")[number % 2]
+        directory.mkdir(parents=True, exist_ok=True)
+        texture(number).save(directory / f"{number}.png")
     leaked = tmp_path / "given" / "train" / "sick" / "again.jpg"
     leaked.write_bytes(saved_again(texture(2)))
     data = load_dataset(tmp_path / "given")
     assert "1 pair of images that look the same stands in both train and test" in " ".join(data.card["warnings"])
     ids = {split.name: set(split.ids) for split in data.splits}
-    [(one, other)] = data.card["near_duplicates"]
-    assert {one, other} & ids["test"]
-    assert {one, other} & (ids["train"] | ids["val"])
+    [(first, other)] = data.card["near_duplicates"]
+    assert {first, other} & ids["test"]
+    assert {first, other} & (ids["train"] | ids["val"])
 
 
-def test_flat_images_are_like_nothing():
-    flat = [Image.new("L", (20, 20), grey) for grey in (0, 0, 90)]
+def test_flat_images_match_no_other() -> None:
+    flat = [Image.new("L", (20, 20), gray) for gray in (0, 0, 90)]
     assert len(near_pairs(np.stack([look(image) for image in flat]))) == 0

@@ -1,23 +1,24 @@
-"""Every public set's recipe on a generated tree of the same shape; and on trees of another shape."""
+"""Recipes of public sets on generated folders with the expected layout and with other layouts."""
 
 import json
+from pathlib import Path
+from typing import Any, cast
 
 import pytest
 
-from shpeft.config import DatasetConfig, RunConfig
-from shpeft.datasets import known_sources, load_dataset, recipe_of
-from shpeft.datasets.recipes.catalogue import ISIC_LESIONS, RECIPES
+from shpeft.config.schema import DatasetConfig, RunConfig
+from shpeft.datasets import Dataset, known_sources, load_dataset, recipe_of
+from shpeft.datasets.public_sets.catalog import ISIC_LESIONS, RECIPES
 from shpeft.errors import DatasetError
 from shpeft.runs import RunFolder
-
-from .commands import shpeft
-from .recipe_trees import BUILD, GIVEN, IMAGES, Tree, busi, oct2017, one_hot
+from tests.helpers.command_line import shpeft
+from tests.helpers.public_set_trees import BUILD, GIVEN, IMAGES, Tree, busi, oct2017, one_hot
 
 NAMES = tuple(recipe.name for recipe in RECIPES)
 
 
 @pytest.fixture(scope="module")
-def trees(tmp_path_factory):
+def trees(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
     made = {}
     for name, build in BUILD.items():
         made[name] = tmp_path_factory.mktemp(name) / "unpacked"
@@ -25,14 +26,15 @@ def trees(tmp_path_factory):
     return made
 
 
-def test_every_recipe_has_a_tree():
+def test_every_recipe_has_a_tree() -> None:
     assert set(NAMES) == set(BUILD) == set(IMAGES)
 
 
 @pytest.mark.parametrize("name", NAMES)
-def test_a_set_is_read_as_it_is_unpacked(name, trees):
+def test_a_set_is_read_as_it_is_unpacked(name: str, trees: dict[str, Path]) -> None:
     data = load_dataset(f"recipe:{name}={trees[name]}")
     recipe = recipe_of(f"recipe:{name}")
+    assert recipe is not None
     assert (data.name, data.classes, data.card["modality"]) == (recipe.source, recipe.classes, recipe.modality)
     assert sum(len(split) for split in data.splits) == IMAGES[name]
     assert data.card["unreadable"] == []
@@ -42,22 +44,22 @@ def test_a_set_is_read_as_it_is_unpacked(name, trees):
     assert test in (None, len(data.test))
     sides = [set(split.groups) for split in data.splits]
     assert len(set.union(*sides)) == sum(len(side) for side in sides)
-    assert recipe.licence in data.card["notice"]
+    assert recipe.license in data.card["notice"]
     assert recipe.page in data.card["notice"]
     assert all(any(problem in warning for warning in data.card["warnings"]) for problem in recipe.problems)
     assert data.test.image(0).size == (12, 10)
 
 
-def labels_of(data) -> dict[str, str]:
-    """The class of each file."""
-    found = {}
+def labels_of(data: Dataset) -> dict[str, str]:
+    """Return the class of each file."""
+    labels: dict[str, str] = {}
     for split in data.splits:
-        store, rows = split.source, range(len(split))
-        found |= {store.paths[row].name: split.classes[split.labels[row]] for row in rows}
-    return found
+        store, rows = cast(Any, split.source), range(len(split))
+        labels |= {store.paths[row].name: split.classes[split.labels[row]] for row in rows}
+    return labels
 
 
-def test_the_labels_are_those_of_the_tables(trees):
+def test_the_labels_are_those_of_the_tables(trees: dict[str, Path]) -> None:
     aptos = labels_of(load_dataset(f"recipe:aptos2019={trees['aptos2019']}"))
     assert aptos["000000000004.png"] == "Proliferative DR"
     assert aptos["000000000005.png"] == "No DR"
@@ -70,14 +72,14 @@ def test_the_labels_are_those_of_the_tables(trees):
     assert {lungs["500.jpg"], lungs["400.jpg"]} == {"NonCOVID"}
 
 
-def groups(name: str, trees) -> list[int]:
-    """How many images the groups of more than one image have."""
+def groups(name: str, trees: dict[str, Path]) -> list[int]:
+    """Return the sizes of the groups that have more than one image."""
     data = load_dataset(f"recipe:{name}={trees[name]}")
-    found = [group for split in data.splits for group in split.groups]
-    return sorted(count for group in set(found) if (count := found.count(group)) > 1)
+    members = [group for split in data.splits for group in split.groups]
+    return sorted(count for group in set(members) if (count := members.count(group)) > 1)
 
 
-def test_patients_and_lesions_come_from_names_and_tables(trees):
+def test_patients_and_lesions_come_from_names_and_tables(trees: dict[str, Path]) -> None:
     assert groups("isic2018", trees) == [2] * 28
     assert groups("isic2019", trees) == [2] * 8 + [3] * 16
     assert groups("covidct", trees) == [2] * 7
@@ -87,19 +89,19 @@ def test_patients_and_lesions_come_from_names_and_tables(trees):
     assert groups("busi", trees) == groups("brainmri", trees) == groups("aptos2019", trees) == []
 
 
-def test_masks_of_busi_are_masks(trees):
+def test_masks_of_busi_are_masks(trees: dict[str, Path]) -> None:
     data = load_dataset(f"recipe:busi={trees['busi']}")
     masks = [split.mask(row) for split in data.splits for row in range(len(split))]
     assert all(mask is not None and mask.shape == (10, 12) for mask in masks)
 
 
-def test_the_inner_folder_may_be_given_too(trees):
+def test_the_inner_folder_is_accepted(trees: dict[str, Path]) -> None:
     outer = load_dataset(f"recipe:busi={trees['busi']}")
     inner = load_dataset(f"recipe:busi={trees['busi'] / 'Dataset_BUSI_with_GT'}")
     assert outer.fingerprint == inner.fingerprint
 
 
-def test_the_training_part_of_isic_alone_is_enough(tmp_path):
+def test_the_training_part_of_isic_alone_is_enough(tmp_path: Path) -> None:
     codes = list(ISIC_LESIONS)
     truth = "ISIC2018_Task3_Training_GroundTruth/ISIC2018_Task3_Training_GroundTruth.csv"
     one_hot(Tree(tmp_path), truth, "ISIC2018_Task3_Training_Input", codes, 35, 1)
@@ -108,7 +110,7 @@ def test_the_training_part_of_isic_alone_is_enough(tmp_path):
     assert any("LesionGroupings.csv is not there" in warning for warning in data.card["warnings"])
 
 
-def test_a_patient_in_the_given_test_is_reported_and_can_be_left_out(tmp_path):
+def test_a_patient_in_the_given_test_is_reported_and_can_be_left_out(tmp_path: Path) -> None:
     oct2017(Tree(tmp_path))
     (tmp_path / "OCT2017 " / "test" / "CNV" / "CNV-2000-1.jpeg").rename(
         tmp_path / "OCT2017 " / "test" / "CNV" / "CNV-1000-1.jpeg"
@@ -132,7 +134,9 @@ def test_a_patient_in_the_given_test_is_reported_and_can_be_left_out(tmp_path):
         ("isic2019", "ISIC_2019_Training_Input", "expects 'ISIC_2019_Training_Input'"),
     ],
 )
-def test_another_layout_is_refused_with_what_was_expected_where(name, gone, said, tmp_path):
+def test_another_layout_is_refused_and_the_expected_one_is_named(
+    name: str, gone: str, said: str, tmp_path: Path
+) -> None:
     root = tmp_path / "unpacked"
     BUILD[name](Tree(root))
     (root / gone).rename(tmp_path / "elsewhere")
@@ -140,7 +144,9 @@ def test_another_layout_is_refused_with_what_was_expected_where(name, gone, said
         load_dataset(f"recipe:{name}={root}")
     assert said in str(caught.value)
     assert "The expected layout: " in str(caught.value)
-    assert recipe_of(f"recipe:{name}").page in str(caught.value)
+    recipe = recipe_of(f"recipe:{name}")
+    assert recipe is not None
+    assert recipe.page in str(caught.value)
 
 
 @pytest.mark.parametrize(
@@ -160,7 +166,7 @@ def test_another_layout_is_refused_with_what_was_expected_where(name, gone, said
         ("covidct", "Data-split/COVID/trainCT_COVID.txt", "", None),
     ],
 )
-def test_a_table_of_another_kind_is_a_sentence(name, table, text, said, tmp_path):
+def test_unreadable_tables_are_explained(name: str, table: str, text: str, said: str | None, tmp_path: Path) -> None:
     BUILD[name](Tree(tmp_path))
     (tmp_path / table).write_text(text)
     if said is None:  # a class without training images
@@ -170,7 +176,7 @@ def test_a_table_of_another_kind_is_a_sentence(name, table, text, said, tmp_path
     assert said in str(caught.value)
 
 
-def test_a_stranger_among_the_class_folders(tmp_path):
+def test_an_unknown_class_folder_is_refused(tmp_path: Path) -> None:
     busi(Tree(tmp_path))
     Tree(tmp_path).image("Dataset_BUSI_with_GT/unsure/1.png")
     with pytest.raises(DatasetError, match="folder 'unsure' that is no class of this set"):
@@ -183,27 +189,34 @@ def test_a_stranger_among_the_class_folders(tmp_path):
         ("recipe:bussi=/x", "There is no recipe 'bussi'. Did you mean busi?"),
         ("recipe:busi", "needs the folder of the unpacked download: recipe:busi=FOLDER"),
         ("recipe:busi=", "needs the folder of the unpacked download: recipe:busi=FOLDER"),
-        ("recipe:busi=/no/such/place", "'/no/such/place' is no folder here"),
+        ("recipe:busi=/no/such/place", "'/no/such/place' is not a folder"),
     ],
 )
-def test_what_is_not_there_is_a_sentence(source, said):
+def test_unknown_recipes_and_folders_are_explained(source: str, said: str) -> None:
     with pytest.raises(DatasetError) as caught:
         load_dataset(source)
     assert said in str(caught.value)
 
 
-def test_recipes_are_listed_and_explained():
+def test_recipes_are_listed_and_explained() -> None:
     listed = {entry["source"]: entry for entry in known_sources() if entry["kind"] == "recipe"}
     assert set(listed) == {f"recipe:{name}" for name in NAMES}
     assert listed["recipe:busi"]["classes"] == ["benign", "malignant", "normal"]
     for recipe in RECIPES:
-        told = recipe.explain()
+        explanation = recipe.explain()
         assert all(
-            words in told
-            for words in (recipe.page, recipe.licence, recipe.licence_at, recipe.cite, *recipe.tree, recipe.unverified)
+            text in explanation
+            for text in (
+                recipe.page,
+                recipe.license,
+                recipe.license_source,
+                recipe.cite,
+                *recipe.tree,
+                recipe.unverified,
+            )
         )
-        assert "http" in recipe.licence_at  # where it can be looked up
-        assert "could be confirmed" not in recipe.licence or "Ask before use" in recipe.licence
+        assert "http" in recipe.license_source  # where it can be looked up
+        assert "could be confirmed" not in recipe.license or "Ask before use" in recipe.license
     assert recipe_of("phantom:fundus") is None
     out = shpeft("datasets").stdout
     assert "recipe:oct2017=FOLDER" in out
@@ -213,7 +226,9 @@ def test_recipes_are_listed_and_explained():
     assert "read" not in facts
 
 
-def test_a_run_keeps_the_place_whole_and_is_named_after_the_set(trees, tmp_path, monkeypatch):
+def test_a_run_stores_the_absolute_path_of_the_set(
+    trees: dict[str, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.chdir(trees["busi"].parent)
     config = RunConfig(dataset=DatasetConfig(source="recipe:busi=unpacked"))
     folder = RunFolder.create(tmp_path / "run", config)

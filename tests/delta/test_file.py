@@ -1,58 +1,60 @@
-"""Delta files: what is written is read back to the bit, and whatever is wrong is refused before use."""
+"""Delta files: a round trip preserves every bit, and damaged files are refused before use."""
 
 import json
 import math
 import pickle
 import struct
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 import safetensors.torch
 import timm
 import torch
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from shpeft.backbones import Backbone
-from shpeft.config import RunConfig
-from shpeft.delta import SparseDelta
-from shpeft.deltafile import PAGE, load_delta, read_header, save_delta
+from shpeft.config.schema import RunConfig
+from shpeft.delta.file import PAGE, load_delta, read_header, save_delta
+from shpeft.delta.sparse_delta import SparseDelta
 from shpeft.errors import BaseMismatch, ClassMismatch, DeltaError, DeltaFormat, ShpeftError
-from shpeft.probe import Head
-from shpeft.runs.formats import environment
-from shpeft.selection import Support
-
-from .conftest import CLASSES, assert_unchanged, state, tiny
-from .test_gradients import MODELS, random_delta
+from shpeft.linear_probe import Head
+from shpeft.selection.top_k import Support
+from shpeft.support.environment import environment
+from tests.conftest import CLASSES, assert_unchanged, state, tiny
+from tests.helpers.deltas import MODELS, random_delta
 
 
 @pytest.mark.parametrize("name", MODELS)
-def test_round_trip(name, tmp_path):
+def test_round_trip(name: str, tmp_path: Path) -> None:
     backbone = tiny(name)
     delta = random_delta(backbone, 120, "all")
     path = save_delta(delta, tmp_path / "d.safetensors", {"note": "é"})
-    found = load_delta(path, tiny(name))
-    assert torch.equal(found.values, delta.values)
-    assert torch.equal(found.head.weight, delta.head.weight)
-    assert torch.equal(found.head.bias, delta.head.bias)
-    assert list(found.support.indices) == list(delta.support.indices)
+    actual = load_delta(path, tiny(name))
+    assert torch.equal(actual.values, delta.values)
+    assert torch.equal(actual.head.weight, delta.head.weight)
+    assert torch.equal(actual.head.bias, delta.head.bias)
+    assert list(actual.support.indices) == list(delta.support.indices)
     for key, index in delta.support.indices.items():
-        assert torch.equal(found.support.indices[key], index)
-    assert (found.classes, found.base, found.transform) == (delta.classes, delta.base, delta.transform)
+        assert torch.equal(actual.support.indices[key], index)
+    assert (actual.classes, actual.base, actual.transform) == (delta.classes, delta.base, delta.transform)
     header = read_header(path)
-    assert (header["note"], header["k"], header["total"]) == ("é", 120, backbone.count)
+    assert (header["note"], header["k"], header["total"]) == ("é", 120, backbone.weight_count)
 
 
 class Pages(torch.nn.Module):
-    """Parameters that end before, on and after a page's edge, and one that spans several pages."""
+    """Parameters that end before, on and after a page edge, and one that spans several pages."""
 
-    def __init__(self):
+    def __init__(self) -> None:
         super().__init__()
         for name, shape in {"a": (PAGE - 1,), "b": (1,), "c": (300, 701), "d": (2, PAGE), "e": (3, 1, 5)}.items():
             setattr(self, name, torch.nn.Parameter(torch.zeros(shape)))
         self.head = torch.nn.Linear(2, 3)
 
-    def get_classifier(self):
+    def get_classifier(self) -> torch.nn.Module:
         return self.head
 
 
@@ -60,8 +62,8 @@ PAGED = Backbone("pages", Pages(), CLASSES, tiny().transform, "zeros")
 
 
 @st.composite
-def deltas(draw) -> SparseDelta:
-    """Any non-empty support of ``PAGED``, in the model's order, the edges of pages preferred; any finite float32."""
+def deltas(draw: st.DrawFn) -> SparseDelta:
+    """Draw a non-empty support of ``PAGED``, with page edges preferred, and finite float32 values."""
     infos = PAGED.weight_infos()
     chosen = sorted(draw(st.sets(st.sampled_from(range(len(infos))), min_size=1)))
     indices = {}
@@ -69,36 +71,37 @@ def deltas(draw) -> SparseDelta:
         edges = [x for x in (0, PAGE - 2, PAGE - 1, PAGE, info.numel - 1) if x < info.numel]
         index = st.integers(0, info.numel - 1) | st.sampled_from(edges)
         indices[info.name] = torch.tensor(sorted(draw(st.sets(index, min_size=1, max_size=20))))
-    support = Support(indices, {info.name: info.shape for info in infos if info.name in indices}, PAGED.count)
+    support = Support(indices, {info.name: info.shape for info in infos if info.name in indices}, PAGED.weight_count)
     finite = st.floats(width=32, allow_nan=False, allow_infinity=False)
     values = torch.tensor(draw(st.lists(finite, min_size=support.k, max_size=support.k)))
     head = Head(torch.tensor(draw(st.lists(finite, min_size=6, max_size=6))).view(3, 2), torch.zeros(3))
     return SparseDelta(support, values, head, CLASSES, "pages", "zeros", PAGED.transform, PAGED.fingerprint)
 
 
-@settings(max_examples=150, deadline=None, derandomize=True)
 @given(delta=deltas())
-def test_any_delta_comes_back_to_the_bit(delta, tmp_path_factory):
+def test_any_delta_survives_a_round_trip_bit_for_bit(
+    delta: SparseDelta, tmp_path_factory: pytest.TempPathFactory
+) -> None:
     path = save_delta(delta, tmp_path_factory.getbasetemp() / "any.safetensors")
-    found = load_delta(path, PAGED)
-    assert list(found.support.indices) == list(delta.support.indices)
+    actual = load_delta(path, PAGED)
+    assert list(actual.support.indices) == list(delta.support.indices)
     for key, index in delta.support.indices.items():
-        assert torch.equal(found.support.indices[key], index)
-        assert found.support.indices[key].dtype == torch.int64
-    assert (found.support.shapes, found.support.total) == (delta.support.shapes, delta.support.total)
-    for ours, theirs in ((found.values, delta.values), (found.head.weight, delta.head.weight)):
+        assert torch.equal(actual.support.indices[key], index)
+        assert actual.support.indices[key].dtype == torch.int64
+    assert (actual.support.shapes, actual.support.total) == (delta.support.shapes, delta.support.total)
+    for ours, theirs in ((actual.values, delta.values), (actual.head.weight, delta.head.weight)):
         assert torch.equal(ours.view(torch.int32), theirs.view(torch.int32))  # the sign of zero too
-    assert save_delta(found, path.with_name("again")).read_bytes() == path.read_bytes()
+    assert save_delta(actual, path.with_name("again")).read_bytes() == path.read_bytes()
 
 
-def test_a_full_page_is_counted(tmp_path):
-    """65,536 weights in one page: one more than 16 bits can say."""
-    support = Support({"d": torch.arange(2 * PAGE)}, {"d": (2, PAGE)}, PAGED.count)
+def test_a_full_page_is_counted(tmp_path: Path) -> None:
+    """Count 65,536 weights in one page, one more than 16 bits can represent."""
+    support = Support({"d": torch.arange(2 * PAGE)}, {"d": (2, PAGE)}, PAGED.weight_count)
     path = save_delta(SparseDelta.zeros(PAGED, support), tmp_path / "full")
     assert torch.equal(load_delta(path, PAGED).support.indices["d"], torch.arange(2 * PAGE))
 
 
-def test_the_same_delta_gives_the_same_bytes(tmp_path):
+def test_the_same_delta_gives_the_same_bytes(tmp_path: Path) -> None:
     files = []
     for i in range(2):
         meta = {"b": 1, "a": 2} if i else {"a": 2, "b": 1}
@@ -106,21 +109,21 @@ def test_the_same_delta_gives_the_same_bytes(tmp_path):
     assert files[0] == files[1]
 
 
-def test_vit_base_at_a_ten_thousandth_stays_below_70_kb(tmp_path):
+def test_vit_base_at_a_ten_thousandth_stays_below_70_kb(tmp_path: Path) -> None:
     with torch.device("meta"):
         module = timm.create_model("vit_base_patch16_224", num_classes=3)
     backbone = Backbone("vit_base_patch16_224", module, CLASSES, tiny().transform, "timm, from the model hub")
     matrices, k, rng = backbone.weight_infos("matrices"), 8_580, np.random.default_rng(0)
-    assert (len(matrices), round(1e-4 * backbone.count)) == (48, k)
+    assert (len(matrices), round(1e-4 * backbone.weight_count)) == (48, k)
     line = sum(info.numel for info in matrices)
-    chosen, start, indices = np.sort(rng.choice(line, k, replace=False)), 0, {}
+    chosen, offset, indices = np.sort(rng.choice(line, k, replace=False)), 0, {}
     for info in matrices:
-        within = chosen[(chosen >= start) & (chosen < start + info.numel)] - start
+        within = chosen[(chosen >= offset) & (chosen < offset + info.numel)] - offset
         indices[info.name] = torch.from_numpy(within)
-        start += info.numel
+        offset += info.numel
     head = Head(torch.randn(3, 768), torch.randn(3))
     delta = SparseDelta(
-        Support(indices, {info.name: info.shape for info in matrices}, backbone.count),
+        Support(indices, {info.name: info.shape for info in matrices}, backbone.weight_count),
         torch.from_numpy(rng.normal(size=k).astype(np.float32)),
         head,
         *(CLASSES, backbone.name, backbone.weights, backbone.transform, "0" * 64),
@@ -133,7 +136,7 @@ def test_vit_base_at_a_ten_thousandth_stays_below_70_kb(tmp_path):
     assert path.stat().st_size - 4 * (head.weight.numel() + head.bias.numel()) <= 70_000
 
 
-def test_other_bases_are_refused(tmp_path):
+def test_other_bases_are_refused(tmp_path: Path) -> None:
     path = save_delta(random_delta(tiny(), 30), tmp_path / "d.safetensors")
     other = tiny()
     with torch.no_grad():
@@ -144,20 +147,20 @@ def test_other_bases_are_refused(tmp_path):
 
 
 @pytest.mark.parametrize("classes", [("x", "y", "z"), ("x", "y")])
-def test_a_delta_keeps_its_classes_and_is_not_applied_to_others(classes, tmp_path):
+def test_a_delta_keeps_its_classes_and_is_not_applied_to_others(classes: tuple[str, ...], tmp_path: Path) -> None:
     delta = random_delta(tiny(), 30)
     backbone = tiny()
     backbone.replace_head(torch.nn.Linear(64, len(classes)), classes)
     before = state(backbone)
-    found = load_delta(save_delta(delta, tmp_path / "d.safetensors"), backbone)
-    assert found.classes == CLASSES
-    assert torch.equal(found.head.weight, delta.head.weight)
-    with pytest.raises(ClassMismatch), found.applied(backbone):
+    actual = load_delta(save_delta(delta, tmp_path / "d.safetensors"), backbone)
+    assert actual.classes == CLASSES
+    assert torch.equal(actual.head.weight, delta.head.weight)
+    with pytest.raises(ClassMismatch), actual.applied(backbone):
         pass
     assert_unchanged(backbone, before)
 
 
-def test_files_that_are_no_deltas_are_refused(tmp_path):
+def test_files_that_are_not_deltas_are_refused(tmp_path: Path) -> None:
     backbone = tiny()
     before = state(backbone)
     bad = tmp_path / "bad.safetensors"
@@ -185,11 +188,12 @@ def test_files_that_are_no_deltas_are_refused(tmp_path):
     assert_unchanged(backbone, before)
 
 
-def write(path, tensors, header):
+def write(path: Path, tensors: dict[str, torch.Tensor], header: dict[str, Any]) -> None:
     path.write_bytes(safetensors.torch.save(tensors, {"shpeft": json.dumps(header)}))
 
 
-DAMAGES = {
+Damage = Callable[[dict[str, torch.Tensor], dict[str, Any]], object]
+DAMAGES: dict[str, Damage] = {
     "other k": lambda t, h: h.update(k=299),
     "negative k": lambda t, h: h.update(k=-1),
     "k as text": lambda t, h: h.update(k="300"),
@@ -234,7 +238,7 @@ DAMAGES = {
 
 
 @pytest.mark.parametrize("damage", DAMAGES.values(), ids=DAMAGES)
-def test_every_damage_is_found(damage, tmp_path):
+def test_every_damage_is_refused(damage: Damage, tmp_path: Path) -> None:
     backbone = tiny()
     before = state(backbone)
     path = save_delta(random_delta(backbone, 300), tmp_path / "d.safetensors")
@@ -248,7 +252,7 @@ def test_every_damage_is_found(damage, tmp_path):
     assert_unchanged(backbone, before)
 
 
-def test_a_changed_byte_is_refused_or_read_but_never_crashes(tmp_path):
+def test_a_changed_byte_is_refused_or_read_but_never_crashes(tmp_path: Path) -> None:
     backbone = tiny()
     path = save_delta(random_delta(backbone, 40), tmp_path / "d.safetensors")
     whole = path.read_bytes()
@@ -264,15 +268,15 @@ def test_a_changed_byte_is_refused_or_read_but_never_crashes(tmp_path):
             continue
 
 
-@pytest.mark.parametrize("found", ["shpeft.delta/1", "shpeft.delta/9"])
-def test_other_formats_are_named_with_the_one_that_is_read(found, tmp_path):
+@pytest.mark.parametrize("actual", ["shpeft.delta/1", "shpeft.delta/9"])
+def test_an_unknown_format_error_names_both_formats(actual: str, tmp_path: Path) -> None:
     path = tmp_path / "d.safetensors"
-    write(path, {"blocks.0.attn.qkv.weight/values": torch.zeros(1)}, {"format": found})
-    with pytest.raises(DeltaFormat, match=rf"has format '{found}'; .* reads 'shpeft\.delta/2'"):
+    write(path, {"blocks.0.attn.qkv.weight/values": torch.zeros(1)}, {"format": actual})
+    with pytest.raises(DeltaFormat, match=rf"has format '{actual}'; .* reads 'shpeft\.delta/2'"):
         load_delta(path, tiny())
 
 
-def test_values_that_are_not_finite_are_not_saved(tmp_path):
+def test_values_that_are_not_finite_are_not_saved(tmp_path: Path) -> None:
     infinite, overflowing, head = (random_delta(tiny(), 3) for _ in range(3))
     infinite.values[1] = float("inf")
     overflowing.values = torch.full((3,), 1e300, dtype=torch.float64)
@@ -283,7 +287,7 @@ def test_values_that_are_not_finite_are_not_saved(tmp_path):
     assert list(tmp_path.iterdir()) == []
 
 
-def test_a_folder_that_does_not_exist_leaves_nothing(tmp_path):
+def test_saving_into_a_missing_folder_leaves_no_file(tmp_path: Path) -> None:
     with pytest.raises(ShpeftError, match="cannot be written"):
         save_delta(random_delta(tiny(), 3), tmp_path / "nowhere" / "d.safetensors")
     assert list(tmp_path.iterdir()) == []

@@ -1,23 +1,25 @@
-"""Deltas: applied, trained, merged and taken away again, exactly."""
+"""Deltas are applied, trained, merged and removed exactly."""
+
+from collections.abc import Callable, Iterable
 
 import pytest
 import torch
 from torch.nn.functional import cross_entropy
 
-from shpeft.delta import SparseDelta
+from shpeft.delta.sparse_delta import SparseDelta
+from shpeft.delta.trainable import Trainable
 from shpeft.errors import BaseMismatch, ClassMismatch, DeltaError
-from shpeft.trainable import Trainable
-
-from .conftest import assert_unchanged, state, tiny
-from .test_gradients import MODELS, random_delta
+from tests.conftest import assert_unchanged, state, tiny
+from tests.helpers.deltas import MODELS, random_delta
+from tests.helpers.present import present
 
 
 @pytest.mark.parametrize("name", MODELS)
-def test_applying_moves_exactly_the_support_and_restores_every_bit(name):
+def test_applying_moves_exactly_the_support_and_restores_every_bit(name: str) -> None:
     backbone = tiny(name)
     for p in backbone.module.parameters():  # negative zeros, which adding and subtracting would lose
         p.data.view(-1)[::3] = -0.0
-    backbone.__dict__.pop("fingerprint", None)
+    backbone.forget_fingerprint()
     delta = random_delta(backbone, 200, "all")
     before = state(backbone)
     with delta.applied(backbone):
@@ -33,17 +35,17 @@ def test_applying_moves_exactly_the_support_and_restores_every_bit(name):
     assert_unchanged(backbone, before)
 
 
-def test_restores_after_an_error_and_any_number_of_times():
+def test_base_weights_are_restored_after_errors_and_repeated_use() -> None:
     backbone = tiny()
     before = state(backbone)
-    one, two = random_delta(backbone, 50, seed=1), random_delta(backbone, 50, seed=2)
-    for delta in (one, two, one, two):
+    first, two = random_delta(backbone, 50, seed=1), random_delta(backbone, 50, seed=2)
+    for delta in (first, two, first, two):
         with pytest.raises(RuntimeError, match="mine"), delta.applied(backbone):
             raise RuntimeError("mine")
         assert_unchanged(backbone, before)
 
 
-def test_channels_last_weights_are_restored_too():
+def test_channels_last_weights_are_restored_too() -> None:
     backbone = tiny("test_resnet")
     backbone.module.to(memory_format=torch.channels_last)
     delta = random_delta(backbone, 300)
@@ -57,11 +59,11 @@ def test_channels_last_weights_are_restored_too():
 
 
 @pytest.mark.parametrize("name", MODELS)
-def test_training_with_weight_decay_leaves_every_other_entry_alone(name):
+def test_training_with_weight_decay_leaves_every_other_entry_alone(name: str) -> None:
     backbone = tiny(name)
     delta = random_delta(backbone, 100, "all")
     before = state(backbone)
-    optimizers = {
+    optimizers: dict[str, Callable[[Iterable[torch.nn.Parameter]], torch.optim.Optimizer]] = {
         "sgd": lambda p: torch.optim.SGD(p, lr=0.1, momentum=0.9, weight_decay=0.1),
         "adamw": lambda p: torch.optim.AdamW(p, lr=0.01, weight_decay=0.1),
     }
@@ -86,7 +88,7 @@ def test_training_with_weight_decay_leaves_every_other_entry_alone(name):
         assert_unchanged(backbone, before)
 
 
-def test_ten_steps_follow_the_dense_masked_trajectory():
+def test_ten_steps_follow_the_dense_masked_trajectory() -> None:
     backbone = tiny(dtype=torch.float64)
     delta = random_delta(backbone, 300)
     delta.values.zero_()
@@ -104,7 +106,7 @@ def test_ten_steps_follow_the_dense_masked_trajectory():
         cross_entropy(twin(images), labels).backward()
         for name, p in twin.parameters.items():
             if not any(p is h for h in head):
-                p.grad.view(-1)[~masks[name]] = 0
+                present(p.grad).view(-1)[~masks[name]] = 0
         dense.step()
 
     with Trainable(backbone, delta) as trainable:
@@ -118,7 +120,7 @@ def test_ten_steps_follow_the_dense_masked_trajectory():
             torch.testing.assert_close(tensor, twin.module.state_dict()[name], rtol=1e-9, atol=1e-10)
 
 
-def test_flags_modes_and_gradients_come_back():
+def test_flags_modes_and_gradients_are_restored() -> None:
     backbone = tiny("test_resnet")
     backbone.module.train()
     backbone.module.conv1.requires_grad_(False)
@@ -136,7 +138,7 @@ def test_flags_modes_and_gradients_come_back():
         assert torch.equal(backbone.module.state_dict()[key], value)
 
 
-def test_merge_makes_an_independent_base():
+def test_merge_makes_an_independent_base() -> None:
     backbone = tiny()
     before = state(backbone)
     delta = random_delta(backbone, 50)
@@ -152,7 +154,7 @@ def test_merge_makes_an_independent_base():
         delta.check(merged)
 
 
-def test_two_deltas_at_once_are_refused():
+def test_two_deltas_at_once_are_refused() -> None:
     backbone = tiny()
     delta = random_delta(backbone, 5)
     with delta.applied(backbone):
@@ -164,7 +166,7 @@ def test_two_deltas_at_once_are_refused():
         pass
 
 
-def test_other_bases_and_classes_are_refused():
+def test_other_bases_and_classes_are_refused() -> None:
     delta = random_delta(tiny(), 5)
     with pytest.raises(BaseMismatch, match="base weights"), delta.applied(tiny("test_convnext")):
         pass
@@ -175,7 +177,7 @@ def test_other_bases_and_classes_are_refused():
         pass
 
 
-def test_zeros_moves_nothing():
+def test_zeros_moves_nothing() -> None:
     backbone = tiny()
     delta = SparseDelta.zeros(backbone, random_delta(backbone, 20).support)
     assert delta.k == 20

@@ -1,4 +1,4 @@
-"""Switching deltas: after any switches the backbone is what a fresh one with that delta would be, bit for bit."""
+"""After any switches the backbone equals a fresh one with the current delta, bit for bit."""
 
 from contextlib import nullcontext
 from dataclasses import replace
@@ -9,51 +9,51 @@ import torch
 from torch import nn
 
 from shpeft.backbones import Backbone
-from shpeft.delta import Entries, SparseDelta
+from shpeft.delta.sparse_delta import FlatEntries, SparseDelta
+from shpeft.delta.switchboard import Switchboard
+from shpeft.delta.trainable import Trainable
 from shpeft.errors import BackboneError, BaseMismatch, DeltaError
-from shpeft.probe import Head
-from shpeft.switching import Switchboard
-from shpeft.trainable import Trainable
-
-from .conftest import CLASSES, assert_unchanged, state, tiny
-from .test_gradients import MODELS, random_delta
+from shpeft.linear_probe import Head
+from tests.conftest import CLASSES, assert_unchanged, state, tiny
+from tests.helpers.deltas import MODELS, random_delta
+from tests.helpers.present import present
 
 FIVE = ("v", "w", "x", "y", "z")
 
 
 def several(backbone: Backbone) -> dict[str, SparseDelta]:
-    """Deltas that share all, some or hardly any of their weights, one of them with other classes."""
+    """Return deltas that share all, some or few of their weights, one of them with other classes."""
     generator = torch.Generator().manual_seed(3)
-    one, two = random_delta(backbone, 200, "all", seed=1), random_delta(backbone, 300, seed=2)
+    first, two = random_delta(backbone, 200, "all", seed=1), random_delta(backbone, 300, seed=2)
     width = backbone.head.in_features
     five = Head(torch.randn(5, width, generator=generator), torch.randn(5, generator=generator))
     three = Head(torch.randn(3, width, generator=generator), torch.randn(3, generator=generator))
     return {
-        "one": one,
+        "one": first,
         "two": replace(two, head=three),
-        "same weights": replace(one, values=torch.randn(one.k, generator=generator)),
-        "many": random_delta(backbone, backbone.count // 3, "all", seed=4),
+        "same weights": replace(first, values=torch.randn(first.k, generator=generator)),
+        "many": random_delta(backbone, backbone.weight_count // 3, "all", seed=4),
         "five": replace(two, values=3 * two.values, head=five, classes=FIVE),
     }
 
 
 def bits(tensors: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
-    """Bytes, so that zeros' signs count."""
+    """Return the bytes of each tensor, so that the sign of zero counts."""
     return {name: tensor.contiguous().reshape(-1).view(torch.uint8).clone() for name, tensor in tensors.items()}
 
 
-def assert_same(found: Backbone, expected: Backbone, images: torch.Tensor) -> None:
-    a, b = bits(found.module.state_dict()), bits(expected.module.state_dict())
+def assert_same(actual: Backbone, expected: Backbone, images: torch.Tensor) -> None:
+    a, b = bits(actual.module.state_dict()), bits(expected.module.state_dict())
     assert list(a) == list(b)
     for name in a:
         assert torch.equal(a[name], b[name]), name
-    assert found.classes == expected.classes
+    assert actual.classes == expected.classes
     with torch.no_grad():
-        assert torch.equal(found(images), expected(images))
+        assert torch.equal(actual(images), expected(images))
 
 
 def fresh(backbone: Backbone, classes: tuple[str, ...]) -> Backbone:
-    """A copy, with a head for the classes when they are others."""
+    """Return a copy of the backbone, with a new head if the classes differ."""
     twin = backbone.copy()
     if classes != twin.classes:
         weight = twin.head.weight
@@ -63,7 +63,7 @@ def fresh(backbone: Backbone, classes: tuple[str, ...]) -> Backbone:
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
 @pytest.mark.parametrize("name", MODELS)
-def test_any_switches_equal_applying_to_a_fresh_copy(name, dtype):
+def test_any_switches_equal_applying_to_a_fresh_copy(name: str, dtype: torch.dtype) -> None:
     backbone = tiny(name, dtype=dtype)
     if name == "test_resnet":
         backbone.module.to(memory_format=torch.channels_last)
@@ -91,10 +91,16 @@ def test_any_switches_equal_applying_to_a_fresh_copy(name, dtype):
     assert_unchanged(backbone, before)
 
 
-def test_a_switch_writes_only_what_the_two_deltas_move(monkeypatch):
+def test_a_switch_writes_only_what_the_two_deltas_move(monkeypatch: pytest.MonkeyPatch) -> None:
     backbone = tiny()
-    deltas, written, write = several(backbone), [], Entries.write
-    monkeypatch.setattr(Entries, "write", lambda self, v: (written.append(v.numel()), write(self, v)))
+    deltas, write = several(backbone), FlatEntries.write
+    written: list[int] = []
+
+    def counting(self: FlatEntries, values: torch.Tensor) -> None:
+        written.append(values.numel())
+        write(self, values)
+
+    monkeypatch.setattr(FlatEntries, "write", counting)
     with Switchboard(backbone, deltas) as board:
         assert not written
         for key, expected in {"one": 200, "two": 500, "five": 600, None: 300}.items():
@@ -103,11 +109,11 @@ def test_a_switch_writes_only_what_the_two_deltas_move(monkeypatch):
             written.clear()
 
 
-def test_an_error_in_the_block_leaves_nothing():
+def test_an_error_in_the_block_restores_the_base() -> None:
     backbone = tiny()
     before, board = state(backbone), Switchboard(backbone, several(backbone))
 
-    def work():
+    def work() -> None:
         with board:
             board.switch("five")
             raise RuntimeError("mine")
@@ -120,12 +126,12 @@ def test_an_error_in_the_block_leaves_nothing():
 
 
 @pytest.mark.parametrize("at", [0, 3, 30])
-def test_an_error_in_the_middle_of_a_switch_leaves_nothing(at, monkeypatch):
+def test_an_error_in_the_middle_of_a_switch_restores_the_base(at: int, monkeypatch: pytest.MonkeyPatch) -> None:
     backbone = tiny()
-    before, deltas, head, write = state(backbone), several(backbone), backbone.head, Entries.write
+    before, deltas, head, write = state(backbone), several(backbone), backbone.head, FlatEntries.write
     calls = []
 
-    def failing(self, values):
+    def failing(self: FlatEntries, values: torch.Tensor) -> None:
         calls.append(self)
         if len(calls) == at + 1:
             raise RuntimeError("mine")
@@ -134,7 +140,7 @@ def test_an_error_in_the_middle_of_a_switch_leaves_nothing(at, monkeypatch):
     with Switchboard(backbone, deltas) as board:
         board.switch("one")
         assert len(deltas["one"].support.indices) <= 30 < sum(len(deltas[x].support.indices) for x in ("one", "two"))
-        monkeypatch.setattr(Entries, "write", failing)
+        monkeypatch.setattr(FlatEntries, "write", failing)
         with pytest.raises(RuntimeError, match="mine"):
             board.switch("two")
     assert len(calls) > at + 1
@@ -142,7 +148,7 @@ def test_an_error_in_the_middle_of_a_switch_leaves_nothing(at, monkeypatch):
     assert_unchanged(backbone, before)
 
 
-def test_flags_modes_and_random_numbers_stay():
+def test_flags_modes_and_the_random_state_are_preserved() -> None:
     backbone = tiny()
     backbone.module.requires_grad_(False)
     torch.manual_seed(0)
@@ -155,7 +161,7 @@ def test_flags_modes_and_random_numbers_stay():
     assert torch.equal(torch.get_rng_state(), numbers)
 
 
-def test_the_deltas_count_as_they_are_on_entry():
+def test_deltas_are_copied_on_entry() -> None:
     backbone = tiny()
     delta = random_delta(backbone, 50)
     board, twin = Switchboard(backbone, {"a": delta}), delta.merge(backbone)
@@ -167,14 +173,14 @@ def test_the_deltas_count_as_they_are_on_entry():
         assert_same(board.switch("a"), delta.merge(tiny()), torch.zeros(1, 3, 32, 32))
 
 
-def test_deltas_of_other_bases_are_refused_by_name():
+def test_deltas_of_other_bases_are_refused_by_name() -> None:
     backbone, other = tiny(), tiny("test_convnext")
     with pytest.raises(BaseMismatch, match=r"The delta 'skin' does not fit .* belongs to test_convnext"):
         Switchboard(backbone, {"breast": random_delta(backbone, 5), "skin": random_delta(other, 5)})
     assert not backbone.occupied
 
 
-def test_unknown_names_offer_the_nearest_and_change_nothing():
+def test_unknown_names_offer_the_nearest_and_change_nothing() -> None:
     backbone = tiny()
     with Switchboard(backbone, several(backbone)) as board:
         board.switch("five")
@@ -187,7 +193,7 @@ def test_unknown_names_offer_the_nearest_and_change_nothing():
         board.switch("one")
 
 
-def test_the_backbone_is_occupied_while_a_board_is_open():
+def test_the_backbone_is_occupied_while_a_board_is_open() -> None:
     backbone = tiny()
     delta = random_delta(backbone, 5)
     with Switchboard(backbone, {"a": delta}):
@@ -200,7 +206,7 @@ def test_the_backbone_is_occupied_while_a_board_is_open():
         pass
 
 
-def test_a_head_that_does_not_fit_its_classes_is_refused():
+def test_a_head_that_does_not_fit_its_classes_is_refused() -> None:
     backbone = tiny()
     before = state(backbone)
     with Switchboard(backbone, {"a": replace(random_delta(backbone, 5), classes=FIVE)}) as board:
@@ -210,7 +216,7 @@ def test_a_head_that_does_not_fit_its_classes_is_refused():
     assert backbone.classes == CLASSES
 
 
-def test_nothing_is_left_on_another_device():
+def test_every_tensor_follows_the_backbone_to_another_device() -> None:
     """Meta tensors hold no numbers, but refuse to be mixed with the CPU's."""
     backbone = tiny()
     deltas = several(backbone)
@@ -222,8 +228,8 @@ def test_nothing_is_left_on_another_device():
 
 
 @pytest.mark.skipif(not torch.accelerator.is_available(), reason="no GPU on this machine")
-def test_switches_on_a_gpu_equal_applying():
-    backbone = tiny().to(torch.accelerator.current_accelerator())
+def test_switches_on_a_gpu_equal_applying() -> None:
+    backbone = tiny().to(present(torch.accelerator.current_accelerator()))
     deltas, pristine, before = several(backbone), backbone.copy(), state(backbone)
     with Switchboard(backbone, deltas) as board:
         for key in ("one", "many", "two", "one"):

@@ -4,12 +4,11 @@ import numpy as np
 import pytest
 from sklearn import metrics as sk
 
+from shpeft.datasets import Dataset
 from shpeft.errors import ClassMismatch
-from shpeft.evaluation import METRICS, Predictions, difference, evaluate, predict
-from shpeft.evaluation import resample_groups as resamples_of
-from shpeft.evaluation import weighted_metrics as statistics_of
-
-from .conftest import tiny
+from shpeft.evaluation.metrics import METRICS, difference, evaluate, resample_groups, weighted_metrics
+from shpeft.evaluation.predict import Predictions, predict
+from tests.conftest import tiny
 
 
 def make(n: int = 120, classes: int = 3, seed: int = 0, groups: tuple[str, ...] | None = None) -> Predictions:
@@ -39,27 +38,27 @@ def by_scikit(p: np.ndarray, y: np.ndarray) -> dict[str, float]:
 
 
 @pytest.mark.parametrize("classes", [2, 3, 8])
-def test_values_equal_scikit_learn(classes):
+def test_values_equal_scikit_learn(classes: int) -> None:
     predictions = make(200, classes)
-    found = evaluate(predictions, resamples=10)
+    result = evaluate(predictions, resamples=10)
     for name, value in by_scikit(predictions.probabilities, np.asarray(predictions.labels)).items():
-        assert getattr(found, name).value == pytest.approx(value, abs=1e-12), name
+        assert getattr(result, name).value == pytest.approx(value, abs=1e-12), name
 
 
-def test_replicates_equal_scikit_learn_on_the_drawn_cases():
+def test_replicates_equal_scikit_learn_on_the_drawn_cases() -> None:
     predictions = make()
-    weights = resamples_of(predictions.groups, 20, seed=3)
-    found = statistics_of(predictions, weights)
+    weights = resample_groups(predictions.groups, 20, seed=3)
+    result = weighted_metrics(predictions, weights)
     for row, weight in enumerate(weights.astype(int)):
         drawn = np.repeat(np.arange(len(weight)), weight)
         expected = by_scikit(predictions.probabilities[drawn], np.asarray(predictions.labels)[drawn])
         for name in METRICS:
-            assert found[name][row] == pytest.approx(expected[name], abs=1e-12), name
+            assert result[name][row] == pytest.approx(expected[name], abs=1e-12), name
 
 
-def test_groups_are_drawn_together():
+def test_groups_are_drawn_together() -> None:
     groups = tuple(str(i // 4) for i in range(120))
-    weights = resamples_of(groups, 50, seed=0)
+    weights = resample_groups(groups, 50, seed=0)
     assert (weights.reshape(50, 30, 4) == weights.reshape(50, 30, 4)[:, :, :1]).all()
     assert (weights[:, ::4].sum(1) == 30).all()
     wide, narrow = evaluate(make(groups=groups)), evaluate(make())
@@ -67,7 +66,7 @@ def test_groups_are_drawn_together():
     assert (wide.brier.low, wide.brier.high) != (narrow.brier.low, narrow.brier.high)
 
 
-def test_intervals_cover_the_truth_about_as_often_as_they_say():
+def test_intervals_have_nominal_coverage() -> None:
     truth = evaluate(make(20_000, seed=99), resamples=0).accuracy.value
     inside = 0
     for seed in range(100):
@@ -76,37 +75,37 @@ def test_intervals_cover_the_truth_about_as_often_as_they_say():
     assert 87 <= inside <= 100
 
 
-def test_intervals_are_seeded_and_contain_the_value():
-    one, two = evaluate(make(), seed=4), evaluate(make(), seed=4)
-    assert one == two
+def test_intervals_are_seeded_and_contain_the_value() -> None:
+    first, second = evaluate(make(), seed=4), evaluate(make(), seed=4)
+    assert first == second
     for name in METRICS[:5]:
-        interval = getattr(one, name)
+        interval = getattr(first, name)
         assert interval.low <= interval.value <= interval.high
-    assert str(one.accuracy).count("[") == 1
+    assert str(first.accuracy).count("[") == 1
 
 
-def test_the_difference_is_paired():
+def test_the_difference_is_paired() -> None:
     a = make(seed=0)
     nothing = difference(a, a)
     assert all((d.value, d.low, d.high) == (0, 0, 0) for d in nothing.values())
     worse = Predictions(a.ids, a.labels, a.groups, a.classes, np.roll(a.probabilities, 1, axis=1))
-    found = difference(a, worse)["accuracy"]
-    assert found.value == pytest.approx(evaluate(a).accuracy.value - evaluate(worse).accuracy.value)
-    assert found.low > 0
+    result = difference(a, worse)["accuracy"]
+    assert result.value == pytest.approx(evaluate(a).accuracy.value - evaluate(worse).accuracy.value)
+    assert result.low > 0
     with pytest.raises(ClassMismatch, match="same cases"):
         difference(a, make(seed=1))
 
 
-def test_a_class_without_cases_does_not_break_the_metrics():
+def test_class_without_cases_is_left_out_of_the_means() -> None:
     p = make()
     labels = tuple(min(label, 1) for label in p.labels)
-    found = evaluate(Predictions(p.ids, labels, p.groups, p.classes, p.probabilities))
-    assert np.isfinite(found.macro_auroc.value)
-    assert found.per_class[2]["cases"] == 0
-    assert np.isnan(found.per_class[2]["recall"].value)
+    result = evaluate(Predictions(p.ids, labels, p.groups, p.classes, p.probabilities))
+    assert np.isfinite(result.macro_auroc.value)
+    assert result.per_class[2]["cases"] == 0
+    assert np.isnan(result.per_class[2]["recall"].value)
 
 
-def test_predict_gives_probabilities_of_each_case(data):
+def test_predict_returns_probabilities_of_each_case(data: Dataset) -> None:
     backbone = tiny()
     predictions = predict(backbone, data.test)
     assert predictions.probabilities.shape == (45, 3)

@@ -1,20 +1,24 @@
-"""Weight attribution: against dense autograd, complete, known where a model can be read, and nothing left behind."""
+"""Weight attribution against dense autograd, for completeness, on a linear model, and without side effects."""
+
+from collections.abc import Callable
+from contextlib import AbstractContextManager
 
 import numpy as np
 import pytest
 import torch
 from torch import Tensor, nn
 
-from shpeft.attribution import STEPS, STRENGTHS, attribute_weights, strength_curve
 from shpeft.backbones import Backbone
-from shpeft.delta import SparseDelta
+from shpeft.delta.sparse_delta import SparseDelta
+from shpeft.delta.switchboard import Switchboard
 from shpeft.errors import BaseMismatch, Cancelled, ClassMismatch, DeltaError, DiagnosisError
+from shpeft.evaluation.temperature import calibrate
+from shpeft.explanation.attribution import STEPS, STRENGTHS, attribute_weights, strength_curve
 from shpeft.images import InputTransform
-from shpeft.probe import Head
-from shpeft.selection import Support
-from shpeft.switching import Switchboard
+from shpeft.linear_probe import Head
+from shpeft.selection.top_k import Support
 from tests.conftest import assert_unchanged, state, tiny
-from tests.test_gradients import random_delta
+from tests.helpers.deltas import random_delta
 
 MODELS = ("test_vit", "test_convnext")
 
@@ -37,7 +41,7 @@ def dense_integral(backbone: Backbone, delta: SparseDelta, image: Tensor, target
         name: torch.zeros_like(base[name]).view(-1).index_put_((index,), v).view_as(base[name])
         for (name, index), v in zip(delta.support.indices.items(), delta.pieces().values(), strict=True)
     }
-    found = torch.zeros(delta.k, dtype=torch.float64)
+    attribution = torch.zeros(delta.k, dtype=torch.float64)
     for node, weight in zip(*np.polynomial.legendre.leggauss(steps), strict=True):
         t = (node + 1) / 2
         moved = {name: (base[name] + t * dense[name]).requires_grad_() for name in base}
@@ -45,52 +49,52 @@ def dense_integral(backbone: Backbone, delta: SparseDelta, image: Tensor, target
         logit = torch.func.functional_call(backbone.module, moved | heads, (image,))[0, target]
         grads = torch.autograd.grad(logit, list(moved.values()))
         parts = [g.reshape(-1)[i] for g, i in zip(grads, delta.support.indices.values(), strict=True)]
-        found += weight / 2 * torch.cat(parts)
-    return found * delta.values
+        attribution += weight / 2 * torch.cat(parts)
+    return attribution * delta.values
 
 
 @pytest.mark.parametrize("scope", ["matrices", "all"])
 @pytest.mark.parametrize("name", MODELS)
-def test_attributions_equal_dense_autograd_integration(name, scope):
+def test_attributions_equal_dense_autograd_integration(name: str, scope: str) -> None:
     backbone = tiny(name, dtype=torch.float64)
     delta, image = strong_delta(backbone, 300, scope), picture(torch.float64)
     before = state(backbone)
-    found = attribute_weights(backbone, delta, image, 1)
-    expected = dense_integral(backbone, delta, image, 1, found.steps)
-    assert (found.values - expected).abs().max() <= 1e-10 * expected.abs().max()
+    attribution = attribute_weights(backbone, delta, image, 1)
+    expected = dense_integral(backbone, delta, image, 1, attribution.steps)
+    assert (attribution.values - expected).abs().max() <= 1e-10 * expected.abs().max()
     assert_unchanged(backbone, before)
 
 
 @pytest.mark.parametrize("name", MODELS)
-def test_the_parts_add_up_to_the_change_of_the_logit(name):
+def test_attributions_sum_to_the_change_of_the_logit(name: str) -> None:
     backbone = tiny(name, dtype=torch.float64)
     delta, image = strong_delta(backbone, 300), picture(torch.float64)
-    start = Head.of(backbone)
+    initial_head = Head.of(backbone)
     delta.head.weight.normal_(std=0.3, generator=torch.Generator().manual_seed(1))
     delta.head.bias.fill_(0.5)
-    found = attribute_weights(backbone, delta, image, 2, start=start, tolerance=1e-9)
+    attribution = attribute_weights(backbone, delta, image, 2, initial_head=initial_head, tolerance=1e-9)
     with torch.no_grad():
         before = backbone(image)[0, 2].item()
         with delta.applied(backbone):
             after = backbone(image)[0, 2].item()
-    assert found.before == pytest.approx(before, abs=1e-12)
-    assert found.after == after
-    assert found.converged
-    assert abs(found.head) > 0.1
-    assert found.head + found.backbone == pytest.approx(after - before, abs=1e-9 * found.gross)
-    assert abs(found.residual) <= 1e-9 * found.gross
+    assert attribution.before == pytest.approx(before, abs=1e-12)
+    assert attribution.after == after
+    assert attribution.converged
+    assert abs(attribution.head) > 0.1
+    assert attribution.head + attribution.backbone == pytest.approx(after - before, abs=1e-9 * attribution.gross)
+    assert abs(attribution.residual) <= 1e-9 * attribution.gross
 
 
-def test_without_the_first_head_only_the_backbone_counts():
+def test_without_the_initial_head_only_the_backbone_is_attributed() -> None:
     backbone = tiny(dtype=torch.float64)
     delta, image = strong_delta(backbone, 100), picture(torch.float64)
     delta.head.weight.mul_(2)
-    found = attribute_weights(backbone, delta, image, 0)
-    assert found.head == 0
+    attribution = attribute_weights(backbone, delta, image, 0)
+    assert attribution.head == 0
     with delta.applied(backbone, strength=0), torch.no_grad():
-        assert found.before == backbone(image)[0, 0].item()
-    with_start = attribute_weights(backbone, delta, image, 0, start=Head.of(backbone))
-    assert torch.equal(found.values, with_start.values)
+        assert attribution.before == backbone(image)[0, 0].item()
+    with_start = attribute_weights(backbone, delta, image, 0, initial_head=Head.of(backbone))
+    assert torch.equal(attribution.values, with_start.values)
 
 
 class Linear(nn.Module):
@@ -104,10 +108,11 @@ class Linear(nn.Module):
         return self.head
 
     def forward(self, x: Tensor) -> Tensor:
-        return self.head(self.features(x.flatten(1)))
+        logits: Tensor = self.head(self.features(x.flatten(1)))
+        return logits
 
 
-def test_a_linear_model_gives_each_weight_its_move_times_what_it_sees():
+def test_linear_model_attributes_delta_times_input() -> None:
     torch.manual_seed(0)
     transform = InputTransform(4, (0.5, 0.5, 0.5), (0.5, 0.5, 0.5))
     backbone = Backbone("linear", Linear().double(), ("a", "b"), transform, "made here")
@@ -115,40 +120,40 @@ def test_a_linear_model_gives_each_weight_its_move_times_what_it_sees():
     delta = SparseDelta.zeros(backbone, Support({"features.weight": index}, {"features.weight": (5, 48)}, 245))
     delta.values.copy_(torch.tensor([0.5, -1.0, 2.0, 0.25]))
     image = picture(torch.float64, 4)
-    found = attribute_weights(backbone, delta, image, 1)
+    attribution = attribute_weights(backbone, delta, image, 1)
     rows, columns = index // 48, index % 48
     expected = delta.values * image.flatten()[columns] * backbone.head.weight[1, rows].detach()
-    torch.testing.assert_close(found.values, expected, rtol=1e-12, atol=1e-14)
-    assert found.steps == STEPS[0]
-    assert [layer.total for layer in found.layers()] == [pytest.approx(expected.sum().item())]
-    strongest = found.top(1)[0]
+    torch.testing.assert_close(attribution.values, expected, rtol=1e-12, atol=1e-14)
+    assert attribution.steps == STEPS[0]
+    assert [layer.total for layer in attribution.layers()] == [pytest.approx(expected.sum().item())]
+    strongest = attribution.top(1)[0]
     j = int(expected.abs().argmax())
-    assert strongest.place == (int(rows[j]), int(columns[j]))
-    assert strongest.moved == delta.values[j].item()
-    assert strongest.attribution == found.values[j].item()
+    assert strongest.position == (int(rows[j]), int(columns[j]))
+    assert strongest.delta == delta.values[j].item()
+    assert strongest.attribution == attribution.values[j].item()
 
 
-def test_sums_over_layers_blocks_and_matrices_agree():
+def test_sums_over_layers_blocks_and_matrices_agree() -> None:
     backbone = tiny(dtype=torch.float64)
     delta = strong_delta(backbone, 500)
-    found = attribute_weights(backbone, delta, picture(torch.float64), 1)
-    layers = found.layers()
+    attribution = attribute_weights(backbone, delta, picture(torch.float64), 1)
+    layers = attribution.layers()
     assert [layer.name for layer in layers] == list(delta.support.indices)
     assert [layer.k for layer in layers] == list(delta.support.counts().values())
-    assert sum(layer.gross for layer in layers) == pytest.approx(found.gross)
-    for sums in (found.blocks(), found.matrices()):
+    assert sum(layer.gross for layer in layers) == pytest.approx(attribution.gross)
+    for sums in (attribution.blocks(), attribution.matrices()):
         assert len(sums) > 1
-        assert sum(sums.values()) == pytest.approx(found.backbone)
+        assert sum(sums.values()) == pytest.approx(attribution.backbone)
     some = layers[2]
-    start = sum(layer.k for layer in layers[:2])
-    assert some.total == pytest.approx(found.values[start : start + some.k].sum().item())
-    top = found.top(10)
+    offset = sum(layer.k for layer in layers[:2])
+    assert some.total == pytest.approx(attribution.values[offset : offset + some.k].sum().item())
+    top = attribution.top(10)
     sizes = [abs(weight.attribution) for weight in top]
     assert sizes == sorted(sizes, reverse=True)
-    assert sizes == found.values.abs().sort(descending=True).values[:10].tolist()
+    assert sizes == attribution.values.abs().sort(descending=True).values[:10].tolist()
 
 
-def test_a_sum_that_is_too_coarse_is_refined_and_says_when_it_may_not_be():
+def test_coarse_sums_are_refined_until_converged() -> None:
     backbone = tiny(dtype=torch.float64)
     delta, image = strong_delta(backbone, 2000), picture(torch.float64)
     coarse = attribute_weights(backbone, delta, image, 1, tolerance=1e-9, max_steps=4)
@@ -160,32 +165,34 @@ def test_a_sum_that_is_too_coarse_is_refined_and_says_when_it_may_not_be():
     assert abs(fine.residual) < abs(coarse.residual)
 
 
-def test_float32_reaches_the_default_tolerance():
+def test_float32_reaches_the_default_tolerance() -> None:
     backbone = tiny()
     delta = strong_delta(backbone, 500)
-    found = attribute_weights(backbone, delta, picture(), 1)
-    assert found.converged
-    assert found.relative_residual <= 1e-3
-    assert abs(found.residual) <= 1e-3 * found.gross
+    attribution = attribute_weights(backbone, delta, picture(), 1)
+    assert attribution.converged
+    assert attribution.relative_residual <= 1e-3
+    assert abs(attribution.residual) <= 1e-3 * attribution.gross
 
 
-def test_a_delta_that_moves_nothing_is_attributed_nothing(vit):
+def test_zero_delta_has_zero_attribution(vit: Backbone) -> None:
     delta = SparseDelta.zeros(vit, random_delta(vit, 20).support)
-    found = attribute_weights(vit, delta, picture(), 0)
-    assert not found.values.any()
-    assert found.change == found.residual == 0
-    assert found.converged
+    attribution = attribute_weights(vit, delta, picture(), 0)
+    assert not attribution.values.any()
+    assert attribution.change == attribution.residual == 0
+    assert attribution.converged
 
 
 @pytest.mark.parametrize("context", [torch.no_grad, torch.inference_mode])
-def test_it_works_wherever_it_is_called_and_repeats_itself(vit, context):
+def test_result_does_not_depend_on_the_gradient_mode(
+    vit: Backbone, context: Callable[[], AbstractContextManager[object]]
+) -> None:
     delta = random_delta(vit, 50)
     outside = attribute_weights(vit, delta, picture(), 0).values
     with context():
         assert torch.equal(attribute_weights(vit, delta, picture(), 0).values, outside)
 
 
-def test_cancelling_leaves_nothing_behind(vit):
+def test_cancellation_restores_the_model(vit: Backbone) -> None:
     delta, before = random_delta(vit, 50, "all"), state(vit)
 
     def stop(stage: str, done: int, total: int) -> None:
@@ -201,7 +208,7 @@ def test_cancelling_leaves_nothing_behind(vit):
     assert all(p.requires_grad for p in vit.module.parameters())
 
 
-def test_probabilities_follow_the_strength_to_the_bit(vit):
+def test_strength_curve_equals_the_applied_delta_bit_for_bit(vit: Backbone) -> None:
     delta, before = strong_delta(vit, 300), state(vit)
     curve = strength_curve(vit, delta, picture())
     assert curve.strengths == STRENGTHS
@@ -210,17 +217,28 @@ def test_probabilities_follow_the_strength_to_the_bit(vit):
             expected = vit(picture())[0].double().softmax(0).tolist()
         assert list(curve.at(strength).values()) == expected
         assert tuple(curve.at(strength)) == vit.classes
+        assert (
+            curve.of(vit.classes[1])[STRENGTHS.index(strength)] == curve.of(1)[STRENGTHS.index(strength)] == expected[1]
+        )
     assert len(set(curve.probabilities)) == len(STRENGTHS)
     assert_unchanged(vit, before)
 
 
-def test_what_cannot_be_attributed_is_a_sentence(vit):
+def test_strength_curve_is_calibrated_with_a_temperature(vit: Backbone) -> None:
+    delta = strong_delta(vit, 300)
+    own, scaled = strength_curve(vit, delta, picture()), strength_curve(vit, delta, picture(), temperature=2.5)
+    assert (own.calibrated, scaled.calibrated) == (False, True)
+    for row, expected in zip(scaled.probabilities, own.probabilities, strict=True):
+        assert list(row) == calibrate(np.array(expected), 2.5).tolist()
+
+
+def test_invalid_attributions_are_refused(vit: Backbone) -> None:
     delta = random_delta(vit, 20)
-    with pytest.raises(DiagnosisError, match="Target 3 is no class: the delta has 3"):
+    with pytest.raises(DiagnosisError, match=r"target index 3 is out of range\. Give an index from 0 to 2"):
         attribute_weights(vit, delta, picture(), 3)
-    with pytest.raises(DiagnosisError, match=r"shape \(1, 3, 32, 32\) is needed; found \(2, 3, 32, 32\)"):
+    with pytest.raises(DiagnosisError, match=r"shape \(1, 3, 32, 32\); found \(2, 3, 32, 32\)"):
         attribute_weights(vit, delta, torch.zeros(2, 3, 32, 32), 0)
-    with pytest.raises(DiagnosisError, match="At least 4 steps are needed; 3"):
+    with pytest.raises(DiagnosisError, match="max_steps is 3; at least 4"):
         attribute_weights(vit, delta, picture(), 0, max_steps=3)
     with pytest.raises(DiagnosisError, match="not a number"):
         attribute_weights(vit, delta, torch.full((1, 3, 32, 32), torch.nan), 0)

@@ -1,4 +1,4 @@
-"""The figures' colours: they stand out from either background, and everybody can tell them apart."""
+"""Colors of the figures: enough contrast on either background, and distinct with every color vision."""
 
 from itertools import combinations
 
@@ -6,20 +6,20 @@ import numpy as np
 import pytest
 from plotly.colors import hex_to_rgb
 
-from shpeft.figures.theme import BLUE, GREEN, GREY, ORANGE
+from shpeft.figures.theme import BLUE, GRAY, GREEN, ORANGE
 
 
-def luminance(colour: str) -> float:
-    """Relative luminance as WCAG 2 defines it."""
-    parts = [c / 255 for c in hex_to_rgb(colour)]
+def luminance(color: str) -> float:
+    """Return the relative luminance as WCAG 2 defines it."""
+    parts = [c / 255 for c in hex_to_rgb(color)]
     linear = [c / 12.92 if c <= 0.04045 else ((c + 0.055) / 1.055) ** 2.4 for c in parts]
-    return 0.2126 * linear[0] + 0.7152 * linear[1] + 0.0722 * linear[2]
+    return float(0.2126 * linear[0] + 0.7152 * linear[1] + 0.0722 * linear[2])
 
 
-@pytest.mark.parametrize("colour", [BLUE, ORANGE, GREEN, GREY])
+@pytest.mark.parametrize("color", [BLUE, ORANGE, GREEN, GRAY])
 @pytest.mark.parametrize("background", ["#ffffff", "#0e1117"])
-def test_colours_stand_out_on_light_and_dark(colour, background):
-    high, low = sorted((luminance(colour), luminance(background)), reverse=True)
+def test_colors_have_enough_contrast_on_light_and_dark(color: str, background: str) -> None:
+    high, low = sorted((luminance(color), luminance(background)), reverse=True)
     assert (high + 0.05) / (low + 0.05) >= 3
 
 
@@ -28,13 +28,13 @@ DICHROMACY = {
     "deuteranopia": [[0.367322, 0.860646, -0.227968], [0.280085, 0.672501, 0.047413], [-0.011820, 0.042940, 0.968881]],
     "tritanopia": [[1.255528, -0.076749, -0.178779], [-0.078411, 0.930809, 0.147602], [0.004733, 0.691367, 0.303900]],
 }
-"""What eyes without one kind of cones see, of linear RGB (Machado, Oliveira and Fernandes 2009, severity 1)."""
+"""Matrices on linear RGB that simulate the three dichromacies (Machado, Oliveira and Fernandes 2009, severity 1)."""
 
 
-def lab(colour: str, seen: np.ndarray) -> np.ndarray:
-    """CIELAB of a colour as it is seen."""
-    part = np.array(hex_to_rgb(colour)) / 255
-    linear = np.clip(seen @ np.where(part <= 0.04045, part / 12.92, ((part + 0.055) / 1.055) ** 2.4), 0, 1)
+def lab(color: str, simulation: np.ndarray) -> np.ndarray:
+    """Return the CIELAB coordinates of a color under a simulated color vision."""
+    part = np.array(hex_to_rgb(color)) / 255
+    linear = np.clip(simulation @ np.where(part <= 0.04045, part / 12.92, ((part + 0.055) / 1.055) ** 2.4), 0, 1)
     to_xyz = [[0.4124, 0.3576, 0.1805], [0.2126, 0.7152, 0.0722], [0.0193, 0.1192, 0.9505]]
     x, y, z = (np.array(to_xyz) @ linear) / [0.9505, 1, 1.089]
     fx, fy, fz = (np.cbrt(t) if t > 216 / 24389 else (24389 / 27 * t + 16) / 116 for t in (x, y, z))
@@ -42,6 +42,6 @@ def lab(colour: str, seen: np.ndarray) -> np.ndarray:
 
 
 @pytest.mark.parametrize("eyes", DICHROMACY)
-def test_colours_are_told_apart_with_every_colour_vision(eyes):
-    seen = [lab(colour, np.array(DICHROMACY[eyes])) for colour in (BLUE, ORANGE, GREEN, GREY)]
-    assert min(np.linalg.norm(a - b) for a, b in combinations(seen, 2)) > 10  # ΔE; 2 is what one just sees
+def test_colors_are_distinct_with_every_color_vision(eyes: str) -> None:
+    seen = [lab(color, np.array(DICHROMACY[eyes])) for color in (BLUE, ORANGE, GREEN, GRAY)]
+    assert min(np.linalg.norm(a - b) for a, b in combinations(seen, 2)) > 10  # ΔE; about 2 is just noticeable

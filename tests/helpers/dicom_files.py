@@ -1,7 +1,8 @@
-"""DICOM files for the tests, made in memory; every one names a patient, whom no message may name."""
+"""DICOM files for the tests, made in memory; each names a patient, whose name no message may contain."""
 
 from io import BytesIO
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from pydicom.dataset import Dataset, FileMetaDataset
@@ -15,20 +16,20 @@ HOUNSFIELD = np.array([[0, 24], [1024, 1064], [1264, 4000]], dtype=np.uint16)
 """With a rescale intercept of −1024: −1024, −1000, 0, 40, 240, 2976."""
 
 
-def made(values: np.ndarray, kind: str = "MONOCHROME2", **tags: object) -> Dataset:
-    """A DICOM data set of grey (H, W), several frames (F, H, W) or colour (H, W, 3) values."""
+def dicom_of(values: np.ndarray, kind: str = "MONOCHROME2", **tags: Any) -> Dataset:
+    """Return a DICOM data set of gray (H, W), multi-frame (F, H, W) or color (H, W, 3) values."""
     data = Dataset()
     data.file_meta = FileMetaDataset()
     data.file_meta.TransferSyntaxUID = ExplicitVRLittleEndian
     data.file_meta.MediaStorageSOPClassUID = data.SOPClassUID = CTImageStorage
-    data.file_meta.MediaStorageSOPInstanceUID = data.SOPInstanceUID = "1.2.3"
+    data.file_meta.MediaStorageSOPInstanceUID = data.SOPInstanceUID = UID("1.2.3")
     data.PatientName, data.PatientID, data.Modality = PATIENT, PATIENT, "CT"
-    colour = kind in ("RGB", "YBR_FULL")
-    if values.ndim == 3 and not colour:
+    color = kind in ("RGB", "YBR_FULL")
+    if values.ndim == 3 and not color:
         data.NumberOfFrames = len(values)
-    data.Rows, data.Columns = values.shape[:2] if colour else values.shape[-2:]
-    data.SamplesPerPixel = 3 if colour else 1
-    if colour:
+    data.Rows, data.Columns = values.shape[:2] if color else values.shape[-2:]
+    data.SamplesPerPixel = 3 if color else 1
+    if color:
         data.PlanarConfiguration = 0
     data.PhotometricInterpretation = kind
     data.BitsAllocated = data.BitsStored = 8 * values.dtype.itemsize
@@ -40,13 +41,13 @@ def made(values: np.ndarray, kind: str = "MONOCHROME2", **tags: object) -> Datas
     return data
 
 
-def scan(**tags: object) -> Dataset:
-    """A slice of computed tomography of six pixels."""
-    return made(HOUNSFIELD, RescaleSlope=1, RescaleIntercept=-1024, **tags)
+def scan(**tags: Any) -> Dataset:
+    """Return a CT slice of six pixels."""
+    return dicom_of(HOUNSFIELD, RescaleSlope=1, RescaleIntercept=-1024, **tags)
 
 
 def items(**tags: object) -> list[Dataset]:
-    """A sequence of one item."""
+    """Return a sequence of one item."""
     item = Dataset()
     for name, value in tags.items():
         setattr(item, name, value)
@@ -54,7 +55,7 @@ def items(**tags: object) -> list[Dataset]:
 
 
 def lookup(entries: list[int], first: int = 0, bits: int = 8) -> list[Dataset]:
-    """A sequence that holds a lookup table."""
+    """Return a sequence that holds a lookup table."""
     table = Dataset()
     table.LUTDescriptor = [len(entries), first, bits]
     table.add_new("LUTData", "US", entries)
@@ -62,26 +63,26 @@ def lookup(entries: list[int], first: int = 0, bits: int = 8) -> list[Dataset]:
 
 
 def in_syntax(data: Dataset, syntax: UID) -> bytes:
-    """The file in an uncompressed or a deflated transfer syntax."""
+    """Return the file in an uncompressed or a deflated transfer syntax."""
     data.file_meta.TransferSyntaxUID = syntax
-    return written(data)
+    return dicom_bytes(data)
 
 
-def written(data: Dataset) -> bytes:
-    """The file."""
+def dicom_bytes(data: Dataset) -> bytes:
+    """Return the bytes of the file."""
     buffer = BytesIO()
     syntax = data.file_meta.TransferSyntaxUID
-    told = {"implicit_vr": False, "little_endian": True} if syntax.is_private else {}
-    data.save_as(buffer, enforce_file_format=True, **told)
+    encoding = {"implicit_vr": False, "little_endian": True} if syntax.is_private else {}
+    data.save_as(buffer, enforce_file_format=True, **encoding)
     return buffer.getvalue()
 
 
 def compressed(data: Dataset, syntax: str, folder: Path) -> bytes:
-    """The file, its pixels compressed by GDCM; ``syntax`` is a name of ``gdcm.TransferSyntax``."""
+    """Return the file with its pixels compressed by GDCM; ``syntax`` is a name of ``gdcm.TransferSyntax``."""
     import gdcm
 
     before, after = folder / "before.dcm", folder / "after.dcm"
-    before.write_bytes(written(data))
+    before.write_bytes(dicom_bytes(data))
     reader = gdcm.ImageReader()
     reader.SetFileName(str(before))
     assert reader.Read()
@@ -97,9 +98,9 @@ def compressed(data: Dataset, syntax: str, folder: Path) -> bytes:
     return after.read_bytes()
 
 
-def grey(data: Dataset | bytes, *decoding: object) -> np.ndarray:
-    """The file's grey, (H, W)."""
-    image = open_image(data if isinstance(data, bytes) else written(data), Decoding(*decoding))
+def gray_values(data: Dataset | bytes, *decoding: Any) -> np.ndarray:
+    """Return the gray values of the decoded file, (H, W)."""
+    image = open_image(data if isinstance(data, bytes) else dicom_bytes(data), Decoding(*decoding))
     assert image.mode == "RGB"
     pixels = np.asarray(image)
     assert (pixels == pixels[..., :1]).all()

@@ -51,9 +51,9 @@ ADAM7 = [(0, 0, 8, 8), (0, 4, 8, 8), (4, 0, 8, 4), (0, 2, 4, 4), (2, 0, 4, 2), (
 
 
 def png(values: np.ndarray, *, interlaced: bool = False, clear: tuple[int, ...] = ()) -> bytes:
-    """A PNG of 16 bits: grey and transparency, colours, or colours and transparency.
+    """A PNG of 16 bits: gray and transparency, colors, or colors and transparency.
 
-    ``clear`` is the colour that stands for transparency.
+    ``clear`` is the color that stands for transparency.
     """
     kind = {2: 4, 3: 2, 4: 6}[values.shape[2]]
     passes = [values[top::down, left::along] for top, left, down, along in ADAM7] if interlaced else [values]

@@ -2,37 +2,38 @@
 
 import csv
 import json
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
 from PIL import Image
 
-from shpeft.datasets.recipes.catalogue import ISIC_2019_LESIONS, ISIC_LESIONS
+from shpeft.datasets.public_sets.catalog import ISIC_2019_LESIONS, ISIC_LESIONS
 
 
 class Tree:
     """Writes small images that all differ, and tables."""
 
-    def __init__(self, root: Path):
+    def __init__(self, root: Path) -> None:
         self.root, self.written = root, 0
 
     def image(self, name: str) -> None:
-        place = self.root / name
-        place.parent.mkdir(parents=True, exist_ok=True)
+        path = self.root / name
+        path.parent.mkdir(parents=True, exist_ok=True)
         self.written += 1
         values = np.random.default_rng(self.written).integers(0, 255, (10, 12, 3), dtype=np.uint8)
-        Image.fromarray(values).save(place, "PNG")  # the suffix of the real set; the kind is read from the content
+        Image.fromarray(values).save(path, "PNG")  # the suffix of the real set; the kind is read from the content
 
-    def table(self, name: str, header: list[str], rows: list[list[object]]) -> None:
-        place = self.root / name
-        place.parent.mkdir(parents=True, exist_ok=True)
-        with place.open("w", newline="") as file:
+    def table(self, name: str, header: list[str], rows: Sequence[Sequence[object]]) -> None:
+        path = self.root / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with path.open("w", newline="") as file:
             csv.writer(file).writerows([header, *rows])
 
     def text(self, name: str, text: str) -> None:
-        place = self.root / name
-        place.parent.mkdir(parents=True, exist_ok=True)
-        place.write_text(text)
+        path = self.root / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(text)
 
 
 def aptos2019(tree: Tree) -> None:
@@ -46,7 +47,9 @@ def aptos2019(tree: Tree) -> None:
 
 def one_hot(tree: Tree, stem: str, folder: str, codes: list[str], count: int, first: int) -> list[str]:
     names = [f"ISIC_{first + number:07d}" for number in range(count)]
-    rows = [[name, *(float(number % 7 == place) for place in range(len(codes)))] for number, name in enumerate(names)]
+    rows = [
+        [name, *(float(number % 7 == position) for position in range(len(codes)))] for number, name in enumerate(names)
+    ]
     tree.table(stem, ["image", *codes], rows)
     for name in names:
         tree.image(f"{folder}/{name}.jpg")
@@ -68,7 +71,7 @@ def isic2019(tree: Tree) -> None:
     folder = "ISIC_2019_Training_Input/ISIC_2019_Training_Input"  # as some unpackers leave it
     codes = list(ISIC_2019_LESIONS)
     names = [f"ISIC_{number:07d}" + "_downsampled" * (number % 9 == 0) for number in range(72)]
-    rows = [[name, *(float(number % 8 == place) for place in range(8)), 0.0] for number, name in enumerate(names)]
+    rows = [[name, *(float(number % 8 == position) for position in range(8)), 0.0] for number, name in enumerate(names)]
     tree.table("ISIC_2019_Training_GroundTruth.csv", ["image", *codes, "UNK"], rows)
     for name in names:
         tree.image(f"{folder}/{name}.jpg")

@@ -2,25 +2,26 @@
 
 import csv
 import io
+from collections.abc import Callable
+from pathlib import Path
 
 import numpy as np
 import pytest
 
 from shpeft.batch import diagnose_batch, open_source
 from shpeft.datasets import load_dataset
-from shpeft.errors import EmptyDataset, UnreadableImage, notes
+from shpeft.errors import EmptyDataset, UnreadableImage, notes_of
 from shpeft.images import open_image, open_pixels
 from shpeft.pipeline import load_run
 from shpeft.runs import RunFolder
-from tests.commands import shpeft
-from tests.conftest import tiny_run  # noqa: F401 (a fixture)
+from tests.helpers.command_line import shpeft
 
 pydicom = pytest.importorskip("pydicom", reason="needs the dicom extra")
 
 from pydicom.pixels import get_decoder  # noqa: E402
 from pydicom.uid import RLELossless  # noqa: E402
 
-from .dicom_files import PATIENT, made, written  # noqa: E402
+from tests.helpers.dicom_files import PATIENT, dicom_bytes, dicom_of  # noqa: E402
 
 ERRORS = [
     *(RuntimeError, ValueError, NotImplementedError, AttributeError, KeyError, IndexError, TypeError),
@@ -28,19 +29,19 @@ ERRORS = [
 ]
 
 FAILED = "it is compressed as RLE Lossless, and decoding it failed"
-MISSING = "is compressed as RLE Lossless, and what decodes that is not installed. Install it with: pip install 'shpeft"
+MISSING = "is compressed as RLE Lossless, whose decoder is not installed. Install it with: pip install 'shpeft"
 
 
 def slice_of(seed: int, *, compressed: bool = False) -> bytes:
-    """A slice of noise."""
-    data = made(np.random.default_rng(seed).integers(0, 1000, (32, 32)).astype(np.int16))
+    """Return a slice of noise."""
+    data = dicom_of(np.random.default_rng(seed).integers(0, 1000, (32, 32)).astype(np.int16))
     if compressed:
         data.compress(RLELossless)
-    return written(data)
+    return dicom_bytes(data)
 
 
-def fails(error):
-    """A decoder that raises, in words that no message may repeat."""
+def fails(error: type[Exception]) -> Callable[..., bytes]:
+    """Return a decoder that raises the error with the name of the patient, which no message may repeat."""
 
     def decode(*_: object, **__: object) -> bytes:
         raise error("ascii", PATIENT.encode(), 0, 1, PATIENT) if error is UnicodeDecodeError else error(PATIENT)
@@ -49,8 +50,8 @@ def fails(error):
 
 
 @pytest.fixture
-def failing(monkeypatch):
-    """Replaces every decoder of RLE by one that raises the error."""
+def failing(monkeypatch: pytest.MonkeyPatch) -> Callable[[type[Exception]], None]:
+    """Replace every decoder of RLE by one that raises the error."""
 
     def replace(error: type[Exception]) -> None:
         monkeypatch.setattr(get_decoder(RLELossless), "_available", {"pydicom": fails(error)})
@@ -59,12 +60,12 @@ def failing(monkeypatch):
 
 
 @pytest.fixture
-def missing(monkeypatch):
+def missing(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(get_decoder(RLELossless), "_available", {})
 
 
 @pytest.fixture
-def folder(tmp_path):
+def folder(tmp_path: Path) -> Path:
     """Slices of two classes, and one more that is compressed."""
     for label, first in (("benign", 0), ("malignant", 8)):
         for number in range(8):
@@ -76,16 +77,18 @@ def folder(tmp_path):
 
 
 @pytest.mark.parametrize("error", ERRORS)
-def test_whatever_a_decoder_raises_is_one_sentence(error, failing):
+def test_every_error_of_a_decoder_becomes_one_sentence(
+    error: type[Exception], failing: Callable[[type[Exception]], None]
+) -> None:
     failing(error)
     for opened in (open_image, open_pixels):
-        with pytest.raises(UnreadableImage, match=f"is damaged, or of a kind that its decoder does not know: {FAILED}"):
+        with pytest.raises(UnreadableImage, match=f"is damaged, or its decoder does not support it: {FAILED}"):
             opened(slice_of(0, compressed=True))
 
 
 @pytest.mark.parametrize("error", [*ERRORS, MemoryError])
-def test_what_is_raised_past_pydicom_is_one_sentence(error, monkeypatch):
-    """As a decoder may when it is asked whether it can, or pydicom when it shapes what came out."""
+def test_every_error_of_pydicom_becomes_one_sentence(error: type[Exception], monkeypatch: pytest.MonkeyPatch) -> None:
+    """Such as those of a decoder's availability check, or of pydicom reshaping the result."""
     monkeypatch.setattr("pydicom.pixels.decoders.base.Decoder.as_array", fails(error))
     said = "not enough memory" if error is MemoryError else FAILED
     with pytest.raises(UnreadableImage, match=said) as caught:
@@ -95,7 +98,7 @@ def test_what_is_raised_past_pydicom_is_one_sentence(error, monkeypatch):
         open_image(slice_of(0))  # not compressed: not a decoder's fault
 
 
-def test_a_folder_lists_the_file_and_reads_the_others(folder, failing):
+def test_a_folder_lists_the_file_and_reads_the_others(folder: Path, failing: Callable[[type[Exception]], None]) -> None:
     failing(SystemError)
     data = load_dataset(folder)
     [[name, reason]] = data.card["unreadable"]
@@ -105,7 +108,9 @@ def test_a_folder_lists_the_file_and_reads_the_others(folder, failing):
     assert sum(len(split) for split in data.splits) == 16
 
 
-def test_a_folder_lists_what_has_no_decoder_until_it_has_one(folder, monkeypatch):
+def test_a_folder_lists_files_without_a_decoder_until_it_is_installed(
+    folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     with monkeypatch.context() as patch:
         patch.setattr(get_decoder(RLELossless), "_available", {})
         [[_, reason]] = load_dataset(folder).card["unreadable"]
@@ -114,12 +119,12 @@ def test_a_folder_lists_what_has_no_decoder_until_it_has_one(folder, monkeypatch
             path.write_bytes(slice_of(int(path.stem), compressed=True))
         with pytest.raises(EmptyDataset, match="None of the 17 image files of 'slices' can be read") as caught:
             load_dataset(folder)
-        assert all(MISSING in note for note in notes(caught.value))
+        assert all(MISSING in note for note in notes_of(caught.value))
     assert load_dataset(folder).card["unreadable"] == []
 
 
-def test_a_failure_is_not_taken_for_the_files_own(folder, monkeypatch):
-    """For want of memory or of another decoder, perhaps: it is tried again."""
+def test_a_decoder_failure_is_not_cached(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The cause may be missing memory or another decoder, so the file is tried again."""
     for error in (MemoryError, ValueError):
         with monkeypatch.context() as patch:
             patch.setattr(get_decoder(RLELossless), "_available", {"pydicom": fails(error)})
@@ -127,20 +132,30 @@ def test_a_failure_is_not_taken_for_the_files_own(folder, monkeypatch):
     assert load_dataset(folder).card["unreadable"] == []
 
 
-def test_a_batch_has_a_row_for_the_file_and_goes_on(folder, failing, tiny_run, tmp_path):  # noqa: F811
+def test_a_batch_has_a_row_for_the_file_and_continues(
+    folder: Path,
+    failing: Callable[[type[Exception]], None],
+    tiny_run: Path,
+    tmp_path: Path,
+) -> None:
     failing(SystemError)
     out = tmp_path / "out.csv"
     with open_source([folder]) as source:
         result = diagnose_batch(load_run(RunFolder.open(tiny_run), "cpu"), source, out)
     [(name, reason)] = result.unreadable
     assert name.endswith("compressed.dcm")
-    assert reason.startswith("The file is damaged, or of a kind that its decoder does not know")
+    assert reason.startswith("The file is damaged, or its decoder does not support it")
     rows = list(csv.DictReader(io.StringIO(out.read_text())))
     assert (len(rows), sum(bool(row["predicted"]) for row in rows)) == (17, 16)
     assert PATIENT not in out.read_text()
 
 
-def test_the_command_line_says_it_and_diagnoses_the_others(folder, missing, tiny_run, tmp_path):  # noqa: F811
+def test_the_command_line_reports_the_file_and_diagnoses_the_others(
+    folder: Path,
+    missing: None,
+    tiny_run: Path,
+    tmp_path: Path,
+) -> None:
     alone = shpeft("diagnose", tiny_run, folder / "benign" / "compressed.dcm", code=2).output
     assert "pip install 'shpeft[dicom]'" in " ".join(alone.split())
     out = tmp_path / "out.csv"

@@ -1,16 +1,19 @@
-"""Runs are renamed, annotated, deleted and brought back, and carried in one file that is checked."""
+"""Runs are renamed, annotated, deleted, restored, exported and imported."""
 
 import io
 import json
+import os
 import time
 import zipfile
+from collections.abc import Callable
+from pathlib import Path
 
 import pytest
 from safetensors.torch import save_file
 
 from shpeft import pipeline
 from shpeft.backbones import create_backbone
-from shpeft.config import RunConfig
+from shpeft.config.schema import RunConfig
 from shpeft.errors import RunError
 from shpeft.runs import (
     RunFolder,
@@ -25,18 +28,19 @@ from shpeft.runs import (
     restore_run,
 )
 from shpeft.runs.archive import MANIFEST, _digest
-from shpeft.runs.formats import plain
-
-from .commands import shpeft
-from .test_datasets_folder import build
+from shpeft.support.jsonable import to_jsonable
+from tests.helpers.command_line import shpeft
+from tests.helpers.image_folders import build_folder
+from tests.helpers.run_metrics import metrics_of
 
 CONFIG = RunConfig()
+Change = Callable[[dict[str, bytes]], None]
 
 
 @pytest.fixture(scope="module")
-def exported(tiny_run) -> bytes:
+def exported(tiny_run: Path) -> bytes:
     folder = RunFolder.open(tiny_run)
-    folder.write_notes("Scans of Mrs Doe, to be asked again.")
+    folder.notes.write("Scans of Mrs Doe, to be asked again.")
     return export_bytes(folder)
 
 
@@ -60,41 +64,43 @@ def sealed(files: dict[str, bytes]) -> bytes:
     return zipped({MANIFEST: json.dumps(manifest).encode(), **files})
 
 
-# -- one file
+# -- export and import
 
 
-def test_an_exported_run_comes_back_and_its_name_is_kept_where_it_is_free(tiny_run, exported, tmp_path):
+def test_an_imported_run_equals_the_exported_one_and_has_a_free_name(
+    tiny_run: Path, exported: bytes, tmp_path: Path
+) -> None:
     original, root = RunFolder.open(tiny_run), tmp_path / "elsewhere"
     first, second = import_run(exported, root), import_run(exported, root)
     assert (first.name, second.name, import_run(exported, root, name="mine").name) == ("busi", "busi_2", "mine")
-    assert first.metrics() == original.metrics()
-    assert first.trust() == original.trust()
+    assert metrics_of(first) == original.metrics.read()
+    assert first.reliability.read() == original.reliability.read()
     assert (first.path / "README.md").read_text() == (original.path / "README.md").read_text()
     _, again = pipeline.evaluate_run(first, device="cpu")
-    assert plain(again["finetuned"]) == original.metrics()["finetuned"]
+    assert to_jsonable(again["finetuned"]) == metrics_of(original)["finetuned"]
     assert export_bytes(original) == exported
-    assert first.notes == ""
+    assert first.notes.read() == ""
     assert {path.name for path in root.iterdir()} == {"busi", "busi_2", "mine"}
 
 
-def test_an_export_says_nothing_of_places_and_people(tmp_path):
-    place = tmp_path / "ward 3"
-    for picture in sorted(build(place / "scans", {"a": 12, "b": 12}).rglob("*.png")):
+def test_an_export_contains_no_local_path_and_no_patient_name(tmp_path: Path) -> None:
+    ward = tmp_path / "ward 3"
+    for picture in sorted(build_folder(ward / "scans", {"a": 12, "b": 12}).rglob("*.png")):
         picture.rename(picture.with_stem(f"Doe{picture.stem}"))
     classes = ("a", "b")
     module = create_backbone("test_vit", classes=classes, weights="random", image_size=32, seed=3).module
-    save_file(module.state_dict(), place / "base.safetensors")
+    save_file(module.state_dict(), ward / "base.safetensors")
     config = RunConfig.parse(
         {
-            "backbone": {"name": "test_vit", "weights": str(place / "base.safetensors"), "image_size": 32},
-            "dataset": {"source": str(place / "scans")},
+            "backbone": {"name": "test_vit", "weights": str(ward / "base.safetensors"), "image_size": 32},
+            "dataset": {"source": str(ward / "scans")},
             "selection": {"budget": 20},
             "training": {"epochs": 1},
         }
     )
     folder = RunFolder.create(tmp_path / "run", config)
     pipeline.run(folder.config, folder)
-    folder.write_notes("Mrs Roe")
+    folder.notes.write("Mrs Roe")
     for name, data in members(export_bytes(folder)).items():
         for word in (str(tmp_path), "ward 3", "Roe", "Doe"):
             assert word.encode() not in data, (name, word)
@@ -103,15 +109,15 @@ def test_an_export_says_nothing_of_places_and_people(tmp_path):
     assert imported.config.backbone.weights == "base.safetensors"
 
 
-def _without(name):
-    def change(files):
+def _without(name: str) -> Change:
+    def change(files: dict[str, bytes]) -> None:
         del files[name]
 
     return change
 
 
-def _with(name, data):
-    def change(files):
+def _with(name: str, data: bytes) -> Change:
+    def change(files: dict[str, bytes]) -> None:
         files[name] = data
 
     return change
@@ -120,9 +126,9 @@ def _with(name, data):
 @pytest.mark.parametrize(
     ("change", "seal", "said"),
     [
-        (_with("../evil.txt", b"x"), True, "no file of a run"),
-        (_with("/etc/evil", b"x"), True, "no file of a run"),
-        (_with("notes.md", b"x"), True, "no file of a run"),
+        (_with("../evil.txt", b"x"), True, "not a file of a run"),
+        (_with("/etc/evil", b"x"), True, "not a file of a run"),
+        (_with("notes.md", b"x"), True, "not a file of a run"),
         (_without(MANIFEST), False, "has no manifest"),
         (_with(MANIFEST, b"{"), False, "manifest.json cannot be read"),
         (_with(MANIFEST, b'{"format": "shpeft.run/9", "name": "a", "files": {}}'), False, "not of the format"),
@@ -131,11 +137,11 @@ def _with(name, data):
         (lambda files: files.update({"README.md": files["README.md"].swapcase()}), False, "damaged or changed"),
         (_without("metrics.json"), True, "not finished"),
         (_without("predictions.csv"), True, "has no predictions.csv"),
-        (_with("metrics.json", b"{}"), True, "metrics cannot be used"),
+        (_with("metrics.json", b"{}"), True, "metrics.json cannot be read"),
         (_with("delta.safetensors", b"no delta"), True, "delta or its metrics"),
         (_with("importance.npz", b"\x80\x04]."), True, "importance.npz cannot be read"),
         (_with("config.yaml", b"sead: 1"), True, "no such setting"),
-        (_with("config.yaml", b"dataset: {source: /home/me/scans}"), True, "names places"),
+        (_with("config.yaml", b"dataset: {source: /home/me/scans}"), True, "absolute paths"),
         (_with("config.yaml", b'dataset: {source: "phantom:![](http://evil)"}'), True, "pictures from elsewhere"),
         (_with("state.json", b'{"status": "running"}'), True, "not finished"),
         (
@@ -145,7 +151,9 @@ def _with(name, data):
         ),
     ],
 )
-def test_what_is_not_an_undamaged_export_is_a_sentence_and_leaves_nothing(exported, tmp_path, change, seal, said):
+def test_an_invalid_archive_is_refused_and_leaves_no_file(
+    exported: bytes, tmp_path: Path, change: Change, seal: bool, said: str
+) -> None:
     files = members(exported)
     change(files)
     with pytest.raises(RunError, match=said):
@@ -154,11 +162,20 @@ def test_what_is_not_an_undamaged_export_is_a_sentence_and_leaves_nothing(export
     assert {path.name for path in tmp_path.iterdir()} == {"runs"}
 
 
-@pytest.mark.parametrize("data", [b"", b"PK\x03\x04 nonsense", "cut", "flipped"])
-def test_a_damaged_archive_is_a_sentence(exported, tmp_path, data):
-    if data == "cut":
+@pytest.mark.skipif(os.name != "posix", reason="pipes and devices of POSIX")
+def test_a_pipe_and_a_device_are_no_archives(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "pipe")
+    for path in (tmp_path / "pipe", Path("/dev/zero")):
+        with pytest.raises(RunError, match="not a regular file"):
+            import_run(path, tmp_path / "runs")
+    assert list((tmp_path / "runs").iterdir()) == []
+
+
+@pytest.mark.parametrize("data", [b"", b"PK\x03\x04 nonsense", b"cut", b"flipped"])
+def test_a_damaged_archive_is_refused(exported: bytes, tmp_path: Path, data: bytes) -> None:
+    if data == b"cut":
         data = exported[:-200]
-    elif data == "flipped":
+    elif data == b"flipped":
         with zipfile.ZipFile(io.BytesIO(exported)) as archive:
             at = archive.getinfo("importance.npz").header_offset + 500
         data = exported[:at] + bytes([exported[at] ^ 255]) + exported[at + 1 :]
@@ -167,7 +184,9 @@ def test_a_damaged_archive_is_a_sentence(exported, tmp_path, data):
     assert list(tmp_path.iterdir()) == []
 
 
-def test_an_archive_that_unpacks_to_too_much_or_lies_about_it_is_refused(exported, tmp_path, monkeypatch):
+def test_an_archive_that_unpacks_to_too_many_bytes_is_refused(
+    exported: bytes, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     files = members(exported)
     manifest = json.loads(files[MANIFEST])
     manifest["files"]["README.md"]["bytes"] = 10
@@ -176,13 +195,13 @@ def test_an_archive_that_unpacks_to_too_much_or_lies_about_it_is_refused(exporte
     lying[entry + 20 : entry + 28] = (10).to_bytes(4, "little") * 2
     with pytest.raises(RunError, match="cannot be imported"):
         import_run(bytes(lying), tmp_path)
-    monkeypatch.setattr("shpeft.runs.archive.LARGEST", 1000)
+    monkeypatch.setattr("shpeft.runs.archive.RUN_FILE_BYTES", 1000)
     with pytest.raises(RunError, match="unpacks to more than"):
         import_run(exported, tmp_path)
     assert list(tmp_path.iterdir()) == []
 
 
-def test_only_finished_runs_are_exported(tmp_path):
+def test_only_finished_runs_are_exported(tmp_path: Path) -> None:
     with pytest.raises(RunError, match="is queued, and only finished runs"):
         export_bytes(RunFolder.create(tmp_path / "run", CONFIG))
 
@@ -191,35 +210,35 @@ def test_only_finished_runs_are_exported(tmp_path):
 
 
 @pytest.fixture
-def two(tmp_path) -> list[RunFolder]:
-    found = []
+def two(tmp_path: Path) -> list[RunFolder]:
+    folders = []
     for name in ("one", "two"):
-        found.append(RunFolder.create(tmp_path / name, CONFIG))
-        found[-1].release()
-    return found
+        folders.append(RunFolder.create(tmp_path / name, CONFIG))
+        folders[-1].state.unlock()
+    return folders
 
 
-def test_a_run_is_renamed(two, tmp_path):
-    one, _ = two
-    one.write_notes("  first try\n")
-    renamed = rename_run(one, "first")
-    assert (renamed.name, renamed.notes) == ("first", "first try\n")
+def test_a_run_is_renamed(two: list[RunFolder], tmp_path: Path) -> None:
+    first, _ = two
+    first.notes.write("  first try\n")
+    renamed = rename_run(first, "first")
+    assert (renamed.name, renamed.notes.read()) == ("first", "first try\n")
     assert rename_run(renamed, "first").name == "first"
     for name, said in (("two", "already"), ("../x", "cannot be a run's name"), ("", "cannot be a run's name")):
         with pytest.raises(RunError, match=said):
             rename_run(renamed, name)
-    renamed.hold()
+    renamed.state.lock()
     with pytest.raises(RunError, match="being worked on"):
         rename_run(RunFolder.open(renamed.path), "other")
     assert {run.name for run in list_runs(tmp_path)} == {"first", "two"}
-    renamed.write_notes(" ")
-    assert renamed.notes == ""
+    renamed.notes.write(" ")
+    assert renamed.notes.read() == ""
 
 
-def test_deleting_is_undone_until_the_trash_is_emptied(two, tmp_path):
-    one, other = two
-    (one.path / "mine.txt").write_text("kept with it")
-    deleted = delete_run(one)
+def test_deleting_is_undone_until_the_trash_is_emptied(two: list[RunFolder], tmp_path: Path) -> None:
+    first, other = two
+    (first.path / "mine.txt").write_text("kept with it")
+    deleted = delete_run(first)
     assert [run.name for run in list_runs(tmp_path)] == ["two"]
     assert deleted_runs(tmp_path) == [deleted]
     RunFolder.create(tmp_path / "one", CONFIG)
@@ -228,7 +247,7 @@ def test_deleting_is_undone_until_the_trash_is_emptied(two, tmp_path):
     assert (back.path / "mine.txt").read_text() == "kept with it"
     with pytest.raises(RunError, match="no longer in the trash"):
         restore_run(deleted)
-    other.hold()
+    other.state.lock()
     with pytest.raises(RunError, match="being worked on"):
         delete_run(RunFolder.open(other.path))
     delete_run(back)
@@ -236,7 +255,9 @@ def test_deleting_is_undone_until_the_trash_is_emptied(two, tmp_path):
     assert deleted_runs(tmp_path) == []
 
 
-def test_what_was_deleted_a_month_ago_is_gone(two, tmp_path, monkeypatch):
+def test_a_run_deleted_a_month_ago_leaves_the_trash(
+    two: list[RunFolder], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     delete_run(two[0])
     now = time.time()
     monkeypatch.setattr("shpeft.runs.trash.time.time", lambda: now + 31 * 24 * 3600)
@@ -244,7 +265,7 @@ def test_what_was_deleted_a_month_ago_is_gone(two, tmp_path, monkeypatch):
     assert not list((tmp_path / ".trash").iterdir())
 
 
-def test_the_command_line_looks_after_runs(tiny_run, tmp_path, monkeypatch):
+def test_the_command_line_manages_runs(tiny_run: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("SHPEFT_RUNS", str(tmp_path))
     monkeypatch.chdir(tmp_path)
     assert "wrote" not in shpeft("runs", "export", tiny_run, "--out", tmp_path / "x.zip").output
@@ -253,7 +274,7 @@ def test_the_command_line_looks_after_runs(tiny_run, tmp_path, monkeypatch):
     assert shpeft("runs", "list").stdout.splitlines()[1].split()[:3] == [
         "first",
         "finished",
-        "phantom:fundus?n=48&size=32",
+        "phantom:fundus?n=36&size=32",
     ]
     assert "shpeft runs restore first" in shpeft("runs", "delete", "first").stdout
     assert shpeft("runs", "trash").stdout.split()[-1] == "first"

@@ -1,8 +1,9 @@
-"""What a run folder holds comes back as it was, and damage is a sentence."""
+"""The contents of a run folder are read as they were written, and damage is reported."""
 
 import json
 import math
 import time
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -10,14 +11,14 @@ import pytest
 import torch
 
 from shpeft.backbones import WeightInfo
-from shpeft.config import RunConfig
+from shpeft.config.schema import RunConfig
 from shpeft.errors import RunError
-from shpeft.evaluation import Predictions
-from shpeft.importance import Scores
+from shpeft.evaluation.predict import Predictions
+from shpeft.importance.layer_summaries import summarize
+from shpeft.importance.scores import Scores
 from shpeft.runs import RunFolder, damaged_runs, list_runs
-from shpeft.selection import Support
-from shpeft.summaries import summarise
-from shpeft.training import EpochReport
+from shpeft.selection.top_k import Support
+from shpeft.training.loop import EpochReport
 
 CONFIG = RunConfig()
 INFOS = (
@@ -31,58 +32,58 @@ def folder(tmp_path: Path) -> RunFolder:
     return RunFolder.create(tmp_path / "run", CONFIG)
 
 
-def test_contents_come_back_as_they_were(folder):
+def test_history_and_metrics_are_read_as_written(folder: RunFolder) -> None:
     report = EpochReport(1, 3, 0.5, 0.6, math.nan, 0.7, 12.5, True)
-    folder.write_history([report, EpochReport(2, 3, 0.4, 0.5, 0.8, 0.7, 25.0, False)])
-    first, second = folder.history()
+    folder.history.write([report, EpochReport(2, 3, 0.4, 0.5, 0.8, 0.7, 25.0, False)])
+    first, second = folder.history.read()
     assert math.isnan(first.val_auroc)
     assert (first.epoch, first.best, second.val_auroc) == (1, True, 0.8)
 
-    folder.write_metrics({"a": np.float64(0.5), "b": (1, math.nan)})
-    assert folder.metrics() == {"a": 0.5, "b": [1, None]}
+    folder.metrics.write({"finetuned": {"accuracy": np.float64(0.5)}, "weights": {"b": (1, math.nan)}})
+    assert folder.metrics.read() == {"finetuned": {"accuracy": 0.5}, "weights": {"b": [1, None]}}
     folder.write_environment()
     assert "torch" in json.loads((folder.path / "environment.json").read_text())["libraries"]
 
 
-def test_supports_and_summaries_come_back(folder):
+def test_supports_and_summaries_are_read_as_written(folder: RunFolder) -> None:
     support = Support({"blocks.0.a.weight": torch.tensor([1, 7, 11])}, {"blocks.0.a.weight": (4, 3)}, total=99)
     other = Support({"b": torch.tensor([4])}, {"b": (5,)}, total=99)
-    folder.write_supports({"hybrid": support, "task-agnostic": other}, INFOS)
-    found = folder.support()
-    assert found.indices["blocks.0.a.weight"].tolist() == [1, 7, 11]
-    assert (found.k, found.total, found.shapes) == (3, 99, {"blocks.0.a.weight": (4, 3)})
-    assert folder.support("task-agnostic").indices["b"].dtype == torch.int64
-    assert folder.weight_infos() == INFOS
+    folder.scores.write_supports({"hybrid": support, "task-agnostic": other}, INFOS)
+    stored = folder.scores.support()
+    assert stored.indices["blocks.0.a.weight"].tolist() == [1, 7, 11]
+    assert (stored.k, stored.total, stored.shapes) == (3, 99, {"blocks.0.a.weight": (4, 3)})
+    assert folder.scores.support("task-agnostic").indices["b"].dtype == torch.int64
+    assert folder.scores.weight_infos() == INFOS
     with pytest.raises(RunError, match="hybrid, task-agnostic, not task-specific"):
-        folder.support("task-specific")
+        folder.scores.support("task-specific")
 
     values = {"blocks.0.a.weight": torch.rand(4, 3), "b": torch.rand(5)}
-    summaries = summarise(Scores("magnitude", values, INFOS, 99), support.counts())
-    folder.write_summaries({"hybrid": summaries})
-    assert folder.summaries() == summaries
+    summaries = summarize(Scores("magnitude", values, INFOS, 99), support.counts())
+    folder.scores.write_summaries({"hybrid": summaries})
+    assert folder.scores.summaries() == summaries
 
 
-def test_predictions_come_back_exactly_and_groups_are_numbered(folder):
+def test_predictions_are_exact_and_groups_are_numbered(folder: RunFolder) -> None:
     rng = np.random.default_rng(0)
     made = [
         Predictions(("aa", "bb", "cc"), (0, 1, 1), ("Doe", "Doe", "Roe"), ("no, none", "yes"), rng.random((3, 2)))
         for _ in range(2)
     ]
-    folder.write_predictions({"finetuned": made[0], "probe": made[1]})
+    folder.predictions.write_test({"finetuned": made[0], "probe": made[1]})
     assert "Doe" not in (folder.path / "predictions.csv").read_text()
     for which, expected in zip(("finetuned", "probe"), made, strict=True):
-        found = folder.predictions(which)
-        assert np.array_equal(found.probabilities, expected.probabilities)
-        assert (found.ids, found.labels, found.classes) == (expected.ids, expected.labels, expected.classes)
-        assert found.groups == ("000001", "000001", "000002")
+        stored = folder.predictions.test(which)
+        assert np.array_equal(stored.probabilities, expected.probabilities)
+        assert (stored.ids, stored.labels, stored.classes) == (expected.ids, expected.labels, expected.classes)
+        assert stored.groups == ("000001", "000001", "000002")
 
 
 # -- listing and damage
 
 
-def test_listing_is_newest_first(tmp_path):
+def test_listing_is_newest_first(tmp_path: Path) -> None:
     for name in ("old", "new"):
-        with RunFolder.create(tmp_path / name, CONFIG).recording():
+        with RunFolder.create(tmp_path / name, CONFIG).state.recording():
             time.sleep(0.01)
     (tmp_path / "not a run").mkdir()
     (tmp_path / "file").write_text("")
@@ -101,9 +102,11 @@ def test_listing_is_newest_first(tmp_path):
         ("config.yaml", b"\xff\xfe\x00"),
     ],
 )
-def test_a_damaged_run_is_a_sentence_and_skipped(folder, tmp_path, file, content):
+def test_a_damaged_run_is_reported_and_skipped(
+    folder: RunFolder, tmp_path: Path, file: str, content: bytes | None
+) -> None:
     RunFolder.create(tmp_path / "good", CONFIG)
-    folder.release()
+    folder.state.unlock()
     (folder.path / file).unlink()
     if content is not None:
         (folder.path / file).write_bytes(content)
@@ -119,15 +122,17 @@ def test_a_damaged_run_is_a_sentence_and_skipped(folder, tmp_path, file, content
 @pytest.mark.parametrize(
     ("file", "read"),
     [
-        ("support.safetensors", RunFolder.support),
-        ("support.safetensors", RunFolder.weight_infos),
-        ("importance.npz", RunFolder.summaries),
-        ("predictions.csv", RunFolder.predictions),
-        ("metrics.jsonl", RunFolder.history),
-        ("metrics.json", RunFolder.metrics),
+        ("support.safetensors", lambda run: run.scores.support()),
+        ("support.safetensors", lambda run: run.scores.weight_infos()),
+        ("importance.npz", lambda run: run.scores.summaries()),
+        ("predictions.csv", lambda run: run.predictions.test()),
+        ("metrics.jsonl", lambda run: run.history.read()),
+        ("metrics.json", lambda run: run.metrics.read()),
     ],
 )
-def test_missing_or_damaged_contents_are_sentences(folder, file, read, content):
+def test_missing_or_damaged_contents_are_reported(
+    folder: RunFolder, file: str, read: Callable[[RunFolder], object], content: bytes | None
+) -> None:
     if content is not None:
         (folder.path / file).write_bytes(content)
     if (file.startswith("metrics") and content is None) or (file == "metrics.jsonl" and content == b""):
@@ -137,14 +142,14 @@ def test_missing_or_damaged_contents_are_sentences(folder, file, read, content):
             read(folder)
 
 
-def test_a_pickle_is_never_loaded(folder):
+def test_a_pickle_is_never_loaded(folder: RunFolder) -> None:
     np.save(folder.path / "x.npy", np.array([{}], dtype=object), allow_pickle=True)
     (folder.path / "importance.npz").write_bytes((folder.path / "x.npy").read_bytes())
     with pytest.raises(RunError, match="damaged"):
-        folder.summaries()
+        folder.scores.summaries()
 
 
-def test_opening_what_is_no_run_helps(tmp_path):
+def test_opening_a_folder_without_a_run_suggests_a_name(tmp_path: Path) -> None:
     RunFolder.create(tmp_path / "busi", CONFIG)
     with pytest.raises(RunError, match="Did you mean busi"):
         RunFolder.open(tmp_path / "buzi")
@@ -152,7 +157,7 @@ def test_opening_what_is_no_run_helps(tmp_path):
         RunFolder.open(tmp_path)
 
 
-def test_a_run_from_before_a_choice_was_given_keeps_its_own(folder):
+def test_a_run_without_newer_settings_gets_its_original_defaults(folder: RunFolder) -> None:
     stored = folder.config.to_yaml()
     assert "expectation: all" in stored
     assert "spread: none" in stored

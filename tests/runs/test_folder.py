@@ -1,4 +1,4 @@
-"""Run folders: made, opened, and how a run stands and ends."""
+"""Run folders: creation, opening and the states of a run."""
 
 import json
 import os
@@ -7,12 +7,12 @@ import sys
 import time
 from pathlib import Path
 
+import platformdirs
 import pytest
 
-from shpeft.config import RunConfig
-from shpeft.errors import Cancelled, DatasetError, RunError
-from shpeft.runs import RunFolder, find_run, list_runs, new_run, runs_root
-from shpeft.runs.state import Interrupted
+from shpeft.config.schema import RunConfig
+from shpeft.errors import Cancelled, DatasetError, Interrupted, RunError
+from shpeft.runs import RunFolder, damaged_runs, find_run, list_runs, new_run, runs_root
 
 CONFIG = RunConfig()
 
@@ -26,24 +26,24 @@ def entries(path: Path) -> set[str]:
     return {entry.name for entry in path.iterdir()}
 
 
-# -- making and opening
+# -- creation and opening
 
 
-def test_a_new_run_is_queued_and_reopens(folder):
+def test_a_new_run_is_queued_and_reopens(folder: RunFolder) -> None:
     again = RunFolder.open(folder.path)
     assert again.config == CONFIG
     assert again.state.status == "queued"
     assert entries(folder.path) == {".lock", "config.yaml", "state.json"}
 
 
-def test_an_empty_folder_is_fine_and_parents_are_made(tmp_path):
+def test_an_empty_folder_is_fine_and_parents_are_made(tmp_path: Path) -> None:
     (tmp_path / "empty").mkdir()
     assert RunFolder.create(tmp_path / "empty", CONFIG).name == "empty"
     assert RunFolder.create(tmp_path / "a" / "b", CONFIG).name == "b"
 
 
 @pytest.mark.parametrize("overwrite", [False, True])
-def test_anything_but_a_run_is_left_alone(tmp_path, overwrite):
+def test_a_folder_without_a_run_is_not_changed(tmp_path: Path, overwrite: bool) -> None:
     (tmp_path / "mine").mkdir()
     (tmp_path / "mine" / "thesis.txt").write_text("years of work")
     with pytest.raises(RunError, match="not empty and holds no run"):
@@ -53,28 +53,28 @@ def test_anything_but_a_run_is_left_alone(tmp_path, overwrite):
     assert entries(tmp_path / "mine") == {"thesis.txt"}
 
 
-def test_overwriting_takes_away_the_old_runs_files_only(folder):
-    folder.write_metrics({"old": 1})
+def test_overwriting_deletes_only_the_files_of_the_old_run(folder: RunFolder) -> None:
+    folder.metrics.write({"old": 1})
     (folder.path / "notes.txt").write_text("mine")
-    folder.release()
+    folder.state.unlock()
     with pytest.raises(RunError, match="--overwrite"):
         RunFolder.create(folder.path, CONFIG)
     new = RunFolder.create(folder.path, CONFIG, overwrite=True)
-    assert new.metrics() is None
+    assert new.metrics.read() is None
     assert (folder.path / "notes.txt").exists()
 
 
-def test_a_live_run_is_not_overwritten(folder):
+def test_a_live_run_is_not_overwritten(folder: RunFolder) -> None:
     with pytest.raises(RunError, match="being worked on"):
         RunFolder.create(folder.path, CONFIG, overwrite=True)
     assert folder.state.status == "queued"
 
 
-def test_names(tmp_path):
-    one = new_run(CONFIG, tmp_path)
-    two = new_run(CONFIG, tmp_path)
-    assert one.name == f"{time.strftime('%Y-%m-%d')}_fundus_1"
-    assert two.name.endswith("_fundus_2")
+def test_runs_get_free_names_and_invalid_names_are_refused(tmp_path: Path) -> None:
+    first = new_run(CONFIG, tmp_path)
+    second = new_run(CONFIG, tmp_path)
+    assert first.name == f"{time.strftime('%Y-%m-%d')}_fundus_1"
+    assert second.name.endswith("_fundus_2")
     odd = CONFIG.model_copy(update={"dataset": CONFIG.dataset.model_copy(update={"source": "/data/My Scans (B)"})})
     assert new_run(odd, tmp_path).name.endswith("_my-scans-b_1")
     for name in ("../up", "a/b", ".hidden", "", "x" * 81):
@@ -82,7 +82,7 @@ def test_names(tmp_path):
             find_run(name, tmp_path)
 
 
-def test_local_places_become_absolute(tmp_path, monkeypatch):
+def test_local_paths_become_absolute(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     (tmp_path / "scans").mkdir()
     config = RunConfig.parse({"dataset": {"source": "scans"}, "backbone": {"weights": "gone.safetensors"}})
@@ -91,22 +91,28 @@ def test_local_places_become_absolute(tmp_path, monkeypatch):
     assert made.backbone.weights == "gone.safetensors"
 
 
-def test_root_follows_the_environment(monkeypatch):
+def test_root_is_the_variable_then_an_existing_folder_then_the_users_data(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("SHPEFT_RUNS", "/somewhere")
     assert runs_root() == Path("/somewhere")
     monkeypatch.delenv("SHPEFT_RUNS")
+    assert runs_root() == platformdirs.user_data_path("shpeft", appauthor=False) / "runs"
+    assert runs_root().is_absolute()
+    (tmp_path / "runs").mkdir()
     assert runs_root() == Path("runs")
 
 
 # -- states
 
 
-def test_a_run_that_ends_well_is_finished(folder):
-    with folder.recording():
-        assert folder.state.status == "running"
-        assert folder.state.pid == os.getpid()
-    assert folder.state.status == "finished"
-    with pytest.raises(RunError, match="is finished and cannot become running"), folder.recording():
+def test_a_run_without_an_error_is_finished(folder: RunFolder) -> None:
+    with folder.state.recording():
+        during = folder.state.status
+        assert folder.state.read().pid == os.getpid()
+    assert (during, folder.state.status) == ("running", "finished")
+    with pytest.raises(RunError, match="is finished and cannot become running"), folder.state.recording():
         pass
 
 
@@ -120,20 +126,20 @@ def test_a_run_that_ends_well_is_finished(folder):
         (ZeroDivisionError("boom"), "failed", "bug in shpeft (ZeroDivisionError)"),
     ],
 )
-def test_how_a_run_ended_is_written_down(folder, error, status, message):
-    with pytest.raises(type(error)), folder.recording():
+def test_the_end_of_a_run_is_recorded(folder: RunFolder, error: BaseException, status: str, message: str) -> None:
+    with pytest.raises(type(error)), folder.state.recording():
         raise error
     assert folder.state.status == status
-    assert message in folder.state.message
+    assert message in folder.state.read().message
     assert (folder.path / "error.log").exists() == (status == "failed" and "bug" in message)
 
 
-def test_the_log_of_a_bug_has_the_code_but_no_image(folder):
+def test_the_log_of_a_bug_has_the_code_but_no_image(folder: RunFolder) -> None:
     image = "/ward 3/Doe John 1957.png"
-    with pytest.raises(FileNotFoundError), folder.recording():
+    with pytest.raises(FileNotFoundError), folder.state.recording():
         Path(image).read_bytes()
     with_path = (folder.path / "error.log").read_text()
-    assert "test_runs.py" in with_path
+    assert "test_folder.py" in with_path
     assert "FileNotFoundError" in with_path
     assert "Doe" not in with_path
     assert "ward" not in with_path
@@ -142,26 +148,26 @@ def test_the_log_of_a_bug_has_the_code_but_no_image(folder):
 @pytest.mark.parametrize(
     "message", ["cannot open Doe_John.dcm now", "in '/a b/Doe.tif'", r"C:\x\Doe.jpg", 'bad "Doe J.png"']
 )
-def test_names_of_images_are_blotted_out(folder, message):
-    with pytest.raises(RuntimeError), folder.recording():
+def test_image_names_are_removed_from_the_log(folder: RunFolder, message: str) -> None:
+    with pytest.raises(RuntimeError), folder.state.recording():
         raise RuntimeError(message)
     assert "Doe" not in (folder.path / "error.log").read_text()
 
 
-def test_progress_is_written_at_most_once_a_second(folder):
-    with folder.recording():
-        folder.note("Fine-tuning", 1, 9)
-        folder.note("Fine-tuning", 2, 9)
-        assert folder.state.done == 1
-        folder.note("Fine-tuning", 3, 9, every=0)
-        assert (folder.state.stage, folder.state.done, folder.state.total) == ("Fine-tuning", 3, 9)
+def test_progress_is_written_at_most_once_a_second(folder: RunFolder) -> None:
+    with folder.state.recording():
+        folder.state.record_progress("Fine-tuning", 1, 9)
+        folder.state.record_progress("Fine-tuning", 2, 9)
+        assert folder.state.read().done == 1
+        folder.state.record_progress("Fine-tuning", 3, 9, interval=0)
+        assert (folder.state.read().stage, folder.state.read().done, folder.state.read().total) == ("Fine-tuning", 3, 9)
 
 
-def test_a_run_whose_process_was_killed_is_interrupted(tmp_path):
+def test_a_run_whose_process_was_killed_is_interrupted(tmp_path: Path) -> None:
     code = (
-        "import sys; from shpeft.config import RunConfig; from shpeft.runs import RunFolder\n"
+        "import sys; from shpeft.config.schema import RunConfig; from shpeft.runs import RunFolder\n"
         "folder = RunFolder.create(sys.argv[1], RunConfig())\n"
-        "with folder.recording():\n    print('running', flush=True); input()"
+        "with folder.state.recording():\n    print('running', flush=True); input()"
     )
     path = tmp_path / "killed"
     process = subprocess.Popen(
@@ -174,6 +180,29 @@ def test_a_run_whose_process_was_killed_is_interrupted(tmp_path):
     process.communicate()
     assert [run.state.status for run in list_runs(tmp_path)] == ["interrupted"]
     assert json.loads((path / "state.json").read_text())["status"] == "interrupted"
-    with RunFolder.open(path).recording():  # and can be taken up again
+    with RunFolder.open(path).state.recording():  # it can be resumed
         pass
     assert RunFolder.open(path).state.status == "finished"
+
+
+@pytest.mark.parametrize(
+    "text",
+    ["seed: !!float x", "seed: 2026-11-23", "training: {lr: .inf}", "a: &a [*a]", "[" * 50_000, "\0", "seed: {[]: 1}"],
+    ids=range(7),
+)
+def test_a_hostile_configuration_damages_its_own_run_alone(tmp_path: Path, text: str) -> None:
+    for name in ("good", "bad"):
+        RunFolder.create(tmp_path / name, RunConfig()).state.unlock()
+    (tmp_path / "bad" / "config.yaml").write_text(text)
+    assert [run.name for run in list_runs(tmp_path)] == ["good"]
+    assert list(damaged_runs(tmp_path)) == ["bad"]
+
+
+@pytest.mark.parametrize("name", ["state.json", "metrics.json", "trust.json"])
+@pytest.mark.parametrize("text", ['{"a": Infinity}', "[" * 100_000, '{"format": 1, "format": 2}'], ids=range(3))
+def test_a_hostile_file_is_a_damaged_run(tmp_path: Path, name: str, text: str) -> None:
+    run = RunFolder.create(tmp_path / "run", RunConfig())
+    run.state.unlock()
+    (run.path / name).write_text(text)
+    with pytest.raises(RunError, match=f"damaged: {name}"):
+        {"state.json": run.state.read, "metrics.json": run.metrics.read, "trust.json": run.reliability.read}[name]()

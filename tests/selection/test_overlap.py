@@ -1,5 +1,7 @@
-"""Overlaps against sets of Python and against draws."""
+"""Overlaps against Python sets and random draws."""
 
+from collections.abc import Sequence
+from dataclasses import replace
 from itertools import combinations
 
 import numpy as np
@@ -7,21 +9,24 @@ import pytest
 import torch
 from scipy.stats import hypergeom
 
-from shpeft.chance import Chance
+from shpeft.backbones import WeightInfo
+from shpeft.datasets import Dataset
 from shpeft.errors import SelectionError
-from shpeft.importance import estimate_importance
-from shpeft.overlaps import overlap, overlap_by_budget, overlaps
-from shpeft.ranking import rank_weights
-from shpeft.selection import Support, select
+from shpeft.importance.scores import estimate_importance
+from shpeft.selection.hypergeometric import Hypergeometric
+from shpeft.selection.overlap import overlap, overlap_by_budget
+from shpeft.selection.ranking import rank_weights
+from shpeft.selection.set_overlap import overlaps
+from shpeft.selection.top_k import Support, select
+from tests.conftest import tiny
+from tests.helpers.present import present
+from tests.helpers.scores import make_scores
 
-from .conftest import tiny
-from .test_selection import make_scores
 
-
-def test_overlap_counts_and_chance():
+def test_overlap_counts_and_chance() -> None:
     infos = make_scores([torch.rand(50), torch.rand(50)]).infos
     first, second = (info.name for info in infos)
-    shapes = {first: (50,), second: (50,)}
+    shapes: dict[str, tuple[int, ...]] = {first: (50,), second: (50,)}
     a = Support({first: torch.arange(10), second: torch.arange(10)}, shapes, 100)
     b = Support({first: torch.arange(5, 15)}, {first: (50,)}, 100)
     result = overlap(a, b, infos)
@@ -44,44 +49,59 @@ def test_overlap_counts_and_chance():
     assert (result.layers[1].chance_low, result.layers[1].chance_high) == (0, 0)
 
 
-def test_supports_that_avoid_each_other_share_less_than_chance_gives():
+def test_disjoint_supports_share_less_than_chance() -> None:
     infos = make_scores([torch.rand(100)]).infos
     name = infos[0].name
-    halves = [Support({name: torch.arange(start, start + 50)}, {name: (100,)}, 100) for start in (0, 50)]
-    assert overlap(*halves, infos).against_chance == "less"
-    few = [Support({name: torch.tensor([start])}, {name: (100,)}, 100) for start in (0, 50)]
-    assert overlap(*few, infos).against_chance == "as much"
+    a, b = (Support({name: torch.arange(offset, offset + 50)}, {name: (100,)}, 100) for offset in (0, 50))
+    assert overlap(a, b, infos).against_chance == "less"
+    a, b = (Support({name: torch.tensor([offset])}, {name: (100,)}, 100) for offset in (0, 50))
+    assert overlap(a, b, infos).against_chance == "as much"
 
 
-def test_overlap_of_other_models_is_refused():
+def test_overlap_of_other_models_is_refused() -> None:
     infos = make_scores([torch.rand(50)]).infos
     a = Support({"other": torch.arange(3)}, {"other": (50,)}, 50)
     with pytest.raises(SelectionError, match="same backbone and scope"):
         overlap(a, a, infos)
 
 
-def drawn(infos, sizes, rng) -> dict[str, Support]:
-    """Random supports, by letters."""
-    found = {}
+def test_supports_know_the_weights_they_were_selected_from() -> None:
+    scores = make_scores([torch.rand(50), torch.rand(50)])
+    a, b = select(scores, 10), select(make_scores([torch.rand(50), torch.rand(50)]), 20)
+    assert a.infos == scores.infos
+    assert overlap(a, b) == overlap(a, b, scores.infos)
+    assert overlaps({"a": a, "b": b}) == overlaps({"a": a, "b": b}, scores.infos)
+    unknown = replace(b, infos=None)
+    assert overlap(a, unknown) == overlap(a, b)
+    with pytest.raises(SelectionError, match=r"do not state .* infos=model\.weight_infos"):
+        overlap(unknown, unknown)
+    assert overlap(unknown, unknown, scores.infos).jaccard == 1
+    with pytest.raises(SelectionError, match="selected from different weights"):
+        overlap(a, select(make_scores([torch.rand(60)]), 20))
+
+
+def drawn(infos: Sequence[WeightInfo], sizes: Sequence[int], rng: np.random.Generator) -> dict[str, Support]:
+    """Draw random supports, named by letters."""
+    actual = {}
     for letter, k in zip("abcdefgh", sizes, strict=False):
-        flat, indices, start = np.sort(rng.choice(sum(i.numel for i in infos), k, replace=False)), {}, 0
+        flat, indices, offset = np.sort(rng.choice(sum(i.numel for i in infos), k, replace=False)), {}, 0
         for info in infos:
-            index = flat[(flat >= start) & (flat < start + info.numel)] - start
+            index = flat[(flat >= offset) & (flat < offset + info.numel)] - offset
             if len(index):
                 indices[info.name] = torch.from_numpy(index)
-            start += info.numel
-        found[letter] = Support(indices, {i.name: i.shape for i in infos if i.name in indices}, 1000)
-    return found
+            offset += info.numel
+        actual[letter] = Support(indices, {i.name: i.shape for i in infos if i.name in indices}, 1000)
+    return actual
 
 
 def members(support: Support) -> set[tuple[str, int]]:
-    return {(name, place) for name, index in support.indices.items() for place in index.tolist()}
+    return {(name, index) for name, flat in support.indices.items() for index in flat.tolist()}
 
 
-def test_several_supports_against_sets():
+def test_several_supports_against_sets() -> None:
     infos = make_scores([torch.rand(6, 7), torch.rand(30), torch.rand(4, 3, 2, 2), torch.rand(5)]).infos
     supports = drawn(infos, (60, 50, 40, 30), np.random.default_rng(0))
-    found = overlaps(supports, infos)
+    actual = overlaps(supports, infos)
     sets = {name: members(support) for name, support in supports.items()}
     expected = {}
     for size in range(1, 5):
@@ -89,68 +109,70 @@ def test_several_supports_against_sets():
             outside = set().union(*(sets[name] for name in sets if name not in inside))
             if count := len(set.intersection(*(sets[name] for name in inside)) - outside):
                 expected[inside] = count
-    assert {i.members: i.size for i in found.intersections} == expected
+    assert {i.members: i.size for i in actual.intersections} == expected
     assert sum(expected.values()) == len(set().union(*sets.values()))
-    assert [i.size for i in found.intersections] == sorted(expected.values(), reverse=True)
+    assert [i.size for i in actual.intersections] == sorted(expected.values(), reverse=True)
     common = set.intersection(*sets.values())
     shapes = {info.name: info.shape for info in infos}
-    places = {(w.name, w.row * int(np.prod(shapes[w.name][1:])) + w.column) for w in found.common}
-    assert places == common
-    assert len(found.common) == len(common) > 0
-    for layer in found.layers:
+    positions = {(w.name, w.row * int(np.prod(shapes[w.name][1:])) + w.column) for w in actual.common}
+    assert positions == common
+    assert len(actual.common) == len(common) > 0
+    for layer in actual.layers:
         assert layer.common == sum(name == layer.name for name, _ in common)
         assert layer.sizes == tuple(sum(name == layer.name for name, _ in chosen) for chosen in sets.values())
-    for (a, b), pair in found.pairs.items():
+    for (a, b), pair in actual.pairs.items():
         assert pair == overlap(supports[a], supports[b], infos)
         assert pair.intersection == len(sets[a] & sets[b])
 
 
-def test_the_expected_intersections_are_those_of_random_supports():
+def test_expected_intersections_match_random_supports() -> None:
     infos = make_scores([torch.rand(20), torch.rand(15)]).infos
     rng = np.random.default_rng(0)
-    sums, layer, times = {}, 0, 200
+    sums: dict[tuple[str, ...], int] = {}
+    layer, times = 0, 200
     for _ in range(times):
-        found = overlaps(drawn(infos, (14, 20, 25), rng), infos)
-        layer += found.layers[0].common
-        for i in found.intersections:
+        actual = overlaps(drawn(infos, (14, 20, 25), rng), infos)
+        layer += actual.layers[0].common
+        for i in actual.intersections:
             sums[i.members] = sums.get(i.members, 0) + i.size
-    for i in found.intersections:
+    for i in actual.intersections:
         assert sums[i.members] / times == pytest.approx(i.chance, abs=0.45)
-    assert sums["a", "b", "c"] / times == pytest.approx(found.chance, abs=0.45)
+    assert sums["a", "b", "c"] / times == pytest.approx(actual.chance, abs=0.45)
     assert layer / times == pytest.approx(20 * 14 * 20 * 25 / 35**3, abs=0.45)
 
 
-def test_the_rest_is_never_a_single_intersection():
+def test_the_rest_is_never_a_single_intersection() -> None:
     infos = make_scores([torch.rand(300)]).infos
-    found = overlaps(drawn(infos, (100, 100, 100), np.random.default_rng(0)), infos)
-    assert len(found.intersections) == 7
+    actual = overlaps(drawn(infos, (100, 100, 100), np.random.default_rng(0)), infos)
+    assert len(actual.intersections) == 7
     for most, (shown, rest) in {7: (7, 0), 6: (7, 0), 5: (5, 2)}.items():
-        assert tuple(map(len, found.largest(most))) == (shown, rest)
+        assert tuple(map(len, actual.largest(most))) == (shown, rest)
 
 
-def test_one_support_alone_is_a_sentence():
+def test_a_single_support_is_refused() -> None:
     infos = make_scores([torch.rand(30)]).infos
     with pytest.raises(SelectionError, match="from 2 to"):
         overlaps(drawn(infos, (3,), np.random.default_rng(0)), infos)
 
 
-def test_the_overlap_of_halves_at_any_budget_is_that_of_their_selections(data):
+def test_overlap_by_budget_equals_the_overlap_of_selections(data: Dataset) -> None:
     scores = estimate_importance(tiny(), data.train, images=16)
     counts = [1, 50, 999, 5000]
-    found = overlap_by_budget(rank_weights(scores, 40, largest=0.2), counts)
-    for k, at in zip(counts, found, strict=True):
-        both = overlap(*(select(half, k) for half in scores.halves), scores.infos)
+    actual = overlap_by_budget(rank_weights(scores, 40, ranked_share=0.2), counts)
+    for k, at in zip(counts, actual, strict=True):
+        specific, agnostic = (select(half, k) for half in present(scores.halves))
+        both = overlap(specific, agnostic, scores.infos)
         assert (at.k, at.shared, at.chance) == (k, both.intersection, both.chance)
         assert (at.chance_low, at.chance_high) == (both.chance_low, both.chance_high)
 
 
 @pytest.mark.parametrize(
-    ("n", "a", "b", "found"),
+    ("n", "a", "b", "actual"),
     [(100, 20, 10, 5), (100, 90, 80, 75), (50, 50, 10, 10), (50, 1, 1, 0), (85_000_000, 8600, 8600, 2000),
      (21_000_000, 210_000, 150_000, 1600), (1000, 3, 999, 2), (10, 5, 5, 0)],
 )  # fmt: skip
-def test_chance_is_the_hypergeometric_law(n, a, b, found):
-    law, other = Chance.of(n, a, b, found), hypergeom(n, a, b)
+def test_chance_follows_the_hypergeometric_distribution(n: int, a: int, b: int, actual: int) -> None:
+    law, other = Hypergeometric.of(n, a, b, actual), hypergeom(n, a, b)
     assert law.range == tuple(other.ppf([0.025, 0.975]))
-    assert law.above[found - law.first] == pytest.approx(other.sf(found - 1), rel=1e-5, abs=1e-300)
-    assert law.below[found - law.first] == pytest.approx(other.cdf(found), rel=1e-5, abs=1e-300)
+    assert law.above[actual - law.first] == pytest.approx(other.sf(actual - 1), rel=1e-5, abs=1e-300)
+    assert law.below[actual - law.first] == pytest.approx(other.cdf(actual), rel=1e-5, abs=1e-300)

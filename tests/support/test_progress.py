@@ -1,14 +1,16 @@
+"""Estimates of the remaining time."""
+
 import pytest
 
-from shpeft.progress import Eta
+from shpeft.support.progress import Eta
 
 
-def test_eta_needs_evidence_and_follows_the_speed():
+def test_eta_needs_evidence_and_follows_the_speed() -> None:
     now = [0.0]
     eta = Eta(clock=lambda: now[0])
     assert eta.update(0, 100) is None
     now[0] = 1.0
-    assert eta.update(10, 100) is None  # one second is no evidence
+    assert eta.update(10, 100) is None  # one second is too short for an estimate
     now[0] = 4.0
     assert eta.update(40, 100) == pytest.approx(6.0)
     now[0] = 6.0

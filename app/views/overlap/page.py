@@ -1,12 +1,11 @@
-"""Overlap: do two scores, or several runs, choose the same weights, and what would chance give?"""
+"""Overlap: do two scores, or several runs, select the same weights, and how many by chance?"""
 
-import across
-import shared
 import streamlit as st
-import within
+
+from app.views.overlap import between_runs, within_run
 
 SCOPES = {
-    "within": "The two halves of one run",
+    "within": "Two scores of one run",
     "across": "Several runs",
 }
 
@@ -17,10 +16,11 @@ scope = st.segmented_control(
     default="within",
     required=True,
     format_func=SCOPES.__getitem__,
-    key=f"{shared.SETTING}overlap",
+    key="set_overlap",
+    persist_state="session",
     label_visibility="collapsed",
 )
 if scope == "within":
-    within.show()
+    within_run.score_overlap()
 else:
-    across.show()
+    between_runs.run_overlap()

@@ -1,7 +1,7 @@
-"""The image viewer: a component of plain JavaScript that keeps every pixel and does all its work in the browser.
+"""The image viewer: a component in plain JavaScript that keeps every pixel and does all its work in the browser.
 
-What it is given: four bytes with the length of a JSON header, the header, the image's values as they are in the file,
-and a saliency map of one byte a value. The scripts are joined in the order of :data:`SCRIPTS`.
+Its message: four bytes with the length of a JSON header, the header, the image's values as stored in the file, and a
+saliency map of one byte per value. The scripts are joined in the order of :data:`SCRIPTS`.
 """
 
 import json
@@ -12,11 +12,11 @@ from pathlib import Path
 import streamlit as st
 
 from shpeft.diagnosis import CAPTION
+from shpeft.explanation.saliency import HUE, Saliency, to_uint8
 from shpeft.images import CT_WINDOWS, Pixels, View
-from shpeft.saliency import HUE, Saliency, levels
 
-HERE = Path(__file__).parent
-SCRIPTS = ("grey.js", "stage.js", "viewer.js")
+FOLDER = Path(__file__).parent
+SCRIPTS = ("gray.js", "stage.js", "marks.js", "pointer.js", "viewer.js")
 KEY = "viewer"
 
 CT_PRESETS = {
@@ -28,70 +28,74 @@ CT_PRESETS = {
     "subdural": "subdural",
     "stroke": "stroke",
 }
-"""Of the usual windows of computed tomography those that are offered, as the page calls them."""
+"""CT windows offered, with their names on the page."""
 
 _component = st.components.v2.component(
     "shpeft_viewer",
-    html=(HERE / "viewer.html").read_text(encoding="utf-8"),
-    css=(HERE / "viewer.css").read_text(encoding="utf-8"),
-    js="\n".join((HERE / name).read_text(encoding="utf-8") for name in SCRIPTS),
+    html=(FOLDER / "viewer.html").read_text(encoding="utf-8"),
+    css=(FOLDER / "viewer.css").read_text(encoding="utf-8"),
+    js="\n".join((FOLDER / name).read_text(encoding="utf-8") for name in SCRIPTS),
 )
 
 
-def frame_wanted(image_id: str) -> int | None:
-    """The frame of this image that the reader went to, counted from 0; None before that."""
-    wanted = st.session_state.get(KEY, {}).get("frame") or {}
-    return int(wanted["frame"]) if wanted.get("image") == image_id else None
+def selected_frame(image_id: str) -> int | None:
+    """Return the frame of this image that the reader chose, counted from 0; None if they have not chosen one."""
+    selected = st.session_state.get(KEY, {}).get("frame") or {}
+    return int(selected["frame"]) if selected.get("image") == image_id else None
 
 
-def show(pixels: Pixels, image_id: str, saliency: Saliency | None = None, target: str = "") -> None:
-    """Draw the viewer. Going to another frame draws the page, or the fragment, again.
+def image_viewer(pixels: Pixels, image_id: str, saliency: Saliency | None = None, target: str = "") -> None:
+    """Draw the viewer. Choosing another frame reruns the page, or the fragment.
 
     Args:
-        image_id: opaque; the zoom and the window stay while it does.
-        saliency: of this frame, laid over the image.
+        image_id: opaque; zoom and window stay as long as it is the same.
+        saliency: the map of this frame, drawn over the image.
         target: the class whose score the map explains.
     """
-    _component(key=KEY, data=packed(pixels, image_id, saliency, target), on_frame_change=lambda: None)
+    _component(key=KEY, data=viewer_message(pixels, image_id, saliency, target), on_frame_change=lambda: None)
 
 
-def packed(pixels: Pixels, image_id: str, saliency: Saliency | None = None, target: str = "") -> bytes:
-    """What the browser is given."""
+def viewer_message(pixels: Pixels, image_id: str, saliency: Saliency | None = None, target: str = "") -> bytes:
+    """Pack the message that the browser gets."""
     kind, values = pixels.little_endian()
     header = {
         "image": image_id,
         "height": pixels.values.shape[0],
         "width": pixels.values.shape[1],
-        "channels": 3 if pixels.colour else 1,
+        "channels": 3 if pixels.is_color else 1,
         "type": kind,
         "slope": pixels.slope,
         "intercept": pixels.intercept,
         "blank": pixels.blank,
         "inverted": pixels.inverted,
         "unit": "HU" if pixels.hounsfield else "",
-        "views": [{"name": name, **_view(view)} for name, view in presets(pixels)],
+        "views": [{"name": name, **_view(view)} for name, view in window_presets(pixels)],
         "frame": pixels.frame,
         "frames": pixels.frames,
+        "spacing": pixels.facts.spacing,
+        "detector": pixels.facts.at_detector,
+        "edges": pixels.facts.edges,
         "map": None,
     }
     layer = b""
     if saliency is not None:
-        layer = levels(saliency.map).tobytes()
+        layer = to_uint8(saliency.map).tobytes()
         side = len(saliency.map)
-        words = f"{CAPTION} The stronger the blue, the more the score for {target} depends on the pixels there."
-        header["map"] = {"side": side, "colour": HUE, "caption": words, "name": f"{saliency.method}/{target}"}
+        caption = f"{CAPTION} The stronger the blue, the more the score for {target} depends on those pixels."
+        header["map"] = {"side": side, "color": HUE, "caption": caption, "name": f"{saliency.method}/{target}"}
     text = json.dumps(header).encode()
     return b"".join([struct.pack("<I", len(text)), text, values, layer])
 
 
-def presets(pixels: Pixels) -> Sequence[tuple[str, View]]:
-    """The ways to show the image, each with its name: first the one that the model is shown."""
+def window_presets(pixels: Pixels) -> Sequence[tuple[str, View]]:
+    """Return the windows offered for the image with their names; first the one that the model gets."""
     named = [("As the model sees it", pixels.view)]
-    several = len(pixels.filed) > 1
-    named += [(f"From the file, {n}" if several else "From the file", view) for n, view in enumerate(pixels.filed, 1)]
+    file_views = pixels.file_views
+    several = len(file_views) > 1
+    named += [(f"From the file, {n}" if several else "From the file", view) for n, view in enumerate(file_views, 1)]
     if pixels.hounsfield:
         named += [(f"CT {title}", View(*CT_WINDOWS[name])) for name, title in CT_PRESETS.items()]
-    return [*named, ("All values", pixels.whole)]
+    return [*named, ("All values", pixels.full_range)]
 
 
 def _view(view: View) -> dict[str, object]:

@@ -1,31 +1,31 @@
-// Values become grey: the arithmetic of shpeft.images, bit for bit.
+// From stored values to gray levels: the arithmetic of shpeft.images, bit for bit.
 
 const TYPES = {
   uint8: Uint8Array, int8: Int8Array, uint16: Uint16Array, int16: Int16Array, uint32: Uint32Array, int32: Int32Array,
   float32: Float32Array, float64: Float64Array,
 };
 const SMALLEST = 2.2250738585072014e-308; // the smallest normal double, as NumPy's finfo(float64).tiny
-const STRIP = 1 << 20; // pixels that are painted at a time, so that a large image needs no second copy
+const STRIP = 1 << 20; // pixels painted at a time: a large image needs no second copy
 
-/** What the server sent: the header with `values` and, where there is a saliency map, `map.levels`. */
+/** Decode the server's message: the header, with `values` and, if there is a saliency map, `map.levels`. */
 function unpack(bytes) {
   const length = new DataView(bytes.buffer, bytes.byteOffset).getUint32(0, true);
   const image = JSON.parse(new TextDecoder().decode(bytes.subarray(4, 4 + length)));
   const Values = TYPES[image.type];
-  const start = 4 + length;
+  const offset = 4 + length;
   const size = image.width * image.height * image.channels * Values.BYTES_PER_ELEMENT;
-  image.values = new Values(bytes.slice(start, start + size).buffer); // a copy begins where its type may
-  if (image.map) image.map.levels = bytes.slice(start + size, start + size + image.map.side ** 2);
+  image.values = new Values(bytes.slice(offset, offset + size).buffer); // a copy, because typed arrays must be aligned
+  if (image.map) image.map.levels = bytes.slice(offset + size, offset + size + image.map.side ** 2);
   return image;
 }
 
-/** Halves go to the even number, as NumPy rounds. */
+/** Round halves to even, as NumPy does. */
 function round(x) {
   const floor = Math.floor(x), rest = x - floor;
   return rest < 0.5 || (rest === 0.5 && floor % 2 === 0) ? floor : floor + 1;
 }
 
-/** A value in the file's units through a view's function, where it has one. */
+/** Apply a view's table or sigmoid, if it has one, to a value in the file's units. */
 function through(view, value) {
   if (view.table) {
     const { first, entries } = view.table;
@@ -34,7 +34,7 @@ function through(view, value) {
   return view.sigmoid ? 1 / (1 + Math.exp((-4 * (value - view.sigmoid[0])) / view.sigmoid[1])) : value;
 }
 
-/** The function from a stored value to its grey, 0 to 255. */
+/** Return the function from a stored value to its gray level, 0 to 255. */
 function shader(image, view, inverted) {
   const { slope, intercept, blank } = image;
   const range = Math.max(view.high - view.low, SMALLEST);
@@ -42,34 +42,34 @@ function shader(image, view, inverted) {
     if (!Number.isFinite(stored) || (blank && stored >= blank[0] && stored <= blank[1])) return 0;
     const value = through(view, slope === 1 && intercept === 0 ? stored : stored * slope + intercept);
     if (!Number.isFinite(value)) return 0;
-    const grey = round(255 * Math.min(Math.max((value - view.low) / range, 0), 1));
-    return inverted ? 255 - grey : grey;
+    const gray = round(255 * Math.min(Math.max((value - view.low) / range, 0), 1));
+    return inverted ? 255 - gray : gray;
   };
 }
 
-/** The greys of all stored values of a type of at most 16 bits, by their bits. */
+/** Tabulate the gray levels of all values of a type of at most 16 bits, indexed by their bits. */
 function lookup(image, shade) {
   const bits = 8 * image.values.BYTES_PER_ELEMENT, signed = image.type.startsWith("int");
   return Uint8Array.from({ length: 1 << bits }, (_, i) => shade(signed ? (i << (32 - bits)) >> (32 - bits) : i));
 }
 
-/** Paint the image on a canvas of its own size, one pixel a value. */
+/** Paint the image on a canvas of its own size, one pixel per value. */
 function paint(image, view, inverted, canvas) {
   const { width, height, values, channels } = image;
   if (canvas.width !== width || canvas.height !== height) Object.assign(canvas, { width, height });
   const context = canvas.getContext("2d", { alpha: false });
   const shade = shader(image, view, inverted);
-  const small = values.BYTES_PER_ELEMENT <= 2, greys = small ? lookup(image, shade) : null;
-  const mask = small ? greys.length - 1 : 0;
+  const small = values.BYTES_PER_ELEMENT <= 2, grays = small ? lookup(image, shade) : null;
+  const mask = small ? grays.length - 1 : 0;
   const rows = Math.max(1, Math.min(height, Math.floor(STRIP / width)));
   for (let top = 0; top < height; top += rows) {
     const strip = new ImageData(width, Math.min(rows, height - top));
     const data = strip.data;
     for (let to = 0, from = top * width * channels; to < data.length; to += 4, from += channels) {
       if (channels === 3) {
-        for (let c = 0; c < 3; c++) data[to + c] = small ? greys[values[from + c] & mask] : shade(values[from + c]);
+        for (let c = 0; c < 3; c++) data[to + c] = small ? grays[values[from + c] & mask] : shade(values[from + c]);
       } else {
-        data[to] = data[to + 1] = data[to + 2] = small ? greys[values[from] & mask] : shade(values[from]);
+        data[to] = data[to + 1] = data[to + 2] = small ? grays[values[from] & mask] : shade(values[from]);
       }
       data[to + 3] = 255;
     }
@@ -77,20 +77,20 @@ function paint(image, view, inverted, canvas) {
   }
 }
 
-/** Centre and width by which people know a view. */
-function centreAndWidth(view) {
+/** Return a view's window center and width. */
+function centerAndWidth(view) {
   if (view.sigmoid) return view.sigmoid;
   if (view.table) return [view.table.first + (view.table.entries.length - 1) / 2, view.table.entries.length - 1];
   const extra = view.integers ? 1 : 0; // DICOM PS3.3 C.11.2.1.2.1 counts both ends
   return [(view.low + view.high + extra) / 2, view.high - view.low + extra];
 }
 
-/** The same kind of view with another centre and width; of a table, a linear one. */
-function withWindow(view, centre, width) {
-  if (view.sigmoid) return { ...view, sigmoid: [centre, width] };
+/** Return a view of the same kind with another center and width; a table becomes a linear view. */
+function withWindow(view, center, width) {
+  if (view.sigmoid) return { ...view, sigmoid: [center, width] };
   if (view.integers) {
     const half = (width - 1) / 2;
-    return { low: centre - 0.5 - half, high: centre - 0.5 + half, integers: true };
+    return { low: center - 0.5 - half, high: center - 0.5 + half, integers: true };
   }
-  return { low: centre - width / 2, high: centre + width / 2 };
+  return { low: center - width / 2, high: center + width / 2 };
 }

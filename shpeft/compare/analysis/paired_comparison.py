@@ -1,4 +1,4 @@
-"""Arms against each other on the same resamples of the same test cases; each cell is resampled once."""
+"""Paired comparisons of arms on the same resamples of the same test cases; each cell is resampled once."""
 
 from collections.abc import Iterable
 from dataclasses import dataclass, replace
@@ -6,22 +6,25 @@ from dataclasses import dataclass, replace
 import numpy as np
 from numpy.typing import NDArray
 
-from shpeft.compare import statistics
-from shpeft.compare.results import SMALLER_IS_BETTER, Entry, Results
-from shpeft.compare.statistics import Array, Difference, Equivalence, Estimate
-from shpeft.compare.table import CALIBRATED, Record, at_temperature
+from shpeft.compare.analysis import bootstrap, significance
+from shpeft.compare.analysis.bootstrap import Array, Difference, Estimate
+from shpeft.compare.analysis.results import SMALLER_IS_BETTER, Entry, Results
+from shpeft.compare.analysis.significance import Equivalence
+from shpeft.compare.table import AT_TEMPERATURE, CALIBRATED, Record, at_temperature
 from shpeft.errors import RunError
-from shpeft.evaluation import Predictions, weighted_metrics
+from shpeft.evaluation.metrics import weighted_metrics
+from shpeft.evaluation.predict import Predictions
 
 
 @dataclass(frozen=True)
-class Odds:
-    """How sure it is, on one dataset, which of two arms is right more often.
+class Discordance:
+    """Test cases that only one of two arms gets right.
 
     Attributes:
-        cases: test cases of a seed; ``groups`` of which they are (patients).
-        only_method, only_other: how many of them only one of the arms gets right, the mean over seeds.
-        false_claim: the probability that the arm that is ahead in accuracy is not the better one.
+        cases: test cases of a seed.
+        groups: patients of these cases, or images where patients are unknown.
+        seeds: seeds that both arms have.
+        only_method, only_other: cases that only this arm gets right, mean over seeds.
     """
 
     cases: int
@@ -31,28 +34,30 @@ class Odds:
     only_other: float
 
     @property
-    def disagree(self) -> float:
-        """The share of cases that only one of them gets right."""
+    def share(self) -> float:
+        """The share of cases that only one of the arms gets right."""
         return (self.only_method + self.only_other) / self.cases
 
     @property
     def false_claim(self) -> float:
-        """Christodoulou et al. 2025."""
-        return statistics.false_claim(*sorted((self.only_method, self.only_other), reverse=True))
+        """The probability that the arm with the higher accuracy is not the better one (Christodoulou et al. 2025)."""
+        return significance.false_claim(*sorted((self.only_method, self.only_other), reverse=True))
 
 
 @dataclass(frozen=True)
-class Duel:
-    """An arm, the method, against another one, over the datasets and seeds that both have.
+class PairedComparison:
+    """A method against another arm, over the datasets and seeds that both have.
 
     Attributes:
         by_dataset: the paired difference, method − other, on each dataset.
-        mean: that of the mean over datasets.
-        tost: against the plan's margin; None where a bootstrap has no spread.
-        holm: the bootstrap's p, adjusted for all duels.
-        wilcoxon: p of the signed-rank test over datasets, ``wilcoxon_holm`` the same, adjusted.
-        identical: every probability is the same.
-        complete: no cell of either is missing.
+        mean: the mean difference over datasets.
+        tost: the equivalence tests against the plan's margin; None where a bootstrap has no spread.
+        discordance: on each dataset, the cases that only one arm gets right.
+        wilcoxon: p of the signed-rank test over datasets.
+        identical: whether all probabilities are the same.
+        complete: whether no cell of either arm is missing.
+        holm: the bootstrap's p, Holm-adjusted for all comparisons of the report.
+        wilcoxon_holm: the signed-rank test's p, Holm-adjusted likewise.
     """
 
     method: Entry
@@ -61,7 +66,7 @@ class Duel:
     by_dataset: dict[str, Difference]
     mean: Difference
     tost: Equivalence | None
-    odds: dict[str, Odds]
+    discordance: dict[str, Discordance]
     wilcoxon: float
     identical: bool
     complete: bool
@@ -70,28 +75,28 @@ class Duel:
 
     @property
     def counts(self) -> dict[str, int]:
-        """On how many datasets it is ``better``, ``worse``, a ``tie`` or the ``same``."""
+        """The number of datasets with each verdict: ``better``, ``tie``, ``same`` and ``worse``."""
         verdicts = [difference.verdict for difference in self.by_dataset.values()]
-        return {word: verdicts.count(word) for word in ("better", "tie", "same", "worse")}
+        return {verdict: verdicts.count(verdict) for verdict in ("better", "tie", "same", "worse")}
 
     @property
-    def pooled(self) -> Odds:
-        """The odds over the test cases of all datasets together, and the fewest seeds of any."""
-        of = list(self.odds.values())
-        return Odds(
-            sum(odds.cases for odds in of),
-            sum(odds.groups for odds in of),
-            min(odds.seeds for odds in of),
-            sum(odds.only_method for odds in of),
-            sum(odds.only_other for odds in of),
+    def pooled(self) -> Discordance:
+        """The discordance over the test cases of all datasets, with the fewest seeds of any."""
+        parts = list(self.discordance.values())
+        return Discordance(
+            sum(part.cases for part in parts),
+            sum(part.groups for part in parts),
+            min(part.seeds for part in parts),
+            sum(part.only_method for part in parts),
+            sum(part.only_other for part in parts),
         )
 
 
 class Bootstrap:
-    """Replicates of every cell of some results, on draws that all arms share.
+    """Bootstrap replicates of every cell of some results, on draws that all arms share.
 
     Args:
-        resamples: how many; 2,000 give a limit of a 95 % interval to about 5 % of its width.
+        resamples: number of replicates; 2,000 give a limit of a 95 % interval to about 5 % of its width.
     """
 
     def __init__(self, results: Results, resamples: int = 2000):
@@ -100,95 +105,101 @@ class Bootstrap:
         self._values: dict[tuple[object, ...], Array] = {}
 
     def by_seed(self, entry: Entry, dataset: str, metric: str, pair: tuple[str, str] | None = None) -> dict[int, Array]:
-        """A metric of each finished seed with its replicates, (1 + R,), the mean over random masks.
+        """Return a metric of each finished seed with its replicates, (1 + R,), averaged over random masks.
 
         Args:
-            pair: two classes; only their cases count then, and only their probabilities.
+            pair: two classes; only their cases and their probabilities count then.
         """
-        found: dict[int, list[Array]] = {}
+        values: dict[int, list[Array]] = {}
         for cell, record in self.results.cells(entry, dataset):
-            if metric != CALIBRATED or "temperature" in record:  # which older cells do not have
+            if metric != CALIBRATED or "temperature" in record:  # older cells have none
                 replicates = self._replicates(record, dataset, cell.seed, metric, pair)
-                found.setdefault(cell.seed, []).append(replicates)
-        return {seed: np.mean(values, axis=0) for seed, values in found.items()}
+                values.setdefault(cell.seed, []).append(replicates)
+        return {seed: np.mean(of_masks, axis=0) for seed, of_masks in values.items()}
 
     def estimate(self, entry: Entry, metric: str, datasets: Iterable[str]) -> Estimate:
-        """The mean over seeds and datasets."""
-        found = [
-            statistics.over_seeds(np.array(list(self.by_seed(entry, dataset, metric).values())), self._seed(dataset))
+        """Return the mean of a metric over seeds and datasets."""
+        means = [
+            bootstrap.over_seeds(np.array(list(self.by_seed(entry, dataset, metric).values())), self._seed(dataset))
             for dataset in datasets
         ]
-        mean = np.mean(found, axis=0)
+        mean = np.mean(means, axis=0)
         return Estimate(float(mean[0]), mean[1:])
 
     def difference(
         self, a: Entry, b: Entry, dataset: str, metric: str, pair: tuple[str, str] | None = None
     ) -> Difference | None:
-        """a − b over the seeds that both have; None without one."""
+        """Return a − b over the seeds that both have; None where they share none."""
         ours, theirs = (self.by_seed(entry, dataset, metric, pair) for entry in (a, b))
         seeds = [seed for seed in ours if seed in theirs]
         if not seeds:
             return None
-        found = statistics.paired(
+        difference = bootstrap.paired(
             np.array([ours[s] for s in seeds]),
             np.array([theirs[s] for s in seeds]),
             self._seed(dataset),
             larger_is_better=metric not in SMALLER_IS_BETTER,
         )
-        return statistics.recentred(found) if metric in ("ece", CALIBRATED) else found
+        return bootstrap.recentered(difference) if metric in ("ece", CALIBRATED) else difference
 
-    def duel(self, method: Entry, other: Entry, metric: str) -> Duel | None:
-        """One arm against another; None where they share no dataset and seed."""
+    def compare(self, method: Entry, other: Entry, metric: str) -> PairedComparison | None:
+        """Compare one arm with another; None where they share no dataset and seed."""
         results = self.results
         differences = {
-            dataset: found
+            dataset: difference
             for dataset in results.plan.datasets
-            if (found := self.difference(method, other, dataset, metric)) is not None
+            if (difference := self.difference(method, other, dataset, metric)) is not None
         }
         if not differences:
             return None
-        mean = statistics.mean_difference(list(differences.values()))
-        met = {dataset: self._met(method, other, dataset) for dataset in differences}
-        return Duel(
+        mean = bootstrap.mean_difference(list(differences.values()))
+        predictions = {dataset: self._paired_predictions(method, other, dataset) for dataset in differences}
+        return PairedComparison(
             method,
             other,
             metric,
             differences,
             mean,
-            statistics.tost(mean, results.plan.report.margin),
-            {dataset: _odds(*pairs) for dataset, pairs in met.items()},
-            statistics.wilcoxon([d.value for d in differences.values()]),
-            mean.same and all(_identical(*pairs) for pairs in met.values()),
+            significance.tost(mean, results.plan.report.margin),
+            {dataset: _discordance(*pair) for dataset, pair in predictions.items()},
+            significance.wilcoxon([d.value for d in differences.values()]),
+            mean.same and all(_identical(*pair) for pair in predictions.values()),
             not results.pending(method) and not results.pending(other),
         )
 
-    def duels(self, method: Entry | None = None, metric: str | None = None) -> list[Duel]:
-        """An arm, by default the plan's method, against every other; p values adjusted for their number by Holm."""
+    def compare_all(self, method: Entry | None = None, metric: str | None = None) -> list[PairedComparison]:
+        """Compare an arm, by default the plan's method, with every other; p values are Holm-adjusted."""
         method, metric = method or self.results.method, metric or self.results.plan.report.metric
         others = [entry for entry in self.results.entries if entry != method]
-        found = [duel for other in others if (duel := self.duel(method, other, metric)) is not None]
-        holm, wilcoxon = (
-            statistics.holm(values) for values in ([d.mean.p for d in found], [d.wilcoxon for d in found])
-        )
-        return [replace(d, holm=p, wilcoxon_holm=q) for d, p, q in zip(found, holm, wilcoxon, strict=True)]
+        pairs = (self.compare(method, other, metric) for other in others)
+        comparisons = [comparison for comparison in pairs if comparison is not None]
+        holm = significance.holm([c.mean.p for c in comparisons])
+        wilcoxon = significance.holm([c.wilcoxon for c in comparisons])
+        return [replace(c, holm=p, wilcoxon_holm=q) for c, p, q in zip(comparisons, holm, wilcoxon, strict=True)]
 
     def _seed(self, dataset: str) -> int:
         return list(self.results.plan.datasets).index(dataset)
 
     def _replicates(self, record: Record, dataset: str, seed: int, metric: str, pair: tuple[str, str] | None) -> Array:
         key = record["key"]
-        if (found := self._values.get((key, metric, pair))) is None:
-            predictions, weights = self.results.predictions(key), self._draws(dataset)[seed]
+        if (replicates := self._values.get((key, metric, pair))) is None:
+            predictions, weights = self._predictions(record, metric), self._draws(dataset)[seed]
             if weights.shape[1] != len(predictions.labels):
-                raise RunError(f"Cells of {dataset} with seed {seed} were tested on different images.")
+                raise RunError(
+                    f"Cells of {dataset} with seed {seed} were tested on different images, so they cannot be compared. "
+                    "Fill a new table with 'shpeft compare --out'."
+                )
             if pair is not None:
                 predictions, rows = between(predictions, pair)
                 weights = weights[:, rows]
-            if metric == CALIBRATED:
-                predictions = at_temperature(predictions, record["temperature"])
             values = weighted_metrics(predictions, weights, auroc=metric == "macro_auroc")
-            found = self._values[key, metric, pair] = values["ece" if metric == CALIBRATED else metric]
-        return found
+            replicates = self._values[key, metric, pair] = values[AT_TEMPERATURE.get(metric, metric)]
+        return replicates
+
+    def _predictions(self, record: Record, metric: str) -> Predictions:
+        if metric == CALIBRATED:
+            return at_temperature(self.results.predictions(record["key"]), record["temperature"])
+        return self.results.calibrated(record) if metric in AT_TEMPERATURE else self.results.predictions(record["key"])
 
     def _draws(self, dataset: str) -> dict[int, Array]:
         if dataset not in self._weights:
@@ -197,12 +208,14 @@ class Bootstrap:
                 for r in self.results.records
                 if r["dataset"] == dataset and r["status"] == "finished"
             }
-            drawn = statistics.draw(list(groups.values()), self.resamples, self._seed(dataset))
+            drawn = bootstrap.draw(list(groups.values()), self.resamples, self._seed(dataset))
             self._weights[dataset] = dict(zip(groups, drawn, strict=True))
         return self._weights[dataset]
 
-    def _met(self, a: Entry, b: Entry, dataset: str) -> tuple[list[list[Predictions]], list[list[Predictions]]]:
-        """Predictions of both for each seed that both have."""
+    def _paired_predictions(
+        self, a: Entry, b: Entry, dataset: str
+    ) -> tuple[list[list[Predictions]], list[list[Predictions]]]:
+        """Return the predictions of two arms, by mask, for each seed that both have."""
         sides = []
         for entry in (a, b):
             by_seed: dict[int, list[Predictions]] = {}
@@ -214,7 +227,10 @@ class Bootstrap:
 
 
 def between(predictions: Predictions, pair: tuple[str, str]) -> tuple[Predictions, NDArray[np.int64]]:
-    """Two classes alone: their cases, the probabilities of the two made to sum to 1, and which rows these are.
+    """Restrict predictions to two classes.
+
+    Returns:
+        The cases of the two classes with probabilities that sum to 1 over them, and the rows of these cases.
 
     Raises:
         RunError: there is no such class.
@@ -236,9 +252,9 @@ def between(predictions: Predictions, pair: tuple[str, str]) -> tuple[Prediction
     ), rows
 
 
-def _odds(a: list[list[Predictions]], b: list[list[Predictions]]) -> Odds:
+def _discordance(a: list[list[Predictions]], b: list[list[Predictions]]) -> Discordance:
     first = a[0][0]
-    return Odds(len(first.labels), len(set(first.groups)), len(a), *statistics.discordant(a, b))
+    return Discordance(len(first.labels), len(set(first.groups)), len(a), *significance.discordant(a, b))
 
 
 def _identical(a: list[list[Predictions]], b: list[list[Predictions]]) -> bool:

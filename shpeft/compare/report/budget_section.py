@@ -1,15 +1,15 @@
-"""Accuracy against budget in Markdown: what more trained weights buy, score by score."""
+"""The report's section on budgets: what more trained weights bring, score by score."""
 
-from shpeft.compare.claims import difference_told
-from shpeft.compare.duels import Bootstrap
-from shpeft.compare.markdown import NONE, points, table
+from shpeft.compare.analysis.formatting import NONE, format_difference, points
+from shpeft.compare.analysis.paired_comparison import Bootstrap
+from shpeft.compare.analysis.results import Entry, size
 from shpeft.compare.plan import Budget
-from shpeft.compare.results import Entry, size
-from shpeft.runs.card import METRICS
+from shpeft.compare.report.markdown import table
+from shpeft.support.formatting import METRIC_TITLES
 
 
-def budgets_section(bootstrap: Bootstrap) -> str:
-    """The metric of each score at each budget, and the method's distance to the others; nothing with one budget."""
+def budget_section(bootstrap: Bootstrap) -> str:
+    """Write the metric of each score at each budget, and the method's differences; empty with a single budget."""
     results = bootstrap.results
     sparse = [entry for entry in results.planned if results.plan.arms[entry.arm].kind == "sparse"]
     budgets = list(dict.fromkeys(entry.budget for entry in sparse if entry.budget is not None))
@@ -22,13 +22,13 @@ def budgets_section(bootstrap: Bootstrap) -> str:
     others = [arm for arm in scores if arm != method]
     others += [entry.arm for entry in results.planned if entry.budget is None]
     against = [
-        [arm, *(_against(bootstrap, Entry(method, b), Entry(arm, b if arm in scores else None)) for b in budgets)]
+        [arm, *(_difference(bootstrap, Entry(method, b), Entry(arm, b if arm in scores else None)) for b in budgets)]
         for arm in others
     ]
     return (
-        f"## What more trained weights buy\n\n{METRICS[metric]}, means over datasets and seeds, in points:\n\n"
-        f"{table(['score', *head], levels)}\n\n{method} at each budget minus the others, those that have a budget at "
-        f"the same one, with 95 % intervals (bold: 0 is outside):\n\n{table(['against', *head], against)}"
+        f"## What more trained weights bring\n\n{METRIC_TITLES[metric]}, mean over datasets and seeds, in points:\n\n"
+        f"{table(['score', *head], levels)}\n\n{method} at each budget minus the other arm, at the same budget where "
+        f"it has one, with 95 % intervals (bold: 0 is outside):\n\n{table(['against', *head], against)}"
     )
 
 
@@ -44,18 +44,18 @@ def _level(bootstrap: Bootstrap, entry: Entry) -> str:
     datasets = tuple(d for d in results.plan.datasets if results.rows(entry, d))
     if not datasets:
         return NONE
-    return points(results.mean(entry, results.plan.report.metric, datasets)) + _part(bootstrap, len(datasets))
+    return points(results.mean(entry, results.plan.report.metric, datasets)) + _coverage(bootstrap, len(datasets))
 
 
-def _against(bootstrap: Bootstrap, method: Entry, other: Entry) -> str:
-    duel = bootstrap.duel(method, other, bootstrap.results.plan.report.metric)
-    if duel is None:
+def _difference(bootstrap: Bootstrap, method: Entry, other: Entry) -> str:
+    comparison = bootstrap.compare(method, other, bootstrap.results.plan.report.metric)
+    if comparison is None:
         return NONE
-    told = difference_told(duel)
-    settled = duel.mean.verdict in ("better", "worse")
-    return (f"**{told}**" if settled else told) + _part(bootstrap, len(duel.by_dataset))
+    difference = format_difference(comparison)
+    settled = comparison.mean.verdict in ("better", "worse")
+    return (f"**{difference}**" if settled else difference) + _coverage(bootstrap, len(comparison.by_dataset))
 
 
-def _part(bootstrap: Bootstrap, sets: int) -> str:
-    wanted = len(bootstrap.results.plan.datasets)
-    return "" if sets == wanted else f" on {sets} of {wanted}"
+def _coverage(bootstrap: Bootstrap, datasets: int) -> str:
+    planned = len(bootstrap.results.plan.datasets)
+    return "" if datasets == planned else f" on {datasets} of {planned}"

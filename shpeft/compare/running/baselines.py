@@ -1,28 +1,31 @@
-"""What others do: all weights, all biases, or low-rank updates, trained with their whole gradients on a copy."""
+"""Baselines trained densely on a copy of the backbone: full fine-tuning, BitFit and LoRA."""
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 
 import torch
 from torch import Tensor, nn
 
 from shpeft.backbones import Backbone
 from shpeft.compare.plan import Arm, Training
-from shpeft.compare.tasks import Task
+from shpeft.compare.running.task import Task
 from shpeft.datasets import Dataset
 from shpeft.errors import MissingExtra
-from shpeft.feed import Feed
-from shpeft.progress import Progress
-from shpeft.seeding import seeded
-from shpeft.training import EpochReport, run_epochs
+from shpeft.forward.base import ForwardPass
+from shpeft.support.progress import Progress
+from shpeft.support.seeding import seeded
+from shpeft.training.batches import TrainingBatches
+from shpeft.training.loop import EpochReport, run_epochs
+from shpeft.training.loss import TrainingLoss
 
 
-class Dense:
-    """Parameters of a backbone in dense training, its head among them.
+class DenseTuner:
+    """Parameters of a backbone in dense training, its head included.
 
     Attributes:
-        backbone: belongs to this object alone.
-        trained: all that the optimizer sees, by name.
-        below: names of original parameters such that nothing below them changes.
+        backbone: a copy that belongs to this object alone.
+        body: the trained parameters without the head's, by name.
+        trained: all parameters that the optimizer sees, by name.
+        below: names of original parameters; no weight below them changes.
     """
 
     def __init__(self, backbone: Backbone, body: dict[str, nn.Parameter], below: Iterable[str]):
@@ -32,12 +35,16 @@ class Dense:
         backbone.module.requires_grad_(False)
         for p in self.trained.values():
             p.requires_grad_(True)
-        self._best: dict[str, Tensor] = {}
+        self._best: list[Tensor] = []
 
     @property
     def count(self) -> int:
-        """How many weights are trained besides the head's."""
+        """Number of trained weights without the head's."""
         return sum(p.numel() for p in self.body.values())
+
+    def parameters(self) -> list[nn.Parameter]:
+        """Return what the optimizer trains."""
+        return list(self.trained.values())
 
     def zero_grad(self) -> None:
         """Clear the gradients."""
@@ -45,12 +52,25 @@ class Dense:
             p.grad = None
 
     def write(self) -> None:
-        """The optimizer moves the model itself."""
+        """Do nothing: the optimizer changes the model in place."""
+
+    @torch.no_grad()
+    def load(self, tensors: Sequence[Tensor]) -> None:
+        """Replace the parameters."""
+        for p, tensor in zip(self.parameters(), tensors, strict=True):
+            p.copy_(tensor)
 
     def finetune(
-        self, data: Dataset, feed: Feed, lr: float, settings: Training, seed: int, progress: Progress
+        self,
+        data: Dataset,
+        forward_pass: ForwardPass,
+        lr: float,
+        settings: Training,
+        seed: int,
+        progress: Progress,
+        averaged: int = 0,
     ) -> Iterator[EpochReport]:
-        """The loop that deltas are trained in, with the same optimizer."""
+        """Train with the loop and the optimizer that train deltas; yield its reports."""
         head = list(self.backbone.head.parameters())
         optimizer = torch.optim.AdamW(
             [
@@ -59,32 +79,40 @@ class Dense:
             ],
             eps=settings.eps,
         )
-        for report in run_epochs(
+        for report, evaluated, _ in run_epochs(
             self,
             optimizer,
-            feed,
+            forward_pass,
             data,
+            batches=TrainingBatches(
+                data,
+                batch_size=settings.batch_size,
+                augment=settings.augment,
+                modality=settings.modality,
+                mixup=settings.mixup,
+                balance=settings.balance,
+                seed=seed,
+            ),
+            loss=TrainingLoss.of(data.train, settings.balance, settings.label_smoothing),
             epochs=settings.epochs,
-            batch_size=settings.batch_size,
-            augment=settings.augment,
-            seed=seed,
+            warmup=settings.warmup,
+            averaged=averaged,
+            keep_start=settings.keep_start,
             progress=progress,
         ):
             if report.best:
-                self._best = {name: p.detach().clone() for name, p in self.trained.items()}
+                self._best = evaluated
             yield report
 
-    @torch.no_grad()
     def keep_best(self) -> None:
-        """Go back to the best epoch."""
-        for name, p in self.trained.items():
-            p.copy_(self._best[name])
-            p.grad = None
-        self._best = {}
+        """Restore the weights of the best epoch."""
+        self.load(self._best)
+        self.zero_grad()
+        self._best = []
 
 
-def tuner(arm: Arm, task: Task, seed: int) -> Dense:
-    """A copy of a task's backbone, its head the linear probe, ready for what an arm trains."""
+def make_tuner(arm: Arm, task: Task, seed: int) -> DenseTuner:
+    """Copy a task's backbone, with the linear probe as its head, and prepare it for an arm of a dense kind."""
     backbone = task.backbone.copy()
     task.probe.write(backbone)
     if arm.kind == "lora":
@@ -92,16 +120,16 @@ def tuner(arm: Arm, task: Task, seed: int) -> Dense:
     names = [info.name for info in backbone.weight_infos(arm.eligible)]
     if arm.kind == "bitfit":
         names = [name for name in names if name.endswith("bias")]
-    return Dense(backbone, {name: backbone.parameters[name] for name in names}, names)
+    return DenseTuner(backbone, {name: backbone.parameters[name] for name in names}, names)
 
 
-def _lora(arm: Arm, backbone: Backbone, seed: int) -> Dense:
-    """Hugging Face's LoRA, without dropout and with alpha twice the rank, on linear layers inside blocks."""
+def _lora(arm: Arm, backbone: Backbone, seed: int) -> DenseTuner:
+    """Prepare LoRA by Hugging Face's peft: linear layers of blocks, no dropout, alpha twice the rank."""
     try:
         import peft
     except ImportError:
         raise MissingExtra(
-            "LoRA is Hugging Face's peft, which is not installed. Install it with: pip install 'shpeft[compare]'"
+            "Arms of kind lora need the package peft, which is not installed. Install it: pip install 'shpeft[compare]'"
         ) from None
     weights = [info.name for info in backbone.weight_infos(arm.scope or "matrices")]
     layers = [name.removesuffix(".weight") for name in weights]
@@ -112,4 +140,4 @@ def _lora(arm: Arm, backbone: Backbone, seed: int) -> Dense:
         peft.inject_adapter_in_model(config, backbone.module)
     body = {name: p for name, p in backbone.module.named_parameters() if ".lora_" in name}
     backbone.module.eval()
-    return Dense(backbone, body, [f"{name}.weight" for name in layers])
+    return DenseTuner(backbone, body, [f"{name}.weight" for name in layers])

@@ -1,4 +1,4 @@
-"""A SQLite file of the cache, which may fail without harm."""
+"""A SQLite database of the cache, whose failures are harmless."""
 
 import os
 import sqlite3
@@ -7,7 +7,7 @@ from pathlib import Path
 from threading import RLock
 from typing import TypeVar
 
-from shpeft.files import FileLock
+from shpeft.support.atomic_files import FileLock
 
 T = TypeVar("T")
 
@@ -18,18 +18,18 @@ DAMAGED = (sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB)
 
 
 class Database:
-    """Tables in a file that only its owner may read. Safe to share between threads, and the file between processes.
+    """A SQLite file that only its owner may read, safe to share between threads and processes.
 
-    The rollback journal, not the write-ahead log, which needs memory that the hosts of a network file system do not
-    share. A damaged file is replaced by an empty one.
+    It uses the rollback journal: the write-ahead log needs memory that hosts of a network file system do not share. A
+    damaged file is replaced by an empty one.
     """
 
     def __init__(self, path: Path, schema: str):
-        """Nothing is opened or made yet.
+        """Prepare the database; nothing is opened or created yet.
 
         Args:
-            path: of the file; its folder is made, readable by its owner alone, when it is not there.
-            schema: statements that make tables where they are not there.
+            path: the file; a missing folder is created, readable by its owner only.
+            schema: statements that create missing tables.
         """
         self.path = path
         self._schema = schema
@@ -38,7 +38,7 @@ class Database:
         self._inode = 0
 
     def attempt(self, work: Callable[[sqlite3.Connection], T], otherwise: T) -> T:
-        """What ``work`` returns, all of its changes made or none; ``otherwise`` where the file cannot be used."""
+        """Run ``work`` in a transaction and return its result, or ``otherwise`` if the file cannot be used."""
         with self._lock:
             for damaged_before in (False, True):
                 try:
@@ -52,7 +52,7 @@ class Database:
         return otherwise
 
     def clear(self) -> bool:
-        """Drop every row and give the space back; whether that could be done."""
+        """Delete all rows and free their space; return whether it succeeded."""
         if not self.path.exists():
             return True
 
@@ -67,7 +67,7 @@ class Database:
         return self.attempt(empty, False)
 
     def close(self) -> None:
-        """Let go of the file until it is used again."""
+        """Close the connection; the next use opens it again."""
         with self._lock:
             if self._connection is not None:
                 self._connection.close()
@@ -86,7 +86,7 @@ class Database:
         return self._connection
 
     def _discard(self) -> bool:
-        """Remove the damaged file, unless another process has replaced it by now; whether it is gone."""
+        """Delete the damaged file, unless another process has replaced it; return whether it is gone."""
         lock = FileLock(self.path.with_suffix(".lock"))
         try:
             if not lock.acquire():
@@ -102,6 +102,6 @@ class Database:
 
 
 def _is_damage(error: Exception) -> bool:
-    """Whether the file is damaged, rather than busy, read-only or on a full disk. Extended codes end with the code."""
+    """Return whether an error means a damaged file, not a busy, read-only or full one."""
     code = getattr(error, "sqlite_errorcode", None)
-    return code is not None and code & 0xFF in DAMAGED
+    return code is not None and code & 0xFF in DAMAGED  # the low byte of an extended code is the basic code

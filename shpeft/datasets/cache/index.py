@@ -1,4 +1,4 @@
-"""What was learned of each file, so that opening a folder again costs a look at its date and no decoding."""
+"""The index of known files: a folder is opened again by file dates, without decoding."""
 
 import hashlib
 import os
@@ -9,6 +9,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -23,30 +24,30 @@ CREATE TABLE IF NOT EXISTS readings (
     PRIMARY KEY (content, shown)
 ) WITHOUT ROWID;
 """
-"""``files`` says which content a file has while its identity is the same, ``readings`` what a content looks like under
-one way to show it: so a copied folder is read but not decoded, and the same file may be shown in several windows."""
+"""``files`` maps a file, while its identity is unchanged, to its content; ``readings`` maps a content and a decoding to
+their properties. So a copied folder is read but not decoded, and a file may have readings for several windows."""
 
 SETTLED = 2_000_000_000
-"""Nanoseconds since its last change after which a file's date is trusted: within the resolution of a file system's
-clock a file can change twice and keep its date."""
+"""Nanoseconds since its last change after which a file's date is trusted: a file can change twice within the
+resolution of the file system's clock and keep its date."""
 
 KEPT = 180
-"""Days after which a file that was not met again is forgotten."""
+"""Days after their last use for which files stay in the index."""
 
 AT_ONCE = 500
-"""Rows asked for in one statement."""
+"""Number of rows per query."""
 
 
 @dataclass(frozen=True, eq=False)
 class Reading:
-    """What reading a file gave.
+    """The result of reading a file.
 
     Attributes:
-        content: SHA-256 of the file, 32 bytes; empty where it cannot be opened.
-        id: made of the content and of how it is shown.
-        look: the perceptual hash, (32,) uint8; None where it cannot be read.
-        size: width and height in pixels, as the image is shown.
-        error: why it cannot be read; empty where it can be.
+        content: SHA-256 of the file, 32 bytes; empty if it cannot be opened.
+        id: derived from the content and the decoding.
+        look: the perceptual hash, (32,) uint8; None if the file cannot be decoded.
+        size: width and height of the upright image in pixels.
+        error: why the file cannot be read; empty if it can.
     """
 
     content: bytes = b""
@@ -57,45 +58,45 @@ class Reading:
 
 
 def identity(path: str) -> bytes:
-    """What the file system says of a file that changes when its content does: size, dates and inode.
+    """Return the file's size, dates and inode, which change with its content.
 
     Raises:
         OSError: there is no such file.
     """
-    found = os.stat(path)
-    return struct.pack("<QqqQ", found.st_size, found.st_mtime_ns, found.st_ctime_ns, found.st_ino)
+    stat = os.stat(path)
+    return struct.pack("<QqqQ", stat.st_size, stat.st_mtime_ns, stat.st_ctime_ns, stat.st_ino)
 
 
 def settled(known: bytes, now: int) -> bool:
-    """Whether a file of this identity changed last long enough before ``now``, in nanoseconds."""
+    """Return whether the last change of a file is long enough before ``now``, in nanoseconds."""
     _, modified, changed, _ = struct.unpack("<QqqQ", known)
     return bool(max(modified, changed) < now - SETTLED)
 
 
 def path_key(path: str) -> bytes:
-    """A digest of the path: file names may be patients' names, and are not kept."""
+    """Return a digest of the path: file names may contain patients' names, and are not stored."""
     return hashlib.blake2b(os.path.abspath(path).encode(errors="surrogateescape"), digest_size=16).digest()
 
 
 class FileIndex:
-    """The index in a folder. A file that cannot be used is one that knows nothing."""
+    """The index in a folder; an unusable database acts like an empty one."""
 
     def __init__(self, folder: Path):
-        """Nothing is opened or made yet."""
+        """Prepare the index; nothing is opened or created yet."""
         self.database = Database(folder / "index-1.sqlite", SCHEMA)
 
     def by_file(self, identities: Mapping[str, bytes], shown: bytes) -> dict[str, Reading]:
-        """What is known of those of these files that are still the same, by path.
+        """Return the known readings of unchanged files, by path.
 
         Args:
-            identities: of each path, as ``identity`` gives it.
-            shown: a digest of how images are read and shown.
+            identities: the :func:`identity` of each path.
+            shown: a digest of the decoder and the decoding.
         """
         keys = {path_key(path): path for path in identities}
         today = _today()
 
         def look_up(connection: sqlite3.Connection) -> dict[str, Reading]:
-            found, met = dict[str, Reading](), list[bytes]()
+            readings, met = dict[str, Reading](), list[bytes]()
             for part in _parts(keys):
                 query = (
                     "SELECT path, used, identity, files.content, id, look, width, height, error FROM files JOIN "
@@ -104,34 +105,34 @@ class FileIndex:
                 )
                 for key, used, known, *row in connection.execute(query, (shown, *part)):
                     if known == identities[keys[key]]:
-                        found[keys[key]] = _reading(row)
+                        readings[keys[key]] = _reading(row)
                         met += [key] * (used != today)
             if met:
                 connection.executemany("UPDATE files SET used = ? WHERE path = ?", [(today, key) for key in met])
                 _forget(connection, today - KEPT)
-            return found
+            return readings
 
         return self.database.attempt(look_up, {})
 
     def by_content(self, contents: Sequence[bytes], shown: bytes) -> dict[bytes, Reading]:
-        """What is known of these contents (SHA-256)."""
+        """Return the known readings of contents (SHA-256)."""
 
         def look_up(connection: sqlite3.Connection) -> dict[bytes, Reading]:
-            found: dict[bytes, Reading] = {}
+            readings: dict[bytes, Reading] = {}
             for part in _parts(contents):
                 query = (
                     "SELECT content, id, look, width, height, error FROM readings WHERE shown = ? "
                     f"AND content IN ({','.join('?' * len(part))})"
                 )
-                found.update((row[0], _reading(row)) for row in connection.execute(query, (shown, *part)))
-            return found
+                readings.update((row[0], _reading(row)) for row in connection.execute(query, (shown, *part)))
+            return readings
 
         return self.database.attempt(look_up, {})
 
     def keep(self, readings: Sequence[tuple[str, bytes | None, Reading]], shown: bytes) -> bool:
-        """Remember readings with the path and the identity of each; whether that could be done.
+        """Store readings with the path and the identity of each file; return whether it succeeded.
 
-        An identity of None is one that cannot be trusted yet: then only what the content looks like is kept.
+        If the identity is None, it cannot be trusted yet, and only the reading of the content is stored.
         """
         today = _today()
         files = [(path_key(path), known, r.content, today) for path, known, r in readings if known and r.content]
@@ -149,18 +150,18 @@ class FileIndex:
         return self.database.attempt(write, False)
 
     def __len__(self) -> int:
-        """How many files are known."""
+        """Return the number of known files."""
         count = "SELECT count(*) FROM files"
         return self.database.attempt(lambda connection: int(connection.execute(count).fetchone()[0]), 0)
 
 
-def _reading(row: Sequence) -> Reading:
+def _reading(row: Sequence[Any]) -> Reading:
     content, name, look, width, height, error = row
     return Reading(content, name, None if look is None else np.frombuffer(look, np.uint8), (width, height), error)
 
 
 def _forget(connection: sqlite3.Connection, day: int) -> None:
-    """Drop files that were last met before a day, and what their contents looked like."""
+    """Delete files last used before a day, and readings without a file."""
     if connection.execute("DELETE FROM files WHERE used < ?", (day,)).rowcount:
         connection.execute("DELETE FROM readings WHERE content NOT IN (SELECT content FROM files)")
 

@@ -1,4 +1,4 @@
-"""Where the cache is, and what the pixels that it holds depend on besides the files."""
+"""The location of the cache, and the versions on which its pixels depend."""
 
 import hashlib
 import os
@@ -8,12 +8,13 @@ from importlib import metadata
 from pathlib import Path
 
 from PIL import features
+from platformdirs import user_cache_path
 
-import shpeft.images
-from shpeft.datasets import duplicates
+from shpeft.datasets.duplicates import HASH_VERSION
+from shpeft.images import DECODER_VERSION
 
 VARIABLE = "SHPEFT_CACHE"
-"""The environment variable that names another folder, or turns the cache off."""
+"""Environment variable that names another folder, or turns the cache off."""
 
 OFF = "off"
 
@@ -22,26 +23,29 @@ CODECS = ("jpg", "jpg_2000", "zlib", "libtiff", "webp")
 
 
 def cache_folder() -> Path | None:
-    """The folder, which need not exist; None where the cache is turned off."""
+    """Return the cache's folder, which need not exist, or None if the cache is turned off.
+
+    The folder is ``$SHPEFT_CACHE``, else the platform's cache folder of the user: ``$XDG_CACHE_HOME/shpeft`` or
+    ``~/.cache/shpeft`` on Linux, ``~/Library/Caches/shpeft`` on macOS, ``%LOCALAPPDATA%\\shpeft`` on Windows. Caches of
+    earlier versions on Linux and Windows are in the same folders and stay in use; on macOS they were in
+    ``~/.cache/shpeft``, which is no longer read and may be deleted.
+    """
     named = os.environ.get(VARIABLE, "").strip()
     if named.lower() == OFF:
         return None
     if named:
         return Path(named).expanduser().absolute()
-    usual = os.environ.get("LOCALAPPDATA") if os.name == "nt" else os.environ.get("XDG_CACHE_HOME")
-    return (Path(usual) if usual else Path.home() / ".cache") / "shpeft"
+    return user_cache_path("shpeft", appauthor=False, opinion=False)
 
 
 @cache
-def reader() -> bytes:
-    """A digest of what turns a file into pixels: the code that does, and the versions of what it calls.
+def decoder_digest() -> bytes:
+    """Return a digest of what decides the pixels of a file: the decoder's version, the libraries and the machine type.
 
-    Of code, not of a number that somebody has to remember to count up.
+    Cached pixels are keyed by it, so a new version of a library that decodes makes them unused.
     """
     digest = hashlib.blake2b(platform.machine().encode(), digest_size=16)
-    code = [*sorted(Path(shpeft.images.__file__).parent.rglob("*.py")), Path(duplicates.__file__)]
-    for path in code:
-        digest.update(path.read_bytes())
+    digest.update(f"decoder {DECODER_VERSION}, hash {HASH_VERSION}\n".encode())
     for library in LIBRARIES:
         digest.update(f"{library} {_version(library)}\n".encode())
     for codec in CODECS:

@@ -1,4 +1,4 @@
-"""Decoded and resized pixels on disk, by content: the least recently used leave first."""
+"""Resized pixels on disk, by content; the least recently used are deleted first."""
 
 import hashlib
 import shutil
@@ -13,13 +13,13 @@ import numpy as np
 from shpeft.datasets.cache.database import Database
 
 LIMIT = 8 * 2**30
-"""Bytes of pixels on disk, at most; half of what the disk has free is the other bound."""
+"""Maximum bytes of pixels on disk; half of the free disk space is a second limit."""
 
 PENDING = 8 * 2**20
-"""Bytes of pixels that wait in memory to be written together."""
+"""Bytes of pixels to collect in memory before writing."""
 
 RECENT = 3600
-"""Seconds after a use within which the next one is not written down: to the hour is exact enough."""
+"""Seconds after a recorded use within which further uses are not recorded."""
 
 SCHEMA = """
 CREATE TABLE IF NOT EXISTS pixels (
@@ -30,15 +30,15 @@ CREATE INDEX IF NOT EXISTS pixels_used ON pixels (used);
 
 
 def pixel_key(content: bytes, size: int, interpolation: str) -> bytes:
-    """The key of an image's pixels: made of its content with how it is read and shown, and of how it is resized."""
+    """Return the key of resized pixels, from content and decoding, size and interpolation."""
     return hashlib.blake2b(content + f"{size} {interpolation}".encode(), digest_size=20).digest()
 
 
 class PixelFile:
-    """Pixels in a folder. Safe to share between threads. A file that cannot be used is one that holds nothing."""
+    """A thread-safe pixel cache in a folder; an unusable database acts like an empty one."""
 
     def __init__(self, folder: Path, limit: int = LIMIT):
-        """Nothing is opened or made yet; ``limit`` is in bytes on disk."""
+        """Prepare the cache, without opening it; ``limit`` is in bytes on disk."""
         self.limit = limit
         self.database = Database(folder / "pixels-1.sqlite", SCHEMA)
         self._pending: dict[bytes, np.ndarray] = {}
@@ -46,14 +46,15 @@ class PixelFile:
         self._lock = Lock()
 
     def get(self, key: bytes, size: int) -> np.ndarray | None:
-        """The pixels under a key, uint8 (3, size, size), or None. Damaged ones are none."""
+        """Return the pixels of a key, uint8 (3, size, size), or None if they are missing or damaged."""
         with self._lock:
             if key in self._pending:
                 return self._pending[key]
 
         def look_up(connection: sqlite3.Connection) -> tuple[int, int, bytes] | None:
             query = "SELECT used, checksum, data FROM pixels WHERE key = ?"
-            return connection.execute(query, (key,)).fetchone()
+            row: tuple[int, int, bytes] | None = connection.execute(query, (key,)).fetchone()
+            return row
 
         row = self.database.attempt(look_up, None)
         if row is None or len(row[2]) != 3 * size * size or _checksum(key, row[2]) != row[1]:
@@ -64,7 +65,7 @@ class PixelFile:
         return np.frombuffer(bytearray(row[2]), np.uint8).reshape(3, size, size)
 
     def put(self, key: bytes, pixels: np.ndarray) -> None:
-        """Keep pixels; they are written with others, at the latest by ``flush``."""
+        """Add pixels; they are written together with others, at the latest by :meth:`flush`."""
         with self._lock:
             self._pending[key] = pixels
             full = sum(waiting.nbytes for waiting in self._pending.values()) >= PENDING
@@ -72,7 +73,7 @@ class PixelFile:
             self.flush()
 
     def flush(self) -> None:
-        """Write what waits, and let the least recently used go to make room."""
+        """Write pending pixels, and delete the least recently used ones if there is no room."""
         with self._lock:
             pending, self._pending = self._pending, {}
             touched, self._touched = self._touched, set()
@@ -91,17 +92,17 @@ class PixelFile:
         self.database.attempt(write, None)
 
     def drop_pending(self) -> None:
-        """Forget what waits to be written."""
+        """Drop pending pixels."""
         with self._lock:
             self._pending, self._touched = {}, set()
 
     def __len__(self) -> int:
-        """How many images are on disk."""
+        """Return the number of images on disk."""
         count = "SELECT count(*) FROM pixels"
         return self.database.attempt(lambda connection: int(connection.execute(count).fetchone()[0]), 0)
 
     def _room(self, connection: sqlite3.Connection) -> int:
-        """Bytes that may still be used."""
+        """Return the number of bytes that may still be used."""
         pages, free, size = (
             int(connection.execute(f"PRAGMA {name}").fetchone()[0])
             for name in ("page_count", "freelist_count", "page_size")
@@ -122,5 +123,5 @@ def _contiguous(pending: dict[bytes, np.ndarray]) -> list[tuple[bytes, bytes]]:
 
 
 def _checksum(key: bytes, data: bytes) -> int:
-    """Of the pixels and of their key: neither damaged pixels nor another image's are taken for these."""
+    """Return a checksum of pixels and key, which detects damaged pixels and those of another image."""
     return zlib.crc32(data, zlib.crc32(key))

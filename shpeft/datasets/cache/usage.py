@@ -1,12 +1,12 @@
-"""The cache as a whole: the index and the pixels in use, how much they hold, and how to empty them."""
+"""The cache as a whole: its databases, its size, and how to empty it."""
 
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
 
 from shpeft.datasets.cache.index import FileIndex
+from shpeft.datasets.cache.location import OFF, VARIABLE, cache_folder
 from shpeft.datasets.cache.pixels import PixelFile
-from shpeft.datasets.cache.place import OFF, VARIABLE, cache_folder
 from shpeft.errors import ShpeftError
 
 
@@ -21,26 +21,26 @@ def _pixels_in(folder: Path) -> PixelFile:
 
 
 def file_index() -> FileIndex | None:
-    """The index of this process; None where the cache is turned off."""
+    """Return the file index of this process, or None if the cache is turned off."""
     folder = cache_folder()
     return None if folder is None else _index_in(folder)
 
 
 def pixel_file() -> PixelFile | None:
-    """The pixels on disk of this process; None where the cache is turned off."""
+    """Return the pixel cache on disk of this process, or None if the cache is turned off."""
     folder = cache_folder()
     return None if folder is None else _pixels_in(folder)
 
 
 @dataclass(frozen=True)
 class Usage:
-    """What the cache holds.
+    """The contents of the cache.
 
     Attributes:
-        folder: where it is; None where it is turned off.
-        index_bytes, pixel_bytes: the size on disk of what is known of files, and of pixels.
-        limit: bytes of pixels, at most.
-        files, images: how many files are known and how many images' pixels are kept; None where they were not counted.
+        folder: its folder; None if the cache is turned off.
+        index_bytes, pixel_bytes: sizes on disk of the file index and of the pixels.
+        limit: maximum bytes of pixels.
+        files, images: numbers of known files and of images with cached pixels; None if they were not counted.
     """
 
     folder: Path | None
@@ -57,23 +57,23 @@ class Usage:
 
 
 def usage(*, count: bool = False) -> Usage:
-    """What the cache holds at present; nothing is made where there is none. Counting may wait for whoever writes."""
+    """Return the contents of the cache, without creating one; counting may wait for a writing process."""
     index, pixels = file_index(), pixel_file()
     if index is None or pixels is None:
         return Usage(None)
-    known, kept = index.database.path, pixels.database.path
+    index_path, pixel_path = index.database.path, pixels.database.path
     return Usage(
-        known.parent,
-        _bytes(known),
-        _bytes(kept),
+        index_path.parent,
+        _bytes(index_path),
+        _bytes(pixel_path),
         pixels.limit,
-        len(index) if count and known.exists() else None,
-        len(pixels) if count and kept.exists() else None,
+        len(index) if count and index_path.exists() else None,
+        len(pixels) if count and pixel_path.exists() else None,
     )
 
 
 def clear_cache() -> None:
-    """Forget all files and all pixels, and give the space on disk back.
+    """Delete all files and pixels from the cache, and free their space on disk.
 
     Raises:
         ShpeftError: another process is writing, or the files cannot be written.

@@ -15,9 +15,9 @@ RIGHT, LEFT = 0, 1
 
 @dataclass(frozen=True)
 class Chest:
-    """Where things are. Inside, u runs across the chest and v down it, with 0 at the middle of the lungs."""
+    """The geometry of a chest; u runs across it and v down it, with 0 at the middle of the lungs."""
 
-    centre: Point
+    center: Point
     scale: Point
     tilt: float
     domes: Point  # v of the two domes of the diaphragm
@@ -25,20 +25,20 @@ class Chest:
     narrow: float  # how narrow the apices are
 
     def inside(self, points: np.ndarray) -> np.ndarray:
-        """From u, v to the picture's x, y: (..., 2)."""
+        """Convert u, v to x, y in the image: (..., 2)."""
         cos, sin = np.cos(self.tilt), np.sin(self.tilt)
         u, v = points[..., 0] * self.scale[0], points[..., 1] * self.scale[1]
-        return np.stack([self.centre[0] + u * cos - v * sin, self.centre[1] + u * sin + v * cos], axis=-1)
+        return np.stack([self.center[0] + u * cos - v * sin, self.center[1] + u * sin + v * cos], axis=-1)
 
     def coordinates(self, size: int) -> tuple[np.ndarray, np.ndarray]:
-        """u and v of each pixel, float32 (size, size)."""
+        """Return u and v of each pixel, float32 (size, size)."""
         x, y = grid(size)
         cos, sin = np.float32(np.cos(self.tilt)), np.float32(np.sin(self.tilt))
-        x, y = x - np.float32(self.centre[0]), y - np.float32(self.centre[1])
+        x, y = x - np.float32(self.center[0]), y - np.float32(self.center[1])
         return (x * cos + y * sin) / np.float32(self.scale[0]), (y * cos - x * sin) / np.float32(self.scale[1])
 
     def lung(self, side: int) -> np.ndarray:
-        """The outline (corners, 2) of a lung in u, v."""
+        """Return the outline (corners, 2) of a lung in u, v."""
         dome, bulge = self.domes[side], self.heart if side == LEFT else 0.15
         points = [
             (0.30, -0.86), (0.46, -0.76), (0.58 - self.narrow, -0.52), (0.70, -0.1), (0.76, 0.3), (0.79, dome + 0.26),
@@ -72,7 +72,7 @@ def _anatomy(rng: np.random.Generator) -> Chest:
     wide = rng.uniform(0.82, 1.08)
     low = rng.uniform(0.34, 0.5)
     return Chest(
-        centre=(rng.normal(0, 0.04), rng.normal(-0.05, 0.06)),
+        center=(rng.normal(0, 0.04), rng.normal(-0.05, 0.06)),
         scale=(wide, wide * rng.uniform(0.88, 1.08)),
         tilt=rng.normal(0, 0.03),
         domes=(low - rng.uniform(0.0, 0.08), low),
@@ -82,10 +82,11 @@ def _anatomy(rng: np.random.Generator) -> Chest:
 
 
 def _filled(chest: Chest, size: int, corners: np.ndarray, blur: float) -> np.ndarray:
-    """How much of each pixel a rounded shape covers."""
+    """Return the share of each pixel that a rounded shape covers."""
     canvas = Canvas(size)
     canvas.polygon(chest.inside(rounded(corners)))
-    return gaussian_filter(canvas.coverage(), blur * size / 2, truncate=3)
+    coverage: np.ndarray = gaussian_filter(canvas.coverage(), blur * size / 2, truncate=3)
+    return coverage
 
 
 def _soft_tissue(rng: np.random.Generator, chest: Chest, lungs: list[np.ndarray], size: int) -> np.ndarray:
@@ -112,7 +113,7 @@ def _soft_tissue(rng: np.random.Generator, chest: Chest, lungs: list[np.ndarray]
 
 
 def _at(chest: Chest, u: float, v: float) -> Point:
-    """A place in the chest, in the picture's units."""
+    """Convert a point in the chest to image coordinates."""
     x, y = chest.inside(np.array([u, v]))
     return float(x), float(y)
 
@@ -122,9 +123,9 @@ def _bones(rng: np.random.Generator, chest: Chest, size: int) -> np.ndarray:
     u, v = chest.coordinates(size)
     out = np.abs(u) / 0.8
     cage = 1 - smoothstep(np.hypot(out, (v + 0.05) / 0.95), 0.93, 1.05)
-    spacing, start = rng.uniform(0.165, 0.2), rng.uniform(0, 1)
-    behind = (v + 0.17 * np.sin(np.pi * np.clip(out, 0, 1) ** 0.8) - 0.2 * out**2) / spacing + start
-    before = (v - 0.42 * (1 - out) + 0.1 * out**2) / spacing + start
+    spacing, phase_0 = rng.uniform(0.165, 0.2), rng.uniform(0, 1)
+    behind = (v + 0.17 * np.sin(np.pi * np.clip(out, 0, 1) ** 0.8) - 0.2 * out**2) / spacing + phase_0
+    before = (v - 0.42 * (1 - out) + 0.1 * out**2) / spacing + phase_0
     bones = np.zeros((size, size), np.float32)
     for phase, strength in ((behind, rng.uniform(0.07, 0.15)), (before, rng.uniform(0.03, 0.07))):
         wave = np.cos(2 * np.pi * phase)
@@ -162,12 +163,12 @@ def _vessels(rng: np.random.Generator, chest: Chest, size: int) -> np.ndarray:
         paths, headings = grow(rng, paths[twigs, at], headings[twigs, at] + turns, -0.6 * turns, lengths)
         canvas.trace(chest.inside(paths), widths, pieces=1)
     lines = gaussian_filter(canvas.coverage(), 0.5 * size / 128)
-    hilum = sum(smoothstep(bell(size, _at(chest, *place), 0.08), 0.2, 0.9) for place in ((-0.16, -0.1), (0.18, -0.14)))
+    hilum = sum(smoothstep(bell(size, _at(chest, *spot), 0.08), 0.2, 0.9) for spot in ((-0.16, -0.1), (0.18, -0.14)))
     return np.asarray(rng.uniform(0.12, 0.22) * lines + rng.uniform(0.06, 0.16) * hilum, np.float32)
 
 
 def _lookalikes(rng: np.random.Generator, chest: Chest, size: int, difficulty: float) -> np.ndarray:
-    """What absorbs but is no disease: breasts, dense patches of the chest wall, scars, leads and a letter."""
+    """Draw absorption without disease: breasts, dense patches of the chest wall, scars, leads and a letter."""
     shadow = np.zeros((size, size), np.float32)
     breasts = rng.uniform(0, 0.16) * (rng.random() < 0.5)
     for sign in (-1, 1):
@@ -178,8 +179,8 @@ def _lookalikes(rng: np.random.Generator, chest: Chest, size: int, difficulty: f
         shadow += rng.uniform(0.02, 0.08) * smoothstep(patch, 0.1, 0.9)
     lines = Canvas(size)
     for _ in range(rng.poisson(0.5)):
-        start = rng.uniform(-1, 1, 2)
-        path, _ = grow(rng, start[None], rng.uniform(0, 6.3, 1), rng.normal(0, 1.5, 1), rng.uniform(0.5, 1.6, 1))
+        origin = rng.uniform(-1, 1, 2)
+        path, _ = grow(rng, origin[None], rng.uniform(0, 6.3, 1), rng.normal(0, 1.5, 1), rng.uniform(0.5, 1.6, 1))
         lines.line(path[0], 0.012)
     if rng.random() < 0.6:
         corner = np.array([rng.choice((-0.88, 0.82)), rng.uniform(-0.9, -0.6)])
@@ -195,8 +196,8 @@ def _opacity(rng: np.random.Generator, chest: Chest, lungs: list[np.ndarray], di
     strength = rng.uniform(0.28, 0.46) / (1 + 0.3 * difficulty)
     for _ in range(rng.integers(1, 4)):
         sign = 1 if side == LEFT else -1
-        place = _at(chest, sign * rng.uniform(0.25, 0.62), rng.uniform(-0.5, chest.domes[side] - 0.05))
-        cloud = bell(size, place, rng.uniform(0.1, 0.22))
+        center = _at(chest, sign * rng.uniform(0.25, 0.62), rng.uniform(-0.5, chest.domes[side] - 0.05))
+        cloud = bell(size, center, rng.uniform(0.1, 0.22))
         cloud = smoothstep(cloud * (1 + 0.28 * noise(rng, size, 7) + 0.2 * noise(rng, size, 16)), 0.25, 1.0)
         added += cloud * lungs[side] * (1 - added / strength) * strength
         side = side if rng.random() < 0.7 else 1 - side
@@ -221,9 +222,9 @@ def _detector(rng: np.random.Generator, absorbed: np.ndarray) -> np.ndarray:
     absorbed = gaussian_filter(absorbed, rng.uniform(0.3, 0.7) * size / 128, truncate=3)
     absorbed += rng.uniform(0.006, 0.02) * rng.standard_normal((size, size), dtype=np.float32)
     low, high = rng.uniform(0.05, 0.25), rng.uniform(1.15, 1.45)
-    grey = np.clip((absorbed - low) / (high - low), 0, 1) ** rng.uniform(0.75, 1.25)
+    gray = np.clip((absorbed - low) / (high - low), 0, 1) ** rng.uniform(0.75, 1.25)
     if rng.random() < 1 / 6:
         edges = rng.uniform(0.82, 1.0, 4)
         field = (x > -edges[0]) & (x < edges[1]) & (y > -edges[2]) & (y < edges[3])
-        grey = np.where(field, grey, rng.choice((0.02, 0.95)))
-    return np.repeat(np.round(255 * grey).astype(np.uint8)[..., None], 3, axis=2)
+        gray = np.where(field, gray, rng.choice((0.02, 0.95)))
+    return np.repeat(np.round(255 * gray).astype(np.uint8)[..., None], 3, axis=2)

@@ -12,18 +12,18 @@ CLASSES = ("nevus", "melanoma", "seborrhoeic_keratosis")
 SKIN = np.array([[0.86, 0.68, 0.58], [0.90, 0.76, 0.70], [0.80, 0.62, 0.46], [0.85, 0.55, 0.50], [0.76, 0.70, 0.68]])
 BROWN = np.array([[0.58, 0.38, 0.22], [0.46, 0.29, 0.17], [0.64, 0.42, 0.28], [0.36, 0.22, 0.14]])
 ALARM = np.array([[0.13, 0.09, 0.09], [0.36, 0.38, 0.46], [0.70, 0.32, 0.28], [0.84, 0.76, 0.72]])
-"""Black, blue-grey, red and scar-like white: the colours that alarm in a pigmented lesion."""
+"""Black, blue-gray, red and scar-like white: the suspicious colors in a pigmented lesion."""
 
 
 @dataclass(frozen=True)
 class Signs:
-    """Asymmetry, border, colours and structures, as a dermatologist scores them. No sign is certain."""
+    """Asymmetry, border, colors and structures, as a dermatologist scores them. No sign is certain."""
 
-    centre: Point
+    center: Point
     radii: Point
     roughness: float
     edge: float  # width over which the border fades
-    colours: int  # alarming colours
+    colors: int  # alarming colors
     patchiness: float
     network: float  # strength of the pigment network
     lean: float  # how far the pigment lies to one side
@@ -50,11 +50,11 @@ def _signs(rng: np.random.Generator, label: int, difficulty: float) -> Signs:
     like = np.where(rng.random(6) < unsure, rng.integers(3, size=6), label)
     wide = rng.uniform(0.3, 0.55) if like[0] != 1 else rng.uniform(0.4, 0.7)
     return Signs(
-        centre=(rng.normal(0, 0.1), rng.normal(0, 0.1)),
+        center=(rng.normal(0, 0.1), rng.normal(0, 0.1)),
         radii=(wide, wide * rng.uniform(0.7, 1.0)),
         roughness=rng.uniform(0.12, 0.26) if like[1] == 1 else rng.uniform(0.03, 0.13),
         edge=rng.uniform(0.02, 0.05) if like[1] == 2 else rng.uniform(0.06, 0.16),
-        colours=int(rng.integers(1, 4)) if like[2] == 1 else int(rng.random() < 0.2),
+        colors=int(rng.integers(1, 4)) if like[2] == 1 else int(rng.random() < 0.2),
         patchiness=rng.uniform(0.15, 0.35) if like[3] == 1 else rng.uniform(0.03, 0.15),
         network=rng.uniform(0.1, 0.35) * (0.3 if like[3] == 2 else 1),
         lean=rng.uniform(0.3, 0.7) if like[4] == 1 else rng.uniform(0, 0.2),
@@ -68,7 +68,7 @@ def _skin(rng: np.random.Generator, size: int) -> np.ndarray:
     tone = rng.dirichlet(np.full(len(SKIN), 0.4)) @ SKIN
     light = 1 + 0.05 * noise(rng, size, 3) + 0.02 * noise(rng, size, 20)
     light -= rng.uniform(0, 0.06) * np.maximum(0, 1 - 4 * np.abs(noise(rng, size, 11)))
-    image = (tone * light[..., None]).astype(np.float32)
+    image: np.ndarray = (tone * light[..., None]).astype(np.float32)
     red = rng.uniform(0, 0.07) * np.clip(noise(rng, size, 6), 0, 2)
     image -= red[..., None] * np.array([0.2, 1.0, 0.9], np.float32)
     freckles = rng.uniform(0, 0.25) * smoothstep(noise(rng, size, 12), 1.2, 2.2)
@@ -82,29 +82,29 @@ def _lesion(rng: np.random.Generator, image: np.ndarray, signs: Signs) -> None:
     x, y = grid(size)
     shape = Canvas(size)
     tilt = rng.uniform(0, np.pi)
-    shape.polygon(outline(rng, signs.centre, signs.radii, tilt, signs.roughness, 48))
+    shape.polygon(outline(rng, signs.center, signs.radii, tilt, signs.roughness, 48))
     covered = shape.coverage()
     inside = gaussian_filter(covered, signs.edge * size / 2)
     inside = smoothstep(inside + 0.06 * noise(rng, size, 14) * inside * (1 - inside) * 4, 0.25, 0.85)
-    colour = (rng.dirichlet(np.full(len(BROWN), 0.5)) @ BROWN).astype(np.float32)
+    color = (rng.dirichlet(np.full(len(BROWN), 0.5)) @ BROWN).astype(np.float32)
     pigment = (
-        colour
+        color
         * (
             1
             + signs.patchiness * (0.8 * noise(rng, size, 6) + 0.5 * noise(rng, size, 13))
             + 0.05 * noise(rng, size, 24)
         )[..., None]
     )
-    for alarm in rng.permutation(len(ALARM))[: signs.colours]:
+    for alarm in rng.permutation(len(ALARM))[: signs.colors]:
         where = rng.uniform(0.3, 0.75) * np.array(signs.radii) * rng.choice((-1, 1), 2)
-        spot = bell(size, (signs.centre[0] + where[0], signs.centre[1] + where[1]), rng.uniform(0.1, 0.22))
+        spot = bell(size, (signs.center[0] + where[0], signs.center[1] + where[1]), rng.uniform(0.1, 0.22))
         share = smoothstep(spot + 0.18 * noise(rng, size, 8), 0.35, 0.8)[..., None]
         pigment += rng.uniform(0.6, 0.95) * share * (ALARM[alarm].astype(np.float32) - pigment)
     mesh = np.maximum(0, 1 - 2.5 * np.abs(noise(rng, size, rng.uniform(16, 24))))
     pigment *= 1 - signs.network * mesh[..., None]
     pigment += signs.sheen * (np.array([0.62, 0.52, 0.44], np.float32) - pigment)
     side = rng.uniform(0, 2 * np.pi)
-    tilted = (x - signs.centre[0]) * np.cos(side) + (y - signs.centre[1]) * np.sin(side)
+    tilted = (x - signs.center[0]) * np.cos(side) + (y - signs.center[1]) * np.sin(side)
     depth = rng.uniform(0.65, 0.95) * inside * (1 - signs.lean * smoothstep(tilted, -0.25, 0.35))
     image += depth[..., None] * (pigment - image)
     _cysts(rng, image, signs)
@@ -117,8 +117,8 @@ def _cysts(rng: np.random.Generator, image: np.ndarray, signs: Signs) -> None:
         for _ in range(rng.integers(signs.cysts + 1)):
             angle, reach = rng.uniform(0, 6.3), 0.8 * np.sqrt(rng.random())
             spot = (
-                signs.centre[0] + reach * signs.radii[0] * np.cos(angle),
-                signs.centre[1] + reach * signs.radii[1] * np.sin(angle),
+                signs.center[0] + reach * signs.radii[0] * np.cos(angle),
+                signs.center[1] + reach * signs.radii[1] * np.sin(angle),
             )
             radius = rng.uniform(0.012, 0.035)
             canvas.polygon(outline(rng, spot, (radius, radius), 0, 0.1, 12))
@@ -131,10 +131,10 @@ def _hairs(rng: np.random.Generator, image: np.ndarray) -> None:
         return
     canvas = Canvas(len(image))
     for _ in range(rng.integers(2, 14)):
-        start, heading, bend = rng.uniform(-1, 1, 2), rng.uniform(0, 6.3), rng.normal(0, 0.8)
+        origin, heading, bend = rng.uniform(-1, 1, 2), rng.uniform(0, 6.3), rng.normal(0, 0.8)
         along = np.linspace(0, rng.uniform(0.3, 1.2), 14)
         angles = heading + bend * along
-        path = start + np.stack([np.cos(angles), np.sin(angles)], axis=1).cumsum(axis=0) * along[1]
+        path = origin + np.stack([np.cos(angles), np.sin(angles)], axis=1).cumsum(axis=0) * along[1]
         canvas.line(path, rng.uniform(0.008, 0.018))
     image *= 1 - rng.uniform(0.5, 0.85) * canvas.coverage()[..., None]
 
@@ -150,4 +150,4 @@ def _camera(rng: np.random.Generator, image: np.ndarray) -> np.ndarray:
     image *= (1 - rng.uniform(0, 0.25) * distance**2)[..., None]
     if rng.random() < 0.2:
         image *= (1 - smoothstep(distance, *(rng.uniform(0.95, 1.2) + np.array([0, 0.06]))))[..., None]
-    return np.round(255 * np.clip(image, 0, 1)).astype(np.uint8)
+    return np.asarray(np.round(255 * np.clip(image, 0, 1)), dtype=np.uint8)

@@ -1,4 +1,4 @@
-"""Lung tissue under the microscope, haematoxylin and eosin: benign, an adenocarcinoma, or a squamous carcinoma."""
+"""Lung tissue under the microscope, hematoxylin and eosin: benign, an adenocarcinoma, or a squamous carcinoma."""
 
 from dataclasses import dataclass
 
@@ -11,7 +11,7 @@ from shpeft.datasets.phantoms.texture import Canvas, grid, noise, outline, smoot
 
 CLASSES = ("benign", "adenocarcinoma", "squamous_cell_carcinoma")
 
-HAEMATOXYLIN = np.array([0.65, 0.70, 0.29], np.float32)
+HEMATOXYLIN = np.array([0.65, 0.70, 0.29], np.float32)
 EOSIN = np.array([0.10, 0.95, 0.28], np.float32)
 """How strongly each stain absorbs red, green and blue (Ruifrok and Johnston 2001)."""
 
@@ -21,9 +21,9 @@ UNIT = 0.085
 
 @dataclass
 class Slide:
-    """How much of each stain is where: float32 (size, size), 0 in empty glass, haematoxylin about 1 in a nucleus."""
+    """How much of each stain is where: float32 (size, size), 0 in empty glass, hematoxylin about 1 in a nucleus."""
 
-    haematoxylin: np.ndarray
+    hematoxylin: np.ndarray
     eosin: np.ndarray
 
     @property
@@ -31,41 +31,41 @@ class Slide:
         """Side in pixels."""
         return len(self.eosin)
 
-    def cover(self, share: np.ndarray, haematoxylin: np.ndarray | float, eosin: np.ndarray | float) -> None:
+    def cover(self, share: np.ndarray, hematoxylin: np.ndarray | float, eosin: np.ndarray | float) -> None:
         """Replace what is there by other amounts of stain, as far as ``share`` (0..1) says."""
-        self.haematoxylin += share * (haematoxylin - self.haematoxylin)
+        self.hematoxylin += share * (hematoxylin - self.hematoxylin)
         self.eosin += share * (eosin - self.eosin)
 
 
 @dataclass(frozen=True)
 class Nuclei:
-    """Where nuclei lie and how they look: centres (N, 2), radii across and along (N, 2), tilts (N,)."""
+    """Where nuclei lie and how they look: centers (N, 2), radii across and along (N, 2), tilts (N,)."""
 
-    centres: np.ndarray
+    centers: np.ndarray
     radii: np.ndarray
     tilts: np.ndarray
 
     def stain(self, rng: np.random.Generator, slide: Slide, within: np.ndarray | float, pale: float) -> None:
         """Dark ovals; the more ``pale``, the more their chromatin lies at the rim, with a nucleolus in the middle."""
         canvas = Canvas(slide.size)
-        canvas.ellipses(self.centres, self.radii, self.tilts)
+        canvas.ellipses(self.centers, self.radii, self.tilts)
         if pale:
-            canvas.ellipses(self.centres, 0.66 * self.radii, self.tilts, 1 - pale)
-            shift = self.centres + 0.3 * self.radii * rng.uniform(-1, 1, self.centres.shape)
+            canvas.ellipses(self.centers, 0.66 * self.radii, self.tilts, 1 - pale)
+            shift = self.centers + 0.3 * self.radii * rng.uniform(-1, 1, self.centers.shape)
             canvas.ellipses(shift, np.repeat(0.2 * self.radii[:, :1], 2, axis=1), self.tilts)
         chromatin = canvas.coverage() * within * (1 + 0.18 * noise(rng, slide.size, 40))
-        np.maximum(slide.haematoxylin, chromatin, out=slide.haematoxylin)
+        np.maximum(slide.hematoxylin, chromatin, out=slide.hematoxylin)
 
 
 def draw(rng: np.random.Generator, label: int | None, size: int, difficulty: float) -> np.ndarray:
-    """One field of view, uint8 (size, size, 3); a label of None leaves the tumour out.
+    """One field of view, uint8 (size, size, 3); a label of None leaves the tumor out.
 
-    The same generator draws the same lung, stain and focus for every label: only the tumour differs.
+    The same generator draws the same lung, stain and focus for every label: only the tumor differs.
     """
     scene, disease, microscope = rng.spawn(3)
     slide = _lung(scene, size, difficulty)
     if label:
-        _tumour(disease, slide, label, difficulty)
+        _tumor(disease, slide, label, difficulty)
     return _microscope(microscope, slide)
 
 
@@ -94,7 +94,7 @@ def _at(field: np.ndarray, points: np.ndarray) -> np.ndarray:
     """The values of a field (size, size) at points (N, 2); those outside take the edge's."""
     size = len(field)
     column, row = np.clip(((points + 1) * size / 2).astype(int), 0, size - 1).T
-    return field[row, column]
+    return np.asarray(field[row, column])
 
 
 def _lung(rng: np.random.Generator, size: int, difficulty: float) -> Slide:
@@ -104,8 +104,8 @@ def _lung(rng: np.random.Generator, size: int, difficulty: float) -> Slide:
     gap = _cells(alveoli, size, 4)
     thick = rng.uniform(0.1, 0.24) * (1 + 0.45 * noise(rng, size, 3))
     wall = 1 - smoothstep(gap + 0.05 * noise(rng, size, 9) - thick, -0.03, 0.03)
-    fibres = np.maximum(0, 1 - 2 * np.abs(noise(rng, size, 9, 15)))
-    slide.cover(wall, 0.1 + 0.06 * noise(rng, size, 20), 0.38 + 0.12 * noise(rng, size, 7) + 0.15 * fibres)
+    fibers = np.maximum(0, 1 - 2 * np.abs(noise(rng, size, 9, 15)))
+    slide.cover(wall, 0.1 + 0.06 * noise(rng, size, 20), 0.38 + 0.12 * noise(rng, size, 7) + 0.15 * fibers)
     spots = _scatter(rng, rng.uniform(0.17, 0.24))
     spots = spots[_at(wall, spots) > 0.7]
     long = UNIT * rng.uniform(0.6, 1.0, len(spots))
@@ -141,15 +141,15 @@ def _macrophages(rng: np.random.Generator, slide: Slide, wall: np.ndarray) -> No
 
 
 def _inflammation(rng: np.random.Generator, slide: Slide, difficulty: float) -> None:
-    """What looks like tumour and is none: swollen solid tissue, crowds of lymphocytes, scars."""
+    """What looks like tumor and is none: swollen solid tissue, crowds of lymphocytes, scars."""
     size = slide.size
     for _ in range(rng.poisson(0.6 * difficulty)):
         canvas = Canvas(size)
         wide = rng.uniform(0.25, 0.6)
         canvas.polygon(outline(rng, tuple(rng.uniform(-0.9, 0.9, 2)), (wide, wide * 0.7), rng.uniform(0, 3), 0.15))
         solid = gaussian_filter(canvas.coverage(), 0.012 * size)
-        fibres = np.maximum(0, 1 - 2 * np.abs(noise(rng, size, 5, 12)))
-        slide.cover(solid, 0.1 + 0.05 * noise(rng, size, 14), 0.42 + 0.18 * fibres + 0.08 * noise(rng, size, 6))
+        fibers = np.maximum(0, 1 - 2 * np.abs(noise(rng, size, 5, 12)))
+        slide.cover(solid, 0.1 + 0.05 * noise(rng, size, 14), 0.42 + 0.18 * fibers + 0.08 * noise(rng, size, 6))
         crowd = _scatter(rng, rng.uniform(0.11, 0.2))
         crowd = crowd[_at(solid, crowd) > 0.6]
         radii = UNIT * rng.uniform(0.45, 0.85, (len(crowd), 2))
@@ -180,16 +180,16 @@ def _growth(rng: np.random.Generator, label: int, difficulty: float) -> Growth:
     )
 
 
-def _tumour(rng: np.random.Generator, slide: Slide, label: int, difficulty: float) -> None:
+def _tumor(rng: np.random.Generator, slide: Slide, label: int, difficulty: float) -> None:
     """Nests of carcinoma in a fibrous bed, which take the place of a part of the lung."""
     size, growth = slide.size, _growth(rng, label, difficulty)
     canvas = Canvas(size)
     wide = rng.uniform(0.65, 1.1) / (1 + 0.15 * difficulty)
-    centre = tuple(rng.uniform(-0.6, 0.6, 2).tolist())
-    canvas.polygon(outline(rng, centre, (wide, wide * rng.uniform(0.65, 1.0)), rng.uniform(0, 3.1), 0.12))
+    center = tuple(rng.uniform(-0.6, 0.6, 2).tolist())
+    canvas.polygon(outline(rng, center, (wide, wide * rng.uniform(0.65, 1.0)), rng.uniform(0, 3.1), 0.12))
     bed = gaussian_filter(canvas.coverage(), 0.008 * size, truncate=3)
-    fibres = np.maximum(0, 1 - 2 * np.abs(noise(rng, size, 6, 13)))
-    slide.cover(bed, 0.12 + 0.05 * noise(rng, size, 14), 0.36 + 0.2 * fibres)
+    fibers = np.maximum(0, 1 - 2 * np.abs(noise(rng, size, 6, 13)))
+    slide.cover(bed, 0.12 + 0.05 * noise(rng, size, 14), 0.36 + 0.2 * fibers)
     nests = _scatter(rng, rng.uniform(0.45, 0.7))
     gap = _cells(nests, size, 4)
     inside = smoothstep(gap + 0.04 * noise(rng, size, 8), 0.05, 0.1) * bed
@@ -224,7 +224,7 @@ def _turned(cells: np.ndarray, nests: np.ndarray) -> np.ndarray:
     """The direction (N,) from each cell to the middle of its nest: the cells of a gland stand around its lumen."""
     _, own = cKDTree(nests).query(cells)
     x, y = (nests[own] - cells).T
-    return np.arctan2(y, x)
+    return np.asarray(np.arctan2(y, x))
 
 
 def _pearls(rng: np.random.Generator, slide: Slide, nests: np.ndarray, inside: np.ndarray, keratin: float) -> None:
@@ -245,10 +245,10 @@ def _microscope(rng: np.random.Generator, slide: Slide) -> np.ndarray:
     hue = rng.normal(0, 0.05, (2, 3)).astype(np.float32)
     strengths = rng.uniform((0.8, 0.5), (1.25, 1.05)).tolist()
     thick = (1 + 0.05 * noise(rng, size, 3))[..., None]
-    density = strengths[0] * slide.haematoxylin[..., None] * (HAEMATOXYLIN + hue[0])
+    density = strengths[0] * slide.hematoxylin[..., None] * (HEMATOXYLIN + hue[0])
     density += strengths[1] * slide.eosin[..., None] * (EOSIN + hue[1])
     lamp = np.array([0.93, 0.9, 0.9]) + rng.uniform(-1, 1) * np.array([0.03, 0.0, -0.07]) + rng.normal(0, 0.01, 3)
     image = lamp.astype(np.float32) * np.exp(-np.clip(density, 0, None) * thick)
     image = gaussian_filter(image, (*(rng.uniform(0.25, 0.75) * size / 128,) * 2, 0), truncate=3)
     image += rng.uniform(0.004, 0.015) * rng.standard_normal(image.shape, dtype=np.float32)
-    return np.round(255 * np.clip(image, 0, 1)).astype(np.uint8)
+    return np.asarray(np.round(255 * np.clip(image, 0, 1)), dtype=np.uint8)

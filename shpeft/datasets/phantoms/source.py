@@ -31,7 +31,7 @@ class Kind:
 
 
 KINDS = {
-    "fundus": Kind("Drawn colour photographs of the retina", "fundus", fundus.CLASSES, fundus.draw),
+    "fundus": Kind("Drawn color photographs of the retina", "fundus", fundus.CLASSES, fundus.draw),
     "dermoscopy": Kind("Drawn dermoscopy of pigmented lesions", "dermoscopy", dermoscopy.CLASSES, dermoscopy.draw),
     "chest_xray": Kind("Drawn chest radiographs", "chest radiograph", chest_xray.CLASSES, chest_xray.draw),
     "ultrasound": Kind("Drawn breast ultrasound", "ultrasound", ultrasound.CLASSES, ultrasound.draw),

@@ -10,7 +10,7 @@ Point = tuple[float, float]
 
 @lru_cache(maxsize=8)
 def grid(size: int) -> tuple[np.ndarray, np.ndarray]:
-    """x and y of each pixel's centre in -1..1, float32 (size, size), not to be written to."""
+    """x and y of each pixel's center in -1..1, float32 (size, size), not to be written to."""
     line = ((np.arange(size, dtype=np.float32) + 0.5) * 2 / size - 1).astype(np.float32)
     x, y = np.meshgrid(line, line)
     x.flags.writeable = y.flags.writeable = False
@@ -31,10 +31,10 @@ def smoothstep(values: np.ndarray, low: float, high: float) -> np.ndarray:
     return t * t * (3 - 2 * t)
 
 
-def bell(size: int, centre: Point, radius: float) -> np.ndarray:
+def bell(size: int, center: Point, radius: float) -> np.ndarray:
     """A Gaussian bump of height 1 whose deviation is ``radius``."""
     x, y = grid(size)
-    return np.exp(-((x - centre[0]) ** 2 + (y - centre[1]) ** 2) / (2 * radius**2))
+    return np.exp(-((x - center[0]) ** 2 + (y - center[1]) ** 2) / (2 * radius**2))
 
 
 def rounded(points: np.ndarray) -> np.ndarray:
@@ -46,7 +46,7 @@ def rounded(points: np.ndarray) -> np.ndarray:
 
 
 def outline(
-    rng: np.random.Generator, centre: Point, radii: Point, tilt: float, roughness: float, corners: int = 28
+    rng: np.random.Generator, center: Point, radii: Point, tilt: float, roughness: float, corners: int = 28
 ) -> np.ndarray:
     """The corners (corners, 2) of an ellipse whose radius wanders by about ``roughness`` (0 is smooth, 0.3 ragged)."""
     angles = np.linspace(0, 2 * np.pi, corners, endpoint=False)
@@ -54,8 +54,8 @@ def outline(
     heights = rng.standard_normal(len(waves)) / waves**0.7
     wander = 1 + roughness * np.cos(angles[:, None] * waves + rng.uniform(0, 6.3, len(waves))) @ heights
     across, along = radii[0] * wander * np.cos(angles), radii[1] * wander * np.sin(angles)
-    x = centre[0] + across * np.cos(tilt) - along * np.sin(tilt)
-    y = centre[1] + across * np.sin(tilt) + along * np.cos(tilt)
+    x = center[0] + across * np.cos(tilt) - along * np.sin(tilt)
+    y = center[1] + across * np.sin(tilt) + along * np.cos(tilt)
     return np.stack([x, y], axis=1)
 
 
@@ -98,12 +98,12 @@ class Canvas:
             for piece in range(pieces):
                 self.line(path[cuts[piece] : cuts[piece + 1] + 1], float(width) * (1 - 0.22 * piece))
 
-    def ellipses(self, centres: np.ndarray, radii: np.ndarray, tilts: np.ndarray, level: float = 1.0) -> None:
-        """Fill ellipses: (N, 2) centres, (N, 2) radii across and along, (N,) tilts in radians."""
+    def ellipses(self, centers: np.ndarray, radii: np.ndarray, tilts: np.ndarray, level: float = 1.0) -> None:
+        """Fill ellipses: (N, 2) centers, (N, 2) radii across and along, (N,) tilts in radians."""
         angles = np.linspace(0, 2 * np.pi, 14, endpoint=False)
         across, along = radii[:, :1] * np.cos(angles), radii[:, 1:] * np.sin(angles)
         cos, sin = np.cos(tilts)[:, None], np.sin(tilts)[:, None]
-        corners = np.stack([across * cos - along * sin, across * sin + along * cos], axis=2) + centres[:, None]
+        corners = np.stack([across * cos - along * sin, across * sin + along * cos], axis=2) + centers[:, None]
         for corner in corners:
             self.polygon(corner, level)
 

@@ -14,7 +14,7 @@ CLASSES = ("normal", "benign", "malignant")
 class Mass:
     """The signs that a reader looks at. No sign is certain: both kinds of mass can have each of them."""
 
-    centre: Point
+    center: Point
     radii: Point
     tilt: float
     roughness: float
@@ -52,16 +52,16 @@ def _tissue(rng: np.random.Generator, size: int) -> tuple[np.ndarray, np.ndarray
     streaks = noise(rng, size, rng.uniform(4, 9), rng.uniform(14, 28))
     grains = noise(rng, size, rng.uniform(8, 16), rng.uniform(12, 24))
     patches = noise(rng, size, 3, 5)
-    fibres = noise(rng, size, 3, rng.uniform(26, 40))
+    fibers = noise(rng, size, 3, rng.uniform(26, 40))
     layers = (
         rng.uniform(0.25, 0.4) + 0.05 * grains,  # fat
         rng.uniform(0.4, 0.6) + rng.uniform(0.08, 0.18) * streaks + rng.uniform(0, 0.12) * grains + 0.07 * patches,
-        rng.uniform(0.25, 0.45) + rng.uniform(0.08, 0.16) * fibres,  # muscle
+        rng.uniform(0.25, 0.45) + rng.uniform(0.08, 0.16) * fibers,  # muscle
         rng.uniform(0.08, 0.25) + 0.04 * grains,  # what lies behind it
     )
     echo = np.full((size, size), rng.uniform(0.5, 0.7), np.float32)
-    for start, layer in zip(below, layers, strict=True):
-        echo += start * (layer - echo)
+    for share, layer in zip(below, layers, strict=True):
+        echo += share * (layer - echo)
     echo += rng.uniform(0.15, 0.4) * _septa(rng, size) * (1 - below[3])
     return np.clip(echo, 0.03, 1.0), depth
 
@@ -73,7 +73,7 @@ def _septa(rng: np.random.Generator, size: int) -> np.ndarray:
     across = np.gradient(field, axis=1)
     sheet = np.clip(1 - np.abs(field) / (1.2 * size / 128 * np.hypot(steep, across) + 1e-6), 0, 1)
     flat = np.abs(steep) / (np.abs(steep) + 2 * np.abs(across) + 1e-6)
-    return sheet * flat * np.clip(0.5 + noise(rng, size, 5), 0, 1)
+    return np.asarray(sheet * flat * np.clip(0.5 + noise(rng, size, 5), 0, 1))
 
 
 def _mass(rng: np.random.Generator, label: int, difficulty: float) -> Mass:
@@ -86,7 +86,7 @@ def _mass(rng: np.random.Generator, label: int, difficulty: float) -> Mass:
     irregular = bad != odd[1]
     shadow = bad != odd[2]
     return Mass(
-        centre=(rng.uniform(-0.55, 0.55), rng.uniform(-0.5, 0.15)),
+        center=(rng.uniform(-0.55, 0.55), rng.uniform(-0.5, 0.15)),
         radii=(wide, tall),
         tilt=rng.normal(0, 0.2),
         roughness=rng.uniform(0.14, 0.3) if irregular else rng.uniform(0.02, 0.1),
@@ -102,7 +102,7 @@ def _lobule(rng: np.random.Generator) -> Mass:
     """A fat lobule: dark and oval like a mass, but hardly outlined, and harmless."""
     wide = rng.uniform(0.12, 0.35)
     return Mass(
-        centre=(rng.uniform(-0.8, 0.8), rng.uniform(-0.6, 0.3)),
+        center=(rng.uniform(-0.8, 0.8), rng.uniform(-0.6, 0.3)),
         radii=(wide, wide * rng.uniform(0.35, 0.7)),
         tilt=rng.normal(0, 0.25),
         roughness=rng.uniform(0.03, 0.15),
@@ -119,17 +119,17 @@ def _insert(rng: np.random.Generator, echo: np.ndarray, mass: Mass) -> None:
     size = len(echo)
     _, y = grid(size)
     canvas = Canvas(size)
-    canvas.polygon(outline(rng, mass.centre, mass.radii, mass.tilt, mass.roughness, 40))
+    canvas.polygon(outline(rng, mass.center, mass.radii, mass.tilt, mass.roughness, 40))
     for angle in rng.uniform(0, 6.3, mass.spicules):
         tip = rng.uniform(1.25, 1.7)
         along = np.array([np.cos(angle) * mass.radii[0], np.sin(angle) * mass.radii[1]])
         side = np.array([-along[1], along[0]]) * 0.16
-        canvas.polygon(mass.centre + np.array([0.7 * along + side, 0.7 * along - side, tip * along]))
+        canvas.polygon(mass.center + np.array([0.7 * along + side, 0.7 * along - side, tip * along]))
     covered = canvas.coverage()
     inside = gaussian_filter(covered, 0.006 * size)
     halo = np.clip(gaussian_filter(covered, 0.02 * size) * 2, 0, 1) - inside
     columns = gaussian_filter((covered > 0.5).any(axis=0).astype(np.float32), 0.02 * size)
-    below = smoothstep(y, mass.centre[1], mass.centre[1] + mass.radii[1] * 1.2) * columns
+    below = smoothstep(y, mass.center[1], mass.center[1] + mass.radii[1] * 1.2) * columns
     echo *= 1 + mass.behind * below * (1 - inside)
     echo += mass.rim * np.clip(halo, 0, 1)
     texture = mass.clumps * noise(rng, size, 18) + 0.02 * noise(rng, size, 30)
@@ -138,7 +138,7 @@ def _insert(rng: np.random.Generator, echo: np.ndarray, mass: Mass) -> None:
 
 
 def _scanner(rng: np.random.Generator, echo: np.ndarray, depth: np.ndarray) -> np.ndarray:
-    """Attenuation, shadows of poor contact, speckle, and log compression to grey values."""
+    """Attenuation, shadows of poor contact, speckle, and log compression to gray values."""
     size = len(echo)
     contact = 1 - rng.uniform(0, 0.7) * np.clip(noise(rng, size, 7, 1)[0], 0, 1.3) * depth
     gain = np.exp(-rng.uniform(0.3, 3.0) * np.clip(depth - rng.uniform(0.25, 0.6), 0, 1)) * contact
@@ -147,6 +147,6 @@ def _scanner(rng: np.random.Generator, echo: np.ndarray, depth: np.ndarray) -> n
     amplitude = np.hypot(gaussian_filter(waves[0], blur, truncate=2.5), gaussian_filter(waves[1], blur, truncate=2.5))
     amplitude *= 1 / amplitude.mean()
     share = rng.uniform(0.35, 0.6)
-    grey = 1 + np.log10(echo**1.7 * gain * (1 - share + share * amplitude) + 2e-3) / rng.uniform(1.5, 2.0)
-    grey = np.clip(grey * rng.uniform(0.9, 1.15), 0, 1) ** rng.uniform(1.1, 1.9)
-    return np.repeat(np.round(255 * grey).astype(np.uint8)[..., None], 3, axis=2)
+    gray = 1 + np.log10(echo**1.7 * gain * (1 - share + share * amplitude) + 2e-3) / rng.uniform(1.5, 2.0)
+    gray = np.clip(gray * rng.uniform(0.9, 1.15), 0, 1) ** rng.uniform(1.1, 1.9)
+    return np.repeat(np.round(255 * gray).astype(np.uint8)[..., None], 3, axis=2)

@@ -2,8 +2,8 @@
 
 from typing import Any
 
-from shpeft.datasets.recipes.catalogue import RECIPES
-from shpeft.datasets.recipes.recipe import Recipe
+from shpeft.datasets.public_sets.catalog import RECIPES
+from shpeft.datasets.public_sets.recipe import Recipe
 from shpeft.errors import DatasetError, did_you_mean
 
 __all__ = ["Recipe", "find", "known", "parse"]
@@ -46,6 +46,6 @@ def parse(spec: str) -> tuple[Recipe, str]:
     if not folder.strip():
         raise DatasetError(
             f"'{recipe.source}' needs the folder of the unpacked download: {recipe.source}=FOLDER. Get the set from "
-            f"{recipe.page}; 'shpeft datasets {recipe.source}' tells its layout and licence."
+            f"{recipe.page}; 'shpeft datasets {recipe.source}' tells its layout and license."
         )
     return recipe, folder.strip()

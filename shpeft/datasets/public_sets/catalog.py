@@ -1,15 +1,15 @@
 """The public sets that shpeft can read as they come.
 
-A licence is the publisher's own statement where that could be read, and else what others state, which is said. Layouts
+A license is the publisher's own statement where that could be read, and else what others state, which is said. Layouts
 are those that public loaders of the sets expect.
 """
 
-from shpeft.datasets.recipes.readers import class_folders, json_lists, lists, one_hot, table
-from shpeft.datasets.recipes.recipe import Recipe
+from shpeft.datasets.public_sets.readers import class_folders, json_lists, lists, one_hot, table
+from shpeft.datasets.public_sets.recipe import Recipe
 
 NO_PATIENTS = "The files do not tell; look-alikes are kept on one side of a split that is drawn."
 
-ISIC_LICENCE = (
+ISIC_LICENSE = (
     "no statement of the publisher could be confirmed; copies say CC BY-NC 4.0 (no commercial use). Ask before use."
 )
 
@@ -37,8 +37,8 @@ RECIPES = (
         modality="fundus",
         classes=tuple(APTOS_GRADES.values()),
         page="https://www.kaggle.com/competitions/aptos2019-blindness-detection/data",
-        licence="the competition's rules, accepted first: the competition, and non-commercial academic research.",
-        licence_at="https://www.kaggle.com/c/aptos2019-blindness-detection/rules",
+        license="the competition's rules, accepted first: the competition, and non-commercial academic research.",
+        license_source="https://www.kaggle.com/c/aptos2019-blindness-detection/rules",
         cite="Asia Pacific Tele-Ophthalmology Society: APTOS 2019 Blindness Detection, Kaggle 2019.",
         homes=("", "aptos2019-blindness-detection"),
         needed=("train.csv", "train_images"),
@@ -58,8 +58,8 @@ RECIPES = (
         modality="dermoscopy",
         classes=tuple(ISIC_LESIONS.values()),
         page="https://challenge.isic-archive.com/data/#2018",
-        licence=ISIC_LICENCE,
-        licence_at="https://github.com/MedMNIST/MedMNIST (DermaMNIST, made of HAM10000)",
+        license=ISIC_LICENSE,
+        license_source="https://github.com/MedMNIST/MedMNIST (DermaMNIST, made of HAM10000)",
         cite="Tschandl et al., Scientific Data 5:180161 (2018); Codella et al., arXiv 1902.03368.",
         homes=("",),
         needed=(
@@ -78,7 +78,7 @@ RECIPES = (
             "a lesion is often there in several images, which a split by image puts on both sides (arXiv 2401.14497).",
             "lesions of one patient cannot be told, and validation and test images have no lesion ids.",
         ),
-        unverified="the licence at its official page, which is what counts.",
+        unverified="the license at its official page, which is what counts.",
         read=one_hot(
             {
                 split: (f"{name}_GroundTruth/{name}_GroundTruth.csv", f"{name}_Input")
@@ -98,8 +98,8 @@ RECIPES = (
         modality="dermoscopy",
         classes=tuple(ISIC_2019_LESIONS.values()),
         page="https://challenge.isic-archive.com/data/#2019",
-        licence=ISIC_LICENCE,
-        licence_at="https://huggingface.co/datasets/flwrlabs/fed-isic2019",
+        license=ISIC_LICENSE,
+        license_source="https://huggingface.co/datasets/flwrlabs/fed-isic2019",
         cite="Tschandl et al. (2018); Codella et al., arXiv 1710.05006; Combalia et al., arXiv 1908.02288.",
         homes=("",),
         needed=("ISIC_2019_Training_Input", "ISIC_2019_Training_GroundTruth.csv"),
@@ -115,7 +115,7 @@ RECIPES = (
             "a number of images occur in other years' sets too (Cassidy et al., doi 10.1016/j.media.2021.102305).",
             "the official test images are not read: their class UNK is in no training image.",
         ),
-        unverified="the licence at its official page, which is what counts.",
+        unverified="the license at its official page, which is what counts.",
         read=one_hot(
             {"train": ("ISIC_2019_Training_GroundTruth.csv", "ISIC_2019_Training_Input")},
             ISIC_2019_LESIONS,
@@ -128,8 +128,8 @@ RECIPES = (
         modality="ultrasound",
         classes=("benign", "malignant", "normal"),
         page="https://scholar.cu.edu.eg/?q=afahmy/pages/dataset",
-        licence="not stated by the publisher with the files; ask before use. MedMNIST says CC BY 4.0 of its copy.",
-        licence_at="https://github.com/MedMNIST/MedMNIST (BreastMNIST)",
+        license="not stated by the publisher with the files; ask before use. MedMNIST says CC BY 4.0 of its copy.",
+        license_source="https://github.com/MedMNIST/MedMNIST (BreastMNIST)",
         cite="Al-Dhabyani et al., Data in Brief 28:104863 (2020).",
         homes=("", "Dataset_BUSI_with_GT"),
         needed=("benign", "malignant", "normal"),
@@ -144,7 +144,7 @@ RECIPES = (
             "al., doi 10.1016/j.dib.2023.109247).",
             "calipers and text are drawn into some images, and some show the axilla: possible shortcuts.",
         ),
-        unverified="the licence: other copies state other ones.",
+        unverified="the license: other copies state other ones.",
         read=class_folders(),
     ),
     Recipe(
@@ -153,8 +153,8 @@ RECIPES = (
         modality="ct",
         classes=("COVID", "NonCOVID"),
         page="https://github.com/UCSD-AI4H/COVID-CT",
-        licence="none is granted: all copyrights are said to be with medRxiv and bioRxiv. Ask before use.",
-        licence_at="https://github.com/UCSD-AI4H/COVID-CT",
+        license="none is granted: all copyrights are said to be with medRxiv and bioRxiv. Ask before use.",
+        license_source="https://github.com/UCSD-AI4H/COVID-CT",
         cite="Yang et al., arXiv 2003.13865.",
         homes=("", "COVID-CT", "COVID-CT-master"),
         needed=(
@@ -192,8 +192,8 @@ RECIPES = (
         modality="histopathology",
         classes=("normal", "serrated", "adenocarcinoma", "adenoma"),
         page="https://bupt-ai-cz.github.io/HSA-NRL/",
-        licence="the publisher's own: not for commercial purposes, to be cited, not to be passed on even altered.",
-        licence_at="the README.md of the download; a copy: https://github.com/Snarci/DLA, folder chaoyang-data",
+        license="the publisher's own: not for commercial purposes, to be cited, not to be passed on even altered.",
+        license_source="the README.md of the download; a copy: https://github.com/Snarci/DLA, folder chaoyang-data",
         cite="Zhu et al., IEEE Transactions on Medical Imaging 41:881 (2022).",
         homes=("", "chaoyang-data"),
         needed=("train.json", "test.json", "train", "test"),
@@ -216,12 +216,12 @@ RECIPES = (
     ),
     Recipe(
         name="breakhis",
-        title="BreakHis: breast tumours under the microscope, benign or malignant",
+        title="BreakHis: breast tumors under the microscope, benign or malignant",
         modality="histopathology",
         classes=("benign", "malignant"),
         page="http://web.inf.ufpr.br/vri/databases-software/breast-cancer-histopathological-database-breakhis",
-        licence="no statement of the publisher could be confirmed; copies disagree (CC BY 4.0, BSD). Ask before use.",
-        licence_at="https://github.com/kaiko-ai/eva (CC BY 4.0)",
+        license="no statement of the publisher could be confirmed; copies disagree (CC BY 4.0, BSD). Ask before use.",
+        license_source="https://github.com/kaiko-ai/eva (CC BY 4.0)",
         cite="Spanhol et al., IEEE Transactions on Biomedical Engineering 63:1455 (2016).",
         homes=("", "histology_slides/breast", "BreaKHis_v1/histology_slides/breast"),
         needed=("benign/SOB", "malignant/SOB"),
@@ -235,7 +235,7 @@ RECIPES = (
             "all four magnifications of a slide are read; remove folders to keep one of them.",
             "the biopsy 14-13412 is filed as ductal and as lobular carcinoma (both malignant).",
         ),
-        unverified="the licence at its official page.",
+        unverified="the license at its official page.",
         read=class_folders(r"-(?P<id>\d+-\d+)[A-Z]*-\d+-\d+\.png$"),
     ),
     Recipe(
@@ -244,8 +244,8 @@ RECIPES = (
         modality="oct",
         classes=("CNV", "DME", "DRUSEN", "NORMAL"),
         page="https://data.mendeley.com/datasets/rscbjbr9sj",
-        licence="CC BY 4.0 as sets made of it say; no statement of the publisher could be confirmed. Ask before use.",
-        licence_at="https://github.com/MedMNIST/MedMNIST (OCTMNIST)",
+        license="CC BY 4.0 as sets made of it say; no statement of the publisher could be confirmed. Ask before use.",
+        license_source="https://github.com/MedMNIST/MedMNIST (OCTMNIST)",
         cite="Kermany et al., Cell 172:1122 (2018).",
         homes=("", "OCT2017", "OCT2017 "),
         needed=tuple(f"{split}/{name}" for split in ("train", "test") for name in ("CNV", "DME", "DRUSEN", "NORMAL")),
@@ -256,21 +256,21 @@ RECIPES = (
         ),
         groups="The patient, from a file's name (1016042 of CNV-1016042-12.jpeg).",
         problems=(
-            "scans of one patient can stand in both the given training and test images, which flatters the test (Tampu "
-            "et al., doi 10.1038/s41597-022-01618-6): set leakage to drop.",
+            "scans of one patient occur in both the published training and test images; results are too optimistic "
+            "(Tampu et al., doi 10.1038/s41597-022-01618-6): set leakage to drop.",
             "val, where a copy has it, holds 32 images: too few to choose an epoch by.",
         ),
-        unverified="the licence at its official page, and the layout of version 3.",
+        unverified="the license at its official page, and the layout of version 3.",
         read=class_folders(r"^[A-Za-z]+-(?P<id>\d+)-\d+\."),
     ),
     Recipe(
         name="brainmri",
-        title="Brain tumour MRI (Nickparvar): glioma, meningioma, pituitary tumour or none",
+        title="Brain tumor MRI (Nickparvar): glioma, meningioma, pituitary tumor or none",
         modality="mri",
         classes=("glioma", "meningioma", "notumor", "pituitary"),
         page="https://www.kaggle.com/datasets/masoudnickparvar/brain-tumor-mri-dataset",
-        licence="CC0, by its collector; its sources (Cheng's figshare set, SARTAJ, Br35H) have terms of their own.",
-        licence_at="https://www.kaggle.com/datasets/masoudnickparvar/brain-tumor-mri-dataset",
+        license="CC0, by its collector; its sources (Cheng's figshare set, SARTAJ, Br35H) have terms of their own.",
+        license_source="https://www.kaggle.com/datasets/masoudnickparvar/brain-tumor-mri-dataset",
         cite="Nickparvar: Brain Tumor MRI Dataset, Kaggle 2021, doi 10.34740/KAGGLE/DSV/2645886.",
         homes=("", "brain-tumor-mri-dataset"),
         needed=tuple(
@@ -281,9 +281,9 @@ RECIPES = (
         tree=("Training/<glioma, meningioma, notumor, pituitary>/*.jpg", "Testing/<the same>"),
         groups=NO_PATIENTS,
         problems=(
-            "no patient ids: slices of one patient, and copies, stand in both Training and Testing: set leakage to "
+            "no patient ids: slices of one patient, and copies, occur in both Training and Testing: set leakage to "
             "drop, and still expect a flattered test.",
-            "'notumor' comes from another source than the tumours, with other sequences: a possible shortcut.",
+            "'notumor' comes from another source than the tumors, with other sequences: a possible shortcut.",
         ),
         unverified="the page (quoted by PELAB-LiU/JunoBench at Hugging Face); later versions may have other counts.",
         read=class_folders(),

@@ -11,8 +11,8 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from shpeft.datasets.layout import Found, Layout, discover
-from shpeft.datasets.recipes.recipe import Discovered
+from shpeft.datasets.discover import ImageFile, Layout, discover
+from shpeft.datasets.public_sets.recipe import Discovered
 from shpeft.errors import DatasetError
 
 Reader = Callable[[Path, tuple[str, ...]], Discovered]
@@ -33,7 +33,7 @@ def class_folders(group: str = "") -> Reader:
                 f"'{home.name}' has a folder '{unknown[0]}' that is no class of this set; its folders are "
                 f"{', '.join(classes)}. Move it elsewhere."
             )
-        return _found(list(layout.files), classes, _groups(layout.files, group), list(layout.warnings))
+        return _layout(list(layout.files), classes, _groups(layout.files, group), list(layout.warnings))
 
     return read
 
@@ -64,7 +64,7 @@ def one_hot(
             images = nested if (home / nested).is_dir() else folder
             files += [
                 _listed(home, f"{images}/{row['image']}.jpg", split, kind)
-                for row, kind in _labelled(home / name, ("image", *labels), label)
+                for row, kind in _labeled(home / name, ("image", *labels), label)
             ]
         known, warnings = {}, []
         if groups is not None:
@@ -74,7 +74,7 @@ def one_hot(
                 known = {file.name: of[file.path.stem] for file in files if file.path.stem in of}
             else:
                 warnings.append(f"{name} is not there: images of one lesion may stand on both sides of a split.")
-        return _found(files, classes, known, warnings)
+        return _layout(files, classes, known, warnings)
 
     return read
 
@@ -83,9 +83,9 @@ def table(name: str, image: str, label: str, path: str, labels: Mapping[str, str
     """A table with a row for each image: ``path`` says where it is, with ``{}`` for what the column ``image`` holds."""
 
     def read(home: Path, classes: tuple[str, ...]) -> Discovered:
-        rows = _labelled(home / name, (image, label), lambda row: labels[row[label].strip()])
+        rows = _labeled(home / name, (image, label), lambda row: labels[row[label].strip()])
         files = [_listed(home, path.format(row[image].strip()), "train", kind) for row, kind in rows]
-        return _found(files, classes, {}, [])
+        return _layout(files, classes, {}, [])
 
     return read
 
@@ -105,7 +105,7 @@ def lists(names: Mapping[str, str], kinds: Mapping[str, tuple[str, str]], group:
             for kind, (word, folder) in kinds.items():
                 lines = _text(home / path.format(word)).splitlines()
                 files += [_listed(home, f"{folder}/{line.strip()}", split, kind) for line in lines if line.strip()]
-        return _found(files, classes, _groups(files, group), [])
+        return _layout(files, classes, _groups(files, group), [])
 
     return read
 
@@ -126,28 +126,30 @@ def json_lists(names: Mapping[str, str], labels: Mapping[int, str], group: str) 
                 files += [_listed(home, str(entry["name"]), split, labels[entry["label"]]) for entry in entries]
             except (ValueError, KeyError, TypeError) as error:
                 raise _unreadable(home / name, error) from None
-        return _found(files, classes, _groups(files, group), [])
+        return _layout(files, classes, _groups(files, group), [])
 
     return read
 
 
-def _found(files: list[Found], classes: tuple[str, ...], groups: dict[str, str], warnings: list[str]) -> Discovered:
+def _layout(
+    files: list[ImageFile], classes: tuple[str, ...], groups: dict[str, str], warnings: list[str]
+) -> Discovered:
     files = sorted(files, key=lambda file: (file.split, file.name))
     splits = tuple(split for split in ("train", "val", "test") if any(file.split == split for file in files))
     return Layout(tuple(files), classes, splits, ()), groups, warnings
 
 
-def _listed(home: Path, name: str, split: str, label: str) -> Found:
-    return Found(name, home / name, split, label)
+def _listed(home: Path, name: str, split: str, label: str) -> ImageFile:
+    return ImageFile(name, home / name, split, label)
 
 
-def _groups(files: Sequence[Found], pattern: str) -> dict[str, str]:
+def _groups(files: Sequence[ImageFile], pattern: str) -> dict[str, str]:
     """The group in each file's name, where the pattern finds one."""
-    found = {file.name: re.search(pattern, file.path.name) for file in files} if pattern else {}
-    return {name: match["id"] for name, match in found.items() if match}
+    matches = {file.name: re.search(pattern, file.path.name) for file in files} if pattern else {}
+    return {name: match["id"] for name, match in matches.items() if match}
 
 
-def _labelled(path: Path, columns: Sequence[str], label: Callable[[Row], str]) -> list[tuple[Row, str]]:
+def _labeled(path: Path, columns: Sequence[str], label: Callable[[Row], str]) -> list[tuple[Row, str]]:
     """The rows of a table with the class of each."""
     try:
         return [(row, label(row)) for row in _rows(path, columns)]
@@ -159,8 +161,8 @@ def _rows(path: Path, columns: Sequence[str]) -> list[Row]:
     rows: list[Row] = list(csv.DictReader(_text(path).splitlines()))
     absent = [column for column in columns if not rows or rows[0].get(column) is None]
     if absent:
-        found = ", ".join(rows[0]) if rows else "no rows"
-        raise DatasetError(f"{path.name} has no column '{absent[0]}' (found: {found}). Is it the set's own table?")
+        header = ", ".join(rows[0]) if rows else "no rows"
+        raise DatasetError(f"{path.name} has no column '{absent[0]}' (found: {header}). Is it the set's own table?")
     return rows
 
 
@@ -174,5 +176,5 @@ def _text(path: Path) -> str:
 def _unreadable(path: Path, error: Exception) -> DatasetError:
     reason = str(getattr(error, "strerror", None) or error).rstrip(".")
     return DatasetError(
-        f"{path.name} cannot be understood: {type(error).__name__}, {reason}. Unpack the download anew."
+        f"{path.name} cannot be understood: {type(error).__name__}, {reason}. Unpack the download again."
     )

@@ -1,15 +1,15 @@
-"""What a recipe is: where a public set comes from, what it allows, how its files lie, and how to read them."""
+"""The recipe of a public set: its origin, license, file layout and reader."""
 
 from collections.abc import Callable
 from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any
 
-from shpeft.datasets.layout import Layout
+from shpeft.datasets.discover import Layout
 from shpeft.errors import DatasetError
 
 Discovered = tuple[Layout, dict[str, str], list[str]]
-"""The image files, the group of each (by its name) that has one, and warnings."""
+"""The image files, the known groups by file name, and warnings."""
 
 
 @dataclass(frozen=True)
@@ -18,11 +18,11 @@ class Recipe:
 
     Attributes:
         name: what it is called in ``recipe:NAME=FOLDER``.
-        title, modality: for people.
+        title, modality: as shown to the user.
         classes: the labels, in the order of the model's outputs.
         page: the official page, where the download and the terms are.
-        licence: what applies, and how sure that is.
-        licence_at: where that is stated.
+        license: what applies, and how sure that is.
+        license_source: where that is stated.
         cite: the article to cite.
         homes: folders inside the given one where the set may lie, '' for the given one itself.
         needed: files and folders that must be there, relative to a home.
@@ -38,8 +38,8 @@ class Recipe:
     modality: str
     classes: tuple[str, ...]
     page: str
-    licence: str
-    licence_at: str
+    license: str
+    license_source: str
     cite: str
     homes: tuple[str, ...]
     needed: tuple[str, ...]
@@ -55,7 +55,7 @@ class Recipe:
         return f"recipe:{self.name}"
 
     def discover(self, folder: Path) -> Discovered:
-        """The images of an unpacked download, without opening any of them.
+        """Return the images of an unpacked download, without opening any of them.
 
         Raises:
             DatasetError: the layout is another one; says which file was expected where.
@@ -67,25 +67,25 @@ class Recipe:
         return layout, groups, [*warnings, *(f"Known of this set: {problem}" for problem in self.problems)]
 
     def card(self) -> dict[str, Any]:
-        """What the dataset card says besides what is found in the files."""
-        licence = f"Licence: {self.licence} Stated at: {self.licence_at}."
-        notice = f"{self.title}. {licence} Source: {self.page} Cite: {self.cite} Research use only."
+        """Return the dataset card's entries that are not derived from the files."""
+        license = f"License: {self.license} Stated at: {self.license_source}."
+        notice = f"{self.title}. {license} Source: {self.page} Cite: {self.cite} Research use only."
         return {"name": self.source, "modality": self.modality, "notice": notice}
 
     def facts(self) -> dict[str, Any]:
-        """All that is known of the set, for a machine."""
+        """Return all facts about the set as a dictionary."""
         return {"source": self.source} | {
             field.name: getattr(self, field.name) for field in fields(self) if field.name not in ("name", "read")
         }
 
     def explain(self) -> str:
-        """Everything that one should know before using the set, as lines of text."""
+        """Return the facts about the set as text."""
         parts = [
             f"{self.source}: {self.title} ({self.modality})",
             f"Classes: {', '.join(self.classes)}",
             f"Get it from: {self.page}",
-            f"Licence: {self.licence}",
-            f"Stated at: {self.licence_at}",
+            f"License: {self.license}",
+            f"Stated at: {self.license_source}",
             f"Cite: {self.cite}",
             "Expected, in the folder that you give:",
             *(f"  {line}" for line in self.tree),
@@ -97,10 +97,10 @@ class Recipe:
         return "\n".join(parts)
 
     def _home(self, folder: Path) -> Path:
-        """The folder that holds all that is needed; where none does, the best guess is named."""
+        """Return the folder that holds the set; the error names the most likely one."""
         if not folder.is_dir():
             raise DatasetError(
-                f"'{self.source}' needs the folder of the unpacked download; '{folder}' is no folder here. Get the set "
+                f"'{self.source}' needs the folder of the unpacked download; '{folder}' is not a folder. Get the set "
                 f"from {self.page}, unpack it, and give {self.source}=FOLDER."
             )
         homes = [folder / home for home in self.homes]
@@ -108,9 +108,9 @@ class Recipe:
         best = min(homes, key=lambda home: len(missing[home]))
         if missing[best]:
             where = " or ".join(f"'{(Path(folder.name) / home).as_posix()}'" for home in self.homes)
-            found = ", ".join(sorted(entry.name for entry in folder.iterdir())[:8]) or "nothing"
+            present = ", ".join(sorted(entry.name for entry in folder.iterdir())[:8]) or "nothing"
             raise DatasetError(
-                f"'{self.source}' expects '{missing[best][0]}' in {where}, and it is not there (found: {found}). "
+                f"'{self.source}' expects '{missing[best][0]}' in {where}, and it is not there (found: {present}). "
                 f"{self._expected()}"
             )
         return best

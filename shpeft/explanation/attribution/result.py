@@ -1,4 +1,4 @@
-"""The change of one logit, shared out: by weight, layer, block and matrix."""
+"""Attribution of one logit's change, by weight, layer, block and matrix."""
 
 from collections.abc import Iterable
 from dataclasses import dataclass, field
@@ -8,17 +8,17 @@ import torch
 from torch import Tensor
 
 from shpeft.backbones import WeightInfo
-from shpeft.delta import SparseDelta
+from shpeft.delta.sparse_delta import SparseDelta
 
 
 @dataclass(frozen=True)
 class LayerAttribution:
-    """What the trained weights of one parameter did together, in logits.
+    """Attribution of one parameter's trained weights, in logits.
 
     Attributes:
-        k: how many of its weights were trained.
+        k: number of trained weights.
         total: Σ a_j.
-        gross: Σ |a_j|: how much they did, wherever they pulled.
+        gross: Σ |a_j|, without cancellation.
     """
 
     name: str
@@ -32,28 +32,52 @@ class LayerAttribution:
 
 @dataclass(frozen=True)
 class SingleWeight:
-    """One trained weight: where it stands in its parameter, how far it moved (θ − θ0), and a_j in logits."""
+    """Attribution of one trained weight.
+
+    Attributes:
+        name: of its parameter.
+        position: index in the parameter, one number for each dimension.
+        delta: θ − θ0.
+        attribution: a_j, in logits.
+    """
 
     name: str
-    place: tuple[int, ...]
-    moved: float
+    position: tuple[int, ...]
+    delta: float
     attribution: float
 
 
-@dataclass(frozen=True, eq=False)
+@dataclass(frozen=True, eq=False, repr=False)
 class WeightAttribution:
-    """The change of one class's logit on one image, shared out among the trained weights and the head; all in logits.
+    """Change of one class's logit on one image, attributed to the trained weights and the head; all in logits.
 
     Attributes:
         target: index of the class.
         values: (k,) float64, a_j in the support's order.
-        head: what the head's own change did: 0 where the head that training began with is not given.
-        before: the logit of the pretrained backbone, under the head that training began with where it is given and
-            under the fine-tuned head elsewhere.
-        after: the logit of the fine-tuned model.
+        head: part of the head's own change; 0 if the initial head is not given.
+        before: logit of the pretrained backbone, under the initial head if it is given, else under the fine-tuned head.
+        after: logit of the fine-tuned model.
         steps: Gauss-Legendre nodes of the result.
-        passes: forward and backward passes in all, those of coarser sums included.
-        converged: the residual is within the tolerance.
+        passes: forward and backward passes in total, including those of coarser sums.
+        converged: whether the residual is within the tolerance.
+        seconds: run time.
+
+    Examples:
+        The parts add up to the change of the logit, up to the residual:
+
+        >>> import torch, shpeft
+        >>> data = shpeft.load_dataset("phantom:fundus?n=36&size=64")
+        >>> model = shpeft.create_backbone("test_vit", classes=data.classes, weights="random", image_size=32)
+        >>> support = shpeft.select(shpeft.estimate_importance(model, data.train, "magnitude"), budget=20)
+        >>> delta = shpeft.SparseDelta.zeros(model, support)
+        >>> _ = delta.values.fill_(0.01)
+        >>> inputs = model.transform(data.test.image(0))
+        >>> attribution = shpeft.attribute_weights(model, delta, inputs, data.classes[0])
+        >>> total = attribution.head + attribution.backbone + attribution.residual
+        >>> abs(total - attribution.change) < 1e-9
+        True
+        >>> [weight.name for weight in attribution.top(1)]  # doctest: +ELLIPSIS
+        ['...']
     """
 
     target: int
@@ -68,42 +92,48 @@ class WeightAttribution:
     delta: SparseDelta = field(repr=False)
     infos: tuple[WeightInfo, ...] = field(repr=False)
 
+    def __repr__(self) -> str:
+        return (
+            f"WeightAttribution({self.delta.classes[self.target]}: logit {self.before:+.3f} to {self.after:+.3f}, "
+            f"{len(self.values):,} weights {self.backbone:+.3g}, residual {self.residual:+.1e})"
+        )
+
     @property
     def change(self) -> float:
-        """The logit's change, head included."""
+        """Change of the logit, head included."""
         return self.after - self.before
 
     @property
     def backbone(self) -> float:
-        """The weights' parts together: Σ a_j."""
+        """Sum over the trained weights, Σ a_j."""
         return self.values.sum().item()
 
     @property
     def gross(self) -> float:
-        """Σ |a_j|: how much the weights did, wherever they pulled."""
+        """Sum of the absolute attributions, Σ |a_j|, without cancellation."""
         return self.values.abs().sum().item()
 
     @property
     def residual(self) -> float:
-        """What the parts miss of the change, with its sign."""
+        """Change that the parts do not account for, with its sign."""
         return self.change - self.head - self.backbone
 
     @property
     def relative_residual(self) -> float:
-        """|residual| as a share of Σ |a_j|; of 0.001 logits where that is less."""
+        """|residual| over Σ |a_j|, or over 0.001 logits if that is larger."""
         return abs(self.residual) / max(self.gross, 1e-3)
 
     def layers(self) -> tuple[LayerAttribution, ...]:
-        """The sums over each parameter that has trained weights, in the model's order."""
-        place = {info.name: info for info in self.infos}
+        """Return the sums over each parameter that has trained weights, in the model's order."""
+        infos = {info.name: info for info in self.infos}
         counts = self.delta.support.counts()
-        pieces = self.values.split(list(counts.values()))
+        pieces = torch.split(self.values, list(counts.values()))
         return tuple(
             LayerAttribution(
                 name,
-                place[name].block,
-                place[name].matrix,
-                place[name].depth,
+                infos[name].block,
+                infos[name].matrix,
+                infos[name].depth,
                 len(part),
                 part.sum().item(),
                 part.abs().sum().item(),
@@ -112,15 +142,15 @@ class WeightAttribution:
         )
 
     def blocks(self) -> dict[str, float]:
-        """Σ a_j over each block."""
+        """Return Σ a_j over each block."""
         return _sums((layer.block, layer.total) for layer in self.layers())
 
     def matrices(self) -> dict[str, float]:
-        """Σ a_j over each kind of matrix, of all blocks."""
+        """Return Σ a_j over each kind of matrix, across all blocks."""
         return _sums((layer.matrix, layer.total) for layer in self.layers())
 
     def top(self, count: int = 20) -> list[SingleWeight]:
-        """The weights with the largest |a_j|, the largest first; of equal ones the first in the support's order."""
+        """Return the weights with the largest |a_j|, largest first; ties go to the earlier one in the support."""
         support = self.delta.support
         names = [name for name, k in support.counts().items() for _ in range(k)]
         index = torch.cat(list(support.indices.values()))

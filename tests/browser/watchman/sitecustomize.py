@@ -1,22 +1,23 @@
-"""Loaded by the server under test before anything else: writes down each address beyond this computer that it wants."""
+"""Loaded first by the server under test: records every address outside this computer that it contacts."""
 
 import os
 import sys
+from typing import Any
 
-HERE = ("127.", "::1", "localhost", "0.0.0.0")
+LOCAL = ("127.", "::1", "localhost", "0.0.0.0")
 
 
-def watch(event: str, arguments: tuple) -> None:
-    """Note who is to be called or looked up, where that is not this computer."""
+def watch(event: str, arguments: tuple[Any, ...]) -> None:
+    """Record the address of a connection or a name lookup, unless it is local."""
     if event == "socket.getaddrinfo":
-        wanted = arguments[0]
+        address = arguments[0]
     elif event == "socket.connect" and isinstance(arguments[1], tuple):
-        wanted = arguments[1][0]
+        address = arguments[1][0]
     else:
         return
-    if wanted and not str(wanted).startswith(HERE):
+    if address and not str(address).startswith(LOCAL):
         with open(os.environ["OUTSIDE"], "a") as notes:
-            notes.write(f"{event} {wanted!r}\n")
+            notes.write(f"{event} {address!r}\n")
 
 
 sys.addaudithook(watch)

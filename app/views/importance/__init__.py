@@ -1,0 +1,1 @@
+"""The Importance page."""

@@ -1,0 +1,81 @@
+"""Sweeps: runs that belong together, with one table of their results."""
+
+from collections.abc import Mapping
+from typing import Any
+
+import streamlit as st
+
+from app.widgets import layout
+from shpeft.runs.sweep import SweepFolder, list_sweeps
+from shpeft.support.formatting import METRICS, interval, spread
+from shpeft.support.markdown import plain
+
+SHOWN = ("balanced_accuracy", "macro_auroc")
+MODELS = {"finetuned": "fine-tuned", "probe": "linear probe", "difference": "difference"}
+
+
+def show_sweeps() -> None:
+    """Draw every sweep of the runs folder."""
+    for folder in list_sweeps():
+        with layout.error_boundary():
+            summary, members = folder.summary(), folder.members
+            finished = len(summary["runs"]) if summary else 0
+            with st.expander(f"Sweep {plain(folder.name)}: {finished} of {len(members)} runs finished"):
+                if summary:
+                    _results(folder, summary)
+                if finished < len(members):
+                    st.caption("To continue it:")
+                    st.code(f"shpeft sweep {folder.path}", language=None, wrap_lines=True)
+
+
+def _results(folder: SweepFolder, summary: Mapping[str, Any]) -> None:
+    """Draw the folds together, the combinations of settings, and the runs."""
+    several = len(summary["combinations"]) > 1
+    if summary["pooled"]:
+        st.markdown("**All folds together.** Each image is predicted by a model that never saw its patient.")
+        st.dataframe([_pooled_row(entry, several) for entry in summary["pooled"]], hide_index=True)
+    if any(entry["val_loss"]["runs"] > 1 for entry in summary["combinations"]) or several:
+        st.markdown("**Runs together**: mean ± standard deviation, and the 95 % interval of the mean.")
+        st.dataframe([_combination_row(entry, summary["best"]) for entry in summary["combinations"]], hide_index=True)
+    st.markdown("**Each run**")
+    st.dataframe([_run_row(row) for row in summary["runs"]], hide_index=True)
+    st.download_button(
+        "Download CSV",
+        (folder.path / "table.csv").read_bytes(),
+        f"{folder.name}.csv",
+        "text/csv",
+        on_click="ignore",
+        icon=":material/download:",
+        key=f"sweep-{folder.name}",
+    )
+
+
+def _pooled_row(entry: Mapping[str, Any], several: bool) -> dict[str, object]:
+    row: dict[str, object] = {"combination": entry["combination"] + 1} if several else {}
+    row |= {"seed": entry["seed"], "test images": entry["finetuned"]["cases"]}
+    for name in SHOWN:
+        for model, title in MODELS.items():
+            row[f"{METRICS[name]}, {title}"] = interval(entry[model][name], sign=model == "difference")
+    return row
+
+
+def _combination_row(entry: Mapping[str, Any], best: int) -> dict[str, object]:
+    row: dict[str, object] = {name: str(value) for name, value in entry["settings"].items()}
+    row |= {"runs": entry["val_loss"]["runs"], "validation loss": spread(entry["val_loss"])}
+    if entry["settings"]:
+        row["lowest validation loss"] = "yes" if entry["number"] == best else ""
+    for name in SHOWN:
+        for model, title in MODELS.items():
+            row[f"{METRICS[name]}, {title}"] = spread(entry[model][name], sign=model == "difference")
+    return row
+
+
+def _run_row(row: Mapping[str, Any]) -> dict[str, object]:
+    shown: dict[str, object] = {"run": row["run"], "seed": row["seed"]}
+    shown |= {} if row["fold"] is None else {"fold": row["fold"]}
+    shown |= {name: str(value) for name, value in row["settings"].items()}
+    shown["test images"] = ", ".join(f"{count} {name}" for name, count in row["test"].items())
+    for name in SHOWN:
+        for model in ("finetuned", "probe"):
+            shown[f"{METRICS[name]}, {MODELS[model]}"] = row[model][name]
+    return shown

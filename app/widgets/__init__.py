@@ -1,0 +1,1 @@
+"""Parts that several pages share: guard, session, layout, tables and the viewer."""

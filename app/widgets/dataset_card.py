@@ -1,0 +1,181 @@
+"""The dataset card: examples, counts and cautions, shown before training."""
+
+import json
+from typing import Any
+
+import streamlit as st
+
+from app.widgets import thumbnails
+from shpeft.config.schema import RunConfig
+from shpeft.datasets import BackgroundLoad, Dataset, Split
+from shpeft.datasets.cache import clear_cache, usage
+from shpeft.support.markdown import plain
+
+Key = tuple[str, int]
+
+GRACE_SECONDS = 0.4
+"""How long a page waits for a dataset before it shows a progress bar."""
+
+EXAMPLES = 5
+"""Images of each class that the card shows."""
+
+MAX_IN_MEMORY = 4
+"""Datasets that stay in memory."""
+
+MAX_LISTED = 1000
+"""Damaged files that the page lists."""
+
+SPLITS = {"train": "Training", "val": "Validation", "test": "Test"}
+
+
+def show_dataset(config: RunConfig) -> Dataset | None:
+    """Draw the card and return the dataset; None until it is loaded, in the background."""
+    if not config.dataset.source:
+        return None
+    key = _key(config)
+    if st.session_state.get("stopped_dataset") == key:
+        st.caption("The images are not loaded. They are checked when the run starts, or now:")
+        if not st.button("Load the images", help="Images read so far are not read again."):
+            return None
+        del st.session_state["stopped_dataset"]
+    new = key not in _openings()
+    opening = _opening(key)
+    if not opening.wait(GRACE_SECONDS if new else 0):
+        _follow(key)
+        return None
+    data = opening.result()
+    _card(data)
+    return data
+
+
+def load_run_dataset(config: RunConfig) -> Dataset:
+    """Return the dataset of a run, from memory if possible; draws a progress bar while it loads."""
+    opening = _opening(_key(config))
+    if not opening.wait(GRACE_SECONDS):
+        bar = st.progress(0.0)
+        while not opening.wait(GRACE_SECONDS):
+            bar.progress(*_progress(opening))  # Streamlit interrupts the loop here if the reader leaves the page
+        bar.empty()
+    return opening.result()
+
+
+def preload(config: RunConfig) -> None:
+    """Start to load a run's dataset before a page needs it; draws nothing."""
+    _opening(_key(config))
+
+
+def _key(config: RunConfig) -> Key:
+    """Return what determines the images and their split, as a dictionary key."""
+    return config.dataset.model_dump_json(), config.seed
+
+
+@st.cache_resource(show_spinner=False)
+def _openings() -> dict[Key, BackgroundLoad]:
+    """Return the datasets requested most recently, by all pages and browsers."""
+    return {}
+
+
+def _opening(key: Key) -> BackgroundLoad:
+    """Return the dataset of this configuration; start to load it if necessary."""
+    openings = _openings()
+    opening = openings.pop(key, None) or BackgroundLoad(**json.loads(key[0]), seed=key[1])
+    openings[key] = opening
+    for old in [old for old, other in openings.items() if other.done][:-MAX_IN_MEMORY]:
+        openings.pop(old, None)
+    return opening
+
+
+def _discard(key: Key) -> None:
+    """Stop loading this dataset, or drop it from memory; files already checked stay in the cache."""
+    if (opening := _openings().pop(key, None)) is not None:
+        opening.cancel()
+
+
+@st.fragment(run_every=0.5)
+def _follow(key: Key) -> None:
+    """Show the progress of loading and a Stop button; rerun the page when it is done."""
+    opening = _openings().get(key)
+    if opening is None or opening.done:
+        st.rerun()
+    st.progress(*_progress(opening))
+    if st.button("Stop", help="Images read so far are not read again next time."):
+        _discard(key)
+        st.session_state["stopped_dataset"] = key
+        st.rerun()
+
+
+def _progress(opening: BackgroundLoad) -> tuple[float, str]:
+    """Return the share done, from 0 to 1, and a sentence."""
+    stage, done, total = opening.progress
+    return (min(1.0, done / total), f"{plain(stage)}: {done:,} of {total:,}") if total else (0.0, f"{plain(stage)} …")
+
+
+def cache_usage() -> None:
+    """Draw the size of the image cache and a button that empties it."""
+    cache = usage()
+    left, right = st.columns([3, 1], vertical_alignment="center")
+    if cache.folder is None:
+        left.caption("The cache is turned off: resized images are not stored.")
+        return
+    left.caption(f"The cache holds {cache.bytes / 2**20:,.0f} MiB of resized images; see `shpeft cache`.")
+    if right.button("Empty the cache", disabled=not cache.bytes, width="stretch"):
+        clear_cache()
+        st.rerun()
+
+
+def _card(data: Dataset) -> None:
+    card = data.card
+    thumbnails.image_rows(_examples(data.train), "a training image of class")
+    counts = {split: sum(numbers.values()) for split, numbers in card["counts"].items()}
+    st.caption(
+        f"{counts['train']:,} images to learn from, {counts['val']:,} to choose the best epoch and the threshold, "
+        f"{counts['test']:,} held out for the test."
+    )
+    for warning in card["warnings"]:
+        st.warning(plain(warning), icon=":material/warning:")
+    for title, key in (("Damaged images", "unreadable"), ("Images under two labels", "contradictory")):
+        if card[key]:
+            with st.expander(f"{title}, left out ({len(card[key]):,})"):
+                listed = [{"file": file, "reason": reason} for file, reason in card[key][:MAX_LISTED]]
+                st.dataframe(listed, hide_index=True)
+                if len(listed) < len(card[key]):
+                    st.caption(f"The first {MAX_LISTED:,} are listed; `shpeft datasets FOLDER` prints all of them.")
+    about = {
+        "Modality": card["modality"],
+        "Size": _size(card["sizes"]),
+        "Split": card["split_rule"],
+        "Notice": card["notice"],
+    }
+    with st.expander("Counts by class, size and split"):
+        st.dataframe(
+            [
+                {"images": SPLITS[split], **{name: numbers.get(name, 0) for name in data.classes}}
+                for split, numbers in card["counts"].items()
+            ],
+            hide_index=True,
+        )
+        st.caption("  \n".join(f"**{plain(name)}.** {plain(text)}" for name, text in about.items() if text))
+
+
+def _size(sizes: dict[str, Any] | None) -> str | None:
+    if sizes is None:
+        return None
+    width, height = sizes["width"], sizes["height"]
+    median = f"{width['median']} × {height['median']} pixels"
+    if width["min"] == width["max"] and height["min"] == height["max"]:
+        return f"{median}."
+    return f"Median {median}; {width['min']} to {width['max']} wide, {height['min']} to {height['max']} high."
+
+
+def _examples(split: Split) -> dict[str, list[Any]]:
+    """Return the first images of each class in the split, by class name and number of images."""
+    positions: dict[int, list[int]] = {}
+    for position, labels in enumerate(split.task.strata(split.labels, split.classes)):
+        for label in labels:
+            if len(shown := positions.setdefault(label, [])) < EXAMPLES:
+                shown.append(position)
+    counts = split.counts()
+    return {
+        f"{name} ({counts[name]:,})": [split.image(position) for position in positions.get(label, [])]
+        for label, name in enumerate(split.classes)
+    }

@@ -1,0 +1,124 @@
+"""Create a timm model and load weights into it; a weight of the model is never silently random."""
+
+import sys
+from collections.abc import Callable, Mapping
+from typing import Any, TypeGuard
+
+import safetensors.torch
+import timm
+import torch
+from torch import nn
+
+from shpeft.backbones.checkpoint import State, fitted
+from shpeft.backbones.model_arguments import unknown_argument
+from shpeft.backbones.sources import FOLDER, HUB, Source
+from shpeft.backbones.weight_info import classifier
+from shpeft.errors import BackboneError, WeightsUnavailable
+from shpeft.support.seeding import seeded
+
+
+def build(source: Source, arguments: Mapping[str, Any], seed: int) -> nn.Module:
+    """Create a timm model with seeded initial weights.
+
+    Args:
+        source: the architecture, its arguments and its configuration.
+        arguments: further arguments of ``timm.create_model``; they take precedence.
+        seed: of the initial weights.
+
+    Raises:
+        BackboneError: the architecture cannot be created with these arguments.
+    """
+    keywords = source.arguments | dict(arguments)
+    overlay: Any = source.overlay or None
+    with seeded(seed):
+        try:
+            return timm.create_model(source.architecture, pretrained_cfg_overlay=overlay, **keywords).eval()
+        except TypeError as error:
+            unknown = str(error).rpartition("unexpected keyword argument ")[2].strip("'\"")
+            owner = str(error).partition(".__init__()")[0]
+            module_class = next((kind for kind in _module_classes() if kind.__name__ == owner), None)
+            if unknown and module_class is not None:
+                raise BackboneError(unknown_argument(module_class, unknown)) from None
+            raise _not_created(source, arguments, error) from None
+        except (
+            RuntimeError,
+            ValueError,
+            OSError,
+            KeyError,
+            AssertionError,
+            AttributeError,
+            ZeroDivisionError,
+        ) as error:
+            raise _not_created(source, arguments, error) from None
+
+
+def _module_classes() -> list[type[nn.Module]]:
+    """Return the classes of timm's models that are loaded."""
+    modules = [module for name, module in sys.modules.items() if name.startswith("timm.models.")]
+    return [value for module in modules for value in vars(module).values() if _is_module(value)]
+
+
+def _is_module(value: object) -> TypeGuard[type[nn.Module]]:
+    return isinstance(value, type) and issubclass(value, nn.Module)
+
+
+def _not_created(source: Source, arguments: Mapping[str, Any], error: Exception) -> BackboneError:
+    reason = " ".join(str(error).split())[:300] or type(error).__name__
+    given = ", ".join(f"{name}={value}" for name, value in arguments.items() if name != "num_classes")
+    return BackboneError(
+        f"{source.architecture.removeprefix(FOLDER)} cannot be created{f' with {given}' if given else ''}: "
+        f"{reason.rstrip('.')}. Choose another image size or other arguments of the model."
+    )
+
+
+def load(
+    module: nn.Module, source: Source, rebuilt: Callable[[str], nn.Module | None], label: str
+) -> tuple[nn.Module, tuple[str, ...]]:
+    """Load the weights of a source into a model; all of them fit, or it raises.
+
+    Args:
+        module: the model, changed in place.
+        source: where the weights come from.
+        rebuilt: builds the model with further arguments, on the meta device, to check what would fit.
+        label: name of the backbone, for messages.
+
+    Returns:
+        the model, and phrases that say how the weights were converted.
+
+    Raises:
+        WeightsUnavailable: the weights cannot be read, or do not fit the model.
+    """
+    head_name, _ = classifier(label, module)
+    steps: list[str] = []
+
+    def converted(state: Mapping[str, Any], _: nn.Module) -> State:
+        weights, phrases = fitted(state, module, head_name, source.file.name if source.file else label, rebuilt)
+        steps.extend(phrases)
+        return weights
+
+    try:
+        if source.file is None:
+            config: Any = module.pretrained_cfg
+            timm.models.load_pretrained(module, config, filter_fn=converted, strict=False)
+        else:
+            state = source.state or safetensors.torch.load_file(source.file)
+            module.load_state_dict(converted(state, module), strict=False)
+    except (RuntimeError, ValueError, OSError, KeyError, AssertionError, safetensors.SafetensorError) as error:
+        reason = " ".join(str(error).split())[:300]
+        raise WeightsUnavailable(f"The weights of {label} cannot be read: {reason}") from None
+    return module, tuple(steps)
+
+
+def takes_image_size(source: Source, arguments: Mapping[str, Any]) -> bool:
+    """Return whether the model has position embeddings of a fixed size; convolutional models take any size."""
+    if not source.architecture.startswith((HUB, FOLDER)):
+        known = timm.get_pretrained_cfg(source.architecture)
+        return known is not None and known.fixed_input_size
+    config: Any = getattr(on_meta(source, arguments), "pretrained_cfg", None) or {}
+    return bool(config.get("fixed_input_size"))
+
+
+def on_meta(source: Source, arguments: Mapping[str, Any]) -> nn.Module:
+    """Create a model without memory for its weights."""
+    with torch.device("meta"):
+        return build(source, arguments, 0)

@@ -1,0 +1,1 @@
+"""Analyze the stored cells of a comparison: intervals, paired differences, overlap and hypotheses."""

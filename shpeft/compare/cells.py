@@ -1,0 +1,123 @@
+"""The cells of a comparison, and the keys by which finished cells are recognized."""
+
+import hashlib
+import json
+from dataclasses import dataclass, field
+from typing import Any
+
+from shpeft.compare.plan import TRAINING_SETTINGS, Arm, Budget, Plan, Rate
+from shpeft.config import Section
+
+FORMAT = 2
+"""Part of every cell's key: raise it when the meaning of a result changes."""
+
+KEYED_ELSEWHERE = ("lr", "budgets", *TRAINING_SETTINGS)
+"""Settings of an arm that enter a key in another part, or that a trial's own learning rate replaces."""
+
+
+@dataclass(frozen=True)
+class Cell:
+    """One result of a comparison: an arm with a budget on a dataset with a seed (and a random mask).
+
+    Attributes:
+        plan: the plan that the cell belongs to; it does not count when cells are compared.
+        budget: a share of the backbone's weights, or a count; None for an arm without a budget.
+        mask: the number of the random selection, from 0.
+    """
+
+    plan: Plan = field(compare=False, repr=False)
+    dataset: str
+    arm: str
+    budget: Budget | None
+    seed: int
+    mask: int = 0
+
+    @property
+    def title(self) -> str:
+        """The cell in words: ``busi, seed 0, random 0.0001, mask 2``."""
+        budget = "" if self.budget is None else f" {self.budget:g}"
+        mask = f", mask {self.mask + 1}" if self.mask else ""
+        return f"{self.dataset}, seed {self.seed}, {self.arm}{budget}{mask}"
+
+    @property
+    def tuning_cells(self) -> "list[Cell]":
+        """The cells whose trials choose the learning rate that this one is trained with; often the cell itself."""
+        plan, arm = self.plan, self.plan.arms[self.arm]
+        if arm.kind == "revert":
+            return Cell(plan, self.dataset, str(arm.of), None, self.seed).tuning_cells
+        if plan.tune == "pooled":
+            seeds = plan.tune_seeds or plan.seeds[:2]
+            return [Cell(plan, name, self.arm, self.budget, seed) for seed in seeds for name in plan.datasets]
+        return [Cell(plan, self.dataset, self.arm, self.budget, plan.seeds[0] if plan.tune == "first" else self.seed)]
+
+    @property
+    def tuned_alike(self) -> "list[Cell]":
+        """The cells of the plan with the same learning rate by the same trials, this one among them."""
+        trials = self.tuning_cells
+        alike = (c for c in list_cells(self.plan) if (c.arm, c.budget) == (trials[0].arm, trials[0].budget))
+        return [c for c in alike if c.tuning_cells == trials]
+
+    @property
+    def key(self) -> str:
+        """The first 16 digits of the SHA-256 of every setting that the result depends on; arms' names do not count."""
+        plan, arm = self.plan, self.plan.arms[self.arm]
+        trained = arm.kind not in ("probe", "revert")
+        tuned: dict[str, Any] | None = None
+        if trained and plan.tune == "pooled":
+            tuned = {
+                "rates": plan.rates(arm, self.budget),
+                "seeds": plan.tune_seeds or plan.seeds[:2],
+                "datasets": [_changed_settings(dataset) for dataset in plan.datasets.values()],
+            }
+        elif trained:
+            heads = {"heads": plan.head_lrs} if plan.head_lrs else {}
+            tuned = {"grid": plan.grid(arm, self.budget), "seed": self.tuning_cells[0].seed} | heads
+        return _digest(self._key_parts(arm) | {"tuned": tuned})
+
+    def trial_key(self, rate: Rate) -> str:
+        """Return the key of this cell's training with one choice of learning rates."""
+        head = {} if rate.head_lr is None else {"head": rate.head_lr}
+        return _digest(self._key_parts(self.plan.arms[self.arm]) | {"trial": rate.lr} | head)
+
+    def _key_parts(self, arm: Arm) -> dict[str, Any]:
+        plan = self.plan
+        parts: dict[str, Any] = {
+            "format": FORMAT,
+            "backbone": _changed_settings(plan.backbone),
+            "dataset": _changed_settings(plan.datasets[self.dataset]),
+            "caps": _changed_settings(plan.images_per_class),
+            **({} if plan.tested_on == "test" else {"tested_on": plan.tested_on}),
+            "training": _changed_settings(plan.settings(arm)) if arm.kind != "probe" else None,
+            "arm": _changed_settings(arm, *KEYED_ELSEWHERE, "of", "like", "masks"),
+            "budget": self.budget,
+            "seed": self.seed,
+            "mask": self.mask,
+        }
+        if arm.like is not None:
+            parts["like"] = _changed_settings(plan.arms[arm.like], *KEYED_ELSEWHERE)
+        if arm.of is not None:
+            parts["of"] = Cell(plan, self.dataset, arm.of, None, self.seed).key
+        if "consensus" in (arm.score, arm.agnostic) or arm.gradients == "other":
+            parts["others"] = [_changed_settings(dataset) for dataset in plan.datasets.values()]
+        return parts
+
+
+def list_cells(plan: Plan) -> list[Cell]:
+    """List a plan's cells in the order in which they are run: seed by seed, then dataset by dataset."""
+    return [
+        Cell(plan, dataset, name, budget, seed, mask)
+        for seed in plan.seeds
+        for dataset in plan.datasets
+        for name, arm in plan.arms.items()
+        for budget in plan.sizes(arm)
+        for mask in range(arm.masks)
+    ]
+
+
+def _changed_settings(section: Section, *without: str) -> dict[str, Any]:
+    """Return the settings that differ from their defaults: a setting added later changes no finished cell's key."""
+    return section.model_dump(exclude_defaults=True, exclude=set(without))
+
+
+def _digest(parts: Any) -> str:
+    return hashlib.sha256(json.dumps(parts, sort_keys=True, default=str).encode()).hexdigest()[:16]

@@ -1,0 +1,287 @@
+"""The whole report in Markdown, made from the table alone."""
+
+from collections import Counter
+from collections.abc import Callable, Sequence
+
+import numpy as np
+
+from shpeft import NOTICE
+from shpeft.compare.analysis.bootstrap import mean_sd
+from shpeft.compare.analysis.formatting import NONE, format_difference, format_estimate, format_margin, points
+from shpeft.compare.analysis.hypotheses import Verdict
+from shpeft.compare.analysis.paired_comparison import Bootstrap, PairedComparison
+from shpeft.compare.analysis.results import SMALLER_IS_BETTER, Entry, Results
+from shpeft.compare.report import summary
+from shpeft.compare.report.calibration_section import calibration_section
+from shpeft.compare.report.failure_section import failure_section
+from shpeft.compare.report.markdown import VERDICT_LABELS, table
+from shpeft.compare.report.page import SHOWN
+from shpeft.compare.table import Record
+from shpeft.support.formatting import METRIC_TITLES, percent
+
+
+def report(
+    bootstrap: Bootstrap,
+    comparisons: Sequence[PairedComparison],
+    verdicts: Sequence[Verdict],
+    other_verdicts: Sequence[Verdict] = (),
+    sections: Sequence[str] = (),
+) -> str:
+    """Write the whole report in Markdown.
+
+    Args:
+        bootstrap: the results and their replicates.
+        comparisons: the plan's method against every other arm, in the plan's metric.
+        verdicts: the answers to the questions on the method.
+        other_verdicts: further answers, given in ``sections``; only pending ones are listed here.
+        sections: further sections: budgets, figures, sparsity, hybridity.
+    """
+    results = bootstrap.results
+    parts = [
+        f"# Appendix: {results.plan.report.title}",
+        "[One page](RESULTS.md) has the essentials. Made by `shpeft compare report` from `cells.jsonl` and the test "
+        f"probabilities beside it. {NOTICE}",
+        f"## Summary\n\n{summary.answer(results, comparisons, verdicts)}",
+        f"## Questions about {results.method.title}\n\n{summary.verdict_table(verdicts)}" if verdicts else "",
+        summary.missing_section(results, [*verdicts, *other_verdicts]),
+        _metric_section(results),
+        _comparison_section(results, comparisons),
+        _every_metric_section(bootstrap, comparisons),
+        _dataset_section(results, comparisons),
+        calibration_section(bootstrap),
+        _all_metrics_section(results),
+        _cost_section(results),
+        _recall_section(bootstrap),
+        *sections,
+        failure_section(bootstrap, comparisons),
+        _rates_section(results),
+        _setting_section(results),
+    ]
+    return "\n\n".join(part for part in parts if part) + "\n"
+
+
+def _setting_section(results: Results) -> str:
+    plan, records = results.plan, results.records
+    cases = {r["dataset"]: r["cases"] for r in records}
+    rows = [[name, *map(cases[name].get, ("train", "val", "test"))] for name in plan.datasets if name in cases]
+    data = table(["dataset", "training", "validation", "test"], rows)
+    hours = sum(r["seconds"] for r in records) / 3600
+    caps = ", ".join(f"{n} {part}" for part, n in plan.images_per_class.model_dump().items() if n) or "no limit"
+    versions = ", ".join(f"{k} {v}" for k, v in records[-1]["libraries"].items() if k in ("shpeft", "torch", "timm"))
+    test_images = "Every cell uses the test images once."
+    if plan.tested_on == "training":
+        test_images = "Half of each training split stands in for the test images, which are not used."
+    chosen = {
+        "each": "by each seed",
+        "first": "by the first seed, for all seeds",
+        "pooled": "for all datasets and seeds at once, by the sum of the losses of the tuning seeds",
+    }[plan.tune]
+    return (
+        f"## Setting, hardware and hours\n\nBackbone {plan.backbone.name} at "
+        f"{plan.backbone.image_size or 'its own'} px; seeds {', '.join(map(str, plan.seeds))}; images per class at "
+        f"most: {caps}. Training runs for at most {plan.training.epochs} epochs and keeps the one with the lowest "
+        "validation loss after temperature scaling. Learning rates are chosen on validation images "
+        f"{chosen}, from the same number of rates for every arm. {test_images}\n\n{len(records)} cells took "
+        f"**{hours:.1f} hours**, the sum of their durations; several processes may have shared the work. Hardware: "
+        f"{plan.report.hardware or 'not recorded'}; cells by processor: {_processors(records)}. Training on another "
+        f"processor gives other numbers. Versions: {versions}."
+        f"\n\n{data}"
+    )
+
+
+def _processors(records: Sequence[Record]) -> str:
+    """Count cells by processor: ``300 Intel Xeon, 20 AMD EPYC``."""
+    counts = Counter(record.get("processor", "not recorded") for record in records)
+    return ", ".join(f"{count} {name}" for name, count in counts.most_common())
+
+
+def _metric_section(results: Results) -> str:
+    metric = results.plan.report.metric
+    ranking = results.ranking(metric)
+    rank = ranking.rank if ranking else {}
+    rows = []
+    for entry in sorted(results.entries, key=lambda e: rank.get(e, np.inf)):
+        cells = [entry.title]
+        for dataset in results.plan.datasets:
+            values = list(results.by_seed(entry, dataset, metric).values())
+            mean, sd = mean_sd(values) if values else (None, np.nan)
+            cells.append(points(mean) + ("" if np.isnan(sd) else f" ± {points(sd)}"))
+        cells += [points(results.mean(entry, metric)), points(results.mean(entry, "macro_auroc"))]
+        rows.append([*cells, f"{rank[entry]:.1f}" if entry in rank else NONE])
+    head = ["arm", *results.plan.datasets, "mean", "mean AUROC", "mean rank"]
+    ranks = summary.describe_ranks(results, metric)
+    return f"## {METRIC_TITLES[metric]}, mean ± SD over seeds, in points\n\n{table(head, rows)}\n\n{ranks}"
+
+
+def _comparison_section(results: Results, comparisons: Sequence[PairedComparison]) -> str:
+    if not comparisons:
+        return ""
+    rows = [
+        [
+            comparison.other.title,
+            format_difference(comparison),
+            VERDICT_LABELS[comparison.mean.verdict],
+            f"{comparison.holm:.2g}",
+            _equivalence(comparison),
+            f"{comparison.wilcoxon:.2g}",
+            f"{comparison.wilcoxon_holm:.2g}",
+            _probability(comparison.pooled.false_claim),
+            points(comparison.mean.smallest),
+            f"{len(comparison.by_dataset)} × {comparison.pooled.seeds}",
+        ]
+        for comparison in comparisons
+    ]
+    margin, n = format_margin(results.plan.report.margin), len(results.plan.datasets)
+    head = ["against", "difference", "verdict", "p, Holm", f"within {margin}?", "Wilcoxon p", "Wilcoxon p, Holm"]
+    head += ["false claim", "detectable", "datasets × seeds"]
+    return (
+        f"## {results.method.title} against each other arm\n\n{table(head, rows)}\n\nDifference: the method minus the "
+        "other arm, in points, mean over datasets, with the 95 % interval of a paired bootstrap. Within each dataset, "
+        "test groups are resampled, the same for all arms and seeds, and seeds vary with their spread; a single seed "
+        "has no spread, and its interval is too narrow. No interval covers that another seed might have tuned another "
+        "learning rate. A tie is an interval that includes 0; the intervals are not adjusted for the number of "
+        f"comparisons, p by Holm is adjusted for all rows. Within {margin}: two one-sided tests, with p of being worse "
+        "by that or more, and p of being better by that or more; they are impossible where the resamples of a dataset "
+        f"show no difference. Wilcoxon: the signed-rank test over datasets, which cannot fall below {2 / 2**n:.2g} for "
+        f"{n} of them. False claim: the probability that the arm with the higher accuracy is not the better one "
+        "(Christodoulou et al. 2025, arXiv 2505.04720), all test cases pooled; it takes trainings as fixed, so it can "
+        "be small although the interval, which does not, is a tie. Detectable: the true difference that such test "
+        "images and seeds would show four times in five. Intervals hold for these datasets; only the signed-rank test "
+        "generalizes to similar ones."
+    )
+
+
+def _equivalence(comparison: PairedComparison) -> str:
+    if comparison.tost is None:
+        return "cannot be tested"
+    label = "equivalent" if comparison.tost.equivalent else "not worse" if comparison.tost.not_worse else "open"
+    return f"{label} ({comparison.tost.p_worse:.2g}, {comparison.tost.p_better:.2g})"
+
+
+def _probability(value: float) -> str:
+    return f"{value:.2f}" if value >= 0.005 else "< 0.01"
+
+
+def _dataset_section(results: Results, comparisons: Sequence[PairedComparison]) -> str:
+    if not comparisons:
+        return ""
+    datasets = results.plan.datasets
+    rows = []
+    for comparison in comparisons:
+        differences = (comparison.by_dataset.get(dataset) for dataset in datasets)
+        rows.append([comparison.other.title, *(NONE if d is None else format_estimate(d) for d in differences)])
+    return f"### On each dataset\n\n{table(['against', *datasets], rows)}"
+
+
+def _all_metrics_section(results: Results) -> str:
+    rows = []
+    for entry in results.entries:
+        values = {name: results.mean(entry, name) for name in METRIC_TITLES}
+        cells = [
+            NONE if v is None else points(v) if n not in ("mcc", "brier") else f"{v:.3f}" for n, v in values.items()
+        ]
+        rows.append([entry.title, *cells])
+    return f"## All metrics, mean over datasets\n\n{table(['arm', *METRIC_TITLES.values()], rows)}"
+
+
+def _every_metric_section(bootstrap: Bootstrap, comparisons: Sequence[PairedComparison]) -> str:
+    """Write the method's paired difference to each arm in the metrics that are always shown side by side."""
+    rows = [
+        [c.other.title, *(NONE if d is None else format_difference(d) for d in _in_each_metric(bootstrap, c))]
+        for c in comparisons
+    ]
+    head = ["against", *(METRIC_TITLES[metric] for metric in SHOWN)]
+    older = len(bootstrap.results.uncalibrated)
+    note = (
+        f"{older} cells have no temperature from validation images, so log loss and Brier score are at cross-fitted "
+        "temperatures for all arms: each fifth of the test groups at the temperature that the others fit."
+        if older
+        else "Log loss and Brier score are at the temperature of the validation images."
+    )
+    return f"### In each metric\n\n{table(head, rows)}\n\nPoints, with 95 % intervals. {note}" if rows else ""
+
+
+def _in_each_metric(bootstrap: Bootstrap, comparison: PairedComparison) -> list[PairedComparison | None]:
+    return [bootstrap.compare(comparison.method, comparison.other, metric) for metric in SHOWN]
+
+
+def _cost_section(results: Results) -> str:
+    def mean(entry: Entry, name: str, text: Callable[[float], str]) -> str:
+        values = [row[name] for row in results.rows(entry) if row.get(name) is not None]
+        return text(float(np.mean(values))) if values else NONE
+
+    rows = [
+        [
+            entry.title,
+            mean(entry, "trained", lambda v: f"{v:,.0f}"),
+            mean(entry, "share", percent),
+            mean(entry, "share_with_head", percent),
+            mean(entry, "seconds_a_step", lambda v: f"{v:.3f}"),
+            mean(entry, "memory", lambda v: f"{v / 2**20:,.1f}"),
+            mean(entry, "bytes", lambda v: f"{v / 1024:,.0f}"),
+        ]
+        for entry in results.entries
+    ]
+    head = ["arm", "trained weights", "of the backbone", "with head", "seconds per step", "memory, MiB", "file, KiB"]
+    unknown = any("seconds_a_step" in r and "memory" not in r for r in results.records)
+    hint = " A dash: not measured yet (`shpeft compare memory`)." if unknown else ""
+    return (
+        f"## Cost\n\n{table(head, rows)}\n\nSeconds per step: the median of each training, while other cells may have "
+        "shared the machine. Memory: what a training step holds beside the backbone's weights, namely the activations "
+        f"saved for a batch of {results.plan.training.batch_size}, and the gradient and AdamW's two moments of each "
+        f"trained value.{hint}"
+    )
+
+
+def _recall_section(bootstrap: Bootstrap) -> str:
+    """Write the recalls of the method, the baseline and the best arm; and pairs of classes by themselves."""
+    results = bootstrap.results
+    metric, baseline = results.plan.report.metric, results.baseline(results.plan.report.metric)
+    means = [(value, e) for e in results.entries if (value := results.mean(e, metric, results.common[1])) is not None]
+    sign = -1 if metric in SMALLER_IS_BETTER else 1
+    best = max(means, key=lambda pair: sign * pair[0])[1] if means else None
+    entries = [e for e in dict.fromkeys([results.method, baseline, best]) if e is not None]
+    parts = []
+    for dataset in results.plan.datasets:
+        rows = [(entry, results.rows(entry, dataset)) for entry in entries]
+        rows = [(entry, records) for entry, records in rows if records]
+        if not rows:
+            continue
+        tested = results.predictions(rows[0][1][0]["key"])
+        names = [f"{name} (n = {tested.labels.count(c)})" for c, name in enumerate(tested.classes)]
+        body = [[e.title, *map(points, np.mean([r["recall"] for r in records], axis=0))] for e, records in rows]
+        parts.append(f"### {dataset}\n\n{table(['recall', *names], body)}")
+        if pair := results.plan.report.pairs.get(dataset):
+            parts.append(_pair(bootstrap, [e for e, _ in rows], dataset, pair))
+    note = (
+        "Mean over seeds; n is the number of test cases. The number of cases alone makes a recall uncertain by up to "
+        "98/√n points (95 %): 25 points for 15 cases, 10 for 100."
+    )
+    return "\n\n".join(["## Recall of each class", note, *parts]) if parts else ""
+
+
+def _pair(bootstrap: Bootstrap, entries: Sequence[Entry], dataset: str, pair: tuple[str, str]) -> str:
+    """Write the AUROC of two classes by themselves, with the difference to the baseline."""
+    baseline, rows = bootstrap.results.baseline(bootstrap.results.plan.report.metric), []
+    for entry in entries:
+        values = [float(values[0]) for values in bootstrap.by_seed(entry, dataset, "macro_auroc", pair).values()]
+        against = None
+        if baseline is not None and entry != baseline:
+            against = bootstrap.difference(entry, baseline, dataset, "macro_auroc", pair)
+        rows.append(
+            [entry.title, points(float(np.mean(values))), NONE if against is None else format_estimate(against)]
+        )
+    head = ["arm", "AUROC", "minus the baseline" if baseline is None else f"minus {baseline.title}"]
+    return f"{pair[0]} against {pair[1]} only:\n\n{table(head, rows)}"
+
+
+def _rates_section(results: Results) -> str:
+    rows = []
+    for entry in results.tuned:
+        grid = ", ".join(f"{lr:g}" for lr in results.grid(entry))
+        chosen = [
+            ", ".join(f"{lr:g}" + " (edge)" * edge for lr, edge in results.rates(entry, dataset).items()) or NONE
+            for dataset in results.plan.datasets
+        ]
+        rows.append([entry.title, grid, *chosen])
+    return f"## Learning rates\n\n{table(['arm', 'tried', *results.plan.datasets], rows)}" if rows else ""

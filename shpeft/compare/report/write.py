@@ -1,0 +1,119 @@
+"""Write a report's files: RESULTS.md, the table as CSV, the figures, and the overlaps."""
+
+import csv
+import io
+import json
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+from shpeft.compare.analysis.hypotheses import method_verdicts
+from shpeft.compare.analysis.paired_comparison import Bootstrap
+from shpeft.compare.analysis.results import Results
+from shpeft.compare.analysis.retained_gain import retained_gains, retention_verdicts
+from shpeft.compare.analysis.support_overlap import MagnitudeAgreement, PrecisionAtK, SupportPair, compare_supports
+from shpeft.compare.plan import Plan
+from shpeft.compare.report.budget_section import budget_section
+from shpeft.compare.report.document import report
+from shpeft.compare.report.figures import differences, draw_figures
+from shpeft.compare.report.page import APPENDIX, page, page_comparisons
+from shpeft.compare.report.sparsity_hybridity import hybridity_section, sparsity_section
+from shpeft.compare.table import Table
+from shpeft.errors import RunError
+from shpeft.figures import save
+from shpeft.support.atomic_files import write_atomic
+from shpeft.support.progress import Progress, silent
+
+OVERLAPS = "overlaps.json"
+
+
+def write_report(plan: Plan, out: str | Path, *, to: str | Path | None = None, resamples: int = 2000) -> Path:
+    """Write ``RESULTS.md``, ``APPENDIX.md``, ``table.csv`` and ``figures/`` from a table, which may be incomplete.
+
+    ``RESULTS.md`` is one page; the appendix has every comparison, dataset and question.
+
+    Args:
+        plan: what is compared.
+        out: the table's folder.
+        to: the folder to write into; by default the table's.
+        resamples: number of bootstrap resamples.
+
+    Returns:
+        The path of ``RESULTS.md``.
+
+    Raises:
+        RunError: the table has no finished cell of this plan, or is damaged.
+    """
+    bootstrap = Bootstrap(results := Results(plan, Table(out, make=False)), resamples)
+    comparisons, gains = bootstrap.compare_all(), retained_gains(bootstrap)
+    pairs, magnitude = read_overlaps(results.table.folder)
+    folder = Path(to) if to else results.table.folder
+    drawn = draw_figures(bootstrap, comparisons, gains, pairs)
+    on_page = page_comparisons(bootstrap)
+    drawn["log_loss"] = f"{results.method.title} minus other arms in log loss, 95 % intervals.", differences(on_page)
+    paths = save({name: figure for name, (_, figure) in drawn.items()}, folder / "figures")
+    links = []
+    for name, (caption, _) in drawn.items():
+        path = paths[name].relative_to(folder)
+        links.append(f"![{caption}]({path})\n\n{caption}" if path.suffix == ".svg" else f"[{caption}]({path})")
+    page_figure = links.pop()
+    write_atomic(folder / "table.csv", as_csv(results))
+    sections = [
+        budget_section(bootstrap),
+        "## Figures\n\n" + "\n\n".join(links),
+        sparsity_section(results, gains),
+        hybridity_section(results, pairs, magnitude),
+    ]
+    verdicts, retention = method_verdicts(bootstrap, comparisons), retention_verdicts(results, gains)
+    write_atomic(folder / APPENDIX, report(bootstrap, comparisons, verdicts, retention, sections))
+    return write_atomic(folder / "RESULTS.md", page(bootstrap, page_figure))
+
+
+def write_overlaps(plan: Plan, out: str | Path, *, root: str | Path = ".", progress: Progress = silent) -> Path:
+    """Compute the overlaps that a plan asks for, and write them beside the table for the report."""
+    pairs, magnitude = compare_supports(plan, out, root=root, progress=progress)
+    overlaps = {"pairs": [asdict(pair) for pair in pairs], "foretold": asdict(magnitude) if magnitude else None}
+    return write_atomic(Table(out).folder / OVERLAPS, json.dumps(overlaps, indent=1))
+
+
+def as_csv(results: Results) -> str:
+    """Return a table as CSV, a row for each cell; lists and mappings are in JSON."""
+    rows = [{k: v for k, v in record.items() if k != "libraries"} for record in results.records]
+    columns = list(dict.fromkeys(key for row in rows for key in row))
+    buffer = io.StringIO()
+    writer = csv.DictWriter(buffer, columns, lineterminator="\n")
+    writer.writeheader()
+    for row in rows:
+        writer.writerow({k: json.dumps(v) if isinstance(v, list | dict) else v for k, v in row.items()})
+    return buffer.getvalue()
+
+
+def read_overlaps(folder: str | Path) -> tuple[list[SupportPair], MagnitudeAgreement | None]:
+    """Read the overlaps in a table's folder; empty where ``write_overlaps`` was not called yet.
+
+    Raises:
+        RunError: the file is damaged.
+    """
+    path = Path(folder) / OVERLAPS
+    if not path.exists():
+        return [], None
+    try:
+        raw: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
+        pairs = [
+            SupportPair(**pair | {"layers": {name: tuple(counts) for name, counts in pair["layers"].items()}})
+            for pair in raw["pairs"]
+        ]
+        return pairs, _magnitude(raw["foretold"]) if raw["foretold"] else None
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise RunError(
+            f"{path.name} of the table cannot be read ({error}). Compute it again with `shpeft compare overlaps`."
+        ) from None
+
+
+def _magnitude(raw: dict[str, Any]) -> MagnitudeAgreement:
+    by_layer = {
+        budget: {name: PrecisionAtK(**of) for name, of in layers.items()}
+        for budget, layers in raw["precision_by_layer"].items()
+    }
+    precision = {budget: PrecisionAtK(**of) for budget, of in raw["precision"].items()}
+    return MagnitudeAgreement(**raw | {"precision": precision, "precision_by_layer": by_layer})

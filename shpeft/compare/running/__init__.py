@@ -1,0 +1,1 @@
+"""Run the cells of a comparison: train each arm on each task, and store the results."""

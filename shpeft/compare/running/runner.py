@@ -1,0 +1,382 @@
+"""Run a plan: finish each cell once, in one process or in several that share the cells."""
+
+import math
+import time
+from collections.abc import Callable, Sequence
+from fnmatch import fnmatch
+from pathlib import Path
+
+import numpy as np
+import safetensors.torch
+from torch import Tensor
+
+from shpeft.backbones import Backbone
+from shpeft.compare.cells import Cell, list_cells
+from shpeft.compare.cost import CostEstimate, TableProgress
+from shpeft.compare.plan import Arm, Plan, Rate
+from shpeft.compare.running.memory import training_memory
+from shpeft.compare.running.score_cache import ScoreCache
+from shpeft.compare.running.task import Task, Tasks
+from shpeft.compare.running.training import FittedModel, Trainings, Trial, delta_model, probe_model
+from shpeft.compare.running.work_clock import WorkClock
+from shpeft.compare.table import AT_TEMPERATURE, PLAN, Record, Table, at_temperature
+from shpeft.delta.sparse_delta import FlatEntries, SparseDelta
+from shpeft.errors import ConfigError, RunError
+from shpeft.evaluation.metrics import METRICS, evaluate, weighted_metrics
+from shpeft.evaluation.predict import Predictions
+from shpeft.evaluation.temperature import fit_temperature
+from shpeft.forward.base import Precision
+from shpeft.importance.scores import Scores
+from shpeft.linear_probe import Head, fit_linear_probe
+from shpeft.selection.top_k import select
+from shpeft.support.atomic_files import write_atomic
+from shpeft.support.environment import environment
+from shpeft.support.progress import Progress, silent
+
+WAITING = "waiting for the cells of other processes"
+"""The stage of a process that has nothing to begin."""
+
+PAUSE = 2.0
+"""Seconds between two looks at the cells of other processes."""
+
+
+def run(
+    plan: Plan,
+    out: str | Path,
+    *,
+    root: str | Path = ".",
+    only: Sequence[str] = (),
+    reuse: str | Path | None = None,
+    progress: Progress = silent,
+    on_cell: Callable[[Cell, Record, int, int, float | None], None] | None = None,
+) -> Table:
+    """Finish every cell of a plan that is not in the table yet.
+
+    After an interruption, a second call resumes with the next training. Calls in several processes share the cells, on
+    one machine or, over a shared folder, on many: one with nothing to begin waits for the cells of the others and takes
+    over those of a process that ends. Once all cells of the plan are finished, their probabilities are packed into one
+    file.
+
+    Args:
+        plan: what is compared.
+        out: the table's folder.
+        root: the folder that relative paths of datasets and weights start from.
+        only: patterns such as ``busi/*`` for ``dataset/arm``; other cells are skipped.
+        reuse: the folder of another table, whose finished cells are copied where this plan has the same ones.
+        progress: called as ``progress(stage, done, total)``.
+        on_cell: called with each cell that this process has finished, its record, the number of finished cells, the
+            number of all cells, and the seconds of work that are left, by the costs of the finished ones.
+
+    Returns:
+        The table.
+
+    Raises:
+        ConfigError: a pattern matches no cell.
+        RunError: images or weights differ from those of earlier cells; or there is no table to reuse.
+        ShpeftError: loading, scoring or training failed; finished cells are kept.
+    """
+    table = Table(out)
+    cells = matching_cells(plan, only)
+    earlier = None if reuse is None else Table.existing(reuse)
+    if not _is_part(plan, table):
+        write_atomic(table.folder / PLAN, plan.to_yaml())
+    if earlier is not None:
+        table.copy_cells(earlier, (cell.key for cell in list_cells(plan)))
+    costs = CostEstimate()
+    whole = TableProgress(progress, cells, costs)
+    clock = WorkClock(whole)
+    tasks = Tasks(plan, root, clock)
+    runner = CellRunner(plan, tasks, table, ScoreCache(tasks, table), clock)
+    advanced, waiting, finished = True, False, table.cells()
+    for cell in cells:
+        if cell.key in finished:
+            costs.add(cell, finished[cell.key])
+    while advanced or waiting:
+        if not advanced:
+            progress(WAITING, len(cells) - sum(cell.key not in finished for cell in cells), len(cells))
+            time.sleep(PAUSE)
+        advanced = waiting = False
+        for cell in cells:
+            finished = table.cells()
+            if cell.key in finished or not runner.can_run(cell, finished):
+                continue
+            with table.claim(cell.key) as claimed:
+                waiting = waiting or not claimed
+                if not claimed or cell.key in table.cells():
+                    continue
+                whole.begin(cell, finished)
+                record = runner.run(cell)
+            advanced, finished = True, table.cells()
+            costs.add(cell, record)
+            if on_cell is not None:
+                left = [c for c in cells if c.key not in finished]
+                on_cell(cell, record, len(cells) - len(left), len(cells), costs.total(left))
+    if finished_all(plan, table):
+        table.pack()
+    return table
+
+
+def matching_cells(plan: Plan, only: Sequence[str] = ()) -> list[Cell]:
+    """List the cells of a plan whose ``dataset/arm`` matches one of the patterns; without patterns, all.
+
+    Raises:
+        ConfigError: no cell matches.
+    """
+    cells = [c for c in list_cells(plan) if not only or any(fnmatch(f"{c.dataset}/{c.arm}", p) for p in only)]
+    if not cells:
+        raise ConfigError(f"No cell matches {', '.join(only)}. Give patterns of DATASET/ARM, such as 'busi/*'.")
+    return cells
+
+
+def _is_part(plan: Plan, table: Table) -> bool:
+    """Return whether the table's plan has all cells of this plan and more, so that it stays the table's plan."""
+    path = table.folder / PLAN
+    if not path.exists():
+        return False
+    try:
+        stored = {cell.key for cell in list_cells(Plan.from_yaml(path))}
+    except ConfigError:  # a plan of another version is replaced
+        return False
+    return {cell.key for cell in list_cells(plan)} < stored
+
+
+def finished_all(plan: Plan, table: Table) -> bool:
+    """Return whether a table holds every cell of a plan."""
+    finished = table.cells()
+    return all(cell.key in finished for cell in list_cells(plan))
+
+
+class CellRunner:
+    """Train, evaluate and record single cells."""
+
+    def __init__(self, plan: Plan, tasks: Tasks, table: Table, score_cache: ScoreCache, clock: WorkClock):
+        self.plan, self.tasks, self.table, self.score_cache, self.clock = plan, tasks, table, score_cache, clock
+
+    def can_run(self, cell: Cell, finished: dict[str, Record]) -> bool:
+        """Return whether a cell's learning rate is already tuned, or is tuned by the cell itself."""
+        if self.plan.arms[cell.arm].kind == "probe" or cell in cell.tuning_cells:
+            return True
+        if any(other.key in finished for other in cell.tuned_alike if other != cell):
+            return True
+        return self.plan.tune == "pooled" and self.plan.arms[cell.arm].kind != "revert"
+
+    def run(self, cell: Cell) -> Record:
+        """Run a cell and append it to the table."""
+        began, arm = self.clock.update(), self.plan.arms[cell.arm]
+        task = self.tasks.get(cell.dataset, cell.seed)
+        base = self._base_record(cell, arm, task)
+        fitted: FittedModel | None
+        tuned: Record = {}
+        if arm.kind == "probe":
+            fitted = probe_model(task, arm.views)
+        elif arm.kind == "revert":
+            fitted = self._reverted(cell, arm, task)
+        else:
+            fitted, tuned = self._tuned(cell, task)
+        outcome: Record = {"status": "failed"}
+        predictions, validation, seconds = None, None, 0.0
+        earlier = self._trained_before(tuned)
+        if earlier is not None:
+            ours = set(base | tuned) - {"libraries", "processor"}
+            outcome = {name: value for name, value in earlier.items() if name not in ours}
+            predictions, seconds = self.table.predictions(earlier["key"]), earlier["seconds"]
+            validation = self.table.validation(earlier["key"]) if self.table.has_validation(earlier["key"]) else None
+        elif fitted is not None:
+            validation = fitted.predict(task.data.val)
+            temperature, _ = fit_temperature(validation.probabilities, validation.labels)
+            predictions = fitted.predict(task.data.test)  # the only use of the test images
+            outcome = {"status": "finished"} | _measure(fitted, task.backbone, predictions, temperature)
+        record = base | tuned | outcome | {"seconds": round(seconds + self.clock.update() - began, 2)}
+        self.table.add_cell(record, predictions, validation)
+        return record
+
+    def _base_record(self, cell: Cell, arm: Arm, task: Task) -> Record:
+        """Return the provenance part of a record, after checking it against earlier cells."""
+        fingerprints = {"data": task.data.fingerprint, "base": task.backbone.fingerprint}
+        for earlier in self.table.cells().values():
+            if (earlier["dataset"], earlier["seed"]) == (cell.dataset, cell.seed):
+                for part, name in (("data", "images"), ("base", "base weights")):
+                    if earlier[part] != fingerprints[part]:
+                        raise RunError(
+                            f"The {name} for {cell.dataset} differ from those of earlier cells of the table in "
+                            f"{self.table.folder}. Restore the earlier ones, or fill another table with --out."
+                        )
+                break
+        return {
+            "key": cell.key,
+            "dataset": cell.dataset,
+            "arm": cell.arm,
+            "kind": arm.kind,
+            "budget": cell.budget,
+            "seed": cell.seed,
+            "mask": cell.mask,
+            **fingerprints,
+            "cases": {split.name: len(split) for split in task.data.splits},
+            **{name: environment()[name] for name in ("libraries", "processor")},
+        }
+
+    def _tuned(self, cell: Cell, task: Task) -> tuple[FittedModel | None, Record]:
+        """Return the model of the learning rates with the lowest validation loss, and the tuning part of a record."""
+        grid = self.plan.grid(self.plan.arms[cell.arm], cell.budget)
+        models: dict[Rate, FittedModel | None] = {}
+        rate, losses = self._chosen_rate(cell), dict[Rate, float]()
+        if rate is None:
+            losses, models = self._try_rates(cell)
+            rate = min(losses, key=lambda each: losses[each])
+        trainings = self._trainings(cell)
+        training = {"training": cell.trial_key(rate)}
+        earlier, model = self._trained_before(training), models.get(rate)
+        chosen = self.table.trials().get(cell.trial_key(rate))
+        if chosen is None:
+            chosen, model = self._trial(cell, rate)
+        elif model is None and earlier is None and not chosen["diverged"]:  # its model is gone since
+            trial, model = trainings.run(rate)
+            chosen = _trial_record(cell, rate, trial)  # the same unless the processor is another one
+        tuned = cell in cell.tuning_cells
+        edge = tuned and len(grid) > 1 and rate.lr in (min(grid), max(grid))
+        shown = losses or {rate: math.inf if chosen["val_loss"] is None else chosen["val_loss"]}
+        return model, {
+            "lr": rate.lr,
+            **({} if rate.head_lr is None else {"head_lr": rate.head_lr}),
+            **training,
+            "trials": {_column(each): None if math.isinf(loss) else loss for each, loss in shown.items()},
+            "tuned": tuned,
+            "edge": edge,
+            **{name: chosen[name] for name in ("epoch", "epochs", "val_loss", "seconds_a_step")},
+            "memory": earlier["memory"] if earlier and "memory" in earlier else training_memory(trainings),
+        }
+
+    def _chosen_rate(self, cell: Cell) -> Rate | None:
+        """Return the rates that a finished cell with the same trials has; None if they are still to be chosen."""
+        finished = self.table.cells()
+        records = (finished[c.key] for c in cell.tuned_alike if c != cell and c.key in finished)
+        record = next(records, None)
+        return None if record is None else Rate(record["lr"], record.get("head_lr"))
+
+    def _try_rates(self, cell: Cell) -> tuple[dict[Rate, float], dict[Rate, FittedModel | None]]:
+        """Run the trials that the table lacks; return the mean loss of each choice, and the cell's own models.
+
+        Of a dense kind only the best model so far is held.
+        """
+        rates = self.plan.rates(self.plan.arms[cell.arm], cell.budget)
+        losses: dict[Rate, list[float]] = {rate: [] for rate in rates}
+        models: dict[Rate, FittedModel | None] = {}
+        tried = self.table.trials()
+        for tuner in cell.tuning_cells:
+            for rate in rates:
+                record, fitted = tried.get(tuner.trial_key(rate)), None
+                if record is None:
+                    record, fitted = self._trial(tuner, rate)
+                losses[rate].append(math.inf if record["val_loss"] is None else record["val_loss"])
+                if tuner == cell and fitted is not None:
+                    if fitted.dense is not None and min(losses, key=lambda r: losses[r][-1:] or [math.inf]) == rate:
+                        models.clear()
+                    if fitted.dense is None or not models:
+                        models[rate] = fitted
+        return {rate: float(np.mean(of_cells)) for rate, of_cells in losses.items()}, models
+
+    def _trainings(self, cell: Cell) -> Trainings:
+        return Trainings(cell, self.tasks.get(cell.dataset, cell.seed), self.score_cache, self.clock)
+
+    def _trained_before(self, tuned: Record) -> Record | None:
+        """Return a finished cell of the same training from a grid with other rates: its results hold for this cell."""
+        same = (r for r in self.table.cells().values() if r.get("training", "") == tuned.get("training"))
+        return next((record for record in same if record["status"] == "finished"), None)
+
+    def _trial(self, cell: Cell, rate: Rate) -> tuple[Record, FittedModel | None]:
+        trial, fitted = self._trainings(cell).run(rate)
+        record = _trial_record(cell, rate, trial)
+        self.table.add_trial(record)
+        if fitted is not None and fitted.dense is not None:
+            self._keep_dense(cell, rate, fitted)
+        return record, fitted
+
+    def _keep_dense(self, cell: Cell, rate: Rate, fitted: FittedModel) -> None:
+        """Save the fully fine-tuned weights where an arm of the plan reverts them."""
+        if any(arm.of == cell.arm for arm in self.plan.arms.values()):
+            assert fitted.dense is not None
+            tensors = {name: p.detach().contiguous() for name, p in fitted.dense.trained.items()}
+            write_atomic(self._dense_path(cell, rate), safetensors.torch.save(tensors))
+
+    def _dense_path(self, cell: Cell, rate: Rate) -> Path:
+        return self.table.cached(f"dense-{cell.trial_key(rate)}.safetensors")
+
+    def _reverted(self, cell: Cell, arm: Arm, task: Task) -> FittedModel | None:
+        """Return the fully fine-tuned model with all but its k largest changes reverted."""
+        assert arm.of is not None
+        assert cell.budget is not None
+        of = Cell(self.plan, cell.dataset, arm.of, None, cell.seed)
+        rate = self._chosen_rate(cell)
+        assert rate is not None, "a cell is reverted after its rates are chosen"
+        path = self._dense_path(of, rate)
+        if not path.exists():
+            _, fitted = self._trainings(of).run(rate)
+            if fitted is None:
+                return None
+            self._keep_dense(of, rate, fitted)
+        precision = self.plan.settings(arm).precision
+        return revert(task, safetensors.torch.load_file(path), cell.budget, arm, precision)
+
+
+def revert(
+    task: Task, tensors: dict[str, Tensor], budget: int | float, arm: Arm, precision: Precision = "float32"
+) -> FittedModel:
+    """Keep only the largest changes of densely trained tensors, as many as the budget allows, and the trained head."""
+    backbone = task.backbone
+    infos = tuple(info for info in backbone.weight_infos() if info.name in tensors)
+    changes = {info.name: tensors[info.name] - backbone.parameters[info.name].detach() for info in infos}
+    scores = Scores("change", {name: d.abs() for name, d in changes.items()}, infos, backbone.weight_count)
+    head = Head(tensors[f"{backbone.head_name}.weight"], tensors[f"{backbone.head_name}.bias"])
+    delta = SparseDelta.zeros(backbone, select(scores, budget), head)
+    for name, piece in delta.pieces().items():
+        piece.copy_(FlatEntries(changes[name], delta.support.indices[name]).read())
+    forward_pass = task.forward_pass(backbone, delta.support.indices, precision)
+    if arm.refit_head:
+        with delta.applied(backbone):
+            delta.head = fit_linear_probe(backbone, task.data.train, task.data.val, forward_pass=forward_pass)
+    return delta_model(task, delta, forward_pass, arm.views)
+
+
+def _column(rate: Rate) -> str:
+    """Return the name of a trial in a record."""
+    return f"{rate.lr:g}" if rate.head_lr is None else f"{rate.lr:g}, head {rate.head_lr:g}"
+
+
+def _trial_record(cell: Cell, rate: Rate, trial: Trial) -> Record:
+    best = trial.best
+    return {
+        "key": cell.trial_key(rate),
+        "cell": cell.title,
+        "lr": rate.lr,
+        **({} if rate.head_lr is None else {"head_lr": rate.head_lr}),
+        "diverged": trial.diverged,
+        "val_loss": trial.val_loss if math.isfinite(trial.val_loss) and not trial.diverged else None,
+        "epoch": best.epoch if best else None,
+        "epochs": trial.history[-1].epoch if trial.history else 0,
+        "seconds_a_step": trial.seconds_a_step,
+        "history": [
+            [
+                round(value, 5) if math.isfinite(value) else None
+                for value in (r.loss, r.val_loss, r.val_balanced_accuracy, r.val_auroc)
+            ]
+            for r in trial.history
+        ],
+    }
+
+
+def _measure(fitted: FittedModel, backbone: Backbone, predictions: Predictions, temperature: float) -> Record:
+    """Return the measured part of a record: metrics on the test images, and sizes."""
+    metrics = evaluate(predictions, resamples=0)
+    values = {name: getattr(metrics, name).value for name in METRICS}
+    calibrated = weighted_metrics(at_temperature(predictions, temperature), np.ones((1, len(predictions.labels))))
+    values |= {name: float(calibrated[of][0]) for name, of in AT_TEMPERATURE.items()}
+    head = backbone.head_weight_count
+    return {
+        **{name: None if math.isnan(value) else value for name, value in values.items()},
+        "temperature": temperature,
+        "recall": [row["recall"].value for row in metrics.per_class],
+        "trained": fitted.trained,
+        "share": fitted.trained / backbone.weight_count,
+        "share_with_head": (fitted.trained + head) / (backbone.weight_count + head),
+        "bytes": fitted.bytes,
+    }

@@ -1,0 +1,1 @@
+"""The k trained values: apply them, train them exactly, switch between them and store them."""

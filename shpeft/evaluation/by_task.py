@@ -1,0 +1,85 @@
+"""What evaluation makes of each task: the metrics of a test, their differences, and the loss that selects an epoch."""
+
+from collections.abc import Sequence
+from dataclasses import asdict
+from typing import Any
+
+from shpeft.errors import ClassMismatch
+from shpeft.evaluation import metrics
+from shpeft.evaluation.finding_reliability import AnyReliability, fit_finding_reliability
+from shpeft.evaluation.findings import evaluate_findings, finding_difference, finding_refinement_loss
+from shpeft.evaluation.gate import OODDistances
+from shpeft.evaluation.grades import evaluate_grades, grade_difference, grade_refinement_loss
+from shpeft.evaluation.metrics import Interval
+from shpeft.evaluation.predict import Predictions
+from shpeft.evaluation.reliability import DecisionRules, fit_reliability
+from shpeft.evaluation.temperature import refinement_loss
+from shpeft.tasks import MultiLabel, Ordinal
+
+
+def metrics_of(predictions: Predictions, *, resamples: int = 1000) -> dict[str, Any]:
+    """Return the metrics of the predictions' task as plain values, each with its 95 % interval."""
+    if isinstance(predictions.task, MultiLabel):
+        return evaluate_findings(predictions, resamples=resamples).to_dict()
+    grades = evaluate_grades(predictions, resamples=resamples) if isinstance(predictions.task, Ordinal) else {}
+    return metrics.evaluate(predictions, resamples=resamples).to_dict() | {n: asdict(i) for n, i in grades.items()}
+
+
+def difference(a: Predictions, b: Predictions) -> dict[str, Interval]:
+    """Return the paired difference a − b of every metric, from the same resamples of the same cases.
+
+    Raises:
+        ClassMismatch: the two sets of predictions are of different cases or classes.
+    """
+    if not isinstance(a.task, MultiLabel):
+        return metrics.difference(a, b) | (grade_difference(a, b) if isinstance(a.task, Ordinal) else {})
+    metrics.check_paired(a, b)
+    return finding_difference(a, b)
+
+
+def change(external: Predictions, internal: Predictions) -> dict[str, Interval]:
+    """Return the difference external − internal of every metric between two sets of cases.
+
+    Raises:
+        ClassMismatch: the two sets have different classes.
+    """
+    if not isinstance(external.task, MultiLabel):
+        grades = grade_difference(external, internal, paired=False) if isinstance(external.task, Ordinal) else {}
+        return metrics.change(external, internal) | grades
+    if external.classes != internal.classes:
+        raise ClassMismatch("The findings of the two sets differ. Use the same model.")
+    return finding_difference(external, internal, paired=False)
+
+
+def fit_any_reliability(
+    validation: Predictions,
+    rules: DecisionRules | dict[str, DecisionRules] | None = None,
+    test: Predictions | None = None,
+    distances: OODDistances | None = None,
+) -> AnyReliability:
+    """Fit calibration and decision rules as the task of the predictions has them; see ``fit_reliability``."""
+    if isinstance(validation.task, MultiLabel):
+        return fit_finding_reliability(validation, rules, test, distances)
+    assert not isinstance(rules, dict)
+    return fit_reliability(validation, rules, test, distances)
+
+
+def validation_loss(predictions: Predictions, weights: Sequence[float] | None = None) -> float:
+    """Return the task's mean loss at the temperatures that fit these cases; see ``refinement_loss``.
+
+    Args:
+        weights: factors of the cases, of single labels.
+    """
+    if isinstance(predictions.task, MultiLabel):
+        return finding_refinement_loss(predictions)
+    if isinstance(predictions.task, Ordinal):
+        return grade_refinement_loss(predictions)
+    return refinement_loss(predictions.probabilities, predictions.labels, weights)
+
+
+def validation_scores(predictions: Predictions) -> tuple[float, float]:
+    """Return macro AUROC and balanced accuracy; NaN for what the task does not have."""
+    if isinstance(predictions.task, MultiLabel):
+        return evaluate_findings(predictions, resamples=0).macro_auroc.value, float("nan")
+    measured = metrics.evaluate(predictions, resamples=0)
+    return measured.macro_auroc.value, measured.balanced_accuracy.value

@@ -1,0 +1,124 @@
+"""What a DICOM file states about how it was made and how it lies in the patient. None of it identifies anyone."""
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from shpeft.images.acquisition import UNKNOWN, Acquisition, code
+from shpeft.images.dicom_header import functional_group
+
+if TYPE_CHECKING:
+    from pydicom import Dataset
+
+KEYWORDS = (
+    *("PixelSpacing", "ImagerPixelSpacing", "SliceThickness", "ImageOrientationPatient", "PatientOrientation"),
+    *("Laterality", "ImageLaterality", "ViewPosition"),
+)
+"""Tags that only the facts need."""
+
+AXES = ("LR", "PA", "HF")
+"""Letters of the positive and the negative direction of each axis of the patient (PS3.3 C.7.6.1.1.1)."""
+
+OPPOSITE = {pair[at]: pair[1 - at] for pair in AXES for at in (0, 1)}
+
+LEAST_COSINE = 0.3
+"""Smallest direction cosine that is named; a second letter stands for an oblique direction."""
+
+SIDES = {"L": "left", "R": "right", "B": "both sides"}
+
+
+@dataclass(frozen=True)
+class Facts:
+    """Facts of one frame; empty or None where the file does not state them.
+
+    Attributes:
+        acquisition: modality and body part.
+        laterality: ``L``, ``R`` or ``B``.
+        view: such as ``AP`` or ``MLO``.
+        spacing: between rows and between columns, in mm.
+        at_detector: the spacing is that of the detector, so that distances in the patient are shorter.
+        thickness: of the slice, in mm.
+        edges: letters of the directions in the patient at the left, right, top and bottom edge.
+    """
+
+    acquisition: Acquisition = UNKNOWN
+    laterality: str = ""
+    view: str = ""
+    spacing: tuple[float, float] | None = None
+    at_detector: bool = False
+    thickness: float | None = None
+    edges: tuple[str, str, str, str] = ("", "", "", "")
+
+    @classmethod
+    def of_tags(cls, tags: "Dataset", frame: int) -> "Facts":
+        """Read the facts of a frame; malformed values count as missing."""
+        measures = functional_group(tags, frame, "PixelMeasuresSequence")
+        orientation = functional_group(tags, frame, "PlaneOrientationSequence").get("ImageOrientationPatient")
+        spacing = _numbers(measures.get("PixelSpacing"), 2)
+        detector = _numbers(tags.get("ImagerPixelSpacing"), 2)
+        thickness = _numbers(measures.get("SliceThickness"), 1)
+        stated = next((pair for pair in (spacing, detector) if pair and min(pair) > 0), None)
+        return cls(
+            Acquisition.of_tags(tags),
+            code(tags.get("ImageLaterality")) or code(tags.get("Laterality")),
+            code(tags.get("ViewPosition")),
+            None if stated is None else (stated[0], stated[1]),
+            stated is not None and stated == detector and stated != spacing,
+            thickness[0] if thickness and thickness[0] > 0 else None,
+            _edges(_numbers(orientation, 6), tags.get("PatientOrientation")),
+        )
+
+    @property
+    def sentence(self) -> str:
+        """The facts for a reader; empty if the file states none.
+
+        Examples:
+            >>> Facts(Acquisition("MG", "BREAST"), "L", "MLO", (0.07, 0.07), True).sentence
+            'mammography, BREAST, left, MLO; pixels of 0.07 x 0.07 mm at the detector'
+        """
+        kind = self.acquisition.modality_name or self.acquisition.modality
+        parts = [kind, self.acquisition.body_part, SIDES.get(self.laterality, ""), self.view]
+        made = ", ".join(part for part in parts if part)
+        measured = ""
+        if self.spacing is not None:
+            measured = f"pixels of {self.spacing[0]:.3g} x {self.spacing[1]:.3g} mm"
+            measured += " at the detector" if self.at_detector else ""
+            measured += f", slice of {self.thickness:.3g} mm" if self.thickness else ""
+        return "; ".join(part for part in (made, measured) if part)
+
+
+def _edges(orientation: tuple[float, ...], named: Any) -> tuple[str, str, str, str]:
+    """Return the letters at the left, right, top and bottom edge."""
+    if orientation:
+        right, bottom = _letters(orientation[:3]), _letters(orientation[3:])
+    elif named is not None and not isinstance(named, str) and len(named) == 2:
+        right, bottom = (str(each) if set(str(each)) <= set(OPPOSITE) else "" for each in named)
+    else:
+        return "", "", "", ""
+    return _opposite(right), right, _opposite(bottom), bottom
+
+
+def _letters(direction: tuple[float, ...]) -> str:
+    """Return the letters of a direction, the nearest axis first.
+
+    Examples:
+        >>> _letters((0.9, -0.43, 0.0)), _letters((0.0, 0.0, -1.0))
+        ('LA', 'F')
+    """
+    largest = sorted(range(3), key=lambda axis: -abs(direction[axis]))
+    return "".join(AXES[a][0 if direction[a] > 0 else 1] for a in largest if abs(direction[a]) >= LEAST_COSINE)
+
+
+def _opposite(letters: str) -> str:
+    return "".join(OPPOSITE[letter] for letter in letters)
+
+
+def _numbers(value: Any, count: int) -> tuple[float, ...]:
+    """Return a tag's numbers; none if it is missing or has another count."""
+    if value is None or value == "":
+        return ()
+    several = not isinstance(value, str | int | float) and hasattr(value, "__len__")
+    try:
+        numbers = tuple(float(each) for each in (value if several else [value]))
+    except (TypeError, ValueError):
+        return ()
+    return numbers if len(numbers) == count else ()

@@ -1,0 +1,135 @@
+"""Images and weights that were uploaded: a private folder beside the runs, deleted with the last run that uses it."""
+
+import os
+import re
+import secrets
+import shutil
+import time
+import zipfile
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import suppress
+from pathlib import Path, PurePosixPath
+from typing import IO
+
+from shpeft.errors import DatasetError
+from shpeft.support.safe_zip import check_count, escapes, is_hidden, members
+
+UPLOADS = ".uploads"
+"""The folder of uploads inside the folder of runs; readable by its owner alone."""
+
+FORGOTTEN = 24 * 3600.0
+"""Seconds after which an upload that no run uses is deleted."""
+
+TABLES = (".csv", ".tsv", ".parquet", ".jsonl")
+
+_TOKEN = re.compile(rf"{re.escape(UPLOADS)}[/\\]+([0-9a-f]{{12}})")
+
+
+def save_upload(files: Iterable[tuple[str, IO[bytes]]], root: Path) -> Path:
+    """Store uploaded files under ``root`` and return the folder or the file that a run can use.
+
+    A zip is unpacked. Folders that hold nothing but one folder are skipped, so the result is the folder whose folders
+    are the classes or the splits.
+
+    Args:
+        files: relative name and content of each file.
+        root: the folder of runs.
+
+    Raises:
+        DatasetError: there is no file, a name leads out of the folder, a zip is refused or damaged, or the disk is
+            full; nothing is left behind.
+    """
+    uploads = root / UPLOADS
+    folder = uploads / secrets.token_hex(6)
+    try:
+        root.mkdir(parents=True, exist_ok=True)
+        uploads.mkdir(mode=0o700, exist_ok=True)
+        folder.mkdir(mode=0o700)
+        for count, (name, content) in enumerate(files, 1):
+            check_count(count, DatasetError)
+            if name.lower().endswith(".zip"):
+                _unpack(content, folder / (PurePosixPath(name).stem or "images"))
+            else:
+                _write(content, folder, name)
+        return _innermost(folder)
+    except OSError as error:
+        shutil.rmtree(folder, ignore_errors=True)
+        raise DatasetError(
+            f"The upload cannot be stored: {error.strerror or 'the system refuses it'}. Free some space, or give the "
+            "path of a folder on this computer, which is read where it is."
+        ) from None
+    except BaseException:
+        shutil.rmtree(folder, ignore_errors=True)
+        raise
+
+
+def delete_unused_uploads(root: Path, formerly: Sequence[str] = ()) -> None:
+    """Delete the uploads that no run uses, also none in the trash.
+
+    Args:
+        root: the folder of runs.
+        formerly: configurations of runs that are gone: their uploads are deleted now, others after a day.
+    """
+    uploads = root / UPLOADS
+    if not uploads.is_dir():
+        return
+    used = {token for text in _configurations(root) for token in _TOKEN.findall(text)}
+    freed = {token for text in formerly for token in _TOKEN.findall(text)}
+    for folder in uploads.iterdir():
+        old = time.time() - folder.stat().st_mtime > FORGOTTEN
+        if folder.name not in used and (old or folder.name in freed):
+            shutil.rmtree(folder, ignore_errors=True)
+
+
+def _configurations(root: Path) -> Iterator[str]:
+    for path in (*root.glob("*/config.yaml"), *root.glob(".trash/*/config.yaml")):
+        with suppress(OSError):
+            yield path.read_text(encoding="utf-8", errors="replace")
+
+
+def configuration_text(folder: Path) -> str:
+    """Return the text of a run's configuration; empty if it cannot be read."""
+    try:
+        return (folder / "config.yaml").read_text(encoding="utf-8", errors="replace")
+    except OSError:
+        return ""
+
+
+def _unpack(content: IO[bytes], folder: Path) -> None:
+    try:
+        with zipfile.ZipFile(content) as archive:
+            for info in members(archive, DatasetError):
+                with archive.open(info) as member:
+                    _write(member, folder, info.filename)
+    except (zipfile.BadZipFile, ValueError, NotImplementedError, EOFError):
+        raise DatasetError("The upload is not a zip file, or it is damaged. Create it again.") from None
+
+
+def _write(content: IO[bytes], folder: Path, name: str) -> None:
+    name = name.replace("\\", "/")
+    if escapes(name):
+        raise DatasetError("A file of the upload has a name that leads out of its folder. Rename it.")
+    if any(map(is_hidden, name.split("/"))):
+        return
+    path = folder / name
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with open(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "wb") as file:
+        shutil.copyfileobj(content, file)
+
+
+def _innermost(folder: Path) -> Path:
+    """Return the file that was uploaded alone, or the outermost folder that is more than a wrapper of another one."""
+    if not (entries := list(folder.iterdir())):
+        raise DatasetError("The upload holds no files. Choose a folder or a zip with images.")
+    inner, *others = entries
+    if others or inner.is_file():
+        return folder if others else inner
+    folder = inner
+    while len(entries := list(folder.iterdir())) == 1 and entries[0].is_dir() and _is_more_than_a_class(entries[0]):
+        folder = entries[0]
+    return folder
+
+
+def _is_more_than_a_class(folder: Path) -> bool:
+    """Return whether a folder holds folders or a table."""
+    return any(entry.is_dir() or entry.suffix.lower() in TABLES for entry in folder.iterdir())

@@ -1,0 +1,1 @@
+"""Select k weights by their scores, rank them for every budget, and compare supports."""

@@ -1,0 +1,1 @@
+"""Infrastructure without knowledge of models: files, progress, seeds, network, browser and formatting."""

@@ -1,0 +1,1 @@
+"""Train the selected weights and the head, with a checkpoint after every epoch."""

@@ -1,0 +1,152 @@
+"""A series gets one answer, by a stated rule, with the slices that made it."""
+
+import json
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pydicom
+import pytest
+
+from shpeft.batch import open_source
+from shpeft.batch.series import Series, diagnose_series, list_series
+from shpeft.diagnosis import diagnose
+from shpeft.errors import ConfigError, DiagnosisError, UnreadableImage
+from shpeft.evaluation import DecisionRules, ThresholdRule
+from shpeft.pipeline import LoadedRun, load_run, set_decision_rules
+from shpeft.runs import RunFolder
+from tests.helpers.command_line import shpeft
+from tests.helpers.dicom_studies import enhanced, errors_of, slice_of
+from tests.helpers.present import present, single_label
+
+
+@pytest.fixture(scope="module")
+def run(tiny_run: Path) -> RunFolder:
+    folder = RunFolder.open(tiny_run)
+    set_decision_rules(folder, DecisionRules(ThresholdRule("exudates")))
+    return folder
+
+
+@pytest.fixture(scope="module")
+def model(run: RunFolder) -> LoadedRun:
+    return load_run(run, "cpu")
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Two series whose names are in another order than their slices, a file twice, and a file that is no slice."""
+    path = tmp_path_factory.mktemp("study")
+    for number in range(6):
+        (path / f"{9 - number}_DOE.dcm").write_bytes(slice_of(number))
+    for number in range(6, 8):
+        (path / f"other{number}.dcm").write_bytes(slice_of(number, SeriesInstanceUID="2.25.9"))
+    (path / "twice.dcm").write_bytes(slice_of(0))
+    (path / "notes.png").write_bytes(b"\x89PNG")
+    return path
+
+
+def series_in(folder: Path) -> tuple[Series, ...]:
+    with open_source([folder]) as source:
+        return list_series(source).series
+
+
+def test_one_series_is_one_case_in_order(folder: Path) -> None:
+    with open_source([folder]) as source:
+        listed = list_series(source)
+        assert [len(series) for series in listed.series] == [6, 2]
+        assert [name for name, _ in listed.left_out] == ["notes.png", "twice.dcm"]
+        along = [each.header.position[2] for each in listed.series[0].slices]
+    assert along == sorted(along)
+
+
+def test_the_highest_risk_is_the_answer_of_that_slice_alone(folder: Path, model: LoadedRun) -> None:
+    series = series_in(folder)[0]
+    answered = diagnose_series(model, series, "highest-risk")
+    single = [
+        diagnose(
+            model.backbone,
+            each.entry.read(),
+            decoding=model.decoding,
+            reliability=model.reliability,
+            ood_detector=model.ood_detector,
+        )
+        for each in series.slices
+    ]
+    risks = [dict(each.ranked())["exudates"] for each in single]
+    assert answered.risks == tuple(risks)
+    assert answered.key == int(np.argmax(risks))
+    assert answered.diagnosis.to_dict() == single[answered.key].to_dict()
+    assert f"that of slice {answered.key + 1}" in answered.sentences[0]
+
+
+def test_the_mean_is_the_mean_of_the_slices(folder: Path, model: LoadedRun) -> None:
+    series = series_in(folder)[0]
+    answered = diagnose_series(model, series, "mean")
+    single = [diagnose(model.backbone, each.entry.read(), decoding=model.decoding) for each in series.slices]
+    assert answered.diagnosis.probabilities == tuple(np.mean([each.probabilities for each in single], axis=0).tolist())
+    distances = sorted(
+        present(diagnose(model.backbone, each.entry.read(), ood_detector=model.ood_detector).ood).distance
+        for each in series.slices
+    )
+    assert present(answered.diagnosis.ood).distance == distances[3]
+
+
+def test_frames_of_a_file_are_slices(model: LoadedRun, tmp_path: Path) -> None:
+    (tmp_path / "mr.dcm").write_bytes(enhanced(4))
+    (series,) = series_in(tmp_path)
+    assert len(series) == 4
+    assert len(set(diagnose_series(model, series).risks)) == 4
+
+
+def test_the_highest_risk_needs_a_class_that_must_not_be_missed(folder: Path, model: LoadedRun) -> None:
+    bare = replace(model, reliability=replace(single_label(model.reliability), operating=None))
+    with pytest.raises(ConfigError, match="--series-rule mean"):
+        diagnose_series(bare, series_in(folder)[0])
+    assert diagnose_series(bare, series_in(folder)[0], "mean").positive in model.backbone.classes
+
+
+def test_a_damaged_slice_is_not_left_out_of_an_answer(model: LoadedRun, tmp_path: Path) -> None:
+    (tmp_path / "a.dcm").write_bytes(slice_of(0))
+    (tmp_path / "b.dcm").write_bytes(slice_of(1, PhotometricInterpretation="ARGB"))
+    with pytest.raises(UnreadableImage, match="Slice 2 of 2"):
+        diagnose_series(model, series_in(tmp_path)[0])
+
+
+def test_images_that_are_no_slices_are_refused(tmp_path: Path) -> None:
+    (tmp_path / "a.png").write_bytes(b"\x89PNG")
+    with pytest.raises(DiagnosisError, match="Without --series-rule"):
+        series_in(tmp_path)
+
+
+def test_the_command_answers_each_series(run: RunFolder, folder: Path, tmp_path: Path) -> None:
+    command = ("diagnose", run.path, folder, "--series-rule", "highest-risk", "--dicom-out", tmp_path / "out")
+    result = shpeft(*command, "--json")
+    first, second = json.loads(result.stdout)
+    assert (first["slices"], second["slices"]) == (6, 2)
+    assert "DOE" not in result.stdout
+    assert "notes.png" in result.stderr
+    report = pydicom.dcmread(tmp_path / "out" / f"{first['id']}_report.dcm")
+    key = report.CurrentRequestedProcedureEvidenceSequence[0].ReferencedSeriesSequence[0].ReferencedSOPSequence[0]
+    assert key.ReferencedSOPInstanceUID == f"2.25.2{first['key_slice'] - 1:04}"
+    assert first["sentences"][0] in report.to_json()
+    for path in (tmp_path / "out").iterdir():
+        assert errors_of(path) == []
+    text = shpeft("diagnose", run.path, folder, "--series-rule", "mean", "--out", tmp_path).stdout
+    assert "is the mean of the probabilities of its 6 slices" in text
+    assert len(list(tmp_path.glob("series*.json"))) == 2
+
+
+@pytest.mark.parametrize("option", ["--csv", "--report"])
+def test_other_outputs_are_of_single_images(option: str, run: RunFolder, folder: Path, tmp_path: Path) -> None:
+    error = shpeft("diagnose", run.path, folder, "--series-rule", "mean", option, tmp_path / "x.csv", code=2).stderr
+    assert "--series-rule answers series" in error
+
+
+def test_a_dicomdir_is_a_list_of_images(run: RunFolder, tmp_path: Path) -> None:
+    path = pydicom.data.get_testdata_file("DICOMDIR", download=False)
+    with open_source([str(path)]) as source:
+        listed = list_series(source)
+    assert (len(source.entries), len(listed.series), listed.left_out) == (31, 13, ())
+    (tmp_path / "DICOMDIR").write_bytes(Path(str(path)).read_bytes())
+    with pytest.raises(DiagnosisError, match="Copy the whole disc"), open_source([tmp_path / "DICOMDIR"]):
+        pass

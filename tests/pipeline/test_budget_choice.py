@@ -1,0 +1,107 @@
+"""``budget: auto``: three trainings, and the lowest validation loss."""
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+
+from shpeft.config import RunConfig
+from shpeft.delta.file import read_header
+from shpeft.errors import Cancelled, SelectionError
+from shpeft.evaluation.predict import Predictions
+from shpeft.evaluation.temperature import refinement_loss
+from shpeft.pipeline import run, score_and_select, set_up
+from shpeft.pipeline.budget_choice import SHARES, excess_loss
+from shpeft.runs import RunFolder
+from shpeft.training.loop import EpochReport
+
+RAW: dict[str, Any] = {
+    "dataset": {"source": "phantom:fundus?n=36&size=64"},
+    "backbone": {"name": "test_vit", "weights": "random", "image_size": 32},
+    "selection": {"budget": "auto", "images": 8},
+    "training": {"epochs": 2},
+}
+
+
+@pytest.fixture(scope="module")
+def finished(tmp_path_factory: pytest.TempPathFactory) -> RunFolder:
+    config = RunConfig.parse(RAW)
+    folder = RunFolder.create(tmp_path_factory.mktemp("auto") / "run", config)
+    run(config, folder)
+    return folder
+
+
+def rows(folder: RunFolder) -> list[dict[str, Any]]:
+    metrics = folder.metrics.read()
+    assert metrics is not None
+    choice: list[dict[str, Any]] = metrics["budgets"]
+    return choice
+
+
+def test_every_budget_is_trained_and_the_lowest_validation_loss_wins(finished: RunFolder) -> None:
+    choice = rows(finished)
+    assert [round(row["share"], 4) for row in choice] == list(SHARES)
+    best = min(choice, key=lambda row: row["val_loss"])
+    assert [row["excess"] is None for row in choice] == [row is best for row in choice]
+    assert all(row["excess"]["value"] >= -1e-6 for row in choice if row is not best)
+    assert read_header(finished.delta_path)["k"] == best["selected"]
+    assert finished.scores.support().k == best["selected"]
+    assert min(report.val_loss for report in finished.history.read()) == best["val_loss"]
+    assert "had the lowest validation loss" in finished.state.read().message
+
+
+def test_learning_rates_fall_with_the_square_root_of_the_weights(finished: RunFolder) -> None:
+    first, *others = rows(finished)
+    assert first["lr"] == RunConfig().training.lr
+    assert all(row["lr"] == pytest.approx(first["lr"] * (first["selected"] / row["selected"]) ** 0.5) for row in others)
+
+
+def test_an_interrupted_choice_ends_with_the_same_bits(finished: RunFolder, tmp_path: Path) -> None:
+    config, seen = RunConfig.parse(RAW), list[Any]()
+
+    def interrupt(report: EpochReport) -> None:
+        seen.append(report.epoch)
+        if len(seen) == 5:  # the start and the first epoch of the second budget
+            raise Cancelled
+
+    folder = RunFolder.create(tmp_path / "run", config)
+    with pytest.raises(Cancelled):
+        run(config, folder, on_epoch=interrupt)
+    assert seen == [0, 1, 2, 0, 1]
+    assert folder.checkpoint.exists
+    run(config, folder)
+    assert folder.delta_path.read_bytes() == finished.delta_path.read_bytes()
+    assert rows(folder) == rows(finished)
+
+
+def test_stopping_tests_the_best_budget_so_far(tmp_path: Path) -> None:
+    config, seen = RunConfig.parse(RAW), list[Any]()
+    folder = RunFolder.create(tmp_path / "run", config)
+    run(config, folder, on_epoch=seen.append, stop=lambda: len(seen) >= 2)
+    assert len(rows(folder)) == 1
+    assert "Stopped after epoch 1 of 2." in folder.state.read().message
+
+
+def test_nothing_is_chosen_without_training() -> None:
+    config = RunConfig.parse(RAW)
+    with pytest.raises(SelectionError, match="nothing is trained"):
+        score_and_select(config, set_up(config))
+
+
+def test_excess_is_the_difference_of_calibrated_losses() -> None:
+    generator = np.random.default_rng(0)
+    labels = tuple(generator.integers(0, 3, 40).tolist())
+
+    def predictions() -> Predictions:
+        p = torch.from_numpy(generator.normal(size=(40, 3))).softmax(1).numpy()
+        ids = tuple(map(str, range(40)))
+        return Predictions(ids, labels, ids, ("a", "b", "c"), p)
+
+    first, second = predictions(), predictions()
+    excess = excess_loss(first, second)
+    expected = refinement_loss(first.probabilities, labels) - refinement_loss(second.probabilities, labels)
+    assert excess.value == pytest.approx(expected, abs=1e-12)
+    assert excess.low < excess.value < excess.high
+    assert excess_loss(first, first) == type(excess)(0.0, 0.0, 0.0)

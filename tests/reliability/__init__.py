@@ -1,0 +1,1 @@
+"""Attacks on the whole program: kills, hostile and damaged files, planted names, many sessions."""

@@ -1,0 +1,41 @@
+"""Memory that runs out is said in a sentence, by a run and by a command."""
+
+from pathlib import Path
+
+import pytest
+
+from shpeft.config import RunConfig
+from shpeft.errors import OutOfMemory
+from shpeft.runs import RunFolder
+from shpeft.support.memory import as_out_of_memory
+from tests.helpers.command_line import shpeft as command
+
+ERRORS = [
+    MemoryError(),
+    RuntimeError("[enforce fail at alloc_cpu.cpp:121] DefaultCPUAllocator: can't allocate memory: 8 bytes"),
+    RuntimeError("CUDA out of memory. Tried to allocate 2 GiB"),
+]
+
+
+@pytest.mark.parametrize("error", ERRORS, ids=["python", "processor", "card"])
+def test_a_run_says_what_to_lower(tmp_path: Path, error: Exception) -> None:
+    folder = RunFolder.create(tmp_path / "run", RunConfig())
+    with pytest.raises(OutOfMemory, match="smaller batch size"), folder.state.recording():
+        raise error
+    state = folder.state.read()
+    assert state.status == "failed"
+    assert "smaller batch size" in state.message
+    assert not (folder.path / "error.log").exists()
+
+
+def test_other_errors_stay_what_they_are() -> None:
+    assert as_out_of_memory(RuntimeError("shapes differ")) is None
+    assert as_out_of_memory(ValueError("out of memory")) is None
+
+
+def test_a_command_says_what_to_lower(monkeypatch: pytest.MonkeyPatch) -> None:
+    def starve(*_: object) -> None:
+        raise MemoryError
+
+    monkeypatch.setattr("shpeft.cli.runs.list_runs", starve)
+    assert "memory ran out" in command("runs", "list", code=2).stderr
