@@ -10,6 +10,9 @@ OpenPage = Callable[..., Page]
 
 NOTICE = "Research use only, not a medical device."
 PHANTOM = "phantom:fundus?n=90&size=64"
+FILES, FOLDER = "input[type=file]:not([webkitdirectory])", "input[type=file][webkitdirectory]"
+"""Where files and where a folder can be dropped; which is drawn first depends on what has been loaded."""
+
 A_WHILE = 60_000
 """Timeout in milliseconds on a busy computer."""
 

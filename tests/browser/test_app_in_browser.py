@@ -15,6 +15,8 @@ from playwright.sync_api import expect
 
 from tests.browser.steps import (
     A_WHILE,
+    FILES,
+    FOLDER,
     NOTICE,
     PHANTOM,
     OpenPage,
@@ -51,7 +53,7 @@ def test_own_images_become_a_model_in_six_clicks_and_nothing_typed(
     page = open_page()
     page.get_by_role("button", name="Teach it my images").click()  # 1
     ready(page)
-    page.locator("input[type=file]").first.set_input_files(tmp_path / "eyes")  # 2 and 3, with the system's dialog
+    page.locator(FOLDER).first.set_input_files(tmp_path / "eyes")  # 2 and 3, with the system's dialog
     expect(page.get_by_text("deleted with the run")).to_be_visible(timeout=A_WHILE)
     expect(page.locator("img[alt^='a training image of class exudates']").first).to_be_visible(timeout=A_WHILE)
     assert_no_name(page, "MUELLER")
@@ -137,7 +139,7 @@ def test_an_upload_is_diagnosed_and_its_name_appears_nowhere(trained: str, open_
     image = load_dataset(PHANTOM).test.image(0)
     path = tmp_path / "MUELLER_Anna_1961.png"
     image.save(path)
-    page.locator("input[type=file]").first.set_input_files(path)
+    page.locator(FILES).first.set_input_files(path)
     answered(page)
 
     show_saliency_map(page)
@@ -188,7 +190,7 @@ def test_a_file_that_is_not_an_image_gives_a_sentence(trained: str, open_page: O
     ready(page)
     path = tmp_path / "MUELLER.txt"
     path.write_text("no image")
-    page.locator("input[type=file]").first.set_input_files(path)
+    page.locator(FILES).first.set_input_files(path)
     expect(page.get_by_text("The uploaded file cannot be read as an image")).to_be_visible()
     expect(page.get_by_text("bug")).to_have_count(0)
     assert_no_name(page, "MUELLER")

@@ -15,7 +15,7 @@ pytest.importorskip("playwright.sync_api")
 from playwright.sync_api import Browser, Page, expect
 
 from tests.browser.driver import Server, new_context
-from tests.browser.steps import A_WHILE, PHANTOM, OpenPage, answered, assert_no_name, ready, start_run
+from tests.browser.steps import A_WHILE, FILES, PHANTOM, OpenPage, answered, assert_no_name, ready, start_run
 
 pytestmark = pytest.mark.browser
 
@@ -125,7 +125,7 @@ def test_no_patient_is_named_on_pages_in_logs_or_in_files(
     upload.write_bytes(b"")
     data = dicom_of(np.arange(4096, dtype=np.uint16).reshape(64, 64), InstitutionName="MUELLER")
     data.save_as(upload, enforce_file_format=True)
-    page.locator("input[type=file]").first.set_input_files(upload)
+    page.locator(FILES).first.set_input_files(upload)
     answered(page)
     assert_no_name(page, *NAMES)
     with page.expect_download() as download:

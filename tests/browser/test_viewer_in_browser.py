@@ -22,7 +22,7 @@ from tests.helpers.dicom_files import PATIENT, dicom_bytes, dicom_of
 pytest.importorskip("playwright.sync_api")
 from playwright.sync_api import Page, expect
 
-from tests.browser.steps import OpenPage, answered, assert_no_name, show_saliency_map
+from tests.browser.steps import FILES, OpenPage, answered, assert_no_name, show_saliency_map
 
 pytestmark = pytest.mark.browser
 
@@ -72,7 +72,7 @@ def diagnose(run: str, address: str, open_page: OpenPage, tmp_path: Path) -> Dia
         expect(page.get_by_text("neither an image nor its")).to_be_visible(timeout=60_000)
         path = tmp_path / "MUELLER_Anna_1961"
         path.write_bytes(data)
-        page.locator("input[type=file]:not([webkitdirectory])").first.set_input_files(path)
+        page.locator(FILES).first.set_input_files(path)
         answered(page)
         expect(page.get_by_test_id("stStatusWidget")).to_have_count(0)
         for field in ("Center", "Width"):  # filled when the viewer has the pixels
