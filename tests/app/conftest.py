@@ -47,11 +47,13 @@ def runs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 
 @pytest.fixture(scope="session")
-def finished(tmp_path_factory: pytest.TempPathFactory) -> RunFolder:
+def finished(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RunFolder]:
     """A finished run of a tiny model, which no test changes."""
     folder = RunFolder.create(tmp_path_factory.mktemp("finished") / "tiny", RunConfig.parse(TINY))
     pipeline.run(folder.config, folder)
-    return folder
+    before = folder.reliability.read()
+    yield folder
+    assert folder.reliability.read() == before, "a test changed the run that all share; it needs own_run"
 
 
 @pytest.fixture

@@ -11,6 +11,7 @@ import pytest
 from scipy.stats import rankdata
 from streamlit.testing.v1 import AppTest
 
+from shpeft.runs import RunFolder
 from tests.helpers.app_pages import MAIN, open_page, until_done
 
 Numbers = npt.NDArray[np.float64]
@@ -64,12 +65,12 @@ def _is_row_shares(numbers: Numbers, columns: list[Numbers]) -> bool:
 
 
 @pytest.mark.parametrize("page", ["train", "importance", "overlap", "evaluate", "attribution"])
-def test_the_numbers_of_every_chart_are_in_a_table(page: str, with_run: str) -> None:
-    app = open_page(page, with_run)
+def test_the_numbers_of_every_chart_are_in_a_table(page: str, own_run: RunFolder) -> None:
+    app = open_page(page, own_run.name)
     if page == "importance":
         app.selectbox(key="layer").set_value(app.selectbox(key="layer").options[0]).run()
     if page == "evaluate":
-        app.selectbox(key=f"positive-{with_run}-0").set_value("exudates").run()
+        app.selectbox(key=f"positive-{own_run.name}-0").set_value("exudates").run()
     if page == "attribution":
         until_done(app.segmented_control(key="set_origin").set_value("Test images").run())
     assert not app.error
