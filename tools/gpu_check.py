@@ -22,7 +22,7 @@ import torch
 sys.path.insert(0, str(Path(__file__).parents[1] / "benchmarks"))
 
 from arms import Builder, Work, dense_mask, floor, full, ours
-from peft_arms import PEFT_ARMS
+from peft_arms import PEFT_ARMS, peft
 
 import shpeft
 from shpeft.backbones import Backbone, create_backbone
@@ -164,7 +164,7 @@ class Checks:
         arms: dict[str, Builder] = {
             "full": full,
             "dense mask": dense_mask(1e-4),
-            **{name: PEFT_ARMS[name] for name in list(PEFT_ARMS)[:1]},
+            **({} if peft is None else {"lora-qkv": PEFT_ARMS["lora-qkv"]}),
             "floor": floor,
             "ours 0.01 %": ours(1e-4, score="random"),
             "ours 1 %": ours(1e-2, score="random"),
