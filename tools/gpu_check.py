@@ -27,9 +27,10 @@ from peft_arms import PEFT_ARMS, peft
 import shpeft
 from shpeft.backbones import Backbone, create_backbone
 from shpeft.batch import diagnose_batch, open_source
+from shpeft.config.schema import Precision
 from shpeft.delta.file import save_delta
 from shpeft.delta.sparse_delta import SparseDelta
-from shpeft.forward.base import ForwardPass, Precision
+from shpeft.forward.base import ForwardPass
 from shpeft.forward.cached import CachedForward, split_below
 from shpeft.importance.scores import estimate_importance
 from shpeft.jobs import JobManager

@@ -59,6 +59,7 @@ Balance = Literal["none", "loss", "sampling"]
 Average = Literal["none", "last_quarter"]
 Steps = Literal["uniform", "sensitivity"]
 Precision = Literal["float32", "bfloat16"]
+PrecisionChoice = Literal["auto", "float32", "bfloat16"]
 Channels = tuple[float, float, float]
 
 
@@ -622,13 +623,21 @@ class RunConfig(Document):
         "shows the most similar ones. Features can reveal whose images a model was trained on; exports leave them out.",
     )
     precision: Annotated[
-        Precision,
+        PrecisionChoice,
         Parameter(group="Run"),
-        Setting("Precision", {"float32": "32 bits", "bfloat16": "16 bits where that is enough (bfloat16)"}),
+        Setting(
+            "Precision",
+            {
+                "auto": "Automatic: 16 bits where the hardware has them",
+                "float32": "32 bits",
+                "bfloat16": "16 bits where that is enough (bfloat16)",
+            },
+        ),
     ] = Field(
         "float32",
-        description="bfloat16 runs the backbone under autocast, which can be faster on graphics cards and recent "
-        "processors; weights and gradients stay float32.",
+        description="bfloat16 runs the backbone under autocast, which is faster on graphics cards and on processors "
+        "with AMX or AVX-512 BF16, and several times slower on others; auto takes it on those alone. Weights and "
+        "gradients stay float32.",
     )
 
     @classmethod

@@ -3,19 +3,16 @@
 import math
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
-from typing import Literal
 
 import torch
 from torch import Tensor
 from torch.nn.attention import SDPBackend, sdpa_kernel
 
 from shpeft.backbones import Backbone
+from shpeft.config.schema import Precision
 from shpeft.datasets import Split, batches
 from shpeft.forward.shares import share_batch, share_sizes
 from shpeft.support.team import ALONE, Team
-
-Precision = Literal["float32", "bfloat16"]
-"""The type in which the backbone computes; its weights stay float32 in either case."""
 
 Vary = Callable[[int, Tensor, Tensor], tuple[Tensor, Tensor]]
 """Changes a batch at random: its number, pixels (B, 3, S, S) and labels (B,) to pixels and labels or shares (B, C)."""

@@ -19,9 +19,10 @@ import torch
 from torch import Tensor, nn
 
 from shpeft.backbones import Backbone
+from shpeft.config.schema import Precision
 from shpeft.datasets import Split, batches
 from shpeft.errors import CannotSplit, SelectionError
-from shpeft.forward.base import ForwardPass, Precision, Vary
+from shpeft.forward.base import ForwardPass, Vary
 from shpeft.support.atomic_files import write_atomic
 from shpeft.support.team import ALONE, Team
 

@@ -9,11 +9,12 @@ from functools import lru_cache
 import torch
 
 from shpeft.backbones import create_backbone, resolve_device
-from shpeft.config.schema import BackboneConfig, RunConfig
+from shpeft.config.schema import BackboneConfig, Precision, RunConfig
 from shpeft.delta.activation_memory import saved_bytes
 from shpeft.errors import CannotSplit
-from shpeft.forward.base import ForwardPass, Precision
+from shpeft.forward.base import ForwardPass
 from shpeft.forward.cached import MEMORY, CachedForward, split_below
+from shpeft.forward.precision import resolve_precision
 from shpeft.pipeline.progress import WorkPlan, trained_share
 from shpeft.support.progress import format_duration
 
@@ -68,10 +69,11 @@ def estimate_cost(config: RunConfig, cases: Sequence[int]) -> Cost:
         UnknownBackbone, BackboneError: as a run would.
     """
     device = str(resolve_device(config.device))
+    precision = resolve_precision(config.precision, device)
     backbone, scope = _untrained(config.backbone), config.selection.scope
     share = cached_share(backbone, scope) if _caches(config) else 1.0
-    seconds = SETUP + WorkPlan.of(config, cases, share).total * seconds_a_pass(backbone, config.precision, device)
-    sizes = measured_sizes(backbone, config.precision, scope, device, _caches(config))
+    seconds = SETUP + WorkPlan.of(config, cases, share).total * seconds_a_pass(backbone, precision, device)
+    sizes = measured_sizes(backbone, precision, scope, device, _caches(config))
     scoring = 4 * SCORES * sizes.eligible + config.training.batch_size * sizes.scoring
     features = min(MEMORY, sum(cases) * sizes.features)
     training = config.training.batch_size * (0 if config.training.checkpointing else sizes.training) + features

@@ -10,6 +10,7 @@ from shpeft.datasets import Dataset, load_dataset
 from shpeft.errors import CannotSplit
 from shpeft.forward.base import ForwardPass
 from shpeft.forward.cached import CachedForward, split_below
+from shpeft.forward.precision import resolve_precision
 from shpeft.linear_probe import Head, fit_linear_probe
 from shpeft.pipeline.budget_choice import budgets
 from shpeft.pipeline.calibrate import check_decision
@@ -75,7 +76,7 @@ def set_up(
     count, total = sum(info.numel for info in eligible), backbone.weight_count
     check_budget(budgets(config.selection.budget, count, total)[0], count, total)
     check_same(team, data, backbone)
-    current = ForwardPass(backbone, config.precision, team)
+    current = ForwardPass(backbone, resolve_precision(config.precision, backbone.device), team)
     forward_pass = forward_pass_for(config, backbone, [info.name for info in eligible], folder, current)
     share = trained_share(backbone.weight_infos(), eligible) if isinstance(forward_pass, CachedForward) else 1.0
     plan = WorkPlan.of(config, [len(split) for split in data.splits], share)
@@ -99,7 +100,7 @@ def forward_pass_for(
         folder: the run folder, for cached features that do not fit in memory.
         current: the forward pass in use; it is returned if no more blocks can be cached.
     """
-    current = current or ForwardPass(backbone, config.precision)
+    current = current or ForwardPass(backbone, resolve_precision(config.precision, backbone.device))
     if not config.training.cache or config.training.checkpointing:
         return current
     try:
@@ -108,4 +109,4 @@ def forward_pass_for(
         return current
     if split is None or (isinstance(current, CachedForward) and current.backbone_split.block == split.block):
         return current
-    return CachedForward(split, folder and folder / FEATURES, config.precision, current.team)
+    return CachedForward(split, folder and folder / FEATURES, current.precision, current.team)

@@ -8,7 +8,7 @@ from shpeft.compare.cost import CostEstimate
 from shpeft.compare.plan import Plan
 from shpeft.compare.running.task import load_splits
 from shpeft.compare.table import Record
-from shpeft.forward.base import Precision
+from shpeft.config.schema import Precision
 from shpeft.pipeline.cost_estimate import seconds_a_pass
 from shpeft.support.progress import Progress, silent
 

@@ -20,12 +20,12 @@ from shpeft.compare.running.task import Task, Tasks
 from shpeft.compare.running.training import FittedModel, Trainings, Trial, delta_model, probe_model
 from shpeft.compare.running.work_clock import WorkClock
 from shpeft.compare.table import AT_TEMPERATURE, PLAN, Record, Table, at_temperature
+from shpeft.config.schema import Precision
 from shpeft.delta.sparse_delta import FlatEntries, SparseDelta
 from shpeft.errors import ConfigError, RunError
 from shpeft.evaluation.metrics import METRICS, evaluate, weighted_metrics
 from shpeft.evaluation.predict import Predictions
 from shpeft.evaluation.temperature import fit_temperature
-from shpeft.forward.base import Precision
 from shpeft.importance.scores import Scores
 from shpeft.linear_probe import Head, fit_linear_probe
 from shpeft.selection.top_k import select

@@ -11,10 +11,11 @@ from torch import Tensor
 
 from shpeft.backbones import Backbone, create_backbone
 from shpeft.compare.plan import Plan
+from shpeft.config.schema import Precision
 from shpeft.datasets import Dataset, Split, load_dataset
 from shpeft.datasets.base import make_dataset
 from shpeft.errors import CannotSplit, DatasetError, SelectionError
-from shpeft.forward.base import ForwardPass, Precision
+from shpeft.forward.base import ForwardPass
 from shpeft.forward.cached import BackboneSplit, CachedForward, split_below
 from shpeft.linear_probe import fit_linear_probe
 from shpeft.support.progress import Progress, silent
