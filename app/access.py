@@ -1,4 +1,4 @@
-"""Who may use the app: requests from this computer's browser that carry the server's token, and nobody else.
+"""Who may use the app: this computer's browser with the server's token, or the people whom the server admits.
 
 The checks stand before Streamlit's own server, so that they cover pages, sockets, uploads and media alike.
 """
@@ -14,8 +14,12 @@ from urllib.parse import parse_qsl, urlencode, urlsplit
 
 import streamlit
 from starlette.datastructures import Headers, MutableHeaders
-from starlette.responses import HTMLResponse, PlainTextResponse, RedirectResponse
+from starlette.requests import cookie_parser
+from starlette.responses import HTMLResponse, PlainTextResponse, RedirectResponse, Response
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+from app.identity import has_login
+from shpeft.support.admission import Admission
 
 HOST = re.compile(r"(127\.0\.0\.1|localhost|\[::1\])(:\d{1,5})?")
 """Names of this computer. A foreign name that was made to point here (DNS rebinding) is none of them."""
@@ -28,6 +32,14 @@ CLOSED = ("/_stcore/agent", "/_stcore/metrics")
 
 COOKIE = "shpeft_token"
 """The token's cookie, followed by the port: browsers send a host's cookies to all of its ports."""
+
+BEFORE_LOGIN = ("/", "/oauth2callback", "/_stcore/host-config", "/_stcore/stream", "/favicon.png")
+"""What the page with the login button needs. Its script stops before it shows anything else."""
+
+FILES_BEFORE_LOGIN = ("/static/", "/auth/")
+
+LONGEST_NAME = 512
+"""Most characters of a person's name in the proxy's header."""
 
 NEEDS_TOKEN = (
     "<!DOCTYPE html><html lang='en'><title>shpeft</title><body style='font:1.1rem sans-serif;margin:15vh 10vw'>"
@@ -42,6 +54,7 @@ class Access:
     Args:
         app: the application behind it.
         token: what the address has to carry once; None: no token is asked for.
+        site: how people beyond this computer are admitted; by default nobody is.
 
     Examples:
         >>> Access(app=None, token="secret").token
@@ -51,9 +64,9 @@ class Access:
     in_force = False
     """Whether this process has one."""
 
-    def __init__(self, app: ASGIApp, token: str | None = None) -> None:
+    def __init__(self, app: ASGIApp, token: str | None = None, site: Admission | None = None) -> None:
         Access.in_force = True
-        self.app, self.token, self.policy = app, token, content_policy()
+        self.app, self.token, self.site, self.policy = app, token, site or Admission(), content_policy()
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Pass a request on, answer it with a redirection, or refuse it."""
@@ -61,8 +74,10 @@ class Access:
             await self.app(scope, receive, send)
             return
         headers = Headers(scope=scope)
-        if reason := _foreign(scope, headers):
+        if reason := _foreign(scope, headers, self.site) or _not_named(scope, headers, self.site):
             await _refuse(PlainTextResponse(reason, 403), scope, receive, send)
+        elif self.site.kind == "login" and not _may_before_login(scope) and not has_login(_cookies(headers), self.site):
+            await _refuse(_to_login(scope), scope, receive, send)
         elif scope["type"] == "http" and (token := self._token_in_address(scope)):
             await self._hand_out(token, scope, headers, receive, send)
         elif not self._has_token(scope, headers):
@@ -140,25 +155,62 @@ def _inline_scripts() -> Iterator[str]:
         yield base64.b64encode(hashlib.sha256(script.encode()).digest()).decode()
 
 
-def _foreign(scope: Scope, headers: Headers) -> str | None:
-    """Return why a request is none of this computer's browser, or None."""
+def _foreign(scope: Scope, headers: Headers, site: Admission) -> str | None:
+    """Return why a request is none of a browser that shows the app under its own address, or None."""
     host, origin = headers.get("host", ""), headers.get("origin")
-    if not HOST.fullmatch(host):
+    if site.kind != "token":
+        if host.lower() != site.host and not _is_health_check(scope, host):
+            return "This server does not answer under this name."
+    elif not HOST.fullmatch(host):
         return "This server answers under 127.0.0.1 and localhost alone."
     if any(scope["path"].startswith(path) for path in CLOSED):
         return "This interface is closed."
     if origin is None and scope["type"] == "websocket":
         return "A connection needs an Origin; browsers send it."
-    if origin is not None and urlsplit(origin).netloc != host:
+    if origin is not None and (urlsplit(origin).netloc != host if site.kind == "token" else origin != site.origin):
         return "Requests of other pages are refused."
     return None
+
+
+def _is_health_check(scope: Scope, host: str) -> bool:
+    """Return whether this computer, such as a container's health check, asks whether the server runs."""
+    return bool(scope["type"] == "http" and scope["path"] == HEALTH and HOST.fullmatch(host))
+
+
+def _not_named(scope: Scope, headers: Headers, site: Admission) -> str | None:
+    """Return why a request does not come from the proxy with exactly one name, or None; also without a proxy."""
+    if site.kind != "proxy" or scope["path"] == HEALTH:
+        return None
+    address = (scope.get("client") or ("", 0))[0]
+    if not site.is_proxy(address):
+        return "This server answers to its reverse proxy alone."
+    names = headers.getlist(site.header)
+    if len(names) != 1 or not 0 < len(names[0].strip()) <= LONGEST_NAME:
+        return "The reverse proxy did not say who asks."
+    return None
+
+
+def _may_before_login(scope: Scope) -> bool:
+    path = scope["path"]
+    return path in (HEALTH, *BEFORE_LOGIN) or path.startswith(FILES_BEFORE_LOGIN)
+
+
+def _to_login(scope: Scope) -> RedirectResponse | PlainTextResponse:
+    """Return the answer to somebody without a login: the page that offers it, for addresses of pages."""
+    is_page = scope["type"] == "http" and scope["method"] == "GET" and scope["path"].count("/") == 1
+    return RedirectResponse("/", 303) if is_page else PlainTextResponse("Log in first.", 403)
+
+
+def _cookies(headers: Headers) -> dict[str, str]:
+    cookies: dict[str, str] = cookie_parser(headers.get("cookie", ""))
+    return cookies
 
 
 def _cookie_name(headers: Headers) -> str:
     return f"{COOKIE}_{headers.get('host', '').rpartition(':')[2]}"
 
 
-async def _refuse(response: PlainTextResponse | HTMLResponse, scope: Scope, receive: Receive, send: Send) -> None:
+async def _refuse(response: Response, scope: Scope, receive: Receive, send: Send) -> None:
     if scope["type"] == "http":
         await response(scope, receive, send)
     else:

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import streamlit as st
 
-from app.widgets import guard, layout, session
+from app.widgets import account, guard, layout, session
 from shpeft.support.markdown import plain
 
 SIDEBAR = 200
@@ -13,9 +13,10 @@ SIDEBAR = 200
 ICON = str(Path(__file__).parent / "icon.png")
 
 st.set_page_config(page_title="shpeft", page_icon=ICON, layout="wide", initial_sidebar_state=SIDEBAR)
-st.logo(ICON, size="large")
 guard.require_access_control()
 guard.require_safe_settings()
+account.require()
+st.logo(ICON, size="large")
 
 
 def batch() -> None:
@@ -45,6 +46,7 @@ with st.sidebar:  # Streamlit's own menu puts the groups' names into a list, whe
         st.caption(plain(group))
         for entry in pages:
             st.page_link(entry, width="stretch")
+    account.sidebar()
 st.set_page_config(page_title=f"{page.title} · shpeft")
 layout.notice()
 with layout.error_boundary():

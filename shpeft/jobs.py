@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 from shpeft.config.schema import RunConfig
 from shpeft.errors import Cancelled, Interrupted, RunError, ShpeftError
 from shpeft.runs import RunFolder, Snapshot, delete_run, find_run, new_run, runs_root
+from shpeft.runs.owner import Account, write_owner
 from shpeft.runs.state import Status
 from shpeft.support.progress import Eta, Progress
 from shpeft.support.work_queue import WorkQueue, stop_at_exit
@@ -75,8 +76,13 @@ class JobManager:
         self._jobs: dict[str, _Job] = {}
         self._devices = WorkQueue("shpeft")
 
-    def submit(self, config: RunConfig, name: str = "") -> str:
+    def submit(self, config: RunConfig, name: str = "", account: Account | None = None) -> str:
         """Queue a run and return its name.
+
+        Args:
+            config: what to run.
+            name: of the run; by default one with the date.
+            account: whose the run is, in an app with accounts.
 
         Raises:
             RunError: the name is taken or invalid, or shpeft is closing.
@@ -86,6 +92,7 @@ class JobManager:
         with self._lock:
             self._check_open()
             folder = new_run(config, self.root, name)
+            write_owner(folder.path, account)
             self._queue(folder, device)
         return folder.name
 

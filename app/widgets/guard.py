@@ -3,6 +3,7 @@
 import streamlit as st
 
 from app.access import Access
+from shpeft.support.admission import admission
 from shpeft.support.markdown import code
 
 SAFE = {
@@ -30,7 +31,11 @@ def require_access_control() -> None:
 
 def require_safe_settings() -> None:
     """Stop the page, with an explanation, if a required setting has another value."""
-    wrong = [key for key, allowed in SAFE.items() if st.get_option(key) not in allowed]
+    required: dict[str, tuple[object, ...]] = dict(SAFE)
+    if (site := admission()).kind != "token":
+        del required["server.address"]  # `shpeft ui` checks it, and Access every request
+        required["server.allowedHosts"] = ([site.name],)
+    wrong = [key for key, allowed in required.items() if _option(key) not in allowed]
     if wrong:
         st.error(
             "shpeft does not start because its settings are not in force: "
@@ -39,3 +44,9 @@ def require_safe_settings() -> None:
             "variables, and start the app with `shpeft ui` or `streamlit run app/main.py`."
         )
         st.stop()
+
+
+def _option(key: str) -> object:
+    """Return a setting; several values given as flags are a tuple, and a list in a file."""
+    value: object = st.get_option(key)
+    return list(value) if isinstance(value, tuple) else value

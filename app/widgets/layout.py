@@ -12,6 +12,7 @@ from shpeft import NOTICE
 from shpeft.config.schema import Budget
 from shpeft.errors import ShpeftError, notes_of
 from shpeft.runs import RunFolder
+from shpeft.support.admission import admission
 from shpeft.support.environment import traceback_text
 from shpeft.support.formatting import percent
 from shpeft.support.markdown import plain
@@ -33,7 +34,9 @@ STYLE = """<style>
 def notice() -> None:
     """Draw the notice near the top of every page."""
     st.html(STYLE)
-    st.caption(f":material/info: **{NOTICE}** Your images stay on this computer.")
+    site = admission()
+    where = "this computer" if site.kind == "token" else f"the server {site.name}"
+    st.caption(f":material/info: **{NOTICE}** Your images stay on {plain(where)}.")
 
 
 def show_error(error: ShpeftError) -> None:

@@ -5,7 +5,7 @@ from datetime import datetime
 
 import streamlit as st
 
-from app.widgets import layout, session
+from app.widgets import account, layout, session
 from shpeft.config import command, differences
 from shpeft.errors import ShpeftError
 from shpeft.pipeline import paired_difference
@@ -21,6 +21,7 @@ from shpeft.runs import (
     rename_run,
     restore_run,
 )
+from shpeft.runs.owner import write_owner
 from shpeft.runs.trash import DAYS
 from shpeft.support.formatting import interval, metrics_of_task
 from shpeft.support.markdown import plain
@@ -87,6 +88,7 @@ def import_button() -> None:
         if file is not None and st.session_state.get("imported") != file.file_id:
             with layout.error_boundary():
                 run = import_run(file.getvalue())
+                write_owner(run.path, account.current())
                 st.session_state["imported"] = file.file_id
                 session.select_run(run.name)
         if file is not None and st.session_state.get("imported") == file.file_id:
@@ -100,6 +102,11 @@ def name_notes_delete(run: RunFolder) -> None:
     """Draw the run's name and notes, and a button to delete it."""
     if not run.state.read().ended:
         st.caption("You can rename or delete the run when it has ended.")
+        return
+    if not account.may(run.path):
+        st.caption(account.NOT_YOURS)
+        if notes := run.notes.read():
+            st.markdown(plain(notes))
         return
     with st.expander("Name, notes, delete", expanded=bool(run.notes.read())):
         left, right = st.columns([2, 3], gap="large")
@@ -128,16 +135,26 @@ def name_notes_delete(run: RunFolder) -> None:
 
 def _rename(run: RunFolder) -> None:
     name = st.session_state[f"name-{run.name}"].strip()
-    _attempt(lambda: session.select_run(rename_run(run, name).name))
+
+    def rename() -> None:
+        account.check(run.path, f"The run {run.name}")
+        session.select_run(rename_run(run, name).name)
+
+    _attempt(rename)
     st.session_state.pop(f"name-{run.name}", None)
 
 
 def _note(run: RunFolder) -> None:
-    _attempt(lambda: run.notes.write(st.session_state[f"notes-{run.name}"]))
+    def write() -> None:
+        account.check(run.path, f"The run {run.name}")
+        run.notes.write(st.session_state[f"notes-{run.name}"])
+
+    _attempt(write)
 
 
 def _delete(run: RunFolder) -> None:
     def delete() -> None:
+        account.check(run.path, f"The run {run.name}")
         st.session_state["deleted"] = delete_run(run)
         session.select_run(None)
 
@@ -145,8 +162,12 @@ def _delete(run: RunFolder) -> None:
 
 
 def _restore(deleted: Deleted) -> None:
+    def restore() -> None:
+        account.check(deleted.path, f"The run {deleted.name}")
+        session.select_run(restore_run(deleted).name)
+
     st.session_state.pop("deleted", None)
-    _attempt(lambda: session.select_run(restore_run(deleted).name))
+    _attempt(restore)
 
 
 def _attempt(action: Callable[[], object]) -> None:
@@ -169,7 +190,7 @@ def show_failed_action() -> None:
 
 def is_in_trash(name: str) -> bool:
     """Check whether the run is in the trash; if so, ``undo_delete`` offers to restore it."""
-    deleted = next((run for run in deleted_runs() if run.name == name), None)
+    deleted = next((run for run in deleted_runs() if run.name == name and account.may(run.path)), None)
     if deleted is not None:
         st.session_state["deleted"] = deleted
     return deleted is not None
@@ -186,8 +207,8 @@ def undo_delete() -> None:
 
 
 def trash() -> None:
-    """Draw the deleted runs."""
-    trashed = deleted_runs()
+    """Draw the deleted runs; with accounts, one's own."""
+    trashed = [deleted for deleted in deleted_runs() if account.may(deleted.path)]
     if not trashed:
         return
     with st.expander(f"Trash ({len(trashed)})"):
@@ -199,7 +220,7 @@ def trash() -> None:
         st.caption(f"Runs are deleted for good after {DAYS} days.")
         with st.popover("Empty the trash", icon=":material/delete_forever:"):
             st.write("This deletes these runs for good, with their models and results.")
-            st.button("Delete for good", on_click=lambda: _attempt(empty_trash))
+            st.button("Delete for good", on_click=lambda: _attempt(lambda: empty_trash(account=account.current())))
 
 
 # -- several runs

@@ -6,7 +6,7 @@ from datetime import timedelta
 
 import streamlit as st
 
-from app.widgets import layout, session
+from app.widgets import account, layout, session
 from app.widgets.charts import SAVABLE
 from app.widgets.data_table import numbers_table
 from app.widgets.run_result import STATUS, all_metrics, result
@@ -93,14 +93,17 @@ STOPPING = {
 
 def _stop_buttons(snapshot: Snapshot) -> None:
     """Draw the ways to stop a run early, and the one already requested in any browser."""
-    jobs, name = session.jobs(), snapshot.run
+    name = snapshot.run
+    if not account.may(find_run(name).path):
+        st.caption(account.NOT_YOURS)
+        return
     if snapshot.status == "queued":
-        st.button("Remove from the queue", on_click=jobs.discard, args=(name,), icon=":material/close:")
+        st.button("Remove from the queue", on_click=_discard, args=(name,), icon=":material/close:")
         return
     with st.container(horizontal=True, vertical_alignment="center"):
         st.button(
             "Stop and keep the best epoch" if any(report.epoch for report in snapshot.history) else "Stop",
-            on_click=jobs.stop,
+            on_click=_stop,
             args=(name,),
             disabled=bool(snapshot.end_request),
             icon=":material/stop:",
@@ -110,7 +113,7 @@ def _stop_buttons(snapshot: Snapshot) -> None:
         )
         st.button(
             "Discard",
-            on_click=jobs.discard,
+            on_click=_discard,
             args=(name,),
             disabled=snapshot.end_request == "discard",
             icon=":material/delete:",
@@ -118,6 +121,16 @@ def _stop_buttons(snapshot: Snapshot) -> None:
         )
         if snapshot.end_request:
             st.caption(f":material/hourglass_empty: {STOPPING[snapshot.end_request]}")
+
+
+def _stop(name: str) -> None:
+    account.check(find_run(name).path, f"The run {name}")
+    session.jobs().stop(name)
+
+
+def _discard(name: str) -> None:
+    account.check(find_run(name).path, f"The run {name}")
+    session.jobs().discard(name)
 
 
 @st.fragment(run_every=2)
@@ -146,7 +159,8 @@ def run_queue() -> None:
                 else:
                     number = position if active else position + 1
                     st.caption(f"{STATUS['queued'][0]}, number {number:d} in the queue")
-                    st.button("Remove", key=f"out-{name}", on_click=jobs.discard, args=(name,))
+                    if account.may(find_run(name).path):
+                        st.button("Remove", key=f"out-{name}", on_click=_discard, args=(name,))
         st.caption("A new run waits for the earlier runs on its device.")
 
 
@@ -202,6 +216,7 @@ def _stopped(snapshot: Snapshot) -> None:
             icon=":material/resume:",
             help="Continues after the last complete epoch, to the same numbers as without the interruption.",
         ):
+            account.check(find_run(snapshot.run).path, f"The run {snapshot.run}")
             session.jobs().resume(snapshot.run)
             st.rerun()
     if snapshot.history:

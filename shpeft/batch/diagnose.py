@@ -16,6 +16,7 @@ from shpeft.batch.inputs import Entry, Source
 from shpeft.diagnosis import case_id, diagnose
 from shpeft.errors import DiagnosisError, ShpeftError, UnreadableImage
 from shpeft.pipeline import LoadedRun
+from shpeft.runs.audit import Record
 from shpeft.support.atomic_files import FileLock
 from shpeft.support.progress import Progress, silent
 
@@ -38,7 +39,9 @@ class BatchResult:
     others: int
 
 
-def diagnose_batch(run: LoadedRun, source: Source, out: str | Path, *, progress: Progress = silent) -> BatchResult:
+def diagnose_batch(
+    run: LoadedRun, source: Source, out: str | Path, *, progress: Progress = silent, record: Record | None = None
+) -> BatchResult:
     """Diagnose every image and write a CSV with a row per file, in the source's order.
 
     An unfinished CSV is resumed and ends with the same bytes as an uninterrupted one: images pass the model one by one,
@@ -49,6 +52,7 @@ def diagnose_batch(run: LoadedRun, source: Source, out: str | Path, *, progress:
         source: the images.
         out: the CSV; rows are appended, each by one write.
         progress: the progress callback; an exception in it stops the batch between two images and keeps the rows.
+        record: called with each case and its model before its row is written; an exception in it stops the batch.
 
     Raises:
         DiagnosisError: the CSV holds something else, or belongs to other files or another model.
@@ -81,6 +85,8 @@ def diagnose_batch(run: LoadedRun, source: Source, out: str | Path, *, progress:
                 progress("diagnosing", number, total)
 
             made = _row(run, entry, made_by, report)
+            if record is not None and not made[-3]:
+                record(str(made[0]), made_by)
             _append(file, csv_rows.line(made))
             note(entry, made)
             if time.monotonic() - synced > SYNC:

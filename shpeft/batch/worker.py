@@ -16,6 +16,8 @@ from shpeft.batch.inputs import open_source
 from shpeft.errors import Cancelled, RunError, ShpeftError, notes_of
 from shpeft.pipeline import load_run
 from shpeft.runs import RunFolder
+from shpeft.runs.audit import Record, recorder
+from shpeft.runs.owner import Account, write_owner
 from shpeft.support.environment import traceback_text
 from shpeft.support.progress import Eta
 from shpeft.support.work_queue import WorkQueue, stop_at_exit
@@ -71,6 +73,7 @@ class _Work:
     folder: BatchFolder
     inputs: tuple[Input, ...] | None
     snapshot: BatchSnapshot
+    record: Record | None = None
     eta: Eta = field(default_factory=Eta)
     stop: bool = False
     ended: threading.Event = field(default_factory=threading.Event)
@@ -85,21 +88,34 @@ class BatchWorker:
         self._works: dict[Path, _Work] = {}
         self._batches = WorkQueue("shpeft")
 
-    def submit(self, run: RunFolder, inputs: Sequence[Input]) -> BatchFolder:
+    def submit(self, run: RunFolder, inputs: Sequence[Input], account: Account | None = None) -> BatchFolder:
         """Start a batch of folders, zips and files in the background.
+
+        Args:
+            run: the run whose model diagnoses.
+            inputs: paths, or contents of zips.
+            account: whose the batch is, in an app with accounts.
 
         Raises:
             RunError: the run's folder cannot be written, or shpeft is closing.
         """
         folder = new_batch(run)
-        self.resume(run, folder, inputs)
+        write_owner(folder.path, account)
+        self.resume(run, folder, inputs, account)
         return folder
 
-    def resume(self, run: RunFolder, folder: BatchFolder, inputs: Sequence[Input] | None = None) -> None:
+    def resume(
+        self,
+        run: RunFolder,
+        folder: BatchFolder,
+        inputs: Sequence[Input] | None = None,
+        account: Account | None = None,
+    ) -> None:
         """Resume a stopped batch; without effect on one that is waiting or running.
 
         Args:
             inputs: the same files; None where this process still has them.
+            account: who asks, for the audit log of an app with accounts.
 
         Raises:
             RunError: the files are no longer there, or shpeft is closing.
@@ -116,7 +132,8 @@ class BatchWorker:
                     else "This process no longer has its files: choose them again."
                 )
                 raise RunError(f"The batch {folder.name} cannot be resumed. {why}")
-            work = _Work(run, folder, files, BatchSnapshot(folder.name, "waiting", "waiting for another batch"))
+            waiting = BatchSnapshot(folder.name, "waiting", "waiting for another batch")
+            work = _Work(run, folder, files, waiting, recorder(account, run.name))
             self._works[folder.path] = work
             self._batches.put("batches", lambda: self._carry_out(work))
 
@@ -182,7 +199,7 @@ class BatchWorker:
         loaded = load_run(work.run)
         with open_source(work.inputs or (), progress) as source:
             work.folder.write_total(len(source.entries), source.others)
-            return diagnose_batch(loaded, source, work.folder.results, progress=progress)
+            return diagnose_batch(loaded, source, work.folder.results, progress=progress, record=work.record)
 
     def _report(self, work: _Work, stage: str, done: int, total: int) -> None:
         with self._lock:

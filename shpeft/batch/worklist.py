@@ -12,6 +12,7 @@ from shpeft.datasets import Split
 from shpeft.diagnosis import diagnose
 from shpeft.evaluation.answer import NO_ANSWER
 from shpeft.pipeline import LoadedRun
+from shpeft.runs.audit import Record
 from shpeft.support.progress import Progress, silent
 from shpeft.support.spreadsheet import as_text
 
@@ -82,7 +83,9 @@ def with_findings(text: str, findings: Mapping[str, str]) -> str:
     return out.getvalue()
 
 
-def diagnose_split(run: LoadedRun, split: Split, most: int, *, progress: Progress = silent) -> str:
+def diagnose_split(
+    run: LoadedRun, split: Split, most: int, *, progress: Progress = silent, record: Record | None = None
+) -> str:
     """Diagnose the first images of a split; return a batch's CSV, with the ids of the split.
 
     Args:
@@ -90,6 +93,7 @@ def diagnose_split(run: LoadedRun, split: Split, most: int, *, progress: Progres
         split: the images.
         most: how many of them.
         progress: the progress callback; an exception in it ends the work.
+        record: called with each case and its model.
     """
     classes, made_by = run.backbone.classes, csv_rows.made_by(run)
     lines, total = [csv_rows.line(csv_rows.header(classes, run.backbone.task))], min(most, len(split))
@@ -101,6 +105,8 @@ def diagnose_split(run: LoadedRun, split: Split, most: int, *, progress: Progres
             reliability=run.reliability,
             ood_detector=run.ood_detector,
         )
+        if record is not None:
+            record(f"case-{identity}", made_by)
         row = csv_rows.judged(b"", diagnosis, made_by, csv_rows.urgent_finding(run))  # its id is the split's
         lines.append(csv_rows.line([f"case-{identity}", *row[1:]]))
     return b"".join(lines).decode()

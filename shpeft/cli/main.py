@@ -13,6 +13,7 @@ from pydantic import ValidationError
 
 import shpeft
 from shpeft.cli import compare, runs
+from shpeft.cli.audit import audit
 from shpeft.cli.backbones import backbones
 from shpeft.cli.cache import cache
 from shpeft.cli.calibrate import calibrate
@@ -53,6 +54,7 @@ for verb in (
     datasets,
     backbones,
     cache,
+    audit,
     serve,
     watch,
     ui,

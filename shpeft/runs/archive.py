@@ -20,6 +20,7 @@ from shpeft.errors import RunError
 from shpeft.runs.folder import FILES, RunFolder
 from shpeft.runs.listing import LOCK, STAGING, checked_name, free_name, remove_killed_imports, runs_root
 from shpeft.runs.model_card import model_card
+from shpeft.runs.owner import OWNER
 from shpeft.runs.run_file import DAMAGE
 from shpeft.runs.similar import NAME as SIMILAR
 from shpeft.runs.state import END_REQUEST
@@ -29,7 +30,7 @@ from shpeft.support.limits import RUN_FILE_BYTES
 
 FORMAT = "shpeft.run/1"
 MANIFEST = "manifest.json"
-MEMBERS = tuple(name for name in FILES if name not in ("notes.md", "error.log", SIMILAR, END_REQUEST))
+MEMBERS = tuple(name for name in FILES if name not in ("notes.md", OWNER, "error.log", SIMILAR, END_REQUEST))
 """Files that an export may hold besides the manifest."""
 
 CHUNK = 2**20

@@ -3,7 +3,8 @@
 A folder holds ``config.yaml environment.json state.json metrics.jsonl metrics.json predictions.csv predictions_val.csv
 trust.json novelty.safetensors novelty.csv probe.safetensors support.safetensors importance.npz details.npz
 delta.safetensors README.md``,
-``similar.safetensors`` if the configuration stores features, ``notes.md`` if the user wrote notes, ``checkpoint/``
+``similar.safetensors`` if the configuration stores features, ``notes.md`` if the user wrote notes,
+``owner.json`` if an app with accounts made it, ``checkpoint/``
 until the run is finished, ``ending`` from a request to end the run until its worker has carried it out, and
 ``error.log`` after a bug. Every write is atomic.
 """
@@ -25,6 +26,7 @@ from shpeft.runs.example import is_example, refuse_example
 from shpeft.runs.history import History
 from shpeft.runs.metrics import MetricsFile
 from shpeft.runs.notes import Notes
+from shpeft.runs.owner import OWNER
 from shpeft.runs.predictions import PredictionFiles
 from shpeft.runs.probe import ProbeFile
 from shpeft.runs.reliability import ReliabilityFiles
@@ -54,6 +56,7 @@ FILES = (
     "delta.safetensors",
     "README.md",
     "notes.md",
+    OWNER,
     "error.log",
     END_REQUEST,
 )

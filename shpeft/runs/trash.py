@@ -11,6 +11,7 @@ from pathlib import Path
 from shpeft.errors import RunError
 from shpeft.runs.folder import RunFolder
 from shpeft.runs.listing import free_name, runs_root
+from shpeft.runs.owner import Account, may_change
 from shpeft.runs.uploads import configuration_text, delete_unused_uploads
 
 TRASH = ".trash"
@@ -79,9 +80,14 @@ def restore_run(deleted: Deleted) -> RunFolder:
     return RunFolder.open(path)
 
 
-def empty_trash(root: str | Path | None = None) -> int:
-    """Delete everything in the trash for good, and return the number of runs."""
-    runs = deleted_runs(root)
+def empty_trash(root: str | Path | None = None, account: Account | None = None) -> int:
+    """Delete the runs in the trash for good, and return their number.
+
+    Args:
+        root: the folder of runs.
+        account: whose runs; None: everybody's.
+    """
+    runs = [run for run in deleted_runs(root) if may_change(run.path, account)]
     _delete_for_good(runs, Path(root or runs_root()))
     return len(runs)
 

@@ -9,6 +9,10 @@ VARIABLE = "SHPEFT_ALLOWED_FOLDERS"
 """Folders, separated as in ``PATH``; ``shpeft ui --allow-folder`` sets it."""
 
 
+PRIVATE = ".accounts"
+"""The folder of the accounts' key and the audit log in the folder of runs, which no path on the pages may lead to."""
+
+
 def allowed_folders() -> tuple[Path, ...]:
     """Return the folders; none if all are allowed."""
     return tuple(Path(name).resolve() for name in os.environ.get(VARIABLE, "").split(os.pathsep) if name)
@@ -22,7 +26,7 @@ def is_allowed(path: str | Path) -> bool:
         resolved = Path(path).expanduser().resolve()
     except (OSError, RuntimeError, ValueError):  # a loop of links, an unknown home, a NUL
         return False
-    return any(resolved.is_relative_to(folder) for folder in folders)
+    return PRIVATE not in resolved.parts and any(resolved.is_relative_to(folder) for folder in folders)
 
 
 def check_allowed(path: str | Path, error: type[ShpeftError] = ShpeftError) -> None:

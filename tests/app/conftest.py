@@ -14,6 +14,7 @@ from shpeft import pipeline
 from shpeft.config.schema import RunConfig
 from shpeft.explanation.saliency import PassTime
 from shpeft.runs import RunFolder
+from tests.helpers.app_accounts import Be
 from tests.helpers.app_pages import MAIN, ROOT, TINY
 
 
@@ -69,6 +70,12 @@ def own_run(finished: RunFolder, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
     folder = RunFolder.open(shutil.copytree(finished.path, tmp_path / "own" / "tiny"))
     monkeypatch.setenv("SHPEFT_RUNS", str(tmp_path / "own"))
     return folder
+
+
+@pytest.fixture
+def be(monkeypatch: pytest.MonkeyPatch) -> Be:
+    """Decides who uses the app."""
+    return Be(monkeypatch)
 
 
 @pytest.fixture

@@ -1,13 +1,18 @@
 """Who may use the app: hosts, origins, the token, and the headers of every answer."""
 
 import asyncio
+import json
+import time
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import pytest
 from starlette.types import Message, Receive, Scope, Send
+from streamlit.web.server.starlette.starlette_app_utils import create_signed_value
 
+from app import identity
 from app.access import Access
+from shpeft.support.admission import Admission
 
 HOST = "127.0.0.1:8501"
 HERE = {"host": HOST, "cookie": "shpeft_token_8501=secret"}
@@ -22,11 +27,21 @@ async def answer(scope: Scope, receive: Receive, send: Send) -> None:
         await send({"type": "http.response.body", "body": b"the page"})
 
 
-def ask(headers: dict[str, str], path: str = "/", query: str = "", kind: str = "http") -> tuple[Any, dict[str, str]]:
+def ask(
+    headers: dict[str, str] | list[tuple[str, str]],
+    path: str = "/",
+    query: str = "",
+    kind: str = "http",
+    site: Admission | None = None,
+    client: str = "127.0.0.1",
+) -> tuple[Any, dict[str, str]]:
     """Return the status of an answer, or the kind of a socket's first message, and the headers."""
     sent: list[Message] = []
     scope = {"type": kind, "method": "GET", "path": path, "query_string": query.encode(), "scheme": "http"}
-    scope["headers"] = [(name.encode(), value.encode()) for name, value in headers.items()]
+    pairs = headers.items() if isinstance(headers, dict) else headers
+    scope["headers"] = [(name.encode(), value.encode()) for name, value in pairs]
+    scope["client"] = (client, 50000)
+    access = Access(answer, token="secret") if site is None else Access(answer, site=site)
 
     async def send(message: Message) -> None:
         sent.append(message)
@@ -35,7 +50,7 @@ def ask(headers: dict[str, str], path: str = "/", query: str = "", kind: str = "
         return {"type": "http.request"}
 
     with ThreadPoolExecutor(1) as thread:  # this thread may run the browser tests' event loop
-        thread.submit(asyncio.run, Access(answer, token="secret")(scope, receive, send)).result()
+        thread.submit(asyncio.run, access(scope, receive, send)).result()
     first = sent[0]
     return first.get("status", first["type"]), {k.decode(): v.decode() for k, v in first.get("headers", [])}
 
@@ -97,3 +112,111 @@ def test_every_answer_forbids_frames_and_foreign_requests() -> None:
     for part in ("default-src 'self'", "frame-ancestors 'none'", f"ws://{HOST}"):
         assert part in policy
     assert not any(source in policy.replace(f"//{HOST}", "") for source in ("http:", "https:", "*", "//"))
+
+
+# -- behind a reverse proxy that names people
+
+PROXIED = Admission("proxy", "https://shpeft.example", "x-forwarded-user", ("10.0.0.2", "10.1.0.0/24"))
+NAMED = {"host": "shpeft.example", "x-forwarded-user": "reader"}
+
+
+@pytest.mark.parametrize(
+    ("headers", "client", "path", "status"),
+    [
+        (NAMED, "10.0.0.2", "/", 200),
+        (NAMED, "10.1.0.77", "/media/a.png", 200),
+        (NAMED, "::ffff:10.0.0.2", "/", 200),
+        (NAMED | {"origin": "https://shpeft.example"}, "10.0.0.2", "/_stcore/upload_file/a", 200),
+        (NAMED, "10.0.0.3", "/", 403),
+        (NAMED, "127.0.0.1", "/", 403),
+        (NAMED, "", "/", 403),
+        (NAMED | {"x-forwarded-for": "10.0.0.2"}, "192.0.2.1", "/", 403),
+        (NAMED | {"cookie": "shpeft_token_8501=secret"}, "192.0.2.1", "/", 403),
+        ({"host": "shpeft.example"}, "10.0.0.2", "/", 403),
+        (NAMED | {"x-forwarded-user": " "}, "10.0.0.2", "/", 403),
+        (NAMED | {"x-forwarded-user": "a" * 513}, "10.0.0.2", "/", 403),
+        (NAMED | {"host": "evil.example"}, "10.0.0.2", "/", 403),
+        (NAMED | {"host": "127.0.0.1:8501"}, "10.0.0.2", "/", 403),
+        (NAMED | {"origin": "http://shpeft.example"}, "10.0.0.2", "/", 403),
+        (NAMED | {"origin": "https://evil.example"}, "10.0.0.2", "/", 403),
+        (NAMED, "10.0.0.2", "/_stcore/metrics", 403),
+        ({"host": "127.0.0.1:8501"}, "127.0.0.1", "/_stcore/health", 200),
+        ({"host": "evil.example"}, "127.0.0.1", "/_stcore/health", 403),
+    ],
+)
+def test_a_proxy_has_to_be_the_one_that_was_named_and_to_name_the_person(
+    headers: dict[str, str], client: str, path: str, status: int
+) -> None:
+    assert ask(headers, path, site=PROXIED, client=client)[0] == status
+
+
+def test_two_names_are_none() -> None:
+    assert ask([*NAMED.items(), ("x-forwarded-user", "other")], site=PROXIED, client="10.0.0.2")[0] == 403
+
+
+def test_sockets_behind_a_proxy_need_the_same() -> None:
+    headers = NAMED | {"origin": "https://shpeft.example"}
+    assert ask(headers, "/_stcore/stream", kind="websocket", site=PROXIED, client="10.0.0.2")[0] == "websocket.accept"
+    assert ask(NAMED, "/_stcore/stream", kind="websocket", site=PROXIED, client="10.0.0.2")[0] == "websocket.close"
+    assert ask(headers, "/_stcore/stream", kind="websocket", site=PROXIED, client="10.0.0.3")[0] == "websocket.close"
+
+
+def test_the_policy_names_the_address_of_the_site() -> None:
+    assert "wss://shpeft.example;" in ask(NAMED, site=PROXIED, client="10.0.0.2")[1]["content-security-policy"]
+
+
+# -- with a login
+
+LOGIN = Admission("login", "https://shpeft.example", claims={"hd": ("hospital.example",)})
+SECRET = "0123456789abcdef0123456789abcdef"
+
+
+def signed(secret: str = SECRET, **changes: object) -> dict[str, str]:
+    """Return the headers of a browser whose login states this, signed as Streamlit signs it."""
+    stated = {"is_logged_in": True, "origin": LOGIN.origin, "iss": "https://idp.example", "sub": "reader"}
+    stated |= {"iat": time.time(), "hd": "hospital.example", **changes}
+    value = create_signed_value(secret, identity.COOKIE, json.dumps(stated)).decode()
+    return {"host": "shpeft.example", "cookie": f"{identity.COOKIE}={value}"}
+
+
+@pytest.fixture
+def _secret(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(identity, "get_cookie_secret", lambda: SECRET)
+
+
+@pytest.mark.usefixtures("_secret")
+@pytest.mark.parametrize(
+    ("changes", "status"),
+    [
+        ({}, 200),
+        ({"hd": ["hospital.example", "b"]}, 200),
+        ({"secret": "another secret, of somebody else."}, 403),
+        ({"is_logged_in": False}, 403),
+        ({"origin": "https://other.example"}, 403),
+        ({"sub": ""}, 403),
+        ({"hd": "evil.example"}, 403),
+        ({"hd": None}, 403),
+        ({"iat": time.time() - 13 * 3600}, 403),
+        ({"iat": time.time() + 3600}, 403),
+        ({"iat": None}, 403),
+    ],
+)
+def test_files_and_uploads_need_an_admitted_login(changes: dict[str, Any], status: int) -> None:
+    assert ask(signed(**changes), "/media/a.png", site=LOGIN)[0] == status
+    assert ask(signed(**changes), "/_stcore/upload_file/a/b", site=LOGIN)[0] == status
+
+
+@pytest.mark.usefixtures("_secret")
+@pytest.mark.parametrize("cookie", ["", "_streamlit_user=", "_streamlit_user=a|b|c", "_streamlit_user=chunks-99999999"])
+def test_before_the_login_the_page_with_its_button_is_all_there_is(cookie: str) -> None:
+    headers = {"host": "shpeft.example", "cookie": cookie}
+    for path in ("/", "/static/js/index.js", "/auth/login", "/oauth2callback", "/_stcore/health"):
+        assert ask(headers, path, site=LOGIN)[0] == 200, path
+    for path in ("/media/a.png", "/_stcore/upload_file/a/b", "/component/a/b.html", "/_stcore/bidi-components/a/b"):
+        assert ask(headers, path, site=LOGIN)[0] == 403, path
+    assert ask(headers, "/train", site=LOGIN)[0] == 303
+    socket = headers | {"origin": LOGIN.origin}
+    assert ask(socket, "/_stcore/stream", kind="websocket", site=LOGIN)[0] == "websocket.accept"
+    assert ask(socket | {"origin": "http://shpeft.example"}, "/_stcore/stream", kind="websocket", site=LOGIN)[0] == (
+        "websocket.close"
+    )

@@ -46,7 +46,9 @@ class Server:
         outside: one line for each outside address that it contacted.
     """
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, *flags: str) -> None:
+        """Prepare a server; with flags of ``shpeft ui``, one that this command starts."""
+        self.flags = flags
         with socket.socket() as probe:
             probe.bind(("127.0.0.1", 0))
             self.port = probe.getsockname()[1]
@@ -64,6 +66,8 @@ class Server:
         environment |= {"PYTHONPATH": os.pathsep.join(filter(None, paths)), "OUTSIDE": str(self.outside)}
         command = [sys.executable, "-m", "streamlit", "run", str(ROOT / "app" / "main.py")]
         command += ["--server.port", str(self.port), "--logger.level", "debug"]
+        if self.flags:
+            command = [sys.executable, "-m", "shpeft", "ui", "--port", str(self.port), *self.flags]
         with self.log.open("ab") as out:
             self.process = subprocess.Popen(command, cwd=self.runs, env=environment, stdout=out, stderr=out)
         for _ in range(600):

@@ -10,7 +10,7 @@ import streamlit as st
 
 from app.views.diagnose import model_tasks
 from app.views.diagnose.images import Images, Worklist, forget
-from app.widgets import layout
+from app.widgets import account, layout
 from shpeft import NOTICE
 from shpeft.batch import BatchFolder, BatchSnapshot, list_batches, names_csv, worker
 from shpeft.errors import DiagnosisError, ShpeftError
@@ -43,7 +43,7 @@ def text(run: RunFolder, worklist: Worklist) -> str | None:
             f"Diagnose all {len(worklist):,} images", type="primary", icon=":material/play_arrow:"
         ):
             return None
-        folder = worker().submit(run, worklist.images)
+        folder = worker().submit(run, worklist.images, account.current())
         _own_batches()[_key(run, worklist)] = folder
     with layout.error_boundary():
         status = worker().snapshot(folder).status
@@ -122,12 +122,14 @@ def _follow(folder: BatchFolder) -> None:
     st.progress(snapshot.fraction, f"{plain(stage)}{count}{time_left}")
 
     def stop() -> None:  # a callback, because it also runs if a redraw of the page comes before the button
+        account.check(folder.path, f"The list {folder.name}")
         st.session_state["stopped"] = folder.name
         worker().stop(folder)
 
     stopping = st.session_state.get("stopped") == folder.name
     label = "Stopping …" if stopping else "Stop"
-    st.button(label, key=f"stop-{folder.name}", on_click=stop, disabled=stopping, icon=":material/stop:")
+    if account.may(folder.path):
+        st.button(label, key=f"stop-{folder.name}", on_click=stop, disabled=stopping, icon=":material/stop:")
 
 
 def _result(run: RunFolder, folder: BatchFolder, worklist: Worklist | None) -> None:
@@ -170,7 +172,8 @@ def _failure(snapshot: BatchSnapshot) -> ShpeftError:
 def _buttons(run: RunFolder, folder: BatchFolder, snapshot: BatchSnapshot, worklist: Worklist | None) -> None:
     images = None if worklist is None else worklist.images
     with st.container(horizontal=True):
-        if snapshot.status != "finished" and not (snapshot.message and not folder.totals()[0]):
+        own = account.may(folder.path)
+        if own and snapshot.status != "finished" and not (snapshot.message and not folder.totals()[0]):
             inputs = None if snapshot.again else images
             ready = snapshot.again or images is not None
             if st.button("Resume", key=f"resume-{folder.name}", disabled=not ready, icon=":material/play_arrow:"):
@@ -196,9 +199,12 @@ def _buttons(run: RunFolder, folder: BatchFolder, snapshot: BatchSnapshot, workl
                 help="Links ids to file names, and so perhaps to patients. It is not saved here: after the app is "
                 "closed, only the files themselves can be matched, by their content.",
             )
+        if not own:
+            return
         with st.popover("Delete", icon=":material/delete:"):
             st.write("This deletes the results for good. The images stay.")
             if st.button("Delete results", key=f"delete-{folder.name}"):
+                account.check(folder.path, f"The list {folder.name}")
                 worker().discard(folder)
                 if worklist is not None:
                     forget()  # else the list would be made again
@@ -206,7 +212,8 @@ def _buttons(run: RunFolder, folder: BatchFolder, snapshot: BatchSnapshot, workl
 
 
 def _resume(run: RunFolder, folder: BatchFolder, images: Images | None) -> None:
-    worker().resume(run, folder, images)
+    account.check(folder.path, f"The list {folder.name}")
+    worker().resume(run, folder, images, account.current())
     st.rerun()
 
 

@@ -6,11 +6,12 @@ import streamlit as st
 
 from app.views.diagnose import batch, finding, image, model_tasks
 from app.views.diagnose.images import MOST_SAMPLES, Worklist
-from app.widgets import thumbnails
+from app.widgets import account, thumbnails
 from shpeft.batch.worklist import WorklistRow, diagnose_split, in_order, with_findings, worklist_rows
 from shpeft.errors import ShpeftError
 from shpeft.pipeline import LoadedRun
 from shpeft.runs import RunFolder
+from shpeft.runs.audit import recorder
 from shpeft.support.formatting import probability
 from shpeft.support.markdown import plain
 from shpeft.support.progress import Progress
@@ -30,8 +31,10 @@ def text(run: RunFolder, worklist: Worklist) -> str | None:
         return batch.text(run, worklist)
     split = worklist.samples
 
+    record = recorder(account.current(), run.name)
+
     def work(loaded: LoadedRun, progress: Progress) -> str:
-        return diagnose_split(loaded, split, MOST_SAMPLES, progress=progress)
+        return diagnose_split(loaded, split, MOST_SAMPLES, progress=progress, record=record)
 
     seconds = len(worklist) * model_tasks.pass_time(run).forward
     key = ("samples", split.fingerprint)

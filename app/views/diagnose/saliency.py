@@ -8,11 +8,13 @@ from PIL import Image
 
 from app.views.diagnose import model_tasks
 from app.views.diagnose.image import Case
-from app.widgets import layout, thumbnails
+from app.widgets import account, layout, thumbnails
+from shpeft.batch.csv_rows import made_by
 from shpeft.diagnosis import CAPTION, Diagnosis, diagnose
 from shpeft.explanation.saliency import METHODS, CheckedSaliency, Sanity, explain_and_check, overlay
 from shpeft.pipeline import LoadedRun
 from shpeft.runs import RunFolder
+from shpeft.runs.audit import recorder
 from shpeft.support.markdown import plain
 from shpeft.support.progress import Progress
 
@@ -52,14 +54,19 @@ class Explanation:
 def diagnose_image(run: RunFolder, case: Case) -> Diagnosis:
     """Return the model's diagnosis of the image, without a map."""
 
+    record = recorder(account.current(), run.name)
+
     def work(loaded: LoadedRun, progress: Progress) -> Diagnosis:
-        return diagnose(
+        diagnosis = diagnose(
             loaded.backbone,
             case.image,
             reliability=loaded.reliability,
             ood_detector=loaded.ood_detector,
             progress=progress,
         )
+        if record is not None:
+            record(case.id, made_by(loaded))
+        return diagnosis
 
     return model_tasks.wait_for_result(run, (case.digest, "probabilities"), work)
 

@@ -4,7 +4,7 @@ from typing import Literal
 
 import streamlit as st
 
-from app.widgets import layout
+from app.widgets import account, layout
 from shpeft.config.schema import CONFIDENCE
 from shpeft.errors import ShpeftError
 from shpeft.evaluation import AbstentionRule, DecisionRules, Reliability, SetRule, ThresholdRule
@@ -172,11 +172,13 @@ def save(
         before, drawn = st.session_state[f"rules-drawn-{run.name}"] = (saved.rules, rules)
     if rules in (saved.rules, drawn):
         return saved
-    if run.is_example:
-        st.info("The example is read-only: changes are shown here and not saved.")
+    own = not run.is_example and account.may(run.folder.path)
+    if not own:
+        whose = "The example is read-only" if run.is_example else "This run belongs to another account, or to nobody"
+        st.info(f"{plain(whose)}: changes are shown here and not saved.")
     try:
         reliability = run.fit(rules)
-        if not run.is_example:
+        if own:
             run.save(rules)
             st.session_state.setdefault(f"rules-before-{run.name}", []).append(saved.rules)
     except ShpeftError as error:
@@ -193,6 +195,7 @@ def undo_button(run: EvaluatedRun) -> None:
     with st.container(horizontal=True, vertical_alignment="center"):
         st.caption(":material/check: Saved. New diagnoses use these settings.")
         if st.button("Undo", icon=":material/undo:"):
+            account.check(run.folder.path, f"The run {run.folder.name}")
             run.save(before.pop())
             st.session_state[f"rules-undone-{run.name}"] = st.session_state.get(f"rules-undone-{run.name}", 0) + 1
             st.rerun()

@@ -3,7 +3,7 @@
 import streamlit as st
 
 from app.views.train import form
-from app.widgets import layout, run_management, run_status, session
+from app.widgets import account, layout, run_management, run_status, session
 from shpeft.errors import RunError
 from shpeft.runs import find_run
 from shpeft.support.markdown import plain
@@ -30,6 +30,6 @@ if not run:
     run_status.run_queue()
     request = form.settings()
     if request:
-        session.select_run(session.jobs().submit(*request))
+        session.select_run(session.jobs().submit(*request, account=account.current()))
         st.session_state.pop("deleted", None)
         st.rerun()

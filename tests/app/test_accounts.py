@@ -1,0 +1,78 @@
+"""The app with accounts: what is recorded, and what another account may not do. Without them, nothing changes."""
+
+import shutil
+from pathlib import Path
+
+from shpeft.batch import list_batches, worker
+from shpeft.runs import RunFolder, delete_run, deleted_runs, find_run, list_runs
+from shpeft.runs.owner import OWNER, owner_of, write_owner
+from tests.helpers.app_accounts import Be
+from tests.helpers.app_pages import button_labels, open_page, page_text, press
+
+REFUSED = "you can use it, not change it"
+
+
+def test_a_run_of_another_account_is_used_and_not_changed(own_run: RunFolder, be: Be) -> None:
+    write_owner(own_run.path, be("reader"))
+    assert "Delete" in button_labels(open_page("runs", own_run.name))
+    be("other")
+    app = open_page("runs", own_run.name)
+    assert "Delete" not in button_labels(app)
+    assert REFUSED in page_text(app)
+    assert not any(field.label in ("Name", "Notes") for field in (*app.text_input, *app.text_area))
+    be("chief", admin=True)
+    assert "Delete" in button_labels(open_page("runs", own_run.name))
+
+
+def test_the_check_is_made_when_a_button_is_pressed_not_only_when_it_is_drawn(own_run: RunFolder, be: Be) -> None:
+    write_owner(own_run.path, be("reader"))
+    app = open_page("runs", own_run.name)
+    be("other")
+    press(app, "Delete")
+    assert "belongs to another account" in page_text(app)
+    assert [run.name for run in list_runs()] == [own_run.name]
+
+
+def test_rules_of_another_accounts_run_are_not_saved(own_run: RunFolder, be: Be) -> None:
+    write_owner(own_run.path, be("reader"))
+    before = (own_run.path / "trust.json").read_bytes()
+    be("other")
+    app = open_page("evaluate", own_run.name)
+    coverage = next(field for field in app.number_input if field.label == "Coverage")
+    coverage.set_value(0.8).run()
+    assert "changes are shown here and not saved" in page_text(app)
+    assert (own_run.path / "trust.json").read_bytes() == before
+    be("reader")
+    app = open_page("evaluate", own_run.name)
+    next(field for field in app.number_input if field.label == "Coverage").set_value(0.8).run()
+    assert (own_run.path / "trust.json").read_bytes() != before
+
+
+def test_the_trash_shows_ones_own_runs_and_empties_those_alone(own_run: RunFolder, be: Be) -> None:
+    second = Path(shutil.copytree(own_run.path, own_run.path.with_name("second")))
+    write_owner(own_run.path, be("reader"))
+    write_owner(second, be("other"))
+    for name in ("tiny", "second"):
+        delete_run(find_run(name))
+    app = open_page("runs")
+    assert "Trash (1)" in [part.label for part in app.expander]
+    press(app, "Delete for good")
+    assert [run.name for run in deleted_runs()] == ["tiny"]
+
+
+def test_runs_and_lists_record_whose_they_are(own_run: RunFolder, be: Be, tmp_path: Path) -> None:
+    reader = be("reader")
+    (tmp_path / "images").mkdir()
+    folder = worker().submit(own_run, [tmp_path / "images"], reader)
+    assert owner_of(folder.path) == reader.id
+    assert [batch.name for batch in list_batches(own_run)] == [folder.name]
+    worker().discard(folder)
+
+
+def test_without_accounts_no_owner_is_written(own_run: RunFolder, tmp_path: Path) -> None:
+    (tmp_path / "images").mkdir()
+    folder = worker().submit(own_run, [tmp_path / "images"])
+    assert not (folder.path / OWNER).exists()
+    worker().discard(folder)
+    assert "Delete" in button_labels(open_page("runs", own_run.name))
+    assert not any(caption.value.startswith("Account") for caption in open_page("runs").caption)

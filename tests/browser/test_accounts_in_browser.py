@@ -1,0 +1,135 @@
+"""The app with accounts: a login with a real provider's protocol, and a reverse proxy that names people."""
+
+import re
+import socket
+import urllib.error
+import urllib.request
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from tests.browser.driver import Server, new_context
+from tests.browser.identity_provider import Provider, naming_proxy, providing
+
+pytest.importorskip("playwright.sync_api")
+pytest.importorskip("authlib", reason="Authlib is not installed")
+from playwright.sync_api import Browser, Page, expect
+
+from tests.browser.steps import A_WHILE
+
+pytestmark = pytest.mark.browser
+
+ACCOUNT = re.compile(r"^Account [0-9a-f]{16}$")
+
+
+@pytest.fixture(scope="module")
+def provider() -> Iterator[Provider]:
+    """An OpenID Connect provider."""
+    with providing() as running:
+        yield running
+
+
+@pytest.fixture(scope="module")
+def site(chromium: Browser, provider: Provider, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
+    """The app with a login."""
+    folder = tmp_path_factory.mktemp("login")
+    secrets = folder / "secrets.toml"
+    server = Server(folder, "--login", str(secrets), "--claim", "groups=readers")
+    secrets.write_text(
+        f'[auth]\nredirect_uri = "{server.address}/oauth2callback"\ncookie_secret = "{"s" * 40}"\n'
+        f'client_id = "shpeft"\nclient_secret = "secret"\n'
+        f'server_metadata_url = "{provider.address}/.well-known/openid-configuration"\n'
+    )
+    try:
+        server.launch()
+        yield server
+    finally:
+        server.stop()
+
+
+def log_in(page: Page, site: Server) -> None:
+    """Press the button; the provider sends the browser back."""
+    page.goto(site.address)
+    page.get_by_role("button", name="Log in").click(timeout=A_WHILE)
+
+
+def account(page: Page) -> str:
+    """Return the account that the page shows."""
+    shown = page.get_by_text(ACCOUNT)
+    expect(shown).to_be_visible(timeout=A_WHILE)
+    return shown.inner_text()
+
+
+def test_a_login_opens_the_app_under_an_opaque_account(chromium: Browser, site: Server, provider: Provider) -> None:
+    provider.subject, provider.claims = "reader", {"groups": ["readers"], "name": "Somebody", "email": "a@b.example"}
+    page = chromium.new_page()
+    page.goto(f"{site.address}/train")
+    expect(page.get_by_role("button", name="Log in")).to_be_visible(timeout=A_WHILE)
+    expect(page.get_by_text("Teach it my images")).to_have_count(0)
+    log_in(page, site)
+    first = account(page)
+    expect(page.get_by_text("Your images stay on the server 127.0.0.1.")).to_be_visible()
+    assert "Somebody" not in page.content()
+    page.get_by_role("button", name="Log out").click()
+    expect(page.get_by_role("button", name="Log in")).to_be_visible(timeout=A_WHILE)
+    provider.subject = "other"
+    log_in(page, site)
+    assert account(page) != first
+    page.context.close()
+
+
+def test_an_account_without_the_claim_is_told_so(chromium: Browser, site: Server, provider: Provider) -> None:
+    provider.subject, provider.claims = "visitor", {"groups": ["visitors"]}
+    page = chromium.new_page()
+    log_in(page, site)
+    expect(page.get_by_text("This account lacks what the app asks for (groups).")).to_be_visible(timeout=A_WHILE)
+    expect(page.get_by_text(ACCOUNT)).to_have_count(0)
+    assert page.request.get(f"{site.address}/media/a.png").status == 403
+    page.context.close()
+
+
+def test_nothing_of_the_login_is_logged(site: Server) -> None:
+    log = site.log.read_text(errors="replace")
+    assert not any(text in log for text in ("Somebody", "a@b.example", "s" * 40))
+
+
+def test_a_proxy_names_the_person(chromium: Browser, tmp_path: Path) -> None:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port = probe.getsockname()[1]
+    address = f"http://127.0.0.1:{port}"
+    flags = ("--behind-proxy", "127.0.0.1", "--user-header", "X-Forwarded-User", "--url", address)
+    server = Server(tmp_path, *flags)
+    with naming_proxy(server.port, port):
+        try:
+            server.launch()
+            accounts = [account(opened(chromium, address, name)) for name in ("reader", "other", "reader")]
+            assert accounts[0] == accounts[2] != accounts[1]
+            request = urllib.request.Request(server.address, headers={"Host": f"127.0.0.1:{port}"})
+            with pytest.raises(urllib.error.HTTPError, match="403"):  # past the proxy
+                urllib.request.urlopen(request, timeout=10)
+            assert not server.outside.exists()
+        finally:
+            server.stop()
+
+
+def opened(chromium: Browser, address: str, name: str) -> Page:
+    """Open the app as somebody whom the proxy knows."""
+    page = chromium.new_context(http_credentials={"username": name, "password": "a"}).new_page()
+    page.goto(address)
+    return page
+
+
+def test_the_app_for_this_computer_starts_by_its_own_command(chromium: Browser, tmp_path: Path) -> None:
+    server = Server(tmp_path, "--allow-folder", str(tmp_path))
+    try:
+        server.launch()
+        page = new_context(chromium, server.address).new_page()
+        page.goto(server.address)
+        expect(page.get_by_role("heading", level=1).first).to_be_visible(timeout=A_WHILE)
+        expect(page.get_by_text("shpeft does not start")).to_have_count(0)
+        expect(page.get_by_text(re.compile("^Account"))).to_have_count(0)
+        page.context.close()
+    finally:
+        server.stop()
