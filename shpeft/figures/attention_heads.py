@@ -6,7 +6,7 @@ from typing import Any
 import plotly.graph_objects as go
 from numpy.typing import NDArray
 
-from shpeft.figures.theme import SCALE, empty_figure, format_count, new_figure, with_alt, write_in_cells
+from shpeft.figures.theme import SCALE, as_text, empty_figure, format_count, new_figure, with_alt, write_in_cells
 from shpeft.importance.attention_heads import HeadSummary
 from shpeft.importance.weight_grid import WeightGrid
 
@@ -22,11 +22,12 @@ def selected_by_head(split: HeadSummary) -> go.Figure:
 
 def score_by_head(split: HeadSummary, unit: str = "") -> go.Figure:
     """Draw the mean score of each head's weights."""
+    unit = as_text(unit)
     return _heads(split, split.means, f"mean score{f', {unit}' if unit else ''}", "{:.2g}", f" on average {unit}")
 
 
 def _heads(split: HeadSummary, values: NDArray[Any], title: str, form: str, note: str) -> go.Figure:
-    rows, heads = split.parts, split.selected.shape[1]
+    rows, heads = [as_text(part) for part in split.parts], split.selected.shape[1]
     cells = [[float(v) for v in row] for row in values]
     figure = new_figure(84 + 34 * len(rows))
     top = max(max(row) for row in cells) or 1

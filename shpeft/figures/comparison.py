@@ -4,7 +4,7 @@ from collections.abc import Mapping, Sequence
 
 import plotly.graph_objects as go
 
-from shpeft.figures.theme import BLUE, GRAY, GREEN, ORANGE, empty_figure, format_share, new_figure, with_alt
+from shpeft.figures.theme import BLUE, GRAY, GREEN, ORANGE, as_text, empty_figure, format_share, new_figure, with_alt
 
 DASHES = ("solid", "dot", "dash", "dashdot")
 _DECADES = {"type": "log", "dtick": 1, "exponentformat": "none"}
@@ -30,7 +30,7 @@ def mean_ranks(
     figure = new_figure(max(ROOM, 90 + 24 * len(titles)))
     figure.add_scatter(
         x=list(ranks),
-        y=list(titles),
+        y=[as_text(title) for title in titles],
         mode="markers",
         marker={
             "size": 11,
@@ -73,7 +73,7 @@ def paired_differences(
     sides = [(low > 0) - (high < 0) if larger_is_better else (high < 0) - (low > 0) for low, high in intervals]
     figure.add_scatter(
         x=[100 * value for value in values],
-        y=list(titles),
+        y=[as_text(title) for title in titles],
         mode="markers",
         marker={
             "size": 10,
@@ -87,7 +87,7 @@ def paired_differences(
     if margin is not None:
         figure.add_vrect(x0=-100 * margin, x1=100 * margin, fillcolor=GREEN, opacity=0.12, line_width=0)
     figure.add_vline(x=0, line={"color": GRAY, "width": 1})
-    figure.update_xaxes(title_text=f"difference in<br>{unit}")
+    figure.update_xaxes(title_text=f"difference in<br>{as_text(unit)}")
     figure.update_yaxes(type="category", range=[len(titles) - 0.5, -0.5], dtick=1)
     return with_alt(figure, f"Dots with intervals: difference in {unit} from {len(titles)} other arms")
 
@@ -114,7 +114,7 @@ def metric_by_budget(
         figure.add_scatter(
             x=[100 * share for share in shares],
             y=[100 * value for value in values],
-            name=name,
+            name=as_text(name),
             mode="lines+markers",
             line={
                 "dash": DASHES[format_count // 4 % len(DASHES)],
@@ -122,17 +122,17 @@ def metric_by_budget(
             },
             marker={"size": 8, "symbol": SYMBOLS[format_count % len(SYMBOLS)]},
             error_y=_errors(values, (intervals or {}).get(name)),
-            hovertemplate=f"{name}, %{{x:.3g}} %: %{{y:.1f}}<extra></extra>",
+            hovertemplate=f"{as_text(name)}, %{{x:.3g}} %: %{{y:.1f}}<extra></extra>",
         )
     for name, value in (levels or {}).items():
         figure.add_hline(
             y=100 * value,
             line={"color": GRAY, "width": 1, "dash": "dot"},
-            annotation_text=name,
+            annotation_text=as_text(name),
             annotation_font_size=11,
         )
     figure.update_xaxes(title_text="trained share of the backbone, %", **_DECADES)
-    figure.update_yaxes(title_text=unit)
+    figure.update_yaxes(title_text=as_text(unit))
     return with_alt(figure, f"Lines: {unit} of {len(lines)} arms against the trained share of the backbone")
 
 
@@ -174,7 +174,7 @@ def metric_by_trained_share(
     figure.add_scatter(
         x=[100 * (share or least / 10) for share in shares],
         y=[100 * value for value in values],
-        text=named,
+        text=[as_text(name) for name in named],
         mode="markers+text",
         textposition="top center",
         textfont={"size": 11},
@@ -184,12 +184,12 @@ def metric_by_trained_share(
             "symbol": ["diamond" if title == method else "circle-open" for title in titles],
             "line": {"width": 2},
         },
-        hovertext=[f"{title}, {format_share(share)}" for title, share in zip(titles, shares, strict=True)],
+        hovertext=[f"{as_text(title)}, {format_share(share)}" for title, share in zip(titles, shares, strict=True)],
         hovertemplate="%{hovertext} of the backbone: %{y:.1f}<extra></extra>",
         cliponaxis=False,
     )
     figure.update_xaxes(title_text="trained share of the backbone, % (left end: none)", **_DECADES)
-    figure.update_yaxes(title_text=unit)
+    figure.update_yaxes(title_text=as_text(unit))
     return with_alt(figure, f"Dots: {unit} of {len(titles)} arms against the trained share of the backbone")
 
 
@@ -204,7 +204,7 @@ def shared_weights(titles: Sequence[str], shared: Sequence[float], chance: Seque
     ):
         figure.add_scatter(
             x=[100 * value for value in values],
-            y=list(titles),
+            y=[as_text(title) for title in titles],
             name=name,
             mode="markers",
             marker={"size": 10, "color": color, "symbol": symbol},

@@ -14,6 +14,7 @@ from shpeft.figures.theme import (
     GREEN,
     ORANGE,
     TEMPLATE,
+    as_text,
     empty_figure,
     new_figure,
     short_name,
@@ -35,7 +36,7 @@ def attribution_heatmap(layers: Sequence[LayerAttribution]) -> go.Figure:
     if not layers:
         return empty_figure("No weights were trained.")
     ordered = sorted(layers, key=lambda layer: layer.depth)
-    rows = list(dict.fromkeys(layer.block for layer in ordered))
+    rows = list(dict.fromkeys(as_text(layer.block) for layer in ordered))
     fullest = sorted(ordered, key=lambda layer: -sum(other.block == layer.block for other in ordered))
     columns = list(dict.fromkeys(short_name(layer.matrix) for layer in fullest))  # the fullest block sets the order
     top = max(abs(layer.total) for layer in ordered) or 1.0
@@ -43,7 +44,7 @@ def attribution_heatmap(layers: Sequence[LayerAttribution]) -> go.Figure:
     figure = new_figure(head + 24 + 26 * len(rows))
     figure.add_heatmap(
         x=[short_name(layer.matrix) for layer in ordered],
-        y=[layer.block for layer in ordered],
+        y=[as_text(layer.block) for layer in ordered],
         z=[layer.total for layer in ordered],
         zmin=-top,
         zmax=top,
@@ -61,7 +62,7 @@ def attribution_heatmap(layers: Sequence[LayerAttribution]) -> go.Figure:
 
 def _hover(layer: LayerAttribution) -> str:
     return (
-        f"<b>{layer.name}</b><br>{layer.k:,} trained weights change the logit by {layer.total:+.4f}"
+        f"<b>{as_text(layer.name)}</b><br>{layer.k:,} trained weights change the logit by {layer.total:+.4f}"
         f"<br>(sum of absolute changes {layer.gross:.4f})"
     )
 
@@ -78,7 +79,7 @@ def strength_curve(curve: StrengthCurve, strength: float = 1.0) -> go.Figure:
         figure.add_scatter(
             x=curve.strengths,
             y=columns[name],
-            name=name,
+            name=as_text(name),
             mode="lines",
             line={"color": color, "width": 2, "dash": dash},
             hovertemplate="%{y:.1%}",
@@ -103,7 +104,7 @@ def probability_bars(diagnosis: _Ranked) -> go.Figure:
     figure = new_figure(70 + 34 * len(names))
     figure.add_bar(
         x=shares,
-        y=names,
+        y=[as_text(name) for name in names],
         orientation="h",
         marker={"color": [BLUE] + [GRAY] * (len(names) - 1)},
         text=[f"{share:.1%}" for share in shares],

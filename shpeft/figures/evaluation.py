@@ -14,7 +14,18 @@ from shpeft.evaluation import (
     confusion,
 )
 from shpeft.evaluation.predict import Predictions
-from shpeft.figures.theme import BLUE, GRAY, GREEN, ORANGE, SCALE, empty_figure, new_figure, with_alt, write_in_cells
+from shpeft.figures.theme import (
+    BLUE,
+    GRAY,
+    GREEN,
+    ORANGE,
+    SCALE,
+    as_text,
+    empty_figure,
+    new_figure,
+    with_alt,
+    write_in_cells,
+)
 
 SHADE = "rgba(10, 132, 214, 0.22)"
 NO_CURVE = "All images or none have this class, so there is no curve."
@@ -70,7 +81,8 @@ def confusion_matrix(predictions: Predictions) -> go.Figure:
 
     Nearly transparent squares over the cells carry ``[true, predicted]`` as ``customdata``, for selection by click.
     """
-    counts, classes = confusion(predictions), predictions.classes
+    counts, raw = confusion(predictions), predictions.classes
+    classes = [as_text(name) for name in raw]
     shares = counts / np.maximum(counts.sum(1, keepdims=True), 1)
     cells = [(true, guess) for true in range(len(classes)) for guess in range(len(classes))]
     at = {"x": [classes[guess] for _, guess in cells], "y": [classes[true] for true, _ in cells]}
@@ -95,7 +107,7 @@ def confusion_matrix(predictions: Predictions) -> go.Figure:
         marker={"symbol": "square", "size": 40, "color": "#ffffff", "opacity": 0.01},
         selected={"marker": {"opacity": 0.35, "color": ORANGE, "size": 40}},
         unselected={"marker": {"opacity": 0.01}},
-        customdata=[[classes[true], classes[guess]] for true, guess in cells],
+        customdata=[[raw[true], raw[guess]] for true, guess in cells],
         hovertext=[
             f"{counts[true, guess]:,} images of {classes[true]} are predicted as {classes[guess]}"
             if true != guess

@@ -10,7 +10,18 @@ import plotly.graph_objects as go
 from numpy.typing import NDArray
 
 from shpeft.errors import ConfigError, did_you_mean
-from shpeft.figures.theme import BLUE, GRAY, ORANGE, SCALE, empty_figure, format_share, new_figure, short_name, with_alt
+from shpeft.figures.theme import (
+    BLUE,
+    GRAY,
+    ORANGE,
+    SCALE,
+    as_text,
+    empty_figure,
+    format_share,
+    new_figure,
+    short_name,
+    with_alt,
+)
 from shpeft.importance.layer_summaries import LayerSummary
 
 Array = NDArray[np.float64]
@@ -65,16 +76,16 @@ def importance_heatmap(
         return empty_figure("No weights were scored.")
     shown = QUANTITIES[quantity]
     ordered = sorted(summaries, key=lambda s: s.depth)
-    rows = list(dict.fromkeys(s.block for s in ordered))
+    rows = list(dict.fromkeys(as_text(s.block) for s in ordered))
     columns = list(dict.fromkeys(short_name(s.matrix) for s in ordered))
     values = np.array([shown.of(s) for s in [*ordered, *beside]], dtype=np.float64)
     levels = _levels(values, shown.unit)
-    title = f"{shown.title}, {unit}" if unit and shown.unit is None else shown.title
+    title = f"{shown.title}, {as_text(unit)}" if unit and shown.unit is None else shown.title
     head = headroom(columns)
     figure = new_figure(head + 24 + 26 * len(rows))
     figure.add_heatmap(
         x=[short_name(s.matrix) for s in ordered],
-        y=[s.block for s in ordered],
+        y=[as_text(s.block) for s in ordered],
         z=levels[: len(ordered)],
         zmin=float(levels.min()),
         zmax=float(levels.max()),
@@ -86,7 +97,7 @@ def importance_heatmap(
     )
     figure.add_scatter(
         x=[short_name(s.matrix) for s in ordered],
-        y=[s.block for s in ordered],
+        y=[as_text(s.block) for s in ordered],
         mode="markers",
         marker={"symbol": "square", "size": 22, "color": "#ffffff", "opacity": 0.01},
         selected={"marker": {"opacity": 0.9, "color": ORANGE, "size": 14}},
@@ -168,7 +179,7 @@ def layer_histogram(summary: LayerSummary, *, threshold: float | None = None, un
             showarrow=False,
         )
     figure.update_xaxes(
-        title_text=f"score of a weight{f', {unit}' if unit else ''} (logarithmic)",
+        title_text=f"score of a weight{f', {as_text(unit)}' if unit else ''} (logarithmic)",
         range=[low, high],
         tickvals=decades,
         ticktext=[f"10<sup>{n}</sup>" for n in decades],
@@ -193,12 +204,12 @@ def density_by_depth(summaries: Sequence[LayerSummary]) -> go.Figure:
     shares = [k / n for k, n in zip(selected, sizes, strict=True)]
     figure = new_figure(280)
     figure.add_bar(
-        x=list(blocks),
+        x=[as_text(block) for block in blocks],
         y=[100 * share for share in shares],
         marker={"color": BLUE},
         name="selected",
         hovertext=[
-            f"<b>{block}</b><br>{k:,} of {n:,} weights are selected: {format_share(k / n)}"
+            f"<b>{as_text(block)}</b><br>{k:,} of {n:,} weights are selected: {format_share(k / n)}"
             for block, k, n in zip(blocks, selected, sizes, strict=True)
         ],
         hovertemplate="%{hovertext}<extra></extra>",
@@ -220,7 +231,7 @@ def density_by_depth(summaries: Sequence[LayerSummary]) -> go.Figure:
 
 def _hover(summary: LayerSummary) -> str:
     return (
-        f"<b>{summary.name}</b><br>{summary.selected:,} of {summary.numel:,} weights are selected: "
+        f"<b>{as_text(summary.name)}</b><br>{summary.selected:,} of {summary.numel:,} weights are selected: "
         f"{format_share(summary.density)}<br>mean score {summary.mean:.2g}, "
         f"highest {summary.maximum:.2g}"
     )

@@ -4,7 +4,17 @@ from collections.abc import Sequence
 
 import plotly.graph_objects as go
 
-from shpeft.figures.theme import BLUE, GRAY, ORANGE, empty_figure, format_count, new_figure, short_name, with_alt
+from shpeft.figures.theme import (
+    BLUE,
+    GRAY,
+    ORANGE,
+    as_text,
+    empty_figure,
+    format_count,
+    new_figure,
+    short_name,
+    with_alt,
+)
 from shpeft.selection.overlap import LayerOverlap, Overlap
 
 NAMES = ("task-specific", "task-agnostic")
@@ -12,7 +22,7 @@ NAMES = ("task-specific", "task-agnostic")
 
 def overlap_counts(overlap: Overlap, names: tuple[str, str] = NAMES) -> go.Figure:
     """Draw the weights in only one support and in both, with the 95 % range for random supports."""
-    first, second = (name[0].upper() + name[1:] for name in names)
+    first, second = (as_text(name[0].upper() + name[1:]) for name in names)
     labels = [f"{first} only", f"{second} only", "Both"]
     counts = [overlap.a - overlap.intersection, overlap.b - overlap.intersection, overlap.intersection]
     figure = new_figure(220)
@@ -76,7 +86,8 @@ def overlap_bars(overlap: Overlap, names: tuple[str, str] = NAMES) -> go.Figure:
 
 def _hover(layer: LayerOverlap, names: tuple[str, str]) -> str:
     return (
-        f"<b>{layer.name}</b><br>{layer.intersection:,} shared of {layer.a:,} {names[0]} and {layer.b:,} {names[1]}"
+        f"<b>{as_text(layer.name)}</b><br>{layer.intersection:,} shared of {layer.a:,} {as_text(names[0])} and "
+        f"{layer.b:,} {as_text(names[1])}"
         f"<br>{format_count(layer.chance)} by chance (95 %: {layer.chance_low:,} to {layer.chance_high:,}), "
         f"among {layer.eligible:,} weights"
     )

@@ -1,5 +1,6 @@
 """Theme of all figures: transparent, distinct with any color vision, contrast of at least 3:1 on white and black."""
 
+import html
 from collections.abc import Sequence
 
 import plotly.graph_objects as go
@@ -46,7 +47,7 @@ def empty_figure(message: str, height: int = 160) -> go.Figure:
     figure = new_figure(height)
     figure.update_xaxes(visible=False)
     figure.update_yaxes(visible=False)
-    figure.add_annotation(text=message, x=0.5, y=0.5, xref="paper", yref="paper", showarrow=False)
+    figure.add_annotation(text=as_text(message), x=0.5, y=0.5, xref="paper", yref="paper", showarrow=False)
     return with_alt(figure, message)
 
 
@@ -63,6 +64,16 @@ def alt_text(figure: go.Figure) -> str:
         'No epoch has finished yet.'
     """
     return str((figure.layout.meta or {}).get("alt", ""))
+
+
+def as_text(name: object) -> str:
+    """Return a name so that plotly shows it as it is: in its labels ``<b>`` is bold, and ``%{x}`` a number.
+
+    Examples:
+        >>> as_text("<b>ill</b> & %{x}")
+        '&lt;b&gt;ill&lt;/b&gt; &amp; %&#123;x}'
+    """
+    return html.escape(str(name), quote=False).replace("%{", "%&#123;")
 
 
 def write_in_cells(
@@ -110,5 +121,5 @@ def format_count(count: float) -> str:
 
 
 def short_name(name: str) -> str:
-    """Return a parameter's name without the suffix ``.weight``."""
-    return name.removesuffix(".weight")
+    """Return a parameter's name without the suffix ``.weight``, as text."""
+    return as_text(name.removesuffix(".weight"))

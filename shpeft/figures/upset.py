@@ -11,6 +11,7 @@ from shpeft.figures.theme import (
     ORANGE,
     SCALE,
     TEMPLATE,
+    as_text,
     empty_figure,
     format_count,
     format_share,
@@ -41,7 +42,7 @@ def overlap_matrix(overlaps: Overlaps, measure: Literal["jaccard", "containment"
         for b in names:
             if a == b:
                 value = None
-                hover, text = f"{a}: {sizes[a]:,} weights", ""
+                hover, text = f"{as_text(a)}: {sizes[a]:,} weights", ""
             else:
                 pair = overlaps.pairs[(a, b) if (a, b) in overlaps.pairs else (b, a)]
                 value, chance = (
@@ -50,7 +51,8 @@ def overlap_matrix(overlaps: Overlaps, measure: Literal["jaccard", "containment"
                     else (pair.intersection / sizes[a], pair.chance / sizes[a])
                 )
                 hover = (
-                    f"<b>{a}<br>{b}</b><br>{pair.intersection:,} shared of {sizes[a]:,} and {sizes[b]:,}: {value:.3g}"
+                    f"<b>{as_text(a)}<br>{as_text(b)}</b><br>"
+                    f"{pair.intersection:,} shared of {sizes[a]:,} and {sizes[b]:,}: {value:.3g}"
                     f"<br>by chance {format_count(pair.chance)} (95 %: {pair.chance_low:,} to {pair.chance_high:,}): "
                     f"{chance:.2g}"
                 )
@@ -94,9 +96,10 @@ def selected_by_block(overlaps: Overlaps) -> go.Figure:
         return empty_figure("No weights were selected.")
     values = [[shares[block][row] for block in shares] for row in range(len(labels))]
     top = max(map(max, values)) or 1.0
+    blocks = [as_text(block) for block in shares]
     figure = new_figure(90 + 34 * len(labels))
     figure.add_heatmap(
-        x=list(shares),
+        x=blocks,
         y=labels,
         z=values,
         zmin=0,
@@ -109,7 +112,7 @@ def selected_by_block(overlaps: Overlaps) -> go.Figure:
     )
     if len(shares) <= 2 * CROWD:
         texts = [[f"{value:.0%}" for value in row] for row in values]
-        write_in_cells(figure, list(shares), labels, values, texts, top=top)
+        write_in_cells(figure, blocks, labels, values, texts, top=top)
     figure.update_xaxes(type="category", side="top", showgrid=False)
     figure.update_yaxes(type="category", autorange="reversed", showgrid=False)
     figure.update_layout(dragmode=False, margin={"t": 40})
@@ -241,10 +244,10 @@ def overlap_by_budget(points: Sequence[BudgetOverlap], k: int | None = None) -> 
 
 
 def _members(intersection: Intersection) -> str:
-    return "only in " + " and ".join(intersection.members)
+    return "only in " + " and ".join(map(as_text, intersection.members))
 
 
 def _labels(names: Sequence[str]) -> list[str]:
-    """Shorten names that are too long for the chart, unless two become the same."""
+    """Shorten names that are too long for the chart, unless two become the same; return them as text."""
     cut = [name if len(name) <= 28 else f"{name[:14]}…{name[-12:]}" for name in names]
-    return cut if len(set(cut)) == len(cut) else list(names)
+    return [as_text(name) for name in (cut if len(set(cut)) == len(cut) else names)]
