@@ -8,10 +8,12 @@ from typing import Any
 from shpeft.evaluation import AnyReliability, Reliability
 from shpeft.reports.formatting import rate, table, whole
 from shpeft.reports.image_section import Section
-from shpeft.support.environment import environment
+from shpeft.support.bounded_files import parse_json, read_regular_file
+from shpeft.support.environment import environment, threads
 from shpeft.support.formatting import class_table, interval, metrics_of_task
 from shpeft.support.formatting import percent as share
 from shpeft.support.jsonable import to_jsonable
+from shpeft.support.limits import DOCUMENT_BYTES
 
 
 def model(header: Mapping[str, Any], metrics: Mapping[str, Any], reliability: AnyReliability | None) -> Section:
@@ -128,6 +130,8 @@ def provenance(header: Mapping[str, Any], delta: Path, seed: int) -> Section:
         ("Dataset", header.get("dataset", {}).get("fingerprint", "unknown")),
         ("Seed of the run", seed),
     ]
+    if sentence := _other_threads(delta.parent):
+        fingerprints.append(("Threads", sentence))
     return Section(
         (),
         (),
@@ -136,3 +140,15 @@ def provenance(header: Mapping[str, Any], delta: Path, seed: int) -> Section:
             table("Versions", ("Library", "At training", "At reporting"), versions),
         ),
     )
+
+
+def _other_threads(folder: Path) -> str:
+    """Say that a run was trained with another number of threads than this report; empty if not, or if it is unknown."""
+    try:
+        then = parse_json(read_regular_file(folder / "environment.json", DOCUMENT_BYTES)).get("threads")
+    except (OSError, ValueError, AttributeError):
+        return ""
+    now = threads()
+    if not isinstance(then, int) or now is None or then == now:
+        return ""
+    return f"{then} at training, {now} at reporting: the last digits of numbers may differ"

@@ -3,6 +3,7 @@
 import os
 import platform
 import re
+import sys
 import traceback
 from importlib import metadata
 from pathlib import Path
@@ -14,7 +15,7 @@ LIBRARIES = ("torch", "timm", "numpy", "scikit-learn", "safetensors", "captum", 
 
 
 def environment() -> dict[str, Any]:
-    """Return versions of Python, the system and the libraries; no name of a machine or a person."""
+    """Return versions of Python, the system and the libraries, and the threads; no name of a machine or a person."""
     versions: dict[str, str | None] = {"shpeft": __version__}
     for library in LIBRARIES:
         try:
@@ -26,8 +27,15 @@ def environment() -> dict[str, Any]:
         "system": f"{platform.system()} {platform.machine()}",
         "processor": processor(),
         "processors": os.cpu_count(),
+        "threads": threads(),
         "libraries": versions,
     }
+
+
+def threads() -> int | None:
+    """Return how many threads torch adds up with, on which the last bits of sums depend; None before it is imported."""
+    torch = sys.modules.get("torch")
+    return None if torch is None else int(torch.get_num_threads())
 
 
 def processor() -> str:
