@@ -43,10 +43,11 @@ def create_app(
     description = openapi.document(list(models), RULES)
     rate = RateLimit(per_minute)
 
-    def guarded(handler: Handler) -> Handler:
+    def guarded(handler: Handler, *parameters: str) -> Handler:
         async def checked(request: Request) -> Response:
             limits.check_token(request, token)
             limits.check_rate(rate)
+            limits.check_parameters(request, parameters)
             return await handler(request)
 
         return checked
@@ -86,8 +87,8 @@ def create_app(
         Route("/healthz", health),
         Route("/openapi.json", describe),
         Route("/api/models", guarded(list_models)),
-        Route("/api/diagnose", guarded(diagnose), methods=["POST"]),
-        Route("/api/results", guarded(results), methods=["POST"]),
+        Route("/api/diagnose", guarded(diagnose, "model", "series_rule"), methods=["POST"]),
+        Route("/api/results", guarded(results, "model"), methods=["POST"]),
     ]
     handlers = {Refused: _refused, ShpeftError: _unusable, HTTPException: _http, Exception: _failed}
     middleware = [Middleware(TrustedHostMiddleware, allowed_hosts=list(HOSTS))]

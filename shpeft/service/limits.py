@@ -2,7 +2,7 @@
 
 import hmac
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 from starlette.requests import Request
 
@@ -71,6 +71,16 @@ def check_rate(limit: RateLimit) -> None:
     if seconds := limit.take():
         retry = {"Retry-After": str(max(1, round(seconds)))}
         raise Refused(429, f"At most {limit.per_minute} requests a minute are answered. Try again later.", retry)
+
+
+def check_parameters(request: Request, names: Sequence[str]) -> None:
+    """Raise Refused if the query has a parameter that is not among the names, or has one twice."""
+    allowed = f"there are {' and '.join(names)}" if names else "there are none"
+    asked = [name for name, _ in request.query_params.multi_items()]
+    if set(asked) - set(names):
+        raise Refused(422, f"There is no such parameter of the query; {allowed}.")
+    if len(asked) > len(set(asked)):
+        raise Refused(422, f"A parameter of the query is given twice; {allowed}.")
 
 
 async def read_body(request: Request, most: int = BODY_BYTES) -> bytes:

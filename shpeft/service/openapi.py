@@ -86,7 +86,7 @@ def document(models: list[str], rules: tuple[str, ...]) -> dict[str, Any]:
                     "summary": "The models with their classes and fingerprints.",
                     "responses": {
                         "200": _json("The models.", {"type": "array", "items": MODEL}),
-                        **_errors("401", "429"),
+                        **_errors("401", "422", "429"),
                     },
                 }
             },

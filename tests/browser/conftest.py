@@ -13,6 +13,7 @@ if TYPE_CHECKING:
     from playwright.sync_api import Browser, Page, Request, WebSocket
 
 playwright = pytest.importorskip("playwright.sync_api", reason="Playwright is not installed")
+playwright.expect.set_options(timeout=30_000)  # in milliseconds; other tests keep the computer busy
 
 
 @pytest.fixture(scope="session")
