@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from shpeft.evaluation.findings import FindingMetrics, evaluate_findings
     from shpeft.evaluation.metrics import Metrics, difference, evaluate
     from shpeft.evaluation.predict import Predictions, predict
+    from shpeft.evaluation.regression import RegressionMetrics, evaluate_regression
     from shpeft.explanation.attribution import StrengthCurve, WeightAttribution, attribute_weights, strength_curve
     from shpeft.explanation.saliency import Localization, Saliency, Sanity, check_saliency, explain, localize
     from shpeft.explanation.shortcut import ShortcutCheck, check_shortcut
@@ -46,6 +47,7 @@ _HOMES = {
     "Metrics": "evaluation.metrics",
     "Overlap": "selection.overlap",
     "Predictions": "evaluation.predict",
+    "RegressionMetrics": "evaluation.regression",
     "RunConfig": "config.schema",
     "RunFolder": "runs",
     "Saliency": "explanation.saliency",
@@ -68,6 +70,7 @@ _HOMES = {
     "estimate_importance": "importance.scores",
     "evaluate": "evaluation.metrics",
     "evaluate_findings": "evaluation.findings",
+    "evaluate_regression": "evaluation.regression",
     "explain": "explanation.saliency",
     "find_run": "runs",
     "finetune": "training.loop",
@@ -102,6 +105,7 @@ __all__ = [
     "Metrics",
     "Overlap",
     "Predictions",
+    "RegressionMetrics",
     "RunConfig",
     "RunFolder",
     "Saliency",
@@ -124,6 +128,7 @@ __all__ = [
     "estimate_importance",
     "evaluate",
     "evaluate_findings",
+    "evaluate_regression",
     "explain",
     "find_run",
     "finetune",

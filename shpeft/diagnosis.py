@@ -1,4 +1,4 @@
-"""Diagnosis: the probability of each class for one image, and where the score is sensitive."""
+"""Diagnosis: the probability of each class for one image, or a number, and where the score is sensitive."""
 
 import hashlib
 import math
@@ -13,13 +13,17 @@ from shpeft.evaluation import (
     Answer,
     AnyReliability,
     CaseReliability,
+    Estimate,
     FindingReliability,
+    IntervalReliability,
     OODDetector,
     OODScore,
     Reliability,
     answer_case,
     answer_findings,
+    answer_number,
     assess_case,
+    estimate_case,
 )
 from shpeft.evaluation.findings import sides
 from shpeft.evaluation.ood_features import features_and_logits
@@ -27,7 +31,7 @@ from shpeft.explanation.saliency import Saliency, check_method, explain
 from shpeft.explanation.target import target_index
 from shpeft.images import DEFAULT_DECODING, Acquisition, Decoding, ImageSource, open_image
 from shpeft.support.progress import Progress, silent
-from shpeft.tasks import MultiLabel
+from shpeft.tasks import MultiLabel, Regression
 
 CAPTION = "Where the score is sensitive, not where disease is."
 
@@ -60,6 +64,8 @@ class Diagnosis:
         ood: how unusual the image is among the training images; None without a detector.
         findings: where findings may occur together, the diagnosis of each, between its two classes ``no edema`` and
             ``edema``; ``reliability`` is then theirs and not that of the whole.
+        estimate: of a regression, the number with its interval; ``classes`` is then the quantity, and
+            ``probabilities`` holds the number.
 
     Examples:
         >>> import shpeft
@@ -80,10 +86,13 @@ class Diagnosis:
     ood: OODScore | None = None
     notice: str = NOTICE
     findings: tuple["Diagnosis", ...] = ()
+    estimate: Estimate | None = None
 
     @property
     def calibrated(self) -> bool:
-        """Whether the probabilities that are shown are calibrated."""
+        """Whether the probabilities that are shown are calibrated, or the number has an interval."""
+        if self.estimate is not None:
+            return self.estimate.coverage is not None
         return all(part.reliability is not None for part in self.findings or (self,))
 
     @property
@@ -106,12 +115,16 @@ class Diagnosis:
             >>> diagnosis.answer.reasons
             ('The image looks unlike the training images: it is more unusual than every validation image.',)
         """
+        if self.estimate is not None:
+            return answer_number(self.estimate, self.ood)
         if self.findings:
             parts = [answer_case(d.classes, d.probabilities, d.reliability, d.ood, d.target) for d in self.findings]
             return answer_findings(parts, self.ood)
         return answer_case(self.classes, self.probabilities, self.reliability, self.ood)
 
     def __repr__(self) -> str:
+        if self.estimate is not None:
+            return f"Diagnosis({self.answer.headline})"
         kind = "calibrated" if self.calibrated else "not calibrated"
         top = ", ".join(f"{name} {probability:.1%}" for name, probability in self.ranked()[:3])
         gate = "" if self.answer.given else "no answer; "
@@ -131,12 +144,17 @@ class Diagnosis:
                 "residual": self.saliency.residual,
                 "caption": CAPTION,
             }
+        decided: dict[str, Any] = {"predicted_is_an_answer": self.answer.given}
+        if self.estimate is None:
+            decided = {
+                "predicted": self.predicted,
+                **decided,
+                "probabilities": dict(zip(self.classes, self.probabilities, strict=True)),
+                "judgement": self._judgement(),
+            }
         return {
             "answer": self.answer.to_dict(),
-            "predicted": self.predicted,
-            "predicted_is_an_answer": self.answer.given,
-            "probabilities": dict(zip(self.classes, self.probabilities, strict=True)),
-            "judgement": self._judgement(),
+            **decided,
             "novelty": None if self.ood is None else {**asdict(self.ood), "mismatches": list(self.ood.mismatches)},
             "saliency": saliency,
             "image_size": list(self.image_size),
@@ -207,6 +225,10 @@ def diagnose(
     if isinstance(backbone.task, MultiLabel):
         fitted = reliability.findings if isinstance(reliability, FindingReliability) else {}
         diagnosis = replace(diagnosis, findings=_findings(diagnosis, fitted))
+    if isinstance(backbone.task, Regression):
+        interval = reliability if isinstance(reliability, IntervalReliability) else None
+        estimate = estimate_case(backbone.classes[0], probabilities[0], backbone.task.unit, interval)
+        diagnosis = replace(diagnosis, estimate=estimate)
     explained_class = diagnosis.answer.probability_of if c is None else backbone.classes[c]
     saliency = None
     if method is not None:

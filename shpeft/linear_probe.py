@@ -14,7 +14,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 from sklearn.exceptions import ConvergenceWarning
-from sklearn.linear_model import LogisticRegression
+from sklearn.linear_model import LogisticRegression, Ridge
 from sklearn.metrics import log_loss
 from torch import Tensor
 
@@ -22,7 +22,7 @@ from shpeft.backbones import Backbone
 from shpeft.datasets import Split
 from shpeft.forward.base import ForwardPass
 from shpeft.support.progress import Progress, silent
-from shpeft.tasks import MultiLabel
+from shpeft.tasks import MultiLabel, Regression
 from shpeft.tasks.multi_label import UNKNOWN
 
 Floats = NDArray[np.floating[Any]]
@@ -30,6 +30,9 @@ Labels = NDArray[np.integer[Any]]
 
 STRENGTHS = tuple(10.0**e for e in (-4, -3, -2, -1, 0, 1))
 """Inverse L2 penalties among which the validation loss chooses."""
+
+PENALTIES = tuple(10.0**e for e in (-1, 0, 1, 2, 3, 4, 5))
+"""L2 penalties of the ridge regression, among which the validation error chooses."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -112,10 +115,12 @@ def fit_linear_probe(
 ) -> Head:
     """Fit a logistic regression (L-BFGS) on standardized features of the frozen backbone.
 
-    It is multinomial, or where findings may occur together, binary for each of them on the images where it is known.
+    It is multinomial, or where findings may occur together, binary for each of them on the images where it is known. Of
+    a number it is a ridge regression.
 
-    The L2 penalty is the one of ``STRENGTHS`` with the lowest loss on ``val``. The standardization is folded into the
-    head, which therefore works on raw features. The backbone is not changed: see ``Head.write`` and ``Head.applied``.
+    The L2 penalty is the one of ``STRENGTHS`` or ``PENALTIES`` with the lowest loss on ``val``. The standardization is
+    folded into the head, which therefore works on raw features. The backbone is not changed: see ``Head.write`` and
+    ``Head.applied``.
 
     Args:
         forward_pass: how the backbone runs; None: the whole backbone on each image.
@@ -137,6 +142,9 @@ def fit_linear_probe(
     def fit() -> dict[str, Tensor]:
         if isinstance(train.task, MultiLabel):
             head = fit_findings(x, y, x_val, y_val, progress=progress)
+        elif isinstance(train.task, Regression):
+            targets = (train.task.target(split.labels)[:, 0].numpy() for split in (train, val))
+            head = fit_number(x, next(targets), x_val, next(targets), progress=progress)
         else:
             head = fit_on_features(x, y, x_val, y_val, len(train.classes), progress=progress)
         return {"weight": head.weight, "bias": head.bias}
@@ -206,6 +214,27 @@ def fit_findings(x: Floats, y: Labels, x_val: Floats, y_val: Labels, *, progress
         rows.append((best[1].coef_.reshape(features), float(best[1].intercept_[0])))
     progress("linear probe", findings * len(STRENGTHS), findings * len(STRENGTHS))
     return _raw(np.stack([weight for weight, _ in rows]), np.array([bias for _, bias in rows]), mean, std)
+
+
+def fit_number(x: Floats, y: Floats, x_val: Floats, y_val: Floats, *, progress: Progress = silent) -> Head:
+    """Fit the linear probe of a standardized number: a ridge regression.
+
+    Args:
+        x, x_val: (N, D) features of the training and of the validation images.
+        y, y_val: (N,) their numbers.
+    """
+    mean, std = x.mean(0), x.std(0) + 1e-6
+    z, z_val = ((part - mean) / std for part in (x.astype(np.float64), x_val.astype(np.float64)))
+    best: tuple[float, Ridge] | None = None
+    for step, penalty in enumerate(PENALTIES):
+        progress("linear probe", step, len(PENALTIES))
+        model = Ridge(penalty).fit(z, y)
+        loss = float(np.mean((model.predict(z_val) - y_val) ** 2))
+        if best is None or loss < best[0]:
+            best = (loss, model)
+    progress("linear probe", len(PENALTIES), len(PENALTIES))
+    assert best is not None
+    return _raw(best[1].coef_.reshape(1, -1), np.atleast_1d(best[1].intercept_), mean, std)
 
 
 def _raw(weight: Floats, bias: Floats, mean: Floats, std: Floats) -> Head:

@@ -10,6 +10,7 @@ from shpeft.config.schema import RunConfig
 from shpeft.datasets import BackgroundLoad, Dataset, Split
 from shpeft.datasets.cache import clear_cache, usage
 from shpeft.support.markdown import plain
+from shpeft.tasks import Regression
 
 Key = tuple[str, int]
 
@@ -125,7 +126,8 @@ def cache_usage() -> None:
 
 def _card(data: Dataset) -> None:
     card = data.card
-    thumbnails.image_rows(_examples(data.train), "a training image of class")
+    number = isinstance(data.task, Regression)
+    thumbnails.image_rows(_examples(data.train), "a training image of" if number else "a training image of class")
     counts = {split: sum(numbers.values()) for split, numbers in card["counts"].items()}
     st.caption(
         f"{counts['train']:,} images to learn from, {counts['val']:,} to choose the best epoch and the threshold, "
@@ -146,7 +148,7 @@ def _card(data: Dataset) -> None:
         "Split": card["split_rule"],
         "Notice": card["notice"],
     }
-    with st.expander("Counts by class, size and split"):
+    with st.expander("Numbers, size and split" if "values" in card else "Counts by class, size and split"):
         st.dataframe(
             [
                 {"images": SPLITS[split], **{name: numbers.get(name, 0) for name in data.classes}}
@@ -154,6 +156,8 @@ def _card(data: Dataset) -> None:
             ],
             hide_index=True,
         )
+        if values := card.get("values"):
+            st.dataframe([{"images": SPLITS[split], **numbers} for split, numbers in values.items()], hide_index=True)
         st.caption("  \n".join(f"**{plain(name)}.** {plain(text)}" for name, text in about.items() if text))
 
 
@@ -168,7 +172,12 @@ def _size(sizes: dict[str, Any] | None) -> str | None:
 
 
 def _examples(split: Split) -> dict[str, list[Any]]:
-    """Return the first images of each class in the split, by class name and number of images."""
+    """Return the first images of each class in the split, by class name and number; of numbers from low to high."""
+    if isinstance(split.task, Regression):
+        order = sorted(range(len(split)), key=split.labels.__getitem__)
+        chosen = [order[step * (len(order) - 1) // (EXAMPLES - 1)] for step in range(EXAMPLES)]
+        name, unit = split.classes[0], split.task.unit
+        return {f"{name} ({unit})" if unit else name: [split.image(position) for position in dict.fromkeys(chosen)]}
     positions: dict[int, list[int]] = {}
     for position, labels in enumerate(split.task.strata(split.labels, split.classes)):
         for label in labels:

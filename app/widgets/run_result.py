@@ -26,6 +26,7 @@ MEANINGS = {
     "difference counts by its square: 0 is chance, 1 is perfect.",
     "balanced_accuracy": "Balanced accuracy is the share of each class's test images classified correctly, averaged "
     "over the classes.",
+    "mae": "The mean absolute error is how far a prediction is from the true value on average.",
     "macro_auroc": "AUROC is the chance that an image with a finding gets a higher probability than one without it, "
     "averaged over the findings.",
 }
@@ -61,7 +62,8 @@ def result(run: RunFolder) -> None:
         f"{_verdict(metrics)} {TITLES[key]} {interval(metrics['finetuned'][key])}, of the linear probe "
         f"{interval(metrics['probe'][key])}.",
         help="The linear probe is the unchanged backbone with a trained classifier: what fine-tuning has to beat. "
-        f"{MEANINGS[key]} In brackets: the 95 % interval. The verdict is on the AUROC, paired on the same images.",
+        f"{MEANINGS[key]} In brackets: the 95 % interval. The verdict is on "
+        f"{'this error' if key == 'mae' else 'the AUROC'}, paired on the same images.",
     )
     weights = metrics["weights"]
     st.caption(
@@ -76,21 +78,28 @@ def all_metrics(run: RunFolder) -> None:
     metrics = run.metrics.read()
     if metrics is None:
         return
-    with st.expander("All metrics, and each class"):
+    by_class = ", and each class" if "per_class" in metrics["finetuned"] else ""
+    with st.expander(f"All metrics{by_class}"):
         st.dataframe(_metric_rows(metrics), hide_index=True)
-        st.dataframe(class_table(metrics["finetuned"]["per_class"]), hide_index=True)
+        if rows := class_table(metrics["finetuned"].get("per_class", ())):
+            st.dataframe(rows, hide_index=True)
+        elif metrics["finetuned"].get("unit"):
+            st.caption(f"Errors are in {plain(metrics['finetuned']['unit'])}.")
 
 
 def _verdict(metrics: dict[str, Any]) -> str:
     """Say in a sentence whether fine-tuning beat the linear probe."""
-    difference = metrics["difference"]["macro_auroc"]
+    number = "macro_auroc" not in metrics["difference"]
+    difference = metrics["difference"]["mae" if number else "macro_auroc"]
     if difference["low"] is None or difference["high"] is None:
         return "No comparison with the linear probe is possible on these test images."
-    if difference["low"] > 0:
+    above, below = difference["low"] > 0, difference["high"] < 0
+    if below if number else above:
         return "**Better than the linear probe.**"
-    if difference["high"] < 0:
+    if above if number else below:
         return "**Worse than the linear probe:** fine-tuning did not help here."
-    return "**No clear difference from the linear probe:** the interval of the AUROC difference includes 0."
+    name = "difference of the mean absolute error" if number else "AUROC difference"
+    return f"**No clear difference from the linear probe:** the interval of the {name} includes 0."
 
 
 def _metric_rows(metrics: dict[str, Any]) -> list[dict[str, str]]:

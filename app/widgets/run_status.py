@@ -182,9 +182,12 @@ def training_curves(snapshot: Snapshot, live: bool = False) -> None:
         config=SAVABLE,
     )
     trained = f"Epoch {last.epoch:d} of {last.epochs:d}: training loss {last.loss:.3f}" if last.epoch else "Start"
+    no_auroc = all(math.isnan(report.val_auroc) for report in snapshot.history)
+    auroc = "" if no_auroc else f", validation AUROC {last.val_auroc:.3f}"
+    what = "numbers" if no_auroc else "probabilities"
     st.caption(
-        f"{trained}, validation loss {last.val_loss:.3f}, validation AUROC {last.val_auroc:.3f}. The epoch whose "
-        "probabilities fit the validation images best is saved, or the start, which is the linear probe (epoch 0)."
+        f"{trained}, validation loss {last.val_loss:.3f}{auroc}. The epoch whose {what} fit the validation images best "
+        "is saved, or the start, which is the linear probe (epoch 0)."
     )
     if not live:
         only_auroc = all(math.isnan(report.val_balanced_accuracy) for report in snapshot.history)
@@ -193,7 +196,7 @@ def training_curves(snapshot: Snapshot, live: bool = False) -> None:
                 "epoch": report.epoch,
                 "training loss": report.loss,
                 "validation loss": report.val_loss,
-                "validation AUROC": report.val_auroc,
+                **({} if no_auroc else {"validation AUROC": report.val_auroc}),
                 **({} if only_auroc else {"balanced accuracy": report.val_balanced_accuracy}),
                 "best so far": report.best,
             }

@@ -11,6 +11,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from timm.models import adapt_input_conv
 from torch import Tensor, nn
 
 from shpeft.backbones import transformers_format
@@ -102,13 +103,15 @@ def fitted(
     best: tuple[int, Difference, State, str] | None = None
     for prefix, inner, outside in sorted(_unwrapped(state), key=lambda candidate: not candidate[0]):
         named, steps = _named(inner), []
-        converted = _converted(named, module)
+        converted, gray = _for_channels(_converted(named, module), module)
         difference = _difference(converted, module, head_name, outside)
         if not difference.count:
             if prefix:
                 steps.append(f"names without {prefix!r}")
             if named is not inner:
                 steps.append("converted from transformers' names")
+            if gray:
+                steps.append("first layer summed over the colors")
             if left := _parts(outside + [name for name in converted if OTHER_PARTS.fullmatch(name)]):
                 steps.append(f"without {', '.join(left)}")
             return {name: t for name, t in converted.items() if name in _needed(module, head_name)}, tuple(steps)
@@ -170,6 +173,21 @@ def _converted(state: State, module: nn.Module) -> State:
         except (RuntimeError, KeyError, ValueError, AssertionError, AttributeError, IndexError):
             return state
     return state
+
+
+def _for_channels(state: State, module: nn.Module) -> tuple[State, bool]:
+    """Return the state with the first layer for the channels of the model, by timm's own adaptation; and whether it is.
+
+    Only a first layer that differs in its channels from three to one is adapted.
+    """
+    config: Any = getattr(module, "pretrained_cfg", None) or {}
+    first = config.get("first_conv") or ()
+    adapted = dict(state)
+    for name in (first,) if isinstance(first, str) else first:
+        weight, own = state.get(f"{name}.weight"), module.state_dict().get(f"{name}.weight")
+        if weight is not None and own is not None and weight.ndim == 4 and (weight.shape[1], own.shape[1]) == (3, 1):
+            adapted[f"{name}.weight"] = adapt_input_conv(1, weight)
+    return adapted, any(adapted[name] is not state[name] for name in state)
 
 
 def _resampleable(state: State, module: nn.Module) -> bool:

@@ -23,6 +23,12 @@ from shpeft.tasks import SINGLE_LABEL, Task
 DEFAULTS = BackboneConfig()
 """The settings of a run that names none."""
 
+SQUARE = (
+    "The whole image is resized to a square, so that maps, caches and files have one side; give its side as the image "
+    "size, such as 224."
+)
+"""Why there are no other inputs."""
+
 
 def create_backbone(
     name: str = DEFAULTS.name,
@@ -47,7 +53,8 @@ def create_backbone(
             ``random``. A file may have timm's or transformers' names, with the prefixes that the field uses; all
             weights must fit. With ``embedded``, a file must describe its model in its metadata, as those of
             ``tools/distill_backbone.py`` do.
-        model_args: arguments of the timm model by name, such as ``{"init_values": 1e-5}``.
+        model_args: arguments of the timm model by name, such as ``{"init_values": 1e-5}``; with ``{"in_chans": 1}`` the
+            first layer is adapted as timm does, and images are read as gray.
         image_size: side of the square input in pixels, to which position embeddings are resampled. None: the model's
             own size.
         mean, std: of each channel, for values from 0 to 1. None: those of the weights.
@@ -62,7 +69,8 @@ def create_backbone(
         UnknownBackbone: there is no such name; the message offers the nearest ones.
         WeightsUnavailable: the file or the hub cannot be read, or the weights do not fit the model; the message names
             what differs, and arguments with which they would fit.
-        BackboneError: the model has no single linear head, or the image size or an argument does not fit it.
+        BackboneError: the model has no single linear head, its inputs are not square, or the image size or an argument
+            does not fit it.
 
     Examples:
         >>> import shpeft
@@ -72,6 +80,8 @@ def create_backbone(
         >>> tuple(backbone(torch.zeros(1, 3, 32, 32)).shape)
         (1, 2)
     """
+    if image_size is not None and not isinstance(image_size, int):
+        raise BackboneError(f"The image size is {image_size!r}, and inputs are square. {SQUARE}")
     if len(classes) < task.fewest_classes:
         raise BackboneError(f"A backbone needs at least two classes; found {list(classes)}. Name two or more.")
     source = source_of(name, str(weights))
@@ -84,7 +94,7 @@ def create_backbone(
     if str(weights) != "random":
         module, steps = load(module, source, lambda text: _rebuilt(source, arguments, text), name)
         origin = "; ".join([source.origin, *steps])
-    transform = _transform(module, image_size, mean, std)
+    transform = _transform(module, name, image_size, mean, std, int(arguments.get("in_chans", 3)))
     given = mean is not None and std is not None
     return Backbone(
         _public(name),
@@ -112,7 +122,12 @@ def _public(name: str) -> str:
 
 
 def _transform(
-    module: nn.Module, image_size: int | None, mean: Sequence[float] | None, std: Sequence[float] | None
+    module: nn.Module,
+    name: str,
+    image_size: int | None,
+    mean: Sequence[float] | None,
+    std: Sequence[float] | None,
+    channels: int,
 ) -> InputTransform:
     """Return the transform of a model's images: the given settings, else those of its configuration."""
     config = timm.data.resolve_data_config({}, model=module)
@@ -120,12 +135,15 @@ def _transform(
     deviations = config["std"] if std is None else std
     if min(deviations) <= 0:
         raise BackboneError(f"The standard deviations are {tuple(deviations)}; each must be above 0.")
-    interpolation = config["interpolation"]
+    interpolation, (height, width) = config["interpolation"], config["input_size"][-2:]
+    if image_size is None and height != width:
+        raise BackboneError(f"{name} takes inputs of {height} × {width} px, and inputs are square here. {SQUARE}")
     return InputTransform(
         size=image_size or config["input_size"][-1],
         mean=(red, green, blue),
         std=tuple(deviations),
         interpolation=interpolation if interpolation in RESAMPLING else "bicubic",
+        channels=channels,
     )
 
 

@@ -71,6 +71,11 @@ class Backbone:
         return self.transform.size
 
     @property
+    def input_shape(self) -> tuple[int, int, int]:
+        """The channels, height and width of one input."""
+        return self.transform.channels, self.transform.size, self.transform.size
+
+    @property
     def device(self) -> torch.device:
         """The device that holds the weights."""
         return self.head.weight.device
@@ -244,4 +249,5 @@ class Backbone:
             self.weights,
             self.model_args,
             self.remarks,
+            self.task,
         )

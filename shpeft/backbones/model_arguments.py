@@ -19,7 +19,7 @@ OWN_SETTINGS = {
     "checkpoint_path": "Use the weights (--weights)",
     "cache_dir": "Set HF_HOME instead",
     "features_only": "A backbone needs its classifier",
-    "in_chans": "Images are read as RGB, so a model needs three channels",
+    "in_chans": "Images are read as RGB or as gray, so a model has 3 channels or 1",
 }
 """Arguments that shpeft sets itself, and what to use instead."""
 
@@ -47,7 +47,7 @@ def arguments_of(model_args: ModelArgs) -> dict[str, Any]:
         raise BackboneError(f"The arguments of the model cannot be read: {error}.") from None
     arguments: dict[str, Any] = {}
     for name, _, text in pairs:
-        if name in OWN_SETTINGS and (name, text) != ("in_chans", "3"):
+        if name in OWN_SETTINGS and (name, text) not in (("in_chans", "3"), ("in_chans", "1")):
             raise BackboneError(f"{name}={text} cannot be set as an argument of the model. {OWN_SETTINGS[name]}.")
         arguments[name] = _layer(name, _scalar(text))
     return arguments

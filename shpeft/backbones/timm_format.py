@@ -18,9 +18,9 @@ def save_timm(backbone: Backbone, folder: Path) -> None:
     """
     transform = backbone.transform
     data = {
-        "input_size": (3, transform.size, transform.size),
-        "mean": transform.mean,
-        "std": transform.std,
+        "input_size": backbone.input_shape,
+        "mean": transform.mean if transform.channels == 3 else (sum(transform.mean) / 3,),
+        "std": transform.std if transform.channels == 3 else (sum(transform.std) / 3,),
         "interpolation": transform.interpolation,
         "crop_pct": 1.0,
         "crop_mode": "squash",  # resize the whole image, as InputTransform does

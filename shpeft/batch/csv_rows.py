@@ -11,12 +11,12 @@ from dataclasses import dataclass
 
 from shpeft import NOTICE
 from shpeft.diagnosis import Diagnosis, case_id
-from shpeft.evaluation import NO_ANSWER, Answer, FindingReliability
+from shpeft.evaluation import NO_ANSWER, Answer, Estimate, FindingReliability
 from shpeft.pipeline import LoadedRun
 from shpeft.runs.reliability import detector_bytes
 from shpeft.support.environment import environment
 from shpeft.support.spreadsheet import as_text
-from shpeft.tasks import SINGLE_LABEL, MultiLabel, Task
+from shpeft.tasks import SINGLE_LABEL, MultiLabel, Regression, Task
 from shpeft.tasks.multi_label import NO_FINDING
 from shpeft.tasks.multi_label import SEPARATOR as MULTI_SEPARATOR
 
@@ -31,12 +31,18 @@ ERROR, MADE_BY = "error", "made_by"
 FINDINGS_END = ("calibrated", "threshold_class", ABSTAIN, UNLIKE, "novelty_percentile")
 """Columns of findings between those of each finding and those of every row."""
 
+NUMBER = ("quantity", "value", "unit", "low", "high", "coverage")
+"""Columns of a regression; the value and the ends of its interval are empty without an answer."""
+
 
 def header(classes: Sequence[str], task: Task = SINGLE_LABEL) -> list[str]:
     """Return the names of the columns; findings that may occur together have an answer and a threshold each."""
     if isinstance(task, MultiLabel):
         each = [f"{kind}:{name}" for kind in ("answer", "probability", "threshold") for name in classes]
         return [ID, "width", "height", ANSWER, "reasons", *each, *FINDINGS_END, ERROR, MADE_BY, "notice"]
+    if isinstance(task, Regression):
+        ends = (UNLIKE, "novelty_percentile", ERROR, MADE_BY, "notice")
+        return [ID, "width", "height", ANSWER, "reasons", *NUMBER, *ends]
     return [
         ID,
         "width",
@@ -82,6 +88,8 @@ def judged(data: bytes, diagnosis: Diagnosis, made_by: str, urgent: str = "") ->
     """
     if diagnosis.findings:
         return _judged_findings(data, diagnosis, made_by, urgent)
+    if diagnosis.estimate is not None:
+        return _judged_number(data, diagnosis, diagnosis.estimate, made_by)
     reliability, answer = diagnosis.reliability, diagnosis.answer
     decision = None if reliability is None else reliability.decision
     shown = diagnosis.probabilities if reliability is None else reliability.probabilities
@@ -139,6 +147,26 @@ def _judged_findings(data: bytes, diagnosis: Diagnosis, made_by: str, urgent: st
     ]
 
 
+def _judged_number(data: bytes, diagnosis: Diagnosis, estimate: Estimate, made_by: str) -> list[object]:
+    """Return the row of an image of which a number is predicted."""
+    answer, ood = diagnosis.answer, diagnosis.ood
+    numbers = (estimate.value, estimate.low, estimate.high)
+    value, low, high = ("" if number is None or not answer.given else repr(number) for number in numbers)
+    coverage = "" if estimate.coverage is None else repr(estimate.coverage)
+    return [
+        case_id(data),
+        *diagnosis.image_size,
+        answer.headline,
+        " ".join(answer.reasons),
+        *(estimate.quantity, value, estimate.unit, low, high, coverage),
+        "" if ood is None else _yes(bool(ood.reasons)),
+        "" if ood is None else repr(ood.percentile),
+        "",
+        made_by,
+        NOTICE,
+    ]
+
+
 def _side(answer: Answer) -> str:
     return "positive" if answer.is_positive else "negative"
 
@@ -183,7 +211,9 @@ def made_by(run: LoadedRun) -> str:
     tensors = [delta.values, *delta.support.indices.values(), delta.head.weight, delta.head.bias]
     parts = [tensor.cpu().numpy().tobytes() for tensor in tensors]
     parts += [] if ood_detector is None else [detector_bytes(ood_detector)]
-    model = (run.header["base"], run.reliability, run.decoding, run.backbone.device.type)
+    model: tuple[object, ...] = (run.header["base"], run.reliability, run.decoding, run.backbone.device.type)
+    if isinstance(run.backbone.task, Regression):
+        model += (run.backbone.task,)
     settings = _stable_repr((model, run.header["classes"], run.header["transform"], environment()["libraries"]))
     return hashlib.sha256(b"".join([*parts, settings.encode()])).hexdigest()[:12]
 
@@ -221,6 +251,7 @@ class Summary:
     Attributes:
         answers: by answer, ``No answer`` included; by the most probable class in a CSV of an older version.
         abstained, unlike_training: files by the reason why they got no answer; both can hold for one.
+        of_numbers: whether the model predicts a number, and so never abstains.
     """
 
     done: int
@@ -228,19 +259,28 @@ class Summary:
     abstained: int
     unlike_training: int
     answers: dict[str, int]
+    of_numbers: bool = False
 
 
 def summary(text: str) -> Summary:
     """Return the counts over a batch's CSV."""
     rows = list(csv.DictReader(io.StringIO(text)))
-    answers = Counter(row[ANSWER] if ANSWER in row else row[PREDICTED] for row in rows if not row[ERROR])
+    numbers = "quantity" in rows[0] if rows else False
+    answers = Counter(_counted(row, numbers) for row in rows if not row[ERROR])
     return Summary(
         done=len(rows),
         unreadable=sum(bool(row[ERROR]) for row in rows),
-        abstained=sum(row[ABSTAIN] == "yes" for row in rows),
+        abstained=sum(row.get(ABSTAIN) == "yes" for row in rows),
         unlike_training=sum(row[UNLIKE] == "yes" for row in rows),
         answers=dict(answers.most_common()),
+        of_numbers=numbers,
     )
+
+
+def _counted(row: dict[str, str], number: bool) -> str:
+    """Return what a row counts as: its answer, or of a number that there is one."""
+    answer = row[ANSWER] if ANSWER in row else row[PREDICTED]
+    return row["quantity"] if number and answer != NO_ANSWER else answer
 
 
 def excerpt(text: str, most: int) -> list[dict[str, str]]:

@@ -15,6 +15,7 @@ from shpeft.images.series import SliceHeader, in_order, read_slices
 from shpeft.pipeline import LoadedRun
 from shpeft.support.formatting import probability
 from shpeft.support.progress import Progress, silent
+from shpeft.tasks import Regression
 
 Rule = Literal["highest-risk", "mean"]
 
@@ -156,9 +157,14 @@ def diagnose_series(
         progress: the progress callback.
 
     Raises:
-        ConfigError: ``highest-risk`` without a class that must not be missed, or a run of several findings.
+        ConfigError: ``highest-risk`` without a class that must not be missed, or a run of several findings or numbers.
         UnreadableImage: a slice cannot be read; a series is not answered in part.
     """
+    if isinstance(run.backbone.task, Regression):
+        raise ConfigError(
+            f"A rule makes one answer of a series by a class, and the run {run.name} predicts a number. "
+            "Diagnose the slices as single images: leave out --series-rule."
+        )
     if run.reliability is not None and not isinstance(run.reliability, Reliability):
         raise ConfigError(
             f"A rule makes one answer of a series, and the run {run.name} has an answer to each of several findings. "

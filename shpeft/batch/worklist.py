@@ -31,7 +31,7 @@ class WorklistRow:
         id: opaque, from the content; empty if the file could not be read at all.
         headline: the answer, ``No answer``, or ``Cannot be read``.
         answered: whether the model answers.
-        urgency: probability of the class that must not be missed; 0 without such a class.
+        urgency: probability of the class that must not be missed; 0 without such a class, as in a regression.
         doubt: from 0 to 1: how far the most probable class, or of several findings the least certain one, is from being
             certain; 1 without an answer.
         error: why the file cannot be read; empty if it can.
@@ -123,9 +123,12 @@ def _row(position: int, cells: Mapping[str, str]) -> WorklistRow:
     row = WorklistRow(position, cells[csv_rows.ID], UNREADABLE, False, 0.0, 1.0, cells[csv_rows.ERROR])
     if row.error:
         return row
+    answered = cells[csv_rows.ANSWER] != NO_ANSWER
+    if "quantity" in cells:
+        doubt = 1 - float(answered)
+        return replace(row, headline=cells[csv_rows.ANSWER], answered=answered, doubt=doubt)
     prefix = "probability:"
     probabilities = {name.removeprefix(prefix): float(p) for name, p in cells.items() if name.startswith(prefix)}
     urgency = probabilities.get(cells["threshold_class"], 0.0)
-    answered = cells[csv_rows.ANSWER] != NO_ANSWER
     doubt = round(1 - max(_certainties(cells, probabilities)), 12) if answered else 1.0
     return replace(row, headline=cells[csv_rows.ANSWER], answered=answered, urgency=urgency, doubt=doubt)

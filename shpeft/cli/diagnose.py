@@ -196,9 +196,8 @@ def _batch(loaded: "LoadedRun", inputs: Sequence[Path], csv: Path, names: Path |
         return
     print(f"{counts.done:,} files, {counts.unreadable:,} of them unreadable; {result.others:,} others are not images.")
     output.table([], [[f"  {name}", f"{count:,}"] for name, count in counts.answers.items()])
-    print(
-        f"{counts.abstained:,} are inside the abstain band; {counts.unlike_training:,} are unlike the training images."
-    )
+    band = "" if counts.of_numbers else f"{counts.abstained:,} are inside the abstain band; "
+    print(f"{band}{counts.unlike_training:,} are unlike the training images.")
     output.notice()
 
 

@@ -12,7 +12,7 @@ from shpeft.support.progress import Eta, Progress
 
 if TYPE_CHECKING:
     from shpeft.diagnosis import Diagnosis
-    from shpeft.evaluation import AnyReliability, Reliability
+    from shpeft.evaluation import AnyReliability, IntervalReliability, Reliability
     from shpeft.importance.layer_summaries import LayerSummary
     from shpeft.selection.overlap import Overlap
 
@@ -122,17 +122,36 @@ def evaluation(run: str, metrics: Mapping[str, Any]) -> None:
         [[title, *(interval(c[name], sign=s) for c, s in columns)] for name, title in metrics_of_task(tuned).items()],
     )
     print()
-    rows = class_table(tuned["per_class"])
-    table(list(rows[0]), [list(row.values()) for row in rows])
+    if rows := class_table(tuned.get("per_class", ())):
+        table(list(rows[0]), [list(row.values()) for row in rows])
+    elif tuned.get("unit"):
+        print(f"Errors are in {tuned['unit']}.")
     print("95 % bootstrap intervals by patient or group; differences of the same images are paired.")
 
 
 def any_reliability(result: "AnyReliability") -> None:
     """Print a model's calibration and decision rules, of findings one after the other."""
+    from shpeft.evaluation import IntervalReliability
+
+    if isinstance(result, IntervalReliability):
+        interval_reliability(result)
     for name, part in result.parts.items():
         if name:
             print(f"== {name} ==")
         reliability(part)
+
+
+def interval_reliability(result: "IntervalReliability") -> None:
+    """Print the prediction interval of a regression, and what it holds on the test images."""
+    print(f"{result.headline}\n")
+    print(
+        f"{result.rules.coverage:.0%} prediction interval: {result.shown_width}, from {result.cases} validation images"
+    )
+    for caution in result.cautions:
+        print(caution)
+    if result.test is not None and result.test.gate is not None:
+        for sentence in result.test.gate.sentences:
+            print(sentence)
 
 
 def reliability(result: "Reliability") -> None:
@@ -208,6 +227,8 @@ def diagnosis(name: str, result: "Diagnosis") -> None:
         print(f"  Not an answer, only what the model computed: {answer.decision}.")
     for sentence in answer.sentences:
         print(f"  {sentence}")
+    if result.estimate is not None:
+        return
     if not result.calibrated:
         print("  The probabilities are not calibrated.")
     evidence = dict(zip(result.classes, () if case is None else case.evidence, strict=False))
@@ -240,6 +261,9 @@ def card(facts: Mapping[str, Any]) -> None:
     classes = list(facts["classes"])
     print(f"{facts['name']}" + (f" ({facts['modality']})" if facts.get("modality") else ""))
     table(["", *classes], [[split, *(counts[c] for c in classes)] for split, counts in facts["counts"].items()])
+    for split, values in facts.get("values", {}).items():
+        low, middle, high = (f"{values[name]:.6g}" for name in ("min", "median", "max"))
+        print(f"{split}: {low} to {high}, median {middle}")
     print(f"Split: {facts['split_rule']}")
     for name, reason in [*facts["unreadable"], *facts["contradictory"]]:
         print(f"Left out: {name}: {reason}")

@@ -12,9 +12,7 @@ from shpeft.errors import Cancelled
 from shpeft.runs import RunFolder, runs_root
 from shpeft.runs.listing import free_name, slug
 from shpeft.runs.sweep import DEFINITION, SweepFolder
-from shpeft.support.formatting import METRICS, interval, spread
-
-SHOWN = ("balanced_accuracy", "macro_auroc")
+from shpeft.support.formatting import TITLES, interval, main_metrics, spread
 
 
 def sweep(
@@ -80,10 +78,11 @@ def carry_out(
 def show(folder: SweepFolder, results: Mapping[str, Any]) -> None:
     """Print the results of a sweep: a row a run, then each combination of settings, then the folds together."""
     runs, combinations = results["runs"], results["combinations"]
+    shown = main_metrics(runs[0]["finetuned"]) if runs else ()
     if not runs:
         print("No run is finished.")
     else:
-        metrics = [f"{METRICS[name]}{' of probe' * (model == 'probe')}" for name in SHOWN for model in _MODELS]
+        metrics = [f"{TITLES[name]}{' of probe' * (model == 'probe')}" for name in shown for model in _MODELS]
         output.table(
             ["run", "test images", "val loss", *metrics],
             [
@@ -91,7 +90,7 @@ def show(folder: SweepFolder, results: Mapping[str, Any]) -> None:
                     row["run"],
                     " + ".join(f"{count} {name}" for name, count in row["test"].items()),
                     f"{row['val_loss']:.3f}",
-                    *(_text(row[model][name]) for name in SHOWN for model in _MODELS),
+                    *(_text(row[model][name]) for name in shown for model in _MODELS),
                 ]
                 for row in runs
             ],
@@ -105,10 +104,10 @@ def show(folder: SweepFolder, results: Mapping[str, Any]) -> None:
             ["", "fine-tuned", "linear probe", "difference"],
             [
                 [
-                    METRICS[name],
+                    TITLES[name],
                     *(spread(entry[model][name], sign=model == "difference") for model in (*_MODELS, "difference")),
                 ]
-                for name in SHOWN
+                for name in shown
             ],
         )
     for entry in results["pooled"]:
@@ -119,12 +118,12 @@ def show(folder: SweepFolder, results: Mapping[str, Any]) -> None:
             ["", "fine-tuned", "linear probe", "difference"],
             [
                 [
-                    METRICS[name],
+                    TITLES[name],
                     interval(entry["finetuned"][name]),
                     interval(entry["probe"][name]),
                     interval(entry["difference"][name], sign=True),
                 ]
-                for name in SHOWN
+                for name in shown
             ],
         )
     if len(combinations) > 1:

@@ -30,7 +30,7 @@ AUTO: Final = "auto"
 
 Budget = int | float | Literal["auto"]
 Column = Literal["path", "label", "split", "group", "subgroup", "fold"]
-TaskName = Literal["auto", "single-label", "multi-label", "ordinal"]
+TaskName = Literal["auto", "single-label", "multi-label", "ordinal", "regression"]
 Uncertain = Literal["ignore", "zeros", "ones"]
 Blank = Literal["zeros", "ignore"]
 OnUnreadable = Literal["skip", "refuse"]
@@ -226,13 +226,15 @@ class DatasetConfig(Section):
                 "single-label": "One class an image",
                 "multi-label": "Several findings an image",
                 "ordinal": "One of several ordered classes, such as grades",
+                "regression": "A number an image, such as an age, from a table",
             },
         ),
     ] = Field(
         "auto",
         description="What a label is: single-label (one class an image), multi-label (findings that may occur "
-        "together) or ordinal (ordered classes, such as grades; numbers in their names give the order); auto: "
-        "multi-label where a table lists findings (A|B in a cell, or a column of 0 and 1 for each), else single-label.",
+        "together), ordinal (ordered classes, such as grades; numbers in their names give the order) or regression (a "
+        "number, from a table's column such as value, age or 'diameter [mm]'); auto: multi-label where a table lists "
+        "findings (A|B in a cell, or a column of 0 and 1 for each), else single-label.",
     )
     uncertain: Annotated[
         Uncertain,

@@ -10,10 +10,10 @@ from typing import Any, Protocol, runtime_checkable
 import numpy as np
 from PIL import Image
 
-from shpeft.datasets.cautions import cautions
+from shpeft.datasets.cautions import cautions, numbers
 from shpeft.errors import ClassMismatch
 from shpeft.images import Acquisition, Pixels, open_pixels
-from shpeft.tasks import SINGLE_LABEL, Task
+from shpeft.tasks import SINGLE_LABEL, Regression, Task
 
 
 class ImageStore(Protocol):
@@ -65,6 +65,7 @@ class Split:
         name: ``train``, ``val`` or ``test``.
         classes: the names of the classes.
         labels: one per case, as the task has them: for single labels an index into ``classes``.
+            Of a regression they are numbers.
         ids: pseudonyms of the cases, derived from the content: equal ids mean equal pixels.
         groups: the group (patient) of each case, which a drawn split keeps together; the id if no group is known.
         source: the store of the images.
@@ -236,12 +237,14 @@ def make_dataset(name: str, splits: Sequence[Split], split_rule: str, **card: An
         split_rule: a sentence that says how the splits were made.
         card: further entries of the card, or replacements of its defaults.
     """
-    train, val, test = splits
+    task = splits[0].task.fitted(splits[0].labels)
+    train, val, test = (split if split.task == task else replace(split, task=task) for split in splits)
     described: dict[str, Any] = {
         "name": name,
         "modality": None,
         "classes": list(train.classes),
         "counts": {split.name: split.counts() for split in splits},
+        **({"values": {split.name: numbers(split.labels) for split in splits}} if isinstance(task, Regression) else {}),
         "split_rule": split_rule,
         "sizes": None,
         "unreadable": [],

@@ -1,11 +1,11 @@
 """Warnings for a dataset's card: small classes, imbalance, and image sizes that reveal the class."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
 
-from shpeft.tasks import SINGLE_LABEL, SingleLabel, Task
+from shpeft.tasks import SINGLE_LABEL, Regression, SingleLabel, Task
 
 FEW = 20
 """Test images of a class below which the confidence interval of its recall is 40 percentage points wide or more."""
@@ -27,6 +27,9 @@ def cautions(train: Mapping[str, int], test: Mapping[str, int], task: Task = SIN
     """
     sentences = []
     few = {name: count for name, count in test.items() if count < FEW}
+    if isinstance(task, Regression):
+        count = sum(test.values())
+        return [f"There are {count} test images, fewer than {FEW}: the results are very uncertain."] * bool(few)
     if few:
         listed = ", ".join(f"'{name}' ({count})" for name, count in few.items())
         sentences.append(f"Fewer than {FEW} test images in {listed}: results for such a class are very uncertain.")
@@ -40,6 +43,13 @@ def cautions(train: Mapping[str, int], test: Mapping[str, int], task: Task = SIN
             "at balanced accuracy and at each class's recall."
         )
     return sentences
+
+
+def numbers(labels: Sequence[float]) -> dict[str, float]:
+    """Return minimum, median, maximum, mean and standard deviation of the numbers of a regression."""
+    values = np.asarray(labels, dtype=np.float64)
+    statistics = {"min": np.min, "median": np.median, "max": np.max, "mean": np.mean, "sd": np.std}
+    return {name: float(statistic(values)) if len(values) else float("nan") for name, statistic in statistics.items()}
 
 
 def sizes(pixels: np.ndarray) -> dict[str, Any]:

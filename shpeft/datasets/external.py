@@ -16,7 +16,7 @@ from shpeft.datasets.sources import load_dataset
 from shpeft.errors import ClassMismatch, did_you_mean
 from shpeft.images import Decoding
 from shpeft.support.progress import Progress, silent
-from shpeft.tasks import SINGLE_LABEL, MultiLabel, Task
+from shpeft.tasks import SINGLE_LABEL, MultiLabel, Regression, Task
 
 DEFAULTS = DatasetConfig()
 
@@ -96,6 +96,11 @@ def _external(name: str, split: Split, warnings: Sequence[str], classes: Sequenc
             f"{', '.join(classes)}. {did_you_mean(unknown[0], classes)} Rename it, or leave its images out."
         )
     labels = task.renumbered(split.labels, split.classes, classes)
+    if isinstance(task, Regression) and isinstance(split.task, Regression) and split.task.unit != task.unit:
+        raise ClassMismatch(
+            f"'{name}' has {split.classes[0]} in {split.task.unit or 'no unit'}, and the model predicts it in "
+            f"{task.unit or 'no unit'}. Convert the numbers, and name the unit in the column's title."
+        )
     absent = [label for label in classes if label not in split.classes]
     said = [f"There is no image of {', '.join(absent)}: the metrics are those of the other classes."] * bool(absent)
     said += [f"The model does not know {', '.join(unknown)}: left out."] * bool(unknown)

@@ -26,7 +26,7 @@ from shpeft.images import DEFAULT_DECODING, Acquisition, Decoding, Pixels, open_
 from shpeft.support.bounded_files import read_regular_file
 from shpeft.support.limits import IMAGE_BYTES
 from shpeft.support.progress import Progress
-from shpeft.tasks import ORDINAL, SingleLabel
+from shpeft.tasks import ORDINAL, Regression, SingleLabel
 
 
 @dataclass(frozen=True)
@@ -251,6 +251,11 @@ def _discovered(
             f"'{root.name}' has a folder for each class, so that an image has one class. Give a table with the "
             "findings of each image, such as edema|mass in a column 'label', or set the task to single-label."
         )
+    if rules.task == "regression":
+        raise DatasetError(
+            f"'{root.name}' has a folder for each class, and a regression needs a number for each image. Give a table "
+            "with the columns path and value, or set the task to single-label or ordinal."
+        )
     if rules.task == "ordinal":
         layout = replace(layout, task=ORDINAL)
     warnings = list(layout.warnings)
@@ -281,7 +286,7 @@ def _split(
         stay, leave = split_off(strata, [case.group for case in train], fraction, seed, layout.classes)
         parts["train"], parts[name] = [train[row] for row in stay], [train[row] for row in leave]
         share = f"{fraction:.0%} of {'all' if len(parts) == 2 and name == 'test' else 'the training'} images"
-        rules.append(f"{name} is {share}, stratified by class, whole groups, seed {seed}")
+        rules.append(f"{name} is {share}, {layout.task.drawn_by}whole groups, seed {seed}")
     return [_as_split(name, parts[name], layout, decoding) for name in ("train", "val", "test")], "; ".join(rules) + "."
 
 
@@ -316,7 +321,7 @@ def _check_classes(root: Path, layout: Layout, cases: Sequence[Case], unreadable
         raise with_file_notes(EmptyDataset(_none_readable(root, len(unreadable))), unreadable)
     left = Counter((case.file.split, part) for case in cases for part in layout.task.parts(case.file.label))
     for split in layout.splits if isinstance(layout.task, SingleLabel) else ("train",):
-        for name in layout.classes:
+        for name in () if isinstance(layout.task, Regression) else layout.classes:
             if not left[split, name]:
                 sentence = (
                     f"The class '{name}' of '{root.name}' has no usable image in {split} ({len(unreadable):,} files of "

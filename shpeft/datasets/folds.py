@@ -62,10 +62,11 @@ def with_fold(data: Dataset, fold: str, *, seed: int, val_fraction: float) -> Da
     strata = rest.task.strata(rest.labels, rest.classes)
     stay, leave = split_off(strata, rest.groups, val_fraction, seed, rest.classes)
     splits = [rest.subset(stay, "train"), rest.subset(leave, "val"), pool.subset(sorted(test), "test")]
-    drawn = f"drawn by class, whole groups, seed {seed}" if column is None else f"by the column for the {column}"
+    by = "by class, " if rest.task.drawn_by else ""
+    drawn = f"drawn {by}whole groups, seed {seed}" if column is None else f"by the column for the {column}"
     rule = (
         f"test is fold {number} of {count} of all images, {drawn}; given splits do not count; val is "
-        f"{val_fraction:.0%} of the other images, stratified by class, whole groups, seed {seed}."
+        f"{val_fraction:.0%} of the other images, {rest.task.drawn_by}whole groups, seed {seed}."
     )
     card = {key: data.card[key] for key in NAMED if key in data.card}
     return make_dataset(splits=splits, split_rule=rule, warnings=warnings, **(card | {"name": data.name}))

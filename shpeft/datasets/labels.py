@@ -1,5 +1,6 @@
-"""The labels of a table: one class a row, findings in one cell (``edema|mass``), or a column for each finding."""
+"""The labels of a table: a class or a number a row, findings in a cell (``edema|mass``), or a column for each."""
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
@@ -9,8 +10,9 @@ from shpeft.config.schema import Blank, TaskName, Uncertain
 from shpeft.datasets.base import Split
 from shpeft.datasets.discover import natural
 from shpeft.errors import DatasetError, EmptyDataset
-from shpeft.tasks import MULTI_LABEL, ORDINAL, SINGLE_LABEL, Task
+from shpeft.tasks import MULTI_LABEL, ORDINAL, SINGLE_LABEL, Regression, Task
 from shpeft.tasks.multi_label import DOUBT, NO_FINDING, SEPARATOR, is_no_finding
+from shpeft.tasks.regression import split_unit
 
 PRESENT, ABSENT, UNCERTAIN = {"1", "1.0"}, {"0", "0.0"}, {"-1", "-1.0"}
 """Cells of a column of one finding."""
@@ -67,7 +69,8 @@ def read_labels(name: str, rows: pd.DataFrame, columns: Sequence[str], rules: La
         rules: how to read them.
 
     Raises:
-        DatasetError: a row without a label, or several findings in a row where an image has one class.
+        DatasetError: a row without a label, several findings in a row where an image has one class, or a cell that is
+            no number where an image has one.
     """
     if len(columns) > 1:
         if rules.task not in ("auto", "multi-label"):
@@ -77,6 +80,8 @@ def read_labels(name: str, rows: pd.DataFrame, columns: Sequence[str], rules: La
             )
         return _of_columns(name, rows, columns, rules)
     cells = tuple(rows[columns[0]].fillna("").str.strip())
+    if rules.task == "regression":
+        return _numbers(name, cells, columns[0])
     several = next((cell for cell in cells if SEPARATOR in cell), None)
     if not all(cells):
         raise DatasetError(f"{name} has a row without a path or a label. Complete or remove it.")
@@ -88,6 +93,24 @@ def read_labels(name: str, rows: pd.DataFrame, columns: Sequence[str], rules: La
         raise DatasetError(_several(name, several))
     task = ORDINAL if rules.task == "ordinal" else SINGLE_LABEL
     return Labels(cells, task, tuple(sorted(set(cells), key=natural)))
+
+
+def _numbers(name: str, cells: Sequence[str], column: str) -> Labels:
+    """Return the labels of a column of numbers."""
+    quantity, unit = split_unit(column)
+    task = Regression(unit=unit)
+    for row, cell in enumerate(cells, start=1):
+        try:
+            usable = math.isfinite(float(cell))
+        except ValueError:
+            usable = False
+        if not usable:
+            what = f"{cell[:40]!r}" if cell else "no value"
+            raise DatasetError(
+                f"{name} has {what} in the column {column!r}, row {row:,}, and a regression needs a finite number in "
+                "every row, such as 42.1. Correct the cell, or remove the row."
+            )
+    return Labels(tuple(task.text(float(cell), (quantity,)) for cell in cells), task, (quantity,))
 
 
 def _of_columns(name: str, rows: pd.DataFrame, columns: Sequence[str], rules: LabelRules) -> Labels:
@@ -142,6 +165,12 @@ def joined(parts: Mapping[str, Labels]) -> tuple[Task, tuple[str, ...]]:
             raise DatasetError(
                 f"The labels of {first} are {tasks[first].name}, those of {name} {task.name}. Set the task of both."
             )
+    quantities = {labels.classes for labels in parts.values()}
+    if isinstance(tasks[first], Regression) and len(quantities) > 1:
+        listed = ", ".join(sorted(name for names in quantities for name in names))
+        raise DatasetError(
+            f"The tables of the splits have different numbers: {listed}. Name one column for all of them."
+        )
     classes = list(dict.fromkeys(c for labels in parts.values() for c in labels.classes))
     if all(labels.classes == tuple(sorted(labels.classes, key=natural)) for labels in parts.values()):
         classes = sorted(classes, key=natural)
@@ -156,9 +185,8 @@ def check_labels(name: str, splits: Sequence[Split]) -> None:
     """
     for split in splits:
         if why := split.task.unlearnable(split.labels, split.classes):
-            raise EmptyDataset(
-                f"In {split.name} of '{name}', {why}. Add images, leave the finding out, or let the splits be drawn."
-            )
+            other = "choose another column" if isinstance(split.task, Regression) else "leave the finding out"
+            raise EmptyDataset(f"In {split.name} of '{name}', {why}. Add images, {other}, or let the splits be drawn.")
 
 
 def _several(name: str, label: str) -> str:

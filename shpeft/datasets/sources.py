@@ -144,6 +144,11 @@ def _as_task(data: Dataset, task: TaskName) -> Dataset:
     if task == ORDINAL.name and data.task == SINGLE_LABEL:
         train, val, test = (replace(split, task=ORDINAL) for split in data.splits)
         return replace(data, train=train, val=val, test=test)
+    if task == "regression" and data.task.name != task:
+        raise DatasetError(
+            f"'{data.name}' has classes, and a regression needs a number for each image. Give a table with the columns "
+            "path and value, or phantom:nodule; or set the task to auto."
+        )
     if task not in ("auto", data.task.name):
         raise DatasetError(f"The labels of '{data.name}' are {data.task.name}, and the task is {task}. Set it to auto.")
     return data

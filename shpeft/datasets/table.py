@@ -12,8 +12,9 @@ from shpeft.datasets.labels import AUTOMATIC, LabelRules, Labels, finding_column
 from shpeft.errors import ClassMismatch, DatasetError, EmptyDataset, did_you_mean
 from shpeft.support.allowed_folders import check_allowed
 from shpeft.support.limits import TABLE_BYTES, TABLE_CELLS, TABLE_COLUMNS
-from shpeft.tasks import SingleLabel, Task
+from shpeft.tasks import Regression, SingleLabel, Task
 from shpeft.tasks.multi_label import SEPARATOR
+from shpeft.tasks.regression import split_unit
 
 SUFFIXES = (".csv", ".tsv", ".parquet", ".jsonl")
 
@@ -28,6 +29,9 @@ COLUMNS = {
     "fold": ("fold",),
 }
 """Names of the column for each role; the first that exists is used."""
+
+NUMBERS = ("value", "target", "age", "label")
+"""Names of the column of labels of a regression; its unit may follow in brackets, as in ``diameter [mm]``."""
 
 NEEDED = ("path", "label")
 
@@ -80,6 +84,8 @@ def discover(
     labeled: dict[str, Labels] = {}
     for split, path in tables.items():
         rows = _completed(path, _read(path))
+        if rules.task == Regression.name:
+            columns, rows = _number_column(rows, columns)
         findings = _finding_columns(rows, columns)
         names = _columns(path, list(rows.columns), columns, bool(findings))
         labels = read_labels(path.name, rows, findings or [names["label"]], rules)
@@ -132,6 +138,24 @@ def _finding_columns(rows: pd.DataFrame, named: Mapping[str, str]) -> list[str]:
         return []
     roles = [name for role, usual in COLUMNS.items() if role != "label" for name in (named.get(role), *usual) if name]
     return finding_columns(rows, roles)
+
+
+def _number_column(rows: pd.DataFrame, named: Mapping[str, str]) -> tuple[dict[str, str], pd.DataFrame]:
+    """Return the columns with that of a regression's numbers, and the rows; its title may lack the unit that is named.
+
+    ``label=age [years]`` names the unit of a column ``age``, and ``label=age`` means a column ``age [years]``, too.
+    """
+    titles = {split_unit(str(title))[0]: str(title) for title in reversed(list(rows.columns))}
+    candidates = [named["label"]] if "label" in named else NUMBERS
+    for candidate in candidates:
+        if candidate in rows.columns:
+            return {**named, "label": candidate}, rows
+        quantity, unit = split_unit(candidate)
+        if (title := titles.get(quantity)) is not None:
+            if unit and split_unit(title)[1] != unit:
+                rows, title = rows.rename(columns={title: candidate}), candidate
+            return {**named, "label": title}, rows
+    return {"label": " or ".join(map(repr, NUMBERS)), **named}, rows
 
 
 def _file(home: Path, name: str) -> Path:

@@ -116,8 +116,8 @@ class Trainable:
             for name, index in indices.items()
             if name in layers
         }
-        size, weight = backbone.image_size, backbone.head.weight
-        image = torch.zeros(1, 3, size, size, device=weight.device, dtype=weight.dtype)
+        weight = backbone.head.weight
+        image = torch.zeros(1, *backbone.input_shape, device=weight.device, dtype=weight.dtype)
         removals, missed = attach(backbone.module, taps.values(), lambda: backbone(image))
         for remove in removals:
             cleanup.callback(remove)

@@ -8,13 +8,21 @@ from shpeft.evaluation.abstention import (
     abstention_rates,
     risk_coverage,
 )
-from shpeft.evaluation.answer import NO_ANSWER, Answer, answer_case, answer_findings
+from shpeft.evaluation.answer import NO_ANSWER, Answer, answer_case, answer_findings, answer_number
+from shpeft.evaluation.by_task import AnyReliability, AnyRules
 from shpeft.evaluation.calibration import Bin, Calibration, calibrate_predictions, calibration_curve
 from shpeft.evaluation.conformal import Coverage, PredictionSets, SetRule, fit_prediction_sets, set_coverage
 from shpeft.evaluation.curves import Curve, cases_in_cell, confusion, pr_curve, roc_curve
-from shpeft.evaluation.finding_reliability import AnyReliability, FindingReliability
+from shpeft.evaluation.finding_reliability import FindingReliability
 from shpeft.evaluation.gate import GateRates, OODDistances
 from shpeft.evaluation.ood import OODDetector, OODScore, fit_ood_detector
+from shpeft.evaluation.prediction_interval import (
+    Estimate,
+    IntervalReliability,
+    IntervalRule,
+    estimate_case,
+    fit_interval,
+)
 from shpeft.evaluation.proportions import Proportion
 from shpeft.evaluation.reliability import (
     CaseReliability,
@@ -42,18 +50,23 @@ __all__ = [
     "Answer",
     "answer_case",
     "answer_findings",
+    "answer_number",
     "Abstention",
     "AbstentionRule",
     "AbstentionRates",
     "AnyReliability",
+    "AnyRules",
     "Bin",
     "Calibration",
     "CaseReliability",
     "Coverage",
     "Curve",
     "DecisionRules",
+    "Estimate",
     "FindingReliability",
     "GateRates",
+    "IntervalReliability",
+    "IntervalRule",
     "OODDetector",
     "OODDistances",
     "OODScore",
@@ -75,6 +88,8 @@ __all__ = [
     "cases_in_cell",
     "choose_threshold",
     "confusion",
+    "estimate_case",
+    "fit_interval",
     "set_coverage",
     "fit_ood_detector",
     "fit_prediction_sets",

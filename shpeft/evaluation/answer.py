@@ -1,15 +1,18 @@
 """The answer to one case: a decision at the operating point, or no answer and the reasons."""
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
 from shpeft.evaluation.calibration import Bin
 from shpeft.evaluation.ood import OODScore
+from shpeft.evaluation.prediction_interval import Estimate
 from shpeft.evaluation.proportions import Proportion
 from shpeft.evaluation.reliability import CaseReliability
 from shpeft.evaluation.thresholds import Rates
 from shpeft.support.formatting import probability as shown
+from shpeft.support.jsonable import to_jsonable
 
 NO_ANSWER = "No answer"
 
@@ -34,6 +37,7 @@ class Answer:
         coverage: for each class, the test images of this class whose prediction set has it; empty without a test.
         most_probable: the class with the highest probability.
         findings: where findings may occur together, the answer to each of them; this one is then their summary.
+        estimate: of a regression, the number; there are then no probability, threshold, evidence or set.
 
     Examples:
         >>> answer = Answer(True, (), "ill: positive", "ill", 0.31, True, 0.2)
@@ -58,6 +62,7 @@ class Answer:
     coverage: tuple[tuple[str, Proportion], ...] = ()
     most_probable: str = ""
     findings: tuple["Answer", ...] = ()
+    estimate: Estimate | None = None
 
     @property
     def headline(self) -> str:
@@ -119,6 +124,8 @@ class Answer:
     @property
     def sentences(self) -> tuple[str, ...]:
         """All sentences that are not empty, in reading order, without headline and reasons."""
+        if self.estimate is not None:
+            return self.estimate.sentences
         if self.findings:
             return tuple(f"{part.headline}. {' '.join((*part.reasons, *part.sentences[:2]))}" for part in self.findings)
         lines = (
@@ -133,6 +140,9 @@ class Answer:
     def to_dict(self) -> dict[str, Any]:
         """Return plain values for JSON."""
         rates = self.rates
+        if self.estimate is not None:
+            given = {"answered": self.given, "headline": self.headline, "reasons": list(self.reasons)}
+            return {**given, "estimate": to_jsonable(self.estimate)}
         return {
             "answered": self.given,
             "headline": self.headline,
@@ -188,6 +198,25 @@ def answer_case(
         still_possible=() if case is None else case.prediction_set,
         coverage=() if case is None else case.test_coverage,
         most_probable=most_probable,
+    )
+
+
+def answer_number(estimate: Estimate, ood: OODScore | None = None) -> Answer:
+    """Return the answer to a case of which a number is predicted.
+
+    Args:
+        estimate: the number with its interval.
+        ood: how unusual the image is; it withholds the number.
+    """
+    reasons = () if ood is None else tuple(ood.reasons)
+    return Answer(
+        given=not reasons,
+        reasons=reasons,
+        decision=estimate.text,
+        probability_of=estimate.quantity,
+        probability=math.nan,
+        calibrated=estimate.coverage is not None,
+        estimate=estimate,
     )
 
 

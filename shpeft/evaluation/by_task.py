@@ -4,23 +4,53 @@ from collections.abc import Sequence
 from dataclasses import asdict
 from typing import Any
 
-from shpeft.errors import ClassMismatch
+from shpeft.errors import ClassMismatch, ConfigError
 from shpeft.evaluation import metrics
-from shpeft.evaluation.finding_reliability import AnyReliability, fit_finding_reliability
-from shpeft.evaluation.findings import evaluate_findings, finding_difference, finding_refinement_loss
+from shpeft.evaluation.finding_reliability import FindingReliability, fit_finding_reliability
+from shpeft.evaluation.findings import FINDING_METRICS, evaluate_findings, finding_difference, finding_refinement_loss
 from shpeft.evaluation.gate import OODDistances
-from shpeft.evaluation.grades import evaluate_grades, grade_difference, grade_refinement_loss
+from shpeft.evaluation.grades import GRADE_METRICS, evaluate_grades, grade_difference, grade_refinement_loss
 from shpeft.evaluation.metrics import Interval
 from shpeft.evaluation.predict import Predictions
-from shpeft.evaluation.reliability import DecisionRules, fit_reliability
+from shpeft.evaluation.prediction_interval import IntervalReliability, IntervalRule, fit_interval
+from shpeft.evaluation.regression import (
+    REGRESSION_METRICS,
+    evaluate_regression,
+    regression_difference,
+    squared_error_loss,
+)
+from shpeft.evaluation.reliability import DecisionRules, Reliability, fit_reliability
 from shpeft.evaluation.temperature import refinement_loss
-from shpeft.tasks import MultiLabel, Ordinal
+from shpeft.tasks import MultiLabel, Ordinal, Regression, Task
+
+AnyReliability = Reliability | FindingReliability | IntervalReliability
+"""The reliability of a model: of single labels, of each finding, or of a number."""
+
+AnyRules = DecisionRules | dict[str, DecisionRules] | IntervalRule
+"""The user's choices for a model: of single labels, of each finding, or of a number."""
+
+
+def metric_names(task: Task) -> tuple[str, ...]:
+    """Return the metrics of a task that have a difference.
+
+    Examples:
+        >>> import shpeft
+        >>> metric_names(shpeft.tasks.MULTI_LABEL)
+        ('macro_auroc', 'macro_average_precision', 'brier')
+    """
+    if isinstance(task, MultiLabel):
+        return FINDING_METRICS
+    if isinstance(task, Regression):
+        return REGRESSION_METRICS
+    return (*GRADE_METRICS, *metrics.METRICS) if isinstance(task, Ordinal) else metrics.METRICS
 
 
 def metrics_of(predictions: Predictions, *, resamples: int = 1000) -> dict[str, Any]:
     """Return the metrics of the predictions' task as plain values, each with its 95 % interval."""
     if isinstance(predictions.task, MultiLabel):
         return evaluate_findings(predictions, resamples=resamples).to_dict()
+    if isinstance(predictions.task, Regression):
+        return evaluate_regression(predictions, resamples=resamples).to_dict()
     grades = evaluate_grades(predictions, resamples=resamples) if isinstance(predictions.task, Ordinal) else {}
     return metrics.evaluate(predictions, resamples=resamples).to_dict() | {n: asdict(i) for n, i in grades.items()}
 
@@ -31,6 +61,9 @@ def difference(a: Predictions, b: Predictions) -> dict[str, Interval]:
     Raises:
         ClassMismatch: the two sets of predictions are of different cases or classes.
     """
+    if isinstance(a.task, Regression):
+        metrics.check_paired(a, b)
+        return regression_difference(a, b)
     if not isinstance(a.task, MultiLabel):
         return metrics.difference(a, b) | (grade_difference(a, b) if isinstance(a.task, Ordinal) else {})
     metrics.check_paired(a, b)
@@ -43,6 +76,8 @@ def change(external: Predictions, internal: Predictions) -> dict[str, Interval]:
     Raises:
         ClassMismatch: the two sets have different classes.
     """
+    if isinstance(external.task, Regression):
+        return regression_difference(external, internal, paired=False)
     if not isinstance(external.task, MultiLabel):
         grades = grade_difference(external, internal, paired=False) if isinstance(external.task, Ordinal) else {}
         return metrics.change(external, internal) | grades
@@ -53,11 +88,21 @@ def change(external: Predictions, internal: Predictions) -> dict[str, Interval]:
 
 def fit_any_reliability(
     validation: Predictions,
-    rules: DecisionRules | dict[str, DecisionRules] | None = None,
+    rules: AnyRules | None = None,
     test: Predictions | None = None,
     distances: OODDistances | None = None,
 ) -> AnyReliability:
     """Fit calibration and decision rules as the task of the predictions has them; see ``fit_reliability``."""
+    if isinstance(validation.task, Regression):
+        if isinstance(rules, DecisionRules) and rules.threshold is not None:
+            raise ConfigError(
+                f"The rules have a threshold for {rules.threshold.positive!r}, and the task is regression, which has "
+                "no classes. Leave the class out; --coverage sets the prediction interval."
+            )
+        coverage = rules.sets.coverage if isinstance(rules, DecisionRules) else IntervalRule().coverage
+        rule = rules if isinstance(rules, IntervalRule) else IntervalRule(coverage)
+        return fit_interval(validation, rule, test, distances)
+    assert not isinstance(rules, IntervalRule)
     if isinstance(validation.task, MultiLabel):
         return fit_finding_reliability(validation, rules, test, distances)
     assert not isinstance(rules, dict)
@@ -72,6 +117,8 @@ def validation_loss(predictions: Predictions, weights: Sequence[float] | None = 
     """
     if isinstance(predictions.task, MultiLabel):
         return finding_refinement_loss(predictions)
+    if isinstance(predictions.task, Regression):
+        return squared_error_loss(predictions)
     if isinstance(predictions.task, Ordinal):
         return grade_refinement_loss(predictions)
     return refinement_loss(predictions.probabilities, predictions.labels, weights)
@@ -79,6 +126,8 @@ def validation_loss(predictions: Predictions, weights: Sequence[float] | None = 
 
 def validation_scores(predictions: Predictions) -> tuple[float, float]:
     """Return macro AUROC and balanced accuracy; NaN for what the task does not have."""
+    if isinstance(predictions.task, Regression):
+        return float("nan"), float("nan")
     if isinstance(predictions.task, MultiLabel):
         return evaluate_findings(predictions, resamples=0).macro_auroc.value, float("nan")
     measured = metrics.evaluate(predictions, resamples=0)

@@ -139,7 +139,7 @@ def fit_prediction_sets(validation: Predictions, rule: SetRule) -> PredictionSet
     parts = [scores[labels == c] if rule.by_class else scores for c in classes]
     limits = tuple(_limit(part, rule.coverage) for part in parts)
     cases = tuple(len(part) for part in parts)
-    expected = _coverage_range(min(cases), rule.coverage)
+    expected = coverage_range(min(cases), rule.coverage)
     return PredictionSets(rule, validation.classes, limits, cases, expected, _cautions(validation, rule, cases))
 
 
@@ -168,7 +168,7 @@ def _limit(scores: Array, coverage: float) -> float | None:
     return float(np.sort(scores)[at - 1]) if at <= len(scores) else None
 
 
-def _coverage_range(cases: int, coverage: float) -> tuple[float, float]:
+def coverage_range(cases: int, coverage: float) -> tuple[float, float]:
     """Return the central 95 % of Beta(k, n + 1 − k), the coverage over draws of n validation cases (Vovk 2012)."""
     k = rank(cases, coverage)
     if k > cases:

@@ -67,10 +67,6 @@ class FindingReliability:
         return {"findings": {name: reliability.to_dict() for name, reliability in self.findings.items()}}
 
 
-AnyReliability = Reliability | FindingReliability
-"""The reliability of a model: of single labels, or of each finding."""
-
-
 def rules_by_finding(findings: Sequence[str], rules: DecisionRules) -> dict[str, DecisionRules]:
     """Return the rules of each finding: those given where they name it, else the threshold with the highest J.
 

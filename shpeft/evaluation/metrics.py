@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from shpeft.errors import ClassMismatch
 from shpeft.evaluation.predict import Predictions
-from shpeft.tasks import MultiLabel
+from shpeft.tasks import MultiLabel, Regression
 
 Array = NDArray[np.float64]
 
@@ -83,7 +83,7 @@ def evaluate(predictions: Predictions, *, resamples: int = 1000, seed: int = 0) 
         seed: of the resamples; the same seed gives the same intervals.
 
     Raises:
-        ClassMismatch: predictions of several findings an image.
+        ClassMismatch: predictions of several findings an image, or of numbers.
 
     Examples:
         >>> import numpy as np, shpeft
@@ -94,6 +94,8 @@ def evaluate(predictions: Predictions, *, resamples: int = 1000, seed: int = 0) 
     """
     if isinstance(predictions.task, MultiLabel):
         raise ClassMismatch("These predictions are of several findings an image: use shpeft.evaluate_findings.")
+    if isinstance(predictions.task, Regression):
+        raise ClassMismatch("These predictions are numbers: use shpeft.evaluate_regression.")
     n = len(predictions.labels)
     weights = np.vstack([np.ones((1, n)), resample_groups(predictions.groups, resamples, seed)])
     replicates = weighted_metrics(predictions, weights)

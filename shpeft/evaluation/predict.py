@@ -27,7 +27,8 @@ class Predictions:
         labels: (N,) as the task has them: for single labels positions of the true classes in ``classes``.
         groups: (N,) such as the patient: cases of one group are resampled together.
         classes: (C,) names.
-        probabilities: (N, C) float64, by the task's link: for single labels the softmax of the logits.
+        probabilities: (N, C) float64, by the task's link: for single labels the softmax of the logits, of a regression
+            the predicted numbers, (N, 1).
         subgroups: (N,) such as the hospital, for results by subgroup; empty if unknown.
         task: what labels and probabilities are.
 

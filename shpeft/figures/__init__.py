@@ -33,6 +33,7 @@ from shpeft.figures.evaluation import (
 )
 from shpeft.figures.importance_heatmap import QUANTITIES, density_by_depth, importance_heatmap, layer_histogram
 from shpeft.figures.overlap import overlap_bars, overlap_counts
+from shpeft.figures.regression import predicted_against_true, prediction_errors
 from shpeft.figures.save import save
 from shpeft.figures.theme import TEMPLATE, alt_text
 from shpeft.figures.training_curves import training_curves
@@ -56,6 +57,8 @@ __all__ = [
     "overlap_matrix",
     "paired_differences",
     "precision_recall_curve",
+    "predicted_against_true",
+    "prediction_errors",
     "probability_bars",
     "reliability_diagram",
     "risk_coverage_curve",

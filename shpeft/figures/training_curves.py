@@ -13,7 +13,7 @@ from shpeft.training.loop import EpochReport
 def training_curves(history: Sequence[EpochReport]) -> go.Figure:
     """Draw loss (left) and validation metrics (right) over the epochs of a run; a star marks the best epoch.
 
-    Epoch 0 is the start, which has no training loss.
+    Epoch 0 is the start, which has no training loss. Of a regression the loss is drawn alone.
 
     Args:
         history: such as ``run.history.read()``; it may be incomplete.
@@ -21,7 +21,8 @@ def training_curves(history: Sequence[EpochReport]) -> go.Figure:
     if not history:
         return empty_figure("No epoch has finished yet.", 280)
     epochs = [report.epoch for report in history]
-    figure = make_subplots(1, 2, horizontal_spacing=0.12)
+    measured = any(math.isfinite(report.val_auroc) for report in history) or not math.isfinite(history[-1].val_loss)
+    figure = make_subplots(1, 2 if measured else 1, horizontal_spacing=0.12)
     figure.update_layout(template=TEMPLATE, height=300, hovermode="x unified")
 
     def line(name: str, values: list[float], column: int, color: str, dash: str = "solid") -> None:
@@ -40,7 +41,8 @@ def training_curves(history: Sequence[EpochReport]) -> go.Figure:
 
     line("training loss", [report.loss for report in history], 1, BLUE)
     line("validation loss", [report.val_loss for report in history], 1, ORANGE)
-    line("validation AUROC", [report.val_auroc for report in history], 2, GREEN)
+    if measured:
+        line("validation AUROC", [report.val_auroc for report in history], 2, GREEN)
     if any(math.isfinite(report.val_balanced_accuracy) for report in history):
         line("balanced accuracy", [report.val_balanced_accuracy for report in history], 2, GRAY, "dot")
     best = [report for report in history if report.best][-1:]
@@ -61,6 +63,8 @@ def training_curves(history: Sequence[EpochReport]) -> go.Figure:
     )
     metrics = [value for report in history for value in (report.val_auroc, report.val_balanced_accuracy)]
     lowest = min([0.5, *filter(math.isfinite, metrics)])
-    figure.update_yaxes(title_text="cross-entropy", rangemode="tozero", col=1)
-    figure.update_yaxes(title_text="validation metric", range=[lowest - 0.02, 1.02], col=2)
-    return with_alt(figure, f"Lines: loss and validation metrics over {epochs[-1]} of {last} epochs")
+    figure.update_yaxes(title_text="cross-entropy" if measured else "half the squared error", rangemode="tozero", col=1)
+    if measured:
+        figure.update_yaxes(title_text="validation metric", range=[lowest - 0.02, 1.02], col=2)
+    what = "loss and validation metrics" if measured else "training and validation loss"
+    return with_alt(figure, f"Lines: {what} over {epochs[-1]} of {last} epochs")

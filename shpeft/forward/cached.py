@@ -48,9 +48,9 @@ class BackboneSplit:
         """
         self.backbone, self.block = backbone, block
         self._entry = backbone.module.get_submodule(block)
-        size, weight = backbone.image_size, backbone.head.weight
+        weight = backbone.head.weight
         generator = torch.Generator().manual_seed(0)
-        images = torch.randn(3, 3, size, size, generator=generator).to(weight.device, weight.dtype)
+        images = torch.randn(3, *backbone.input_shape, generator=generator).to(weight.device, weight.dtype)
         with torch.no_grad():
             self._placeholders = self._below(images[:1])
             whole = backbone(images)
@@ -79,8 +79,8 @@ class BackboneSplit:
     def resume(self, features: Tensor) -> Tensor:
         """Return logits (B, C) from the block's input (B, ...)."""
         batch = len(features)
-        size, weight = self.backbone.image_size, self.backbone.head.weight
-        blank = torch.zeros((), device=weight.device, dtype=weight.dtype).expand(batch, 3, size, size)
+        weight = self.backbone.head.weight
+        blank = torch.zeros((), device=weight.device, dtype=weight.dtype).expand(batch, *self.backbone.input_shape)
 
         def enter(_: nn.Module, args: tuple[Any, ...]) -> tuple[Any, ...]:
             return features, *args[1:]

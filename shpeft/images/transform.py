@@ -24,12 +24,14 @@ class InputTransform:
         size: side S of the square input in pixels.
         mean, std: mean and standard deviation of each channel, for values from 0 to 1.
         interpolation: resampling filter, a key of ``RESAMPLING``.
+        channels: 3 for RGB; 1 for gray, by the luminance of ITU-R 601, with the means of ``mean`` and ``std``.
     """
 
     size: int
     mean: tuple[float, float, float]
     std: tuple[float, float, float]
     interpolation: str = "bicubic"
+    channels: int = 3
 
     def pixels(self, image: Image.Image) -> torch.Tensor:
         """Resize the whole image, so that no diagnostic pixel is cropped: uint8 (3, S, S)."""
@@ -38,20 +40,40 @@ class InputTransform:
 
     def normalize(self, pixels: torch.Tensor) -> torch.Tensor:
         """Return the model's inputs, float32: pixels from 0 to 255 (..., 3, S, S) scaled by the mean and deviation."""
+        if self.channels == 1:
+            return (luminance(pixels) / 255 - sum(self.mean) / 3) / (sum(self.std) / 3)
         mean = torch.tensor(self.mean, device=pixels.device).view(3, 1, 1)
         std = torch.tensor(self.std, device=pixels.device).view(3, 1, 1)
         return (pixels.float() / 255 - mean) / std
 
     def __call__(self, image: Image.Image) -> torch.Tensor:
-        """Return the inputs for one image, a batch of one: float32 (1, 3, S, S)."""
+        """Return the inputs for one image, a batch of one: float32 (1, 3, S, S), of gray ones (1, 1, S, S)."""
         return self.normalize(self.pixels(image))[None]
 
     def to_dict(self) -> dict[str, Any]:
-        """Return the attributes as JSON types."""
-        return asdict(self)
+        """Return the attributes as JSON types; transforms of three channels do not name them."""
+        values = asdict(self)
+        return values if self.channels != 3 else {name: v for name, v in values.items() if name != "channels"}
 
     @classmethod
     def from_dict(cls, values: Mapping[str, Any]) -> "InputTransform":
         """Return the transform that :meth:`to_dict` describes."""
         mean, std = (tuple(float(x) for x in values[key]) for key in ("mean", "std"))
-        return cls(int(values["size"]), mean, std, str(values["interpolation"]))  # type: ignore[arg-type]
+        channels = int(values.get("channels", 3))
+        return cls(int(values["size"]), mean, std, str(values["interpolation"]), channels)  # type: ignore[arg-type]
+
+
+def luminance(pixels: torch.Tensor) -> torch.Tensor:
+    """Return gray values (..., 1, S, S), float32, of RGB from 0 to 255; of whole numbers those of Pillow's mode L.
+
+    Examples:
+        >>> luminance(torch.tensor([[[[200]], [[100]], [[50]]]], dtype=torch.uint8)).item()
+        124.0
+    """
+    if pixels.dtype == torch.uint8:
+        red, green, blue = pixels.int().unbind(-3)
+        gray = (red * 19595 + green * 38470 + blue * 7471 + 0x8000) >> 16
+    else:
+        red, green, blue = pixels.float().unbind(-3)
+        gray = 0.299 * red + 0.587 * green + 0.114 * blue
+    return gray.float().unsqueeze(-3)

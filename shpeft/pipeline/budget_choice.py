@@ -16,9 +16,10 @@ from shpeft.config.schema import Budget
 from shpeft.evaluation.findings import finding_case_losses
 from shpeft.evaluation.metrics import Interval, interval_of, resample_groups
 from shpeft.evaluation.predict import Predictions
+from shpeft.evaluation.regression import regression_case_losses
 from shpeft.evaluation.temperature import TINY, calibrate, fit_temperature
 from shpeft.support.formatting import percent
-from shpeft.tasks import MultiLabel
+from shpeft.tasks import MultiLabel, Regression
 
 SHARES = (1e-4, 1e-3, 1e-2)
 """The budgets that ``auto`` compares."""
@@ -94,6 +95,8 @@ def _losses(predictions: Predictions) -> NDArray[np.float64]:
     """Return (N,) losses at the temperature that fits these predictions."""
     if isinstance(predictions.task, MultiLabel):
         return finding_case_losses(predictions)
+    if isinstance(predictions.task, Regression):
+        return regression_case_losses(predictions)
     temperature, _ = fit_temperature(predictions.probabilities, predictions.labels)
     p = calibrate(predictions.probabilities, temperature)[np.arange(len(predictions.labels)), predictions.labels]
     losses: NDArray[np.float64] = -np.log(np.maximum(p, TINY))

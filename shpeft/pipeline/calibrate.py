@@ -17,6 +17,7 @@ from shpeft.errors import ConfigError, RunError
 from shpeft.evaluation import (
     AbstentionRule,
     AnyReliability,
+    AnyRules,
     DecisionRules,
     OODDetector,
     OODDistances,
@@ -33,6 +34,7 @@ from shpeft.pipeline.progress import FEATURE_IMAGES
 from shpeft.runs import RunFolder
 from shpeft.runs.model_card import model_card
 from shpeft.support.progress import Progress, silent
+from shpeft.tasks import Regression
 
 BATCH = 32
 """Images per forward pass of the detector's features."""
@@ -148,6 +150,11 @@ def check_decision(decision: DecisionConfig, validation: Split) -> None:
         ConfigError: no validation image has the class.
     """
     name = decision.must_not_miss
+    if name and isinstance(validation.task, Regression):
+        raise ConfigError(
+            f"must_not_miss is {name!r}, and the task is regression, which has no classes. Leave must_not_miss empty; "
+            "the result has a prediction interval instead."
+        )
     if name and class_index(validation.classes, name) >= 0 and not validation.counts()[name]:
         raise ConfigError(
             f"None of the {len(validation):,} validation images is {name!r}, the class that must not be missed, so no "
@@ -155,7 +162,7 @@ def check_decision(decision: DecisionConfig, validation: Split) -> None:
         )
 
 
-def fit_decision_rules(folder: RunFolder, rules: DecisionRules | dict[str, DecisionRules]) -> AnyReliability:
+def fit_decision_rules(folder: RunFolder, rules: AnyRules) -> AnyReliability:
     """Fit threshold, prediction sets and abstention by new decision rules; the run is unchanged.
 
     Raises:
@@ -171,7 +178,7 @@ def fit_decision_rules(folder: RunFolder, rules: DecisionRules | dict[str, Decis
     return fit_any_reliability(validation, rules, folder.predictions.test(), folder.reliability.distances())
 
 
-def set_decision_rules(folder: RunFolder, rules: DecisionRules | dict[str, DecisionRules]) -> AnyReliability:
+def set_decision_rules(folder: RunFolder, rules: AnyRules) -> AnyReliability:
     """Fit threshold, prediction sets and abstention by new decision rules, and write them to the run.
 
     Raises:

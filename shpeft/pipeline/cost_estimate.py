@@ -139,7 +139,7 @@ def measured_sizes(config: BackboneConfig, precision: Precision, scope: str, dev
     infos = backbone.weight_infos(scope)
     parameters = [backbone.parameters[info.name] for info in infos]
     forward_pass = ForwardPass(backbone, precision)
-    image = torch.zeros(1, 3, backbone.image_size, backbone.image_size, device=device)
+    image = torch.zeros(1, *backbone.input_shape, device=device)
     backbone_split = None
     with suppress(CannotSplit):
         backbone_split = split_below(backbone, [info.name for info in infos]) if caches else None
@@ -164,7 +164,7 @@ def seconds_a_pass(config: BackboneConfig, precision: Precision, device: str) ->
     """Return the seconds per image of a forward pass of a batch, the fastest of a few."""
     backbone = create_backbone(**config.model_dump(), classes=("a", "b"), device=device)
     forward_pass = ForwardPass(backbone, precision)
-    images = torch.zeros(BATCH, 3, backbone.image_size, backbone.image_size, device=device)
+    images = torch.zeros(BATCH, *backbone.input_shape, device=device)
     return _fastest(lambda: forward_pass(images).sum().item()) / BATCH  # item() waits for the GPU
 
 

@@ -10,7 +10,7 @@ from shpeft.pipeline.calibrate import fit_decision_rules, set_decision_rules
 from shpeft.runs import RunFolder
 
 if TYPE_CHECKING:
-    from shpeft.evaluation.finding_reliability import AnyReliability
+    from shpeft.evaluation.by_task import AnyReliability
     from shpeft.evaluation.predict import Predictions
 
 

@@ -16,6 +16,7 @@ from torch import Tensor
 from shpeft import NOTICE, __version__
 from shpeft.backbones import Backbone, load_timm, save_timm
 from shpeft.errors import ConfigError, RunError, ShpeftError, did_you_mean
+from shpeft.evaluation import IntervalReliability
 from shpeft.pipeline.loaded_run import LoadedRun, load_run
 from shpeft.pipeline.peft_format import run_peft, save_peft
 from shpeft.pipeline.program_patch import (
@@ -28,7 +29,7 @@ from shpeft.pipeline.program_patch import (
 )
 from shpeft.runs import RunFolder
 from shpeft.runs.shared import SHARED_FILES
-from shpeft.tasks import SINGLE_LABEL
+from shpeft.tasks import SINGLE_LABEL, Regression
 
 TOLERANCE = 1e-4
 """Largest difference of a logit that a translated program may have, relative to the largest logit."""
@@ -217,11 +218,13 @@ def _description(loaded: LoadedRun, more: dict[str, Any]) -> str:
     """Return what a program needs beside its weights, as JSON: classes, input transform, calibration, and more."""
     parts = {} if loaded.reliability is None else loaded.reliability.parts
     temperatures = {name: part.calibration.temperature for name, part in parts.items()}
-    single = loaded.backbone.task == SINGLE_LABEL
+    task, interval = loaded.backbone.task, loaded.reliability
+    single = task == SINGLE_LABEL
     description: dict[str, Any] = {
         "classes": list(loaded.backbone.classes),
         "transform": loaded.backbone.transform.to_dict(),
-        "temperature": temperatures.get("") if single else temperatures,
+        **({} if isinstance(task, Regression) else {"temperature": temperatures.get("") if single else temperatures}),
+        **({"half_width": interval.half_width} if isinstance(interval, IntervalReliability) else {}),
         **({} if single else {"task": loaded.backbone.task.to_dict()}),
         "shpeft": __version__,
         "notice": NOTICE,

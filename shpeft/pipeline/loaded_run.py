@@ -20,7 +20,7 @@ from shpeft.images import Decoding, InputTransform
 from shpeft.runs import RunFolder
 from shpeft.support.jsonable import to_jsonable
 from shpeft.support.progress import Progress, silent
-from shpeft.tasks import MultiLabel
+from shpeft.tasks import MultiLabel, Regression
 
 
 @dataclass(frozen=True, eq=False)
@@ -194,7 +194,8 @@ def _beside_internal(folder: RunFolder, external: Predictions, warnings: list[st
         warnings.insert(0, f"{common:,} of these images are among the run's own validation or test images.")
     present = set(external.labels)
     findings = isinstance(internal.task, MultiLabel)
-    rows = [row for row, label in enumerate(internal.labels) if findings or label in present]
+    every = isinstance(internal.task, MultiLabel | Regression)
+    rows = [row for row, label in enumerate(internal.labels) if every or label in present]
     if findings:
         internal = replace(internal, labels=as_known_in(external, internal))
     same = replace(

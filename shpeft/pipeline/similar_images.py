@@ -15,6 +15,7 @@ from shpeft.pipeline.progress import STORED_IMAGES
 from shpeft.runs import RunFolder
 from shpeft.runs.similar import TrainingFeatures
 from shpeft.support.progress import Progress, silent
+from shpeft.tasks import Regression
 
 BATCH = 32
 """Images per forward pass."""
@@ -70,7 +71,7 @@ def training_features(
     progress("features for similar images", len(split), len(split))
     return TrainingFeatures(
         features.numpy().astype(np.float16),
-        np.array(split.labels, np.int32),
+        np.array(split.labels, np.float64 if isinstance(split.task, Regression) else np.int32),
         np.array(rows, np.int32),
         data.fingerprint,
     )
@@ -103,6 +104,8 @@ def similar_images(run: RunFolder, features: NDArray[np.float32], n: int = 4) ->
     test = run.predictions.test()
     nearest = np.argsort(-similarity, kind="stable")[:n]
     return tuple(
-        SimilarImage(int(stored.rows[i]), test.task.text(stored.labels[i].tolist(), test.classes), float(similarity[i]))
+        SimilarImage(
+            int(stored.rows[i]), test.task.shown(stored.labels[i].tolist(), test.classes), float(similarity[i])
+        )
         for i in nearest.tolist()
     )

@@ -2,14 +2,14 @@
 
 import csv
 import io
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from shpeft.config.sweep import Member, Sweep
 from shpeft.datasets import load_dataset
 from shpeft.datasets.folds import fold_count
-from shpeft.errors import DatasetError, RunError, TrainingError
-from shpeft.evaluation.metrics import METRICS, difference, evaluate
+from shpeft.errors import RunError, TrainingError
+from shpeft.evaluation.by_task import difference, metric_names, metrics_of
 from shpeft.evaluation.predict import Predictions
 from shpeft.evaluation.replicates import pool_folds, summarize_replicates
 from shpeft.pipeline.run_pipeline import run
@@ -20,7 +20,6 @@ from shpeft.runs.sweep import SweepFolder
 from shpeft.support.jsonable import to_jsonable
 from shpeft.support.progress import Progress, silent
 from shpeft.support.spreadsheet import as_text
-from shpeft.tasks import SINGLE_LABEL
 from shpeft.training.loop import EpochReport, never
 
 MODELS = ("finetuned", "probe", "difference")
@@ -64,7 +63,6 @@ def run_sweep(
 
     Raises:
         RunError: another run has the name of one of the sweep's.
-        DatasetError: the images have another task than one class each.
         ShpeftError: images, backbone or settings cannot be used.
 
     Examples:
@@ -84,7 +82,6 @@ def run_sweep(
         ['first-seed0', 'first-seed1']
     """
     members = folder.members
-    _check_task(folder, progress)
     for number, member in enumerate(members, start=1):
         path = folder.run_path(member)
         own = RunFolder.open(path) if (path / "config.yaml").exists() else RunFolder.create(path, member.config)
@@ -110,17 +107,6 @@ def run_sweep(
         if stop():
             break
     return _write(folder)
-
-
-def _check_task(folder: SweepFolder, progress: Progress) -> None:
-    """Check that the images have one class each, which the tables of a sweep need."""
-    config = folder.members[0].config
-    data = load_dataset(**config.dataset.model_dump(), seed=config.seed, progress=progress)
-    if data.task != SINGLE_LABEL:
-        raise DatasetError(
-            f"The task of these images is {data.task.name}, and the tables of a sweep need one class for each image. "
-            "Train single runs, or set the task to single-label if the labels allow that."
-        )
 
 
 def _write(folder: SweepFolder) -> dict[str, Any]:
@@ -155,7 +141,7 @@ def summarize_sweep(
         own = [row for row in rows if row["combination"] == number]
         if own:
             metrics = {
-                model: {name: summarize_replicates([row[model][name] for row in own]) for name in METRICS}
+                model: {name: summarize_replicates([row[model][name] for row in own]) for name in names_of(own[0])}
                 for model in MODELS
             }
             loss = summarize_replicates([row["val_loss"] for row in own])
@@ -164,8 +150,8 @@ def summarize_sweep(
         {
             "combination": number,
             "seed": seed,
-            "finetuned": evaluate(models["finetuned"]).to_dict(),
-            "probe": evaluate(models["probe"]).to_dict(),
+            "finetuned": metrics_of(models["finetuned"]),
+            "probe": metrics_of(models["probe"]),
             "difference": difference(models["finetuned"], models["probe"]),
         }
         for (number, seed), models in predictions.items()
@@ -188,17 +174,25 @@ def _row(member: Member, folder: RunFolder) -> dict[str, Any]:
     metrics = folder.metrics.read()
     assert metrics is not None
     best = next(report for report in reversed(folder.history.read()) if report.best)
-    values = {model: {name: _number(metrics[model][name]["value"]) for name in METRICS} for model in MODELS}
+    task = folder.predictions.test().task
+    values = {model: {name: _number(metrics[model][name]["value"]) for name in metric_names(task)} for model in MODELS}
+    by_class = metrics["finetuned"].get("per_class")
+    counts = {row["name"]: row["cases"] for row in by_class or ()} or {"images": metrics["finetuned"]["cases"]}
     return {
         "run": folder.name,
         "combination": member.combination,
         "settings": member.settings,
         "seed": member.config.seed,
         "fold": member.fold,
-        "test": {row["name"]: row["cases"] for row in metrics["finetuned"]["per_class"]},
+        "test": counts,
         "val_loss": best.val_loss,
         **values,
     }
+
+
+def names_of(row: Mapping[str, Any]) -> tuple[str, ...]:
+    """Return the metrics of a run of a sweep, which its task has."""
+    return tuple(row["finetuned"])
 
 
 def _number(value: float | None) -> float:
@@ -225,11 +219,12 @@ def _table(rows: Sequence[dict[str, Any]]) -> str:
     if rows:
         first = rows[0]
         writer = csv.writer(out, lineterminator="\n")
-        metrics = [f"{model}:{name}" for model in MODELS for name in METRICS]
+        names = names_of(first)
+        metrics = [f"{model}:{name}" for model in MODELS for name in names]
         classes = [f"test:{name}" for name in first["test"]]
         writer.writerow(["run", "seed", "fold", *first["settings"], *map(as_text, classes), "val_loss", *metrics])
         for row in rows:
-            values = [row[model][name] for model in MODELS for name in METRICS]
+            values = [row[model][name] for model in MODELS for name in names]
             fold = "" if row["fold"] is None else row["fold"]
             settings = [as_text(value) for value in row["settings"].values()]
             writer.writerow([row["run"], row["seed"], fold, *settings, *row["test"].values(), row["val_loss"], *values])

@@ -14,7 +14,7 @@ from typing import Any, Protocol
 from shpeft.config.documents import flat
 from shpeft.config.schema import RunConfig
 from shpeft.errors import ConfigError, MissingExtra, did_you_mean
-from shpeft.evaluation.metrics import METRICS
+from shpeft.support.formatting import TITLES
 from shpeft.training.loop import EpochReport
 
 PROJECT = "shpeft"
@@ -211,7 +211,7 @@ def result_values(metrics: Mapping[str, Any]) -> dict[str, float]:
     values = {
         f"test/{name}{'_probe' * (model == 'probe')}": metrics[model][name]["value"]
         for model in ("finetuned", "probe")
-        for name in METRICS
+        for name in TITLES
         if name in metrics[model]
     }
     return {name: float(value) for name, value in values.items() if value is not None and math.isfinite(value)}

@@ -14,7 +14,7 @@ from shpeft import NOTICE
 from shpeft.delta.file import read_header
 from shpeft.diagnosis import Diagnosis, case_id
 from shpeft.errors import ClassMismatch, DiagnosisError, RunError
-from shpeft.evaluation import AnyReliability, assess_case
+from shpeft.evaluation import AnyReliability, IntervalReliability, assess_case, estimate_case
 from shpeft.explanation.attribution import WeightAttribution
 from shpeft.explanation.saliency import METHODS, Sanity, overlay
 from shpeft.images import Decoding, ImageSource, open_image
@@ -139,6 +139,11 @@ def _check(
             "The run's calibration, threshold, prediction sets or abstain band have changed since this diagnosis. "
             "Diagnose the image again."
         )
+    if diagnosis.estimate is not None:
+        fitted_interval = reliability if isinstance(reliability, IntervalReliability) else None
+        own = diagnosis.estimate
+        if own.coverage is not None and own != estimate_case(own.quantity, own.value, own.unit, fitted_interval):
+            raise DiagnosisError("The run's interval has changed since this diagnosis. Diagnose the image again.")
     explained = None if diagnosis.saliency is None else (diagnosis.saliency.method, diagnosis.saliency.target)
     if sanity is not None and (sanity.method, sanity.target) != explained:
         raise DiagnosisError("The sanity checks belong to another map than the diagnosis's. Check the map again.")

@@ -7,6 +7,7 @@ from shpeft.evaluation import AnyReliability, CaseReliability
 from shpeft.explanation.attribution import WeightAttribution
 from shpeft.explanation.saliency import METHODS, Sanity
 from shpeft.reports.formatting import SPACE, Table, percent, table, whole
+from shpeft.tasks import Regression
 
 VERDICTS = {2: "passes both sanity checks", 1: "passes one of two sanity checks", 0: "fails both sanity checks"}
 UNCHECKED = "was not checked"
@@ -43,12 +44,14 @@ def details(diagnosis: Diagnosis) -> Section:
     computed = () if result.given else (f"{NOT_AN_ANSWER} The decision would be {result.decision}.", *result.sentences)
     parts = diagnosis.findings or (diagnosis,)
     checks = (_ood(diagnosis), *(() if diagnosis.findings else (_abstaining(diagnosis.reliability),)))
+    if diagnosis.estimate is not None:
+        return Section(() if result.given else (NOT_AN_ANSWER,), (*computed, _ood(diagnosis)))
     tables = tuple(_probabilities(part) for part in parts)
     return Section(() if result.given else (NOT_AN_ANSWER,), (*computed, *checks), tables)
 
 
 def _missing(diagnosis: Diagnosis) -> tuple[str, ...]:
-    if diagnosis.calibrated:
+    if diagnosis.calibrated or diagnosis.estimate is not None:
         return ()
     return (
         "90 % does not mean that 9 of 10 such cases are correct: this model has no validation results, and therefore "
@@ -137,10 +140,15 @@ def _number(value: str | float | None) -> str:
 def weights(attribution: WeightAttribution, classes: tuple[str, ...]) -> Section:
     """Return the effect of the trained weights on one class's score."""
     warning = "" if attribution.converged else " This exceeds the tolerance: the parts are approximate."
+    competing = (
+        " The scores of the classes compete, so a probability can fall while its score rises."
+        if not isinstance(attribution.delta.task, Regression)
+        else f" A score of 1 is {attribution.delta.task.shown(attribution.delta.task.std, classes)}, the standard "
+        "deviation of the training images."
+    )
     sentences = (
         f"Fine-tuning changed the score (logit) of {classes[attribution.target]} for this image from "
-        f"{attribution.before:+.3f} to {attribution.after:+.3f}, by {attribution.change:+.3f}. The scores of the "
-        "classes compete, so a probability can fall while its score rises.",
+        f"{attribution.before:+.3f} to {attribution.after:+.3f}, by {attribution.change:+.3f}.{competing}",
         f"The contributions of the {attribution.delta.k:,} trained weights sum to {attribution.backbone:+.4f}. The "
         f"residual is {attribution.residual:+.1e}, {100 * attribution.relative_residual:.2g}{SPACE}% of the sum of "
         f"their absolute values.{warning}",

@@ -5,7 +5,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from shpeft.evaluation import AnyReliability, Reliability
+from shpeft.evaluation import AnyReliability, IntervalReliability, Reliability
 from shpeft.reports.formatting import rate, table, whole
 from shpeft.reports.image_section import Section
 from shpeft.support.bounded_files import parse_json, read_regular_file
@@ -22,7 +22,7 @@ def model(header: Mapping[str, Any], metrics: Mapping[str, Any], reliability: An
     best = training["best_epoch"]
     facts = [
         ("Backbone", f"{header['backbone']} ({header['weights']}), input {header['image_size']} pixels square"),
-        ("Classes", ", ".join(header["classes"])),
+        ("Quantity" if "unit" in metrics["finetuned"] else "Classes", ", ".join(header["classes"])),
         (
             "Trained weights",
             f"{weights['selected']:,} of {weights['backbone']:,}: backbone {share(weights['share'])}, with head "
@@ -43,8 +43,9 @@ def model(header: Mapping[str, Any], metrics: Mapping[str, Any], reliability: An
         )
         for name, title in metrics_of_task(metrics["finetuned"]).items()
     ]
-    classes = class_table(metrics["finetuned"]["per_class"])
-    titles = tuple(title[:1].upper() + title[1:] for title in classes[0])
+    classes = class_table(metrics["finetuned"].get("per_class", ()))
+    titles = tuple(title[:1].upper() + title[1:] for title in (classes[0] if classes else ()))
+    unit = metrics["finetuned"].get("unit")
     cases = metrics["finetuned"]["cases"]
     headline = () if reliability is None else (reliability.headline,)
     return Section(
@@ -52,15 +53,20 @@ def model(header: Mapping[str, Any], metrics: Mapping[str, Any], reliability: An
         (
             *headline,
             f"Results on {cases} test images, with 95 % bootstrap intervals. They hold for the test images described "
-            "below and may not transfer to others.",
+            f"below and may not transfer to others.{f' Errors are in {unit}.' if unit else ''}",
         ),
         (
             table("Model", (), facts),
             table("Results", ("Measure", "Fine-tuned", "Linear probe", "Paired difference"), results),
-            table("Results by class", titles, [tuple(row.values()) for row in classes]),
+            *([table("Results by class", titles, [tuple(row.values()) for row in classes])] if classes else []),
             *(
                 table(f"Calibration and decision rules{f': {name}' if name else ''}", (), _decision_rules(part))
                 for name, part in ({} if reliability is None else reliability.parts).items()
+            ),
+            *(
+                [table("Prediction interval", (), _interval(reliability))]
+                if isinstance(reliability, IntervalReliability)
+                else []
             ),
         ),
     )
@@ -104,6 +110,18 @@ def _decision_rules(reliability: Reliability) -> list[tuple[str, str]]:
     rows += [("Caution", caution) for caution in sets.cautions]
     if test is not None and test.gate is not None:
         rows += [("Gate, test images", sentence) for sentence in test.gate.sentences]
+    return rows
+
+
+def _interval(reliability: IntervalReliability) -> list[tuple[str, str]]:
+    rows = [("Interval", f"{reliability.shown_width}, fitted on {reliability.cases:,} validation images")]
+    if reliability.half_width is not None:
+        rows.append(("Coverage", f"for {whole(reliability.rules.coverage)} of cases"))
+    if reliability.test is not None and reliability.half_width is not None:
+        rows.append(("Test images whose interval holds the true value", rate(reliability.test.covered)))
+    rows += [("Caution", caution) for caution in reliability.cautions]
+    if reliability.test is not None and reliability.test.gate is not None:
+        rows += [("Gate, test images", sentence) for sentence in reliability.test.gate.sentences]
     return rows
 
 

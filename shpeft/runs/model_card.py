@@ -2,7 +2,7 @@
 
 import json
 from collections.abc import Mapping
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeGuard
 
 from shpeft import NOTICE
 from shpeft.config.schema import RunConfig
@@ -13,7 +13,7 @@ from shpeft.support.jsonable import to_jsonable
 from shpeft.support.markdown import code, plain
 
 if TYPE_CHECKING:
-    from shpeft.evaluation import AnyReliability, Reliability
+    from shpeft.evaluation import AnyReliability, IntervalReliability, Reliability
     from shpeft.runs.folder import RunFolder
 
 
@@ -61,10 +61,11 @@ def model_card(
         f"Backbone {code(header['backbone'])} ({plain(header['weights'])}, {header['image_size']} px): "
         f"{weights['selected']:,} of {weights['backbone']:,} weights were trained, backbone "
         f"{percent(weights['share'])}, with head {percent(weights['share_with_head'])}. They were selected by "
-        f"*{plain(weights['score'])}* among {weights['eligible']:,} eligible ones. Classes: "
-        f"{plain(', '.join(header['classes']))}.",
+        f"*{plain(weights['score'])}* among {weights['eligible']:,} eligible ones. "
+        f"{'Quantity' if 'unit' in metrics['finetuned'] else 'Classes'}: {plain(', '.join(header['classes']))}.",
         _results(metrics),
         *([] if reliability is None else [_reliability(name, part) for name, part in reliability.parts.items()]),
+        *([_interval(reliability)] if _is_interval(reliability) else []),
         _data(dataset),
         _training(config, metrics),
         _loading(config, header),
@@ -80,7 +81,8 @@ def _results(metrics: Mapping[str, Any]) -> str:
         f"| {interval(metrics['difference'][name], sign=True)} |"
         for name, title in metrics_of_task(metrics["finetuned"]).items()
     ]
-    classes = class_table(metrics["finetuned"]["per_class"])
+    classes = class_table(metrics["finetuned"].get("per_class", ()))
+    unit = metrics["finetuned"].get("unit")
     return "\n".join(
         [
             f"## Results on {metrics['finetuned']['cases']} test images",
@@ -89,13 +91,35 @@ def _results(metrics: Mapping[str, Any]) -> str:
             "|---|---|---|---|",
             *rows,
             "",
-            "With 95 % bootstrap intervals; the difference is paired. Where its interval holds 0, take it as a tie.",
-            "",
-            f"| {' | '.join(classes[0])} |",
-            f"|{'---|' * len(classes[0])}",
+            "With 95 % bootstrap intervals; the difference is paired. Where its interval holds 0, take it as a tie."
+            + (f" Errors are in {plain(unit)}." if unit else ""),
+            *(["", f"| {' | '.join(classes[0])} |", f"|{'---|' * len(classes[0])}"] if classes else []),
             *(f"| {' | '.join(map(plain, row.values()))} |" for row in classes),
         ]
     )
+
+
+def _is_interval(reliability: "AnyReliability | None") -> "TypeGuard[IntervalReliability]":
+    from shpeft.evaluation import IntervalReliability
+
+    return isinstance(reliability, IntervalReliability)
+
+
+def _interval(reliability: "IntervalReliability") -> str:
+    """Return the section on the prediction interval, as fitted on validation images and as tested."""
+    low, high = reliability.expected
+    lines = [f"## Prediction interval, on {reliability.cases} validation images", ""]
+    if reliability.half_width is not None:
+        lines.append(
+            f"- The prediction {plain(reliability.shown_width)}, for {reliability.rules.coverage:.0%} of cases; with "
+            f"as many validation images the coverage is between {low:.0%} and {high:.0%} in 95 % of draws."
+        )
+    if reliability.test is not None and reliability.half_width is not None:
+        lines.append(f"- On the test images: {reliability.test.covered.counts} intervals hold the true value.")
+    if reliability.test is not None and reliability.test.gate is not None:
+        lines += [f"- On the test images: {plain(sentence)}" for sentence in reliability.test.gate.sentences]
+    lines += [f"- Caution: {plain(caution)}" for caution in reliability.cautions]
+    return "\n".join(lines)
 
 
 def _reliability(name: str, reliability: "Reliability") -> str:

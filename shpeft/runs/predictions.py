@@ -57,7 +57,7 @@ def predictions_text(predictions: "Mapping[str, Predictions]") -> str:
         [
             "id",
             "group",
-            first.task.label_column,
+            first.task.column,
             *known,
             *(f"{m}:{c}" for m, p in predictions.items() for c in p.classes),
         ]
@@ -76,10 +76,10 @@ def parse_predictions(text: str, model: str) -> "Predictions":
     import numpy as np
 
     from shpeft.evaluation.predict import Predictions
-    from shpeft.tasks import TASKS
+    from shpeft.tasks import read_column
 
     header, *rows = csv.reader(io.StringIO(text))
-    task = entry({kind.label_column: kind for kind in TASKS.values()}, header[2])()
+    task = read_column(header[2])
     known = header[3:4] == ["subgroup"]
     models = [column.split(":", 1)[0] for column in header[3 + known :]]
     entry(dict.fromkeys(models), model)

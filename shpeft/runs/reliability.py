@@ -97,13 +97,20 @@ def reliability_text(reliability: "AnyReliability") -> str:
 
 def parse_reliability(data: bytes) -> "AnyReliability":
     """Return the reliability record that ``reliability_text`` wrote."""
-    from shpeft.evaluation import FindingReliability
+    from pydantic import TypeAdapter
+
+    from shpeft.evaluation import FindingReliability, IntervalReliability
 
     fields = parse_json(data)
     check_format(fields, RELIABILITY_FORMAT)
     del fields["format"]
     if "findings" in fields:
         return FindingReliability({name: _reliability(part) for name, part in fields["findings"].items()})
+    if "interval" in fields:
+        values = dict(fields["interval"])
+        values["rules"] = values.pop("choices")
+        interval: IntervalReliability = TypeAdapter(IntervalReliability).validate_python(values)
+        return interval
     return _reliability(fields)
 
 

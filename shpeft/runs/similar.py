@@ -27,7 +27,7 @@ class TrainingFeatures:
     """
 
     features: "NDArray[np.float16]"
-    labels: "NDArray[np.int32]"
+    labels: "NDArray[np.int32] | NDArray[np.float64]"
     rows: "NDArray[np.int32]"
     dataset: str
 

@@ -1,5 +1,6 @@
 """Text for numbers and metrics: intervals, percentages and display names."""
 
+import math
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -18,10 +19,14 @@ TITLES = {
     "grade_error": "Mean absolute grade error (lower is better)",
     **METRICS,
     "macro_average_precision": "Macro average precision",
+    "mae": "Mean absolute error (lower is better)",
+    "rmse": "Root mean squared error (lower is better)",
+    "r2": "R²",
+    "bias": "Mean error, predicted minus true (0 is best)",
 }
 """Every metric of a run, of whatever task."""
 
-MAIN = ("quadratic_kappa", "balanced_accuracy", "macro_auroc", "macro_average_precision")
+MAIN = ("quadratic_kappa", "balanced_accuracy", "macro_auroc", "macro_average_precision", "mae", "r2")
 """The metrics that stand for a run in a line; a task has some of them."""
 
 CLASS_COLUMNS = {
@@ -50,6 +55,16 @@ def metrics_of_task(values: Mapping[str, object]) -> dict[str, str]:
         {'macro_auroc': 'Macro AUROC', 'macro_average_precision': 'Macro average precision'}
     """
     return {name: title for name, title in TITLES.items() if name in values}
+
+
+def main_metrics(values: Mapping[str, object]) -> tuple[str, ...]:
+    """Return the metrics that stand for a run, of those that a test has.
+
+    Examples:
+        >>> main_metrics({"mae": 1.2, "rmse": 1.5, "r2": 0.7})
+        ('mae', 'r2')
+    """
+    return tuple(name for name in MAIN if name in values)
 
 
 def class_table(rows: Sequence[Mapping[str, Any]]) -> list[dict[str, str]]:
@@ -118,6 +133,19 @@ def percent(share: float) -> str:
         ('0.010 %', '0.00012 %')
     """
     return f"{100 * share:.3f} %" if share >= 5e-6 else f"{100 * share:.2g} %"
+
+
+def measured(value: float, precision: float | None = None) -> str:
+    """Return a number in as many decimals as show two digits of its precision; without one, in three digits.
+
+    Examples:
+        >>> measured(42.13, 6.1), measured(1234.5, 310.0), measured(0.04213), measured(-0.01, 6.1)
+        ('42.1', '1234', '0.0421', '0.0')
+    """
+    scale = abs(value) / 100 if precision is None else abs(precision) / 10
+    decimals = max(0, -math.floor(math.log10(scale))) if scale > 0 and math.isfinite(scale) else 0
+    text = f"{value:.{min(decimals, 12)}f}"
+    return text.removeprefix("-") if not text.strip("-0.") else text
 
 
 def probability(p: float) -> str:

@@ -3,7 +3,7 @@
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
-from typing import Any, ClassVar, Literal
+from typing import Any, ClassVar, Literal, Self
 
 from torch import Tensor
 
@@ -18,11 +18,27 @@ class Task(ABC):
         name: as in the setting ``task``.
         label_column: the title of the labels in ``predictions.csv``, which says of which task they are.
         fewest_classes: the fewest outputs of a head.
+        drawn_by: how a drawn split is balanced, in words.
     """
 
     name: ClassVar[str]
     label_column: ClassVar[str]
     fewest_classes: ClassVar[int] = 2
+    drawn_by: ClassVar[str] = "stratified by class, "
+
+    @property
+    def column(self) -> str:
+        """The title of the labels in ``predictions.csv``."""
+        return self.label_column
+
+    @classmethod
+    def of_column(cls, title: str) -> Self:
+        """Return the task whose ``column`` is this title."""
+        return cls()
+
+    def fitted(self, labels: Sequence[Any]) -> Self:
+        """Return the task with what it takes from the labels of the training cases."""
+        return self
 
     def to_dict(self) -> dict[str, Any]:
         """Return plain values for JSON, which :func:`shpeft.tasks.read_task` reads."""
@@ -71,3 +87,7 @@ class Task(ABC):
     @abstractmethod
     def text(self, label: Any, classes: Sequence[str]) -> str:
         """Return a label as text, as ``parse`` reads it."""
+
+    def shown(self, label: Any, classes: Sequence[str]) -> str:
+        """Return a label as people read it."""
+        return self.text(label, classes)

@@ -23,7 +23,7 @@ class EpochReport:
         loss: the mean training loss (cross-entropy, nats, with class weights and smoothing as set); NaN at the start.
         val_loss: the mean cross-entropy on the validation images, at the temperature that fits them, of all images or,
             where training is balanced, of all classes alike; NaN where the probabilities are not finite.
-        val_auroc: the macro AUROC on the validation images.
+        val_auroc: the macro AUROC on the validation images; NaN where the task has none.
         val_balanced_accuracy: the balanced accuracy on the validation images; NaN where the task has none.
         seconds: since training began.
         best: whether the delta takes the values that this report evaluates, so that the last such report is the result.
@@ -47,8 +47,10 @@ class EpochReport:
 
     def __str__(self) -> str:
         mark = "  best so far" if self.best else ""
-        only_auroc = math.isnan(self.val_balanced_accuracy) and not math.isnan(self.val_loss)
         trained = f"epoch {self.epoch}/{self.epochs}  loss {self.loss:.3f}" if self.epoch else "start"
+        only_auroc = math.isnan(self.val_balanced_accuracy) and not math.isnan(self.val_loss)
+        if only_auroc and math.isnan(self.val_auroc):  # a number has neither
+            return f"{trained}  val loss {self.val_loss:.3f}{mark}"
         return (
             f"{trained}  val loss {self.val_loss:.3f}  val AUROC {self.val_auroc:.3f}"
             f"{'' if only_auroc else f'  val balanced accuracy {self.val_balanced_accuracy:.3f}'}{mark}"

@@ -9,8 +9,10 @@ import pytest
 
 from shpeft import pipeline
 from shpeft.config.sweep import Sweep
-from shpeft.errors import Cancelled, DatasetError, NonFiniteLoss, RunError
-from shpeft.evaluation.metrics import evaluate
+from shpeft.errors import Cancelled, NonFiniteLoss, RunError
+from shpeft.evaluation.findings import FINDING_METRICS
+from shpeft.evaluation.grades import GRADE_METRICS
+from shpeft.evaluation.metrics import METRICS, evaluate
 from shpeft.pipeline.sweep import count_folds, run_sweep
 from shpeft.runs import RunFolder, list_runs
 from shpeft.runs.predictions import parse_predictions
@@ -124,10 +126,14 @@ def test_sites_are_counted_in_the_images(tmp_path: Path) -> None:
     assert count_folds(sweep_of(folds=4)).folds == 4
 
 
-def test_several_findings_are_refused_before_the_first_run(tmp_path: Path) -> None:
-    table = write_findings(tmp_path / "images", cases=12)
-    config = TINY | {"dataset": {"source": str(table)}}
-    folder = SweepFolder.create(tmp_path / "sweep", Sweep.parse({"config": config, "seeds": "0..1"}))
-    with pytest.raises(DatasetError, match="multi-label, and the tables of a sweep"):
-        run_sweep(folder)
-    assert not any(folder.run_path(member).exists() for member in folder.members)
+@pytest.mark.parametrize("task", ["multi-label", "ordinal"])
+def test_other_tasks_have_their_own_metrics(tmp_path: Path, task: str) -> None:
+    source = str(write_findings(tmp_path / "images", cases=48)) if task == "multi-label" else TINY["dataset"]["source"]
+    config = TINY | {"dataset": {"source": source, "task": task}, "training": {"epochs": 1, "batch_size": 8}}
+    folder = SweepFolder.create(tmp_path / "sweep", Sweep.parse({"config": config, "folds": 2}))
+    results = run_sweep(folder)
+    names = FINDING_METRICS if task == "multi-label" else (*GRADE_METRICS, *METRICS)
+    assert tuple(results["combinations"][0]["difference"]) == names
+    assert set(names) <= results["pooled"][0]["finetuned"].keys()
+    header = (folder.path / "table.csv").read_text().splitlines()[0]
+    assert f"finetuned:{names[0]}" in header

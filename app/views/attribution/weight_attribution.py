@@ -31,14 +31,19 @@ LOGIT = (
 )
 
 
+STANDARDIZED = "The predicted number, in standard deviations of the training images from their mean."
+
+
 def weight_attribution(run: RunFolder, case: Case, diagnosis: Diagnosis) -> None:
     """Draw the attribution of the score's change to the trained weights."""
-    target = st.selectbox(
-        "For the score of",
-        [name for name, _ in diagnosis.ranked()],
-        key=f"weights-target-{run.name}-{case.digest}",
-        width=400,
-    )
+    target = diagnosis.classes[0]
+    if diagnosis.estimate is None:
+        target = st.selectbox(
+            "For the score of",
+            [name for name, _ in diagnosis.ranked()],
+            key=f"weights-target-{run.name}-{case.digest}",
+            width=400,
+        )
 
     def work(loaded: LoadedRun, progress: Progress) -> tuple[WeightAttribution, StrengthCurve]:
         delta, reliability = loaded.delta, loaded.reliability
@@ -59,7 +64,7 @@ def _attribution_charts(case: Case, target: str, attributed: WeightAttribution, 
     st.markdown(
         f"Fine-tuning changed the score of **{plain(target)}** from {attributed.before:+.3f} to "
         f"{attributed.after:+.3f}, by **{attributed.change:+.3f}**.",
-        help=LOGIT,
+        help=LOGIT if curve.unit is None else STANDARDIZED,
     )
     st.caption(_residual(attributed))
     left, right = st.columns([3, 2], gap="large")
@@ -75,6 +80,9 @@ def _attribution_charts(case: Case, target: str, attributed: WeightAttribution, 
     with right:
         _strength(curve)
     _tables(case, attributed)
+
+
+STRENGTH_ALT = "Probability of each class against the strength λ"
 
 
 def _residual(attributed: WeightAttribution) -> str:
@@ -104,16 +112,18 @@ def _strength(curve: StrengthCurve) -> None:
     st.plotly_chart(
         figures.strength_curve(curve, strength),
         key="strength",
-        alt="Probability of each class against the strength λ",
+        alt="Prediction against the strength λ" if curve.unit is not None else STRENGTH_ALT,
         config=SAVABLE,
     )
     st.markdown(
         f"At λ = {strength:.1f}: "
-        + ", ".join(f"{plain(name)} **{p:.1%}**" for name, p in curve.at(strength).items())
+        + ", ".join(f"{plain(name)} **{plain(curve.shown(value))}**" for name, value in curve.at(strength).items())
         + "."
     )
     st.caption(
-        "Calibrated as on the other pages. The calibration was fitted at λ = 1; elsewhere it is an extrapolation."
+        "The prediction of this image, without its interval, which was fitted at λ = 1."
+        if curve.unit is not None
+        else "Calibrated as on the other pages. The calibration was fitted at λ = 1; elsewhere it is an extrapolation."
         if curve.calibrated
         else "Not calibrated: this run has no validation results to calibrate with."
     )

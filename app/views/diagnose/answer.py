@@ -16,6 +16,10 @@ def headline(diagnosis: Diagnosis) -> None:
         for reason in answer.reasons:
             st.warning(plain(reason), icon=":material/visibility_off:")
         return
+    if answer.estimate is not None:
+        for sentence in answer.sentences:
+            st.caption(plain(sentence))
+        return
     if answer.findings:
         _findings(diagnosis)
         return
@@ -59,6 +63,11 @@ def evidence(diagnosis: Diagnosis) -> None:
         for part in answer.findings:
             if part.evidence_sentence:
                 st.caption(plain(part.evidence_sentence))
+        return
+    if answer.estimate is not None:
+        if not answer.given:
+            with st.expander("What the model would say: not an answer"):
+                st.markdown(f"**Not an answer.** {plain(answer.decision)}.")
         return
     if answer.given and answer.evidence_sentence:
         st.caption(plain(answer.evidence_sentence))

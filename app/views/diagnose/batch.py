@@ -146,10 +146,11 @@ def _result(run: RunFolder, folder: BatchFolder, worklist: Worklist | None) -> N
     counts = folder.summary()
     if counts.done:
         answers = ", ".join(f"**{count:,}** {plain(name)}" for name, count in counts.answers.items())
+        band = "" if counts.of_numbers else f"**{counts.abstained:,}** are inside the abstain band; "
         others_are = "file is not an image" if others == 1 else "files are not images"
         st.markdown(
-            f"{counts.done:,} of {total:,} files. Answers: {answers or 'none'}. **{counts.abstained:,}** are inside "
-            f"the abstain band; **{counts.unlike_training:,}** are unlike the training images. "
+            f"{counts.done:,} of {total:,} files. Answers: {answers or 'none'}. {band}"
+            f"**{counts.unlike_training:,}** are unlike the training images. "
             f"**{counts.unreadable:,}** cannot be read; {others:,} other {others_are}.",
             help="Both get no answer. The Evaluate page sets the abstain band, and shows how often each happens.",
         )

@@ -1,6 +1,6 @@
 """The reader's own finding: beside the model's answer, or before it; then both are compared."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import streamlit as st
@@ -13,7 +13,7 @@ from shpeft.diagnosis import Diagnosis
 from shpeft.evaluation.reader_agreement import Reading, agreement
 from shpeft.runs import RunFolder
 from shpeft.support.markdown import plain
-from shpeft.tasks import MultiLabel
+from shpeft.tasks import MultiLabel, Regression
 from shpeft.tasks.multi_label import NO_FINDING, SEPARATOR
 
 HELP = (
@@ -41,7 +41,12 @@ def choose(run: RunFolder, case: Case) -> None:
     header, noted = read_header(run.delta_path), findings(run).get(case.id)
     chosen: str | None
     settings: Any = {"key": key, "help": "In this browser session; it goes into the list's CSV."}
-    if isinstance(task_of(header), MultiLabel):
+    if isinstance(task_of(header), Regression):
+        number = st.number_input(
+            f"Your {plain(_titled(header))}", value=float(noted) if noted else None, format="%g", **settings
+        )
+        chosen = None if number is None else f"{number:g}"
+    elif isinstance(task_of(header), MultiLabel):
         before = noted.split(SEPARATOR) if noted else None
         options = [*header["classes"], NO_FINDING]
         chosen = _joined(
@@ -53,6 +58,13 @@ def choose(run: RunFolder, case: Case) -> None:
         findings(run).pop(case.id, None)
     else:
         findings(run)[case.id] = chosen
+
+
+def _titled(header: Mapping[str, Any]) -> str:
+    """Return the quantity of a regression with its unit."""
+    task = task_of(header)
+    unit = task.unit if isinstance(task, Regression) else ""
+    return f"{header['classes'][0]} ({unit})" if unit else str(header["classes"][0])
 
 
 def _joined(chosen: Sequence[str]) -> str:
@@ -71,7 +83,10 @@ def answer_form(run: RunFolder, case: Case) -> None:
         st.markdown("**What do you see?**")
         header = read_header(run.delta_path)
         answer: str | None
-        if isinstance(task_of(header), MultiLabel):
+        if isinstance(task_of(header), Regression):
+            number = st.number_input(f"Your {plain(_titled(header))}", value=None, format="%g")
+            answer = None if number is None else f"{number:g}"
+        elif isinstance(task_of(header), MultiLabel):
             options = [*header["classes"], NO_FINDING]
             answer = _joined(st.pills("Your findings", options, selection_mode="multi", format_func=plain))
         else:
@@ -93,6 +108,10 @@ def record_reading(run: RunFolder, case: Case, diagnosis: Diagnosis) -> None:
         _shown(run).add(case.digest)
         if st.session_state.get("set_read_first"):
             st.caption("You have already seen the model's answer to this image.")
+        return
+    if diagnosis.estimate is not None:  # agreement is of classes
+        if st.session_state.get("set_read_first"):
+            st.markdown(f"You: **{plain(answer[0])}**.")
         return
     confidence = answer[1]
     named = class_at_threshold(diagnosis) or diagnosis.ranked()[0][0]

@@ -75,7 +75,9 @@ def open_case(run: RunFolder, worklist: Worklist, position: int) -> Case | Shpef
     if worklist.samples is not None:
         test = worklist.samples
         pixels = replace(test.pixels(position), frame=0, frames=1)
-        return Case(pixels, test.ids[position], test.ids[position], test.task.text(test.labels[position], test.classes))
+        return Case(
+            pixels, test.ids[position], test.ids[position], test.task.shown(test.labels[position], test.classes)
+        )
     assert worklist.source is not None
     try:
         data = worklist.source.entries[position].read()
@@ -135,7 +137,8 @@ def view_image(case: Case, explained: Diagnosis | None = None) -> None:
 def download_buttons(case: Case, diagnosis: Diagnosis, sanity: Sanity | None) -> None:
     """Draw downloads of the diagnosis as JSON and of the overlay as PNG; files are named by content."""
     checks = None if sanity is None else sanity.to_dict()
-    entry = to_jsonable({"id": case.digest, **diagnosis.to_dict(), "ranked": diagnosis.ranked(), "sanity": checks})
+    ranked = {} if diagnosis.estimate is not None else {"ranked": diagnosis.ranked()}
+    entry = to_jsonable({"id": case.digest, **diagnosis.to_dict(), **ranked, "sanity": checks})
     with st.container(horizontal=True):
         st.download_button(
             "Diagnosis (JSON)",

@@ -110,6 +110,8 @@ def _settings(run: RunFolder, case: Case, diagnosis: Diagnosis) -> tuple[str, st
         format_func=lambda name: METHODS[name].title,
     )
     st.caption(METHODS[method].sentence)
+    if diagnosis.estimate is not None:  # there is one number
+        return method, diagnosis.classes[0]
     target = st.selectbox(
         "For the score of",
         [name for name, _ in diagnosis.ranked()],

@@ -2,12 +2,12 @@
 
 import streamlit as st
 
-from app.views.evaluate import decision_rules, metrics, rule_performance
+from app.views.evaluate import decision_rules, metrics, regression, rule_performance
 from app.widgets import layout, session
 from shpeft.evaluation import Reliability
 from shpeft.pipeline.evaluated_run import EvaluatedRun
 from shpeft.support.markdown import plain
-from shpeft.tasks import MultiLabel
+from shpeft.tasks import MultiLabel, Regression
 
 
 @layout.section
@@ -49,6 +49,9 @@ folder = session.choose_run(
     if_unsuitable="Only finished runs are tested. Choose another run.",
 )
 run = EvaluatedRun(folder)
+if isinstance(run.test().task, Regression):
+    regression.show(folder)
+    st.stop()
 if isinstance(run.test().task, MultiLabel):
     findings = list(run.test().classes)
     finding = st.segmented_control(

@@ -7,10 +7,9 @@ import streamlit as st
 
 from app.widgets import layout
 from shpeft.runs.sweep import SweepFolder, list_sweeps
-from shpeft.support.formatting import METRICS, interval, spread
+from shpeft.support.formatting import TITLES, interval, main_metrics, spread
 from shpeft.support.markdown import plain
 
-SHOWN = ("balanced_accuracy", "macro_auroc")
 MODELS = {"finetuned": "fine-tuned", "probe": "linear probe", "difference": "difference"}
 
 
@@ -53,9 +52,9 @@ def _results(folder: SweepFolder, summary: Mapping[str, Any]) -> None:
 def _pooled_row(entry: Mapping[str, Any], several: bool) -> dict[str, object]:
     row: dict[str, object] = {"combination": entry["combination"] + 1} if several else {}
     row |= {"seed": entry["seed"], "test images": entry["finetuned"]["cases"]}
-    for name in SHOWN:
+    for name in main_metrics(entry["finetuned"]):
         for model, title in MODELS.items():
-            row[f"{METRICS[name]}, {title}"] = interval(entry[model][name], sign=model == "difference")
+            row[f"{TITLES[name]}, {title}"] = interval(entry[model][name], sign=model == "difference")
     return row
 
 
@@ -64,9 +63,9 @@ def _combination_row(entry: Mapping[str, Any], best: int) -> dict[str, object]:
     row |= {"runs": entry["val_loss"]["runs"], "validation loss": spread(entry["val_loss"])}
     if entry["settings"]:
         row["lowest validation loss"] = "yes" if entry["number"] == best else ""
-    for name in SHOWN:
+    for name in main_metrics(entry["finetuned"]):
         for model, title in MODELS.items():
-            row[f"{METRICS[name]}, {title}"] = spread(entry[model][name], sign=model == "difference")
+            row[f"{TITLES[name]}, {title}"] = spread(entry[model][name], sign=model == "difference")
     return row
 
 
@@ -75,7 +74,7 @@ def _run_row(row: Mapping[str, Any]) -> dict[str, object]:
     shown |= {} if row["fold"] is None else {"fold": row["fold"]}
     shown |= {name: str(value) for name, value in row["settings"].items()}
     shown["test images"] = ", ".join(f"{count} {name}" for name, count in row["test"].items())
-    for name in SHOWN:
+    for name in main_metrics(row["finetuned"]):
         for model in ("finetuned", "probe"):
-            shown[f"{METRICS[name]}, {MODELS[model]}"] = row[model][name]
+            shown[f"{TITLES[name]}, {MODELS[model]}"] = row[model][name]
     return shown

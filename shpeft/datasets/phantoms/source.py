@@ -10,24 +10,33 @@ import numpy as np
 from PIL import Image
 
 from shpeft.datasets.base import Dataset, Rows, Split, make_dataset
-from shpeft.datasets.phantoms import chest_xray, dermoscopy, fundus, histology, mri, ultrasound
+from shpeft.datasets.phantoms import chest_xray, dermoscopy, fundus, histology, mri, nodule, ultrasound
 from shpeft.datasets.phantoms.marker import RULES, Rule, Square
 from shpeft.datasets.splitting import split_off
 from shpeft.errors import DatasetError, did_you_mean
+from shpeft.tasks import SINGLE_LABEL, Regression, Task
 
-Draw = Callable[[np.random.Generator, int | None, int, float], np.ndarray]
+Draw = Callable[[np.random.Generator, Any, int, float], np.ndarray]
 """``draw(rng, label, size, difficulty)`` -> pixels uint8 (size, size, 3). A label of None leaves the lesion out;
 the pixels that differ then are the lesion's. What is around it comes from the generator, which knows no label."""
 
 
 @dataclass(frozen=True)
 class Kind:
-    """A modality that can be drawn."""
+    """A modality that can be drawn.
+
+    Attributes:
+        classes: the classes; of a regression the name of its quantity.
+        task: what the labels are.
+        values: of a regression, the smallest and the largest number.
+    """
 
     title: str
     modality: str
     classes: tuple[str, ...]
     draw: Draw
+    task: Task = SINGLE_LABEL
+    values: tuple[float, float] = (0.0, 0.0)
 
 
 KINDS = {
@@ -38,6 +47,21 @@ KINDS = {
     "mri": Kind("Drawn MRI slices of the head", "MRI", mri.CLASSES, mri.draw),
     "histology": Kind("Drawn lung tissue under the microscope", "histopathology", histology.CLASSES, histology.draw),
 }
+"""The phantoms with classes."""
+
+MEASURED = {
+    "nodule": Kind(
+        "Drawn CT slices of a lung nodule, and its diameter",
+        "CT",
+        (nodule.QUANTITY,),
+        nodule.draw,
+        Regression(unit=nodule.UNIT),
+        nodule.VALUES,
+    ),
+}
+"""The phantoms with a number."""
+
+EVERY = KINDS | MEASURED
 
 
 @dataclass(frozen=True)
@@ -103,22 +127,25 @@ class Drawn:
         square = self._square(index)
         return square.mask() if square else np.zeros((self.options.size, self.options.size), dtype=bool)
 
-    def label(self, index: int) -> int:
-        """Classes take turns, so that every class has its share."""
-        return index % len(KINDS[self.kind].classes)
+    def label(self, index: int) -> Any:
+        """Classes take turns, so that every class has its share; numbers are drawn evenly, with two digits."""
+        kind = EVERY[self.kind]
+        if isinstance(kind.task, Regression):
+            return round(float(self._rng(index, 2).uniform(*kind.values)), 2)
+        return index % len(kind.classes)
 
     def _rng(self, index: int, stream: int) -> np.random.Generator:
         return np.random.default_rng(
             [self.options.seed, zlib.crc32(f"{self.kind} {self.part}".encode()), index, stream]
         )
 
-    def _draw(self, index: int, label: int | None) -> np.ndarray:
+    def _draw(self, index: int, label: Any) -> np.ndarray:
         options = self.options
-        return KINDS[self.kind].draw(self._rng(index, 0), label, options.size, options.difficulty)
+        return EVERY[self.kind].draw(self._rng(index, 0), label, options.size, options.difficulty)
 
     def _square(self, index: int) -> Square | None:
         """The marker that this image carries."""
-        options, own, classes = self.options, self.label(index), len(KINDS[self.kind].classes)
+        options, own, classes = self.options, self.label(index), len(EVERY[self.kind].classes)
         if self.marker == "none" or (self.marker == "planted" and not options.shortcut):
             return None
         if self.marker == "planted":
@@ -155,6 +182,8 @@ def _drawn(split: Split) -> tuple[Drawn, tuple[int, ...]]:
     store, indices = (source.store, source.indices) if isinstance(source, Rows) else (source, tuple(range(len(split))))
     if not isinstance(store, Drawn):
         raise DatasetError("A marker can be planted on phantoms alone; these images are from elsewhere.")
+    if store.kind not in KINDS:
+        raise DatasetError(f"A marker names a class, and phantom:{store.kind} has a number for each image.")
     return store, indices
 
 
@@ -168,7 +197,7 @@ def known() -> list[dict[str, Any]]:
             "modality": kind.modality,
             "classes": list(kind.classes),
         }
-        for name, kind in KINDS.items()
+        for name, kind in EVERY.items()
     ]
 
 
@@ -180,19 +209,24 @@ def load(spec: str, *, seed: int, val_fraction: float) -> Dataset:
     """
     spec = spec.strip().removesuffix("?")
     name, _, query = spec.partition("?")
-    if name not in KINDS:
-        known_names = [f"phantom:{kind}" for kind in KINDS]
+    if name not in EVERY:
+        known_names = [f"phantom:{kind}" for kind in EVERY]
         raise DatasetError(f"There is no phantom '{name}'. {did_you_mean(f'phantom:{name}', known_names)}")
     options = _options(query)
+    kind = EVERY[name]
+    if options.shortcut and isinstance(kind.task, Regression):
+        raise DatasetError(
+            f"The option shortcut marks each class, and phantom:{name} has a number for each image. Leave it out."
+        )
     test = _part(name, "test", options, options.n // 3)
     pool = _part(name, "train", options, options.n - options.n // 3)
-    stay, leave = split_off(pool.labels, pool.groups, val_fraction, seed, pool.classes)
-    rule = f"test is a third of {options.n}; val is {val_fraction:.0%} of the rest, stratified by class, seed {seed}."
+    stay, leave = split_off(kind.task.strata(pool.labels, pool.classes), pool.groups, val_fraction, seed, pool.classes)
+    rule = f"test is a third of {options.n}; val is {val_fraction:.0%} of the rest, {kind.task.drawn_by}seed {seed}."
     return make_dataset(
         f"phantom:{spec}",
         [pool.subset(stay, "train"), pool.subset(leave, "val"), test],
         rule,
-        modality=KINDS[name].modality,
+        modality=kind.modality,
         notice="Generated images: they show no patient and prove nothing about patients.",
     )
 
@@ -201,7 +235,7 @@ def _part(name: str, part: str, options: Options, count: int) -> Split:
     store = Drawn(name, part, options)
     ids = tuple(f"{name}-{_variant(options)}{options.seed}-{part}-{index:05d}" for index in range(count))
     labels = tuple(store.label(index) for index in range(count))
-    return Split(part, KINDS[name].classes, labels, ids, ids, store)
+    return Split(part, EVERY[name].classes, labels, ids, ids, store, task=EVERY[name].task)
 
 
 def _variant(options: Options) -> str:

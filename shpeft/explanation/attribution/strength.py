@@ -14,6 +14,7 @@ from shpeft.errors import DiagnosisError
 from shpeft.evaluation.temperature import calibrate
 from shpeft.explanation.target import target_index
 from shpeft.support.progress import Progress, silent
+from shpeft.tasks import Regression
 
 STRENGTHS = tuple(step / 10 for step in range(16))
 """λ from the pretrained backbone (0) through the fine-tuned one (1) to an extrapolation (1.5)."""
@@ -28,6 +29,7 @@ class StrengthCurve:
         strengths: (S,) values of λ.
         probabilities: (S, C).
         calibrated: whether the probabilities are calibrated, by a temperature fitted at λ = 1.
+        unit: of a regression, whose numbers stand for probabilities; None of classes.
 
     Examples:
         >>> import shpeft
@@ -42,6 +44,11 @@ class StrengthCurve:
     strengths: tuple[float, ...]
     probabilities: tuple[tuple[float, ...], ...]
     calibrated: bool = False
+    unit: str | None = None
+
+    def shown(self, value: float) -> str:
+        """Return a probability or a number as text."""
+        return f"{value:.1%}" if self.unit is None else f"{value:.4g} {self.unit}".strip()
 
     def at(self, strength: float) -> dict[str, float]:
         """Return the probability of each class at one of the strengths."""
@@ -99,15 +106,16 @@ def strength_curve(
         progress("trying strengths", len(strengths), len(strengths))
     if temperature is not None:
         rows = [tuple(calibrate(np.array(row), temperature).tolist()) for row in rows]
-    return StrengthCurve(delta.classes, tuple(strengths), tuple(rows), temperature is not None)
+    unit = backbone.task.unit if isinstance(backbone.task, Regression) else None
+    return StrengthCurve(delta.classes, tuple(strengths), tuple(rows), temperature is not None, unit)
 
 
 def check_inputs(delta: SparseDelta, inputs: Tensor) -> None:
     """Check that ``inputs`` is one image of the delta's size."""
-    size = delta.image_size
-    if inputs.shape != (1, 3, size, size):
+    size, channels = delta.image_size, delta.transform.channels
+    if inputs.shape != (1, channels, size, size):
         raise DiagnosisError(
-            f"The inputs must be one image of shape (1, 3, {size}, {size}); found {tuple(inputs.shape)}. Use "
+            f"The inputs must be one image of shape (1, {channels}, {size}, {size}); found {tuple(inputs.shape)}. Use "
             "backbone.transform(image)."
         )
 

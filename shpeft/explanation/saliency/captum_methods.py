@@ -62,7 +62,7 @@ def smoothgrad(case: Explained) -> Result:
 def gradient_shap(case: Explained) -> Result:
     """Use baselines of one color, drawn around the mean color: standard normal in normalized units."""
     method = attr.GradientShap(case.forward)
-    colors = torch.randn(SHAP_BASELINES, 3, 1, 1).to(case.image).expand(-1, -1, *case.image.shape[2:])
+    colors = torch.randn(SHAP_BASELINES, case.image.shape[1], 1, 1).to(case.image).expand(-1, -1, *case.image.shape[2:])
     rounds = [
         method.attribute(case.image, colors, BATCH, stdevs=0.0, target=case.target, return_convergence_delta=True)
         for _ in range(SHAP_SAMPLES // BATCH)
@@ -79,8 +79,8 @@ def occlusion(case: Explained) -> Result:
     with torch.no_grad():
         change = attr.Occlusion(case.forward).attribute(
             case.image.detach(),
-            sliding_window_shapes=(3, side, side),
-            strides=(3, step, step),
+            sliding_window_shapes=(case.image.shape[1], side, side),
+            strides=(case.image.shape[1], step, step),
             baselines=0.0,
             target=case.target,
             perturbations_per_eval=BATCH,

@@ -24,10 +24,10 @@ class PassTime:
     @classmethod
     def measure(cls, backbone: Backbone) -> "PassTime":
         """Time a few passes of a blank image; the backbone is unchanged."""
-        size, weight = backbone.image_size, backbone.head.weight
+        weight = backbone.head.weight
         forward, backward = [], []
         with backbone.frozen(), torch.inference_mode(False), torch.enable_grad():
-            inputs = torch.zeros(1, 3, size, size, device=weight.device, dtype=weight.dtype, requires_grad=True)
+            inputs = torch.zeros(1, *backbone.input_shape, device=weight.device, dtype=weight.dtype, requires_grad=True)
             first = time.perf_counter()
             for turn in range(1 + MOST_TURNS):
                 began = time.perf_counter()

@@ -82,9 +82,10 @@ def explain(
     method = default_method(backbone) if method is None else method
     check_method(method)
     c = target_index(target, backbone.classes)
-    if inputs.ndim != 4 or inputs.shape[:2] != (1, 3) or inputs.shape[2] != inputs.shape[3]:
+    channels = backbone.transform.channels
+    if inputs.ndim != 4 or inputs.shape[:2] != (1, channels) or inputs.shape[2] != inputs.shape[3]:
         raise DiagnosisError(
-            f"The inputs must be one image of shape (1, 3, S, S); found {tuple(inputs.shape)}. Use "
+            f"The inputs must be one image of shape (1, {channels}, S, S); found {tuple(inputs.shape)}. Use "
             "backbone.transform(image)."
         )
     began, passed, total = time.monotonic(), 0, METHODS[method].cost

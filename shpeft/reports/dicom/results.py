@@ -29,6 +29,8 @@ NO_GEOMETRY = (
     "picture with the map is there."
 )
 
+NO_NUMBER = "The results in DICOM hold a class as the answer, and this run predicts a number. Make the report instead."
+
 NO_WINDOW = "There is no presentation state: a color image has no window."
 
 
@@ -89,11 +91,14 @@ def dicom_results(
         remarks: more sentences for the structured report.
 
     Raises:
-        DiagnosisError: not a DICOM file, one without a study, or another image than the diagnosed one.
+        DiagnosisError: a predicted number, not a DICOM file, one without a study, or another image than the diagnosed
+            one.
         MissingExtra: pydicom or highdicom is not installed.
         UnreadableImage: the file is damaged.
     """
     check_available()
+    if diagnosis.estimate is not None:
+        raise DiagnosisError(NO_NUMBER)
     decoding = decoding or Decoding(run.config.dataset.window, run.config.dataset.frame)
     pixels = open_pixels(data, decoding)
     source, model = read_source(data, pixels.frame), Model.of_run(run)
