@@ -47,9 +47,17 @@ def cautions(train: Mapping[str, int], test: Mapping[str, int], task: Task = SIN
 
 def numbers(labels: Sequence[float]) -> dict[str, float]:
     """Return minimum, median, maximum, mean and standard deviation of the numbers of a regression."""
+    if not len(labels):
+        return dict.fromkeys(("min", "median", "max", "mean", "sd"), float("nan"))
     values = np.asarray(labels, dtype=np.float64)
-    statistics = {"min": np.min, "median": np.median, "max": np.max, "mean": np.mean, "sd": np.std}
-    return {name: float(statistic(values)) if len(values) else float("nan") for name, statistic in statistics.items()}
+    middle, mean, deviation = np.median(values), values.mean(), values.std()
+    return {
+        "min": float(values.min()),
+        "median": float(middle),
+        "max": float(values.max()),
+        "mean": float(mean),
+        "sd": float(deviation),
+    }
 
 
 def sizes(pixels: np.ndarray) -> dict[str, Any]:

@@ -222,8 +222,8 @@ def fit_interval(
         >>> import numpy as np, shpeft
         >>> truth, task = tuple(float(n) for n in range(19)), shpeft.tasks.Regression(unit="mm")
         >>> cases, guesses = tuple(map(str, range(19))), np.arange(19.0)[:, None] + np.arange(19)[:, None] / 10
-        >>> fit_interval(shpeft.Predictions(cases, truth, cases, ("size",), guesses, task=task)).half_width
-        1.7
+        >>> fit_interval(shpeft.Predictions(cases, truth, cases, ("size",), guesses, task=task))
+        IntervalReliability(size ± 1.7 mm, 19 validation cases)
     """
     rule = rule or IntervalRule()
     task, residuals = validation.task, np.abs(errors(validation))

@@ -71,7 +71,7 @@ def training_features(
     progress("features for similar images", len(split), len(split))
     return TrainingFeatures(
         features.numpy().astype(np.float16),
-        np.array(split.labels, np.float64 if isinstance(split.task, Regression) else np.int32),
+        np.array(split.labels, np.float64) if isinstance(split.task, Regression) else np.array(split.labels, np.int32),
         np.array(rows, np.int32),
         data.fingerprint,
     )

@@ -19,6 +19,7 @@ from shpeft.pipeline.sweep import run_sweep
 from shpeft.runs import RunFolder
 from shpeft.runs.sweep import SweepFolder
 from shpeft.tasks import Regression
+from tests.helpers.dicom_studies import slice_of
 from tests.helpers.number_tables import write_numbers
 from tests.pipeline.conftest import TINY, carry_out, tiny
 
@@ -265,7 +266,7 @@ def test_what_needs_classes_is_refused(run: RunFolder, table: Path, tmp_path: Pa
     support = shpeft.select(shpeft.estimate_importance(model, data.train, "magnitude"), budget=10)
     for option in ({"balance": "loss"}, {"mixup": 0.2}, {"label_smoothing": 0.1}):
         with pytest.raises(TrainingError, match="regression"):
-            list(shpeft.finetune(model, shpeft.SparseDelta.zeros(model, support), data, epochs=1, **option))  # type: ignore[arg-type]
+            list(shpeft.finetune(model, shpeft.SparseDelta.zeros(model, support), data, epochs=1, **option))
     from shpeft.batch.series import Series, diagnose_series
     from shpeft.reports.dicom import dicom_results
 
@@ -275,4 +276,4 @@ def test_what_needs_classes_is_refused(run: RunFolder, table: Path, tmp_path: Pa
         diagnosis = shpeft.diagnose(loaded.backbone, data.test.image(0))
         assert "interval" not in diagnosis.answer.headline
         with pytest.raises(DiagnosisError, match="Make the report instead"):
-            dicom_results(diagnosis, b"", run)
+            dicom_results(diagnosis, slice_of(), run)

@@ -97,11 +97,11 @@ def dicom_results(
         UnreadableImage: the file is damaged.
     """
     check_available()
-    if diagnosis.estimate is not None:
-        raise DiagnosisError(NO_NUMBER)
     decoding = decoding or Decoding(run.config.dataset.window, run.config.dataset.frame)
     pixels = open_pixels(data, decoding)
     source, model = read_source(data, pixels.frame), Model.of_run(run)
+    if diagnosis.estimate is not None:
+        raise DiagnosisError(NO_NUMBER)
     if pixels.values.shape[1::-1] != diagnosis.image_size:
         raise DiagnosisError("This is another image than the diagnosed one. Give the file that was diagnosed.")
     with quiet():
