@@ -87,7 +87,7 @@ def strength_curve(curve: StrengthCurve, strength: float = 1.0) -> go.Figure:
     figure.add_vline(strength, line={"color": GRAY, "width": 1})
     figure.update_xaxes(title_text="strength λ (0: pretrained, 1: fine-tuned)")
     if curve.unit is not None:
-        figure.update_yaxes(title_text=f"{shown[0]} ({curve.unit})" if curve.unit else shown[0])
+        figure.update_yaxes(title_text=as_text(f"{shown[0]} ({curve.unit})" if curve.unit else shown[0]))
         return with_alt(figure, "Line: the predicted number against the strength of the fine-tuning")
     figure.update_yaxes(title_text="probability", range=[-0.02, 1.02], tickformat=".0%")
     return with_alt(figure, "Lines: probability of each class against the strength of the fine-tuning")

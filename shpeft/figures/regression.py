@@ -6,7 +6,7 @@ import plotly.graph_objects as go
 from shpeft.evaluation import IntervalReliability
 from shpeft.evaluation.predict import Predictions
 from shpeft.evaluation.regression import errors
-from shpeft.figures.theme import BLUE, GRAY, ORANGE, new_figure, with_alt
+from shpeft.figures.theme import BLUE, GRAY, ORANGE, as_text, new_figure, with_alt
 from shpeft.tasks import Regression
 
 SHADE = "rgba(10, 132, 214, 0.15)"
@@ -90,7 +90,7 @@ def prediction_errors(predictions: Predictions, reliability: IntervalReliability
 def _axis(predictions: Predictions) -> str:
     """Return the quantity with its unit."""
     unit = predictions.task.unit if isinstance(predictions.task, Regression) else ""
-    return f"{predictions.classes[0]} ({unit})" if unit else predictions.classes[0]
+    return as_text(f"{predictions.classes[0]} ({unit})" if unit else predictions.classes[0])
 
 
 def _range(values: np.ndarray) -> list[float]:

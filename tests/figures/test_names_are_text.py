@@ -22,6 +22,7 @@ from shpeft.selection.overlap import LayerOverlap, Overlap
 from shpeft.selection.set_overlap import overlaps
 from shpeft.selection.top_k import Support
 from shpeft.support.headless_browser import unavailable_reason
+from shpeft.tasks import Regression
 
 NAME = '<b>N</b><a href="//evil.example">M</a> %{marker.size} &lt;i&gt;'
 OTHER = f"other {NAME}"
@@ -46,6 +47,9 @@ def every_figure() -> dict[str, go.Figure]:
     )  # fmt: skip
     parts = [LayerAttribution(NAME, NAME, NAME, 1, 10, 0.25, 0.75)]
     predictions = Predictions(("a", "b"), (0, 1), ("a", "b"), (NAME, OTHER), np.array([[0.7, 0.3], [0.4, 0.6]]))
+    numbers_of = Predictions(
+        ("a", "b"), (1.0, 2.0), ("a", "b"), (NAME,), np.array([[1.5], [2.5]]), task=Regression(unit=NAME)
+    )
     info = WeightInfo("w", (60, 20), 1200, 1, NAME, "w")
     supports = {name: Support({"w": torch.tensor([1, 2])}, {"w": (60, 20)}, 1200) for name in (NAME, OTHER)}
     sets = overlaps(supports, (info,))
@@ -60,6 +64,8 @@ def every_figure() -> dict[str, go.Figure]:
         "overlap_bars": figures.overlap_bars(agreement, (NAME, OTHER)),
         "probability_bars": figures.probability_bars(Diagnosis((NAME, OTHER), (0.3, 0.7), OTHER, OTHER, None, (9, 9))),
         "attribution_heatmap": figures.attribution_heatmap(parts),
+        "predicted_against_true": figures.predicted_against_true(numbers_of),
+        "prediction_errors": figures.prediction_errors(numbers_of),
         "strength_curve": figures.strength_curve(curve),
         "confusion_matrix": figures.confusion_matrix(predictions),
         "overlap_matrix": figures.overlap_matrix(sets),
