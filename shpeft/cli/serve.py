@@ -10,6 +10,7 @@ from cyclopts.validators import Number
 
 from shpeft.cli import options, output
 from shpeft.runs import RunFolder
+from shpeft.support.isolation import isolate
 
 
 def serve(
@@ -35,6 +36,7 @@ def serve(
     from shpeft.service.api import create_app
     from shpeft.service.worker import Worker
 
+    isolate()
     token = os.environ.pop("SHPEFT_TOKEN", "") or secrets.token_urlsafe(24)
     workers = [Worker(RunFolder.open(path), device) for path in (run, *more)]
     app = create_app(workers, token, per_minute=per_minute)

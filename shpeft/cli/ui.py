@@ -13,6 +13,7 @@ from shpeft.cli.serving_others import HOW, by_login, by_proxy, is_loopback
 from shpeft.errors import ConfigError
 from shpeft.runs import runs_root
 from shpeft.support import admission, allowed_folders
+from shpeft.support.isolation import isolate
 
 
 def ui(
@@ -70,6 +71,7 @@ def ui(
     flags = ["--server.port", str(port)]
     if site.kind != "token":
         os.environ[admission.VARIABLE] = site.to_json()
+        isolate()
         os.environ["FORWARDED_ALLOW_IPS"] = ""  # else a request's own headers could name the address it comes from
         flags += ["--server.address", host, "--server.allowedHosts", site.name, "--browser.serverAddress", site.name]
         flags += [] if login is None else ["--secrets.files", str(login.resolve())]

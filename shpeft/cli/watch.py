@@ -10,6 +10,7 @@ from cyclopts.validators import Number
 
 from shpeft.cli import options, output
 from shpeft.runs import RunFolder
+from shpeft.support.isolation import isolate
 
 
 def watch(
@@ -37,6 +38,7 @@ def watch(
     from shpeft.service.watch import Event, Watcher
     from shpeft.service.worker import Worker
 
+    isolate()
     client = Archive(archive)
     watcher = Watcher(client, Worker(RunFolder.open(run), device), state, series_rule)
     stopped = threading.Event()

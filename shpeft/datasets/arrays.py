@@ -1,7 +1,6 @@
 """Datasets of arrays in memory, and the .npz files that MedMNIST publishes."""
 
 import hashlib
-import os
 import zipfile
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -16,6 +15,7 @@ from shpeft.datasets.base import Dataset, Split, make_dataset
 from shpeft.datasets.labels import check_labels
 from shpeft.datasets.leakage import crossings, left_out, record, refusal, sentences
 from shpeft.errors import DatasetError, EmptyDataset, Leakage
+from shpeft.support.memory import memory_bytes
 from shpeft.tasks import MULTI_LABEL, SINGLE_LABEL, MultiLabel, Task
 
 SPLITS = ("train", "val", "test")
@@ -96,11 +96,11 @@ def check_memory(path: Path) -> None:
     Raises:
         DatasetError: they do not.
     """
-    if not zipfile.is_zipfile(path) or not hasattr(os, "sysconf"):
+    memory = memory_bytes()
+    if memory is None or not zipfile.is_zipfile(path):
         return
     with zipfile.ZipFile(path) as file:
         needed = sum(entry.file_size for entry in file.infolist())
-    memory = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
     if needed > memory:
         raise DatasetError(
             f"{path.name} unpacks to {needed / 2**30:.1f} GiB, and this machine has {memory / 2**30:.1f} GiB of memory."

@@ -9,10 +9,12 @@ import numpy as np
 from shpeft.errors import MissingExtra, UnreadableImage
 from shpeft.images import color, dicom_pixels, facts
 from shpeft.images.acquisition import Acquisition
+from shpeft.images.decoder_process import DecodingFailed, decode_frame
 from shpeft.images.decoding import Decoding
 from shpeft.images.dicom_header import TAGS, UNDEFINED, Header, parse
 from shpeft.images.jpeg_header import Codestream, describe
 from shpeft.images.pixels import Pixels, View
+from shpeft.support.isolation import is_isolated
 
 if TYPE_CHECKING:
     from pydicom.pixels.decoders.base import Decoder
@@ -26,6 +28,12 @@ PALETTE = "PALETTE COLOR"
 
 HEADER_BYTES = 2**28
 """Bytes that a deflated file may inflate to where only its header is read."""
+
+RLE_HEADER = 128
+"""Bytes of run lengths beside those of the pixels: the header, and padding of 15 segments."""
+
+RLE_BYTES = 2**23
+"""Bytes of run lengths up to which they are decoded in this process: at most 512 MiB come of them."""
 
 BYTES_PER_PIXEL = 3
 """Bytes that a deflated file may inflate to, per pixel of the largest image: RGB, or 16-bit gray with its header."""
@@ -107,17 +115,21 @@ def _pixels(header: Header, frame: int, name: str) -> np.ndarray:
 
     options = as_pixel_options(header.tags, pixel_keyword=header.keyword, pixel_vr=header.vr)
     options["planar_configuration"] = options.get("planar_configuration") or 0
-    plugin = ""
+    plugin, compressed = "", b""
     if header.syntax.is_compressed:
         decoder = _decoder(header, name)
-        plugin = _plugin(decoder, _codestream(header, frame, options, name))
+        codestream, compressed = _codestream(header, frame, options, name)
+        plugin = _plugin(decoder, codestream)
     else:
         decoder = get_decoder(header.syntax)
         _check_length(header, options, name)
         if header.tags.BitsAllocated == 1:
             return _bits(header, frame)
+    in_child = _needs_child(header, len(compressed), plugin, name)
     header.stream.seek(header.offset)
     try:
+        if in_child:
+            return decode_frame(header.syntax, compressed, options)
         return decoder.as_array(header.stream, index=frame, decoding_plugin=plugin, **options)[0]
     except MemoryError:
         raise
@@ -126,7 +138,7 @@ def _pixels(header: Header, frame: int, name: str) -> np.ndarray:
             raise
         raise UnreadableImage(
             f"{name} is damaged, or its decoder does not support it: it is compressed as {header.syntax.name}, and"
-            f" decoding it failed ({type(error).__name__})."
+            f" decoding it failed ({error if isinstance(error, DecodingFailed) else type(error).__name__})."
         ) from None
 
 
@@ -150,26 +162,44 @@ def _decoder(header: Header, name: str) -> "Decoder":
     raise UnreadableImage(sentence) from MissingExtra(extra)
 
 
-def _codestream(header: Header, frame: int, options: dict[str, Any], name: str) -> Codestream | None:
-    """Return the properties in the compressed image's own header; None for RLE, which has none.
+def _codestream(header: Header, frame: int, options: dict[str, Any], name: str) -> tuple[Codestream | None, bytes]:
+    """Return the properties in the compressed image's own header, None for RLE, which has none, and its bytes.
 
     They must agree with the DICOM header, whose size was checked, because a decoder allocates what the codestream says.
-    GDCM moreover aborts the process on some damaged codestreams; this check stops most of them.
+    GDCM moreover aborts the process on some damaged codestreams; this check stops most of them, and a child the rest
+    where it matters (:mod:`shpeft.images.decoder_process`).
     """
     from pydicom.encaps import get_frame
     from pydicom.uid import RLELossless
 
-    if header.syntax == RLELossless:
-        return None
     header.stream.seek(header.offset)
     offsets = options.get("extended_offsets")
-    codestream = describe(get_frame(header.stream, frame, number_of_frames=header.frames, extended_offsets=offsets))
+    data = get_frame(header.stream, frame, number_of_frames=header.frames, extended_offsets=offsets)
+    if header.syntax == RLELossless:
+        return None, data
+    codestream = describe(data)
     if codestream is None:
         raise UnreadableImage(f"{name} is damaged: its compressed image has no readable header.")
     expected = (header.tags.Columns, header.tags.Rows, header.tags.SamplesPerPixel)
     if codestream[:3] != expected or not 0 < codestream.bits <= header.tags.BitsAllocated:
         raise UnreadableImage(f"{name} is damaged: its compressed image has another size than its header says.")
-    return codestream
+    return codestream, data
+
+
+def _needs_child(header: Header, length: int, plugin: str, name: str) -> bool:
+    """Return whether a compressed frame is decoded in a child; refuse run lengths that are too many for the image.
+
+    One byte of run lengths can stand for 64. No encoder needs more than two bytes for one.
+    """
+    from pydicom.uid import RLELossless
+
+    if header.syntax == RLELossless:
+        tags = header.tags
+        size = tags.Rows * tags.Columns * tags.SamplesPerPixel * ceil(tags.BitsAllocated / 8)
+        if length > 2 * size + RLE_HEADER:
+            raise UnreadableImage(f"{name} is damaged: its compressed image has more bytes than its pixels can need.")
+        return length > RLE_BYTES
+    return bool(length and not plugin and is_isolated())
 
 
 def _plugin(decoder: "Decoder", codestream: Codestream | None) -> str:

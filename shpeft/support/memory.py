@@ -1,11 +1,18 @@
 """Memory that has run out: told from a bug, and said with what to lower."""
 
+import os
+from contextlib import suppress
+from pathlib import Path
+
 from shpeft.errors import OutOfMemory
 
 ADVICE = (
     "The memory ran out. Close other programs and repeat it (a run can be resumed); or start again with a smaller "
     "batch size, image size or backbone, or fewer images for the scores."
 )
+
+CGROUPS = ("/sys/fs/cgroup/memory.max", "/sys/fs/cgroup/memory/memory.limit_in_bytes")
+"""What a container may use, by the two versions of control groups."""
 
 MARKS = ("can't allocate memory", "not enough memory", "out of memory")
 """What torch says on a processor, on Windows, and on cards."""
@@ -20,3 +27,19 @@ def as_out_of_memory(error: BaseException) -> OutOfMemory | None:
     """
     allocation = isinstance(error, RuntimeError) and any(mark in str(error).lower() for mark in MARKS)
     return OutOfMemory(ADVICE) if allocation or isinstance(error, MemoryError) else None
+
+
+def memory_bytes() -> int | None:
+    """Return how much memory this computer has, or this container may use; None where the system does not say.
+
+    Examples:
+        >>> memory_bytes() is None or memory_bytes() > 2**20
+        True
+    """
+    limits: list[int] = []
+    if hasattr(os, "sysconf"):
+        limits.append(os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE"))
+    for path in map(Path, CGROUPS):
+        with suppress(OSError, ValueError):  # missing, or "max"
+            limits.append(int(path.read_text()))
+    return min(limits, default=None)

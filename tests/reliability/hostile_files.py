@@ -330,6 +330,36 @@ def scans() -> Iterator[tuple[str, Make]]:
     deflated += bomb.flush()
     yield "deflated data that unpack to 1 GB", _bytes("s.dcm", _deflated(head, deflated))
     yield "deflated data that are none", _bytes("s.dcm", _deflated(head, b"\xff" * 1000))
+    yield from compressed_scans()
+
+
+def compressed_scans() -> Iterator[tuple[str, Make]]:
+    """DICOM: compressed frames whose own size lies, and run lengths that unpack."""
+    from pydicom.encaps import encapsulate
+    from pydicom.uid import UID
+
+    def scan(frame: bytes, syntax: str, size: int = 64) -> bytes:
+        data = dicom_of(np.zeros((size, size), np.uint8))
+        data.file_meta.TransferSyntaxUID = UID(f"1.2.840.10008.1.2.{syntax}")
+        data.PixelData = encapsulate([frame])
+        data["PixelData"].VR = "OB"
+        out = io.BytesIO()
+        data.save_as(out, enforce_file_format=True)
+        return out.getvalue()
+
+    jpeg, jp2 = _saved("JPEG", mode="L"), _saved("JPEG2000", mode="L", no_jp2=True)
+    at = jp2.find(b"\xff\x51")
+    for size in (65_500, 8_900):
+        yield f"JPEG of {size} × {size} in 64 × 64", _bytes("s.dcm", scan(_jpeg_of(jpeg, size, size), "4.50"))
+    yield "JPEG of 8900 × 8900 in as many", _bytes("s.dcm", scan(_jpeg_of(jpeg, 8_900, 8_900), "4.50", 8_900))
+    yield "JPEG 2000 of 2^32 in 64 × 64", _bytes("s.dcm", scan(jp2[: at + 6] + b"\xff" * 8 + jp2[at + 14 :], "4.90"))
+    yield "JPEG 2000 cut off in DICOM", _bytes("s.dcm", scan(jp2[: len(jp2) // 2], "4.90"))
+    yield "JPEG lossless that is none", _bytes("s.dcm", scan(jpeg, "4.70"))
+    yield "JPEG-LS that is none", _bytes("s.dcm", scan(b"\xff\xd8\xff\xf7" + bytes(100), "4.80"))
+    header = struct.pack("<16I", 1, 64, *[0] * 14)
+    for size, length in ((64, 30_000_000), (2_000, 7_900_000), (8_900, 10_000_000)):
+        frame = header + b"\x81\x00" * (length // 2)
+        yield f"run lengths of {length} bytes in {size} × {size}", _bytes("s.dcm", scan(frame, "5", size))
 
 
 def _deflated(head: bytes, data: bytes) -> bytes:

@@ -7,7 +7,8 @@ import pytest
 from shpeft.config import RunConfig
 from shpeft.errors import OutOfMemory
 from shpeft.runs import RunFolder
-from shpeft.support.memory import as_out_of_memory
+from shpeft.support import memory
+from shpeft.support.memory import as_out_of_memory, memory_bytes
 from tests.helpers.command_line import shpeft as command
 
 ERRORS = [
@@ -39,3 +40,12 @@ def test_a_command_says_what_to_lower(monkeypatch: pytest.MonkeyPatch) -> None:
 
     monkeypatch.setattr("shpeft.cli.runs.list_runs", starve)
     assert "memory ran out" in command("runs", "list", code=2).stderr
+
+
+def test_a_container_has_what_it_may_use(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    whole, limit = memory_bytes(), tmp_path / "memory.max"
+    monkeypatch.setattr(memory, "CGROUPS", (str(limit), str(tmp_path / "missing")))
+    limit.write_text("4096\n")
+    assert memory_bytes() == 4096
+    limit.write_text("max\n")
+    assert memory_bytes() is None or memory_bytes() >= (whole or 0)
