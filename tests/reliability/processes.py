@@ -115,9 +115,13 @@ def _memory(kind: str) -> float:
 
 def quiet() -> None:
     """Send the output of this process nowhere."""
-    sink = os.open(os.devnull, os.O_WRONLY)
-    os.dup2(sink, 1)
-    os.dup2(sink, 2)
+    redirected(Path(os.devnull), Path(os.devnull))
+
+
+def redirected(output: Path, errors: Path) -> None:
+    """Send the output of this process to files, to whose ends it is added."""
+    for path, stream in ((output, 1), (errors, 2)):
+        os.dup2(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600), stream)
 
 
 def command(arguments: Sequence[str], log: Path, root: Path, kill_at: int | None = None) -> BaseProcess:
@@ -137,9 +141,7 @@ def command(arguments: Sequence[str], log: Path, root: Path, kill_at: int | None
 def _command(arguments: list[str], log: Path, root: Path, kill_at: int | None) -> None:
     os.environ["SHPEFT_RUNS"] = str(root / "runs")
     os.environ["SHPEFT_CACHE"] = "off"
-    output = os.open(log, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600)
-    os.dup2(output, 1)
-    os.dup2(output, 2)
+    redirected(log, log)
     changes, where, outside = 0, str(root), log.with_suffix(".outside")
 
     def audit(event: str, given: tuple[Any, ...]) -> None:
