@@ -1,6 +1,8 @@
 """The dataset card: examples, counts and cautions, shown before training."""
 
 import json
+import threading
+from concurrent.futures import Future, wait
 from typing import Any
 
 import streamlit as st
@@ -9,6 +11,8 @@ from app.widgets import thumbnails
 from shpeft.config.schema import RunConfig
 from shpeft.datasets import BackgroundLoad, Dataset, Split
 from shpeft.datasets.cache import clear_cache, usage
+from shpeft.datasets.marked_images import MarkedImages, find_marked_images
+from shpeft.images.burnt_in import outlined
 from shpeft.support.markdown import plain
 from shpeft.tasks import Regression
 
@@ -22,6 +26,12 @@ EXAMPLES = 5
 
 MAX_IN_MEMORY = 4
 """Datasets that stay in memory."""
+
+EXAMINED_SECONDS = 30.0
+"""Time for the search for text and markers."""
+
+MARKED_SHOWN = 6
+"""Images with text or markers that the card shows."""
 
 MAX_LISTED = 1000
 """Damaged files that the page lists."""
@@ -133,6 +143,7 @@ def _card(data: Dataset) -> None:
         f"{counts['train']:,} images to learn from, {counts['val']:,} to choose the best epoch and the threshold, "
         f"{counts['test']:,} held out for the test."
     )
+    _marked_images(data)
     for warning in card["warnings"]:
         st.warning(plain(warning), icon=":material/warning:")
     for title, key in (("Damaged images", "unreadable"), ("Images under two labels", "contradictory")):
@@ -159,6 +170,50 @@ def _card(data: Dataset) -> None:
         if values := card.get("values"):
             st.dataframe([{"images": SPLITS[split], **numbers} for split, numbers in values.items()], hide_index=True)
         st.caption("  \n".join(f"**{plain(name)}.** {plain(text)}" for name, text in about.items() if text))
+
+
+@st.cache_resource(max_entries=16, show_spinner=False)
+def _examination(fingerprint: str, _split: Split) -> Future[MarkedImages]:
+    """Return the search for text and markers in the images of a dataset, by its fingerprint; it begins at once."""
+    search: Future[MarkedImages] = Future()
+
+    def work() -> None:
+        try:
+            search.set_result(find_marked_images(_split, seconds=EXAMINED_SECONDS))
+        except BaseException as error:  # raised by ``result``
+            search.set_exception(error)
+
+    threading.Thread(target=work, name="shpeft-marks", daemon=True).start()
+    return search
+
+
+def _marked_images(data: Dataset) -> None:
+    """Draw in how many images text or markers are visible, with some of them; nothing if none are."""
+    search = _examination(data.fingerprint, data.train)
+    if wait([search], GRACE_SECONDS).not_done:
+        _await_marked_images(search)
+        return
+    marked = search.result()
+    if not marked.rows:
+        return
+    st.warning(plain(marked.shortcut or marked.sentence), icon=":material/text_fields:")
+    if marked.shortcut:
+        st.caption(plain(marked.sentence))
+    labels = data.train.labels
+    pictures = {
+        f"{data.train.task.text(labels[row], data.classes)} · {number}": thumbnails.small(
+            outlined(data.train.image(row), marks), 224
+        )
+        for number, (row, marks) in enumerate(marked.rows[:MARKED_SHOWN], start=1)
+    }
+    thumbnails.image_row(pictures, "text or markers in an image of")
+
+
+@st.fragment(run_every=1)
+def _await_marked_images(search: "Future[MarkedImages]") -> None:
+    if search.done():
+        st.rerun()
+    st.caption("Looking for text and markers in the images …")
 
 
 def _size(sizes: dict[str, Any] | None) -> str | None:

@@ -27,6 +27,9 @@ NOT_AN_ANSWER = "not an answer: "
 """Before the classes of a row without an answer, so that no column alone can be taken for one."""
 
 ID, ANSWER, PREDICTED, ABSTAIN, UNLIKE = "id", "answer", "predicted", "abstain", "unlike_training"
+MARKED = "text_or_markers"
+"""Whether text or markers are burnt into the image; empty where nobody looked."""
+
 ERROR, MADE_BY = "error", "made_by"
 FINDINGS_END = ("calibrated", "threshold_class", ABSTAIN, UNLIKE, "novelty_percentile")
 """Columns of findings between those of each finding and those of every row."""
@@ -39,14 +42,15 @@ def header(classes: Sequence[str], task: Task = SINGLE_LABEL) -> list[str]:
     """Return the names of the columns; findings that may occur together have an answer and a threshold each."""
     if isinstance(task, MultiLabel):
         each = [f"{kind}:{name}" for kind in ("answer", "probability", "threshold") for name in classes]
-        return [ID, "width", "height", ANSWER, "reasons", *each, *FINDINGS_END, ERROR, MADE_BY, "notice"]
+        return [ID, "width", "height", MARKED, ANSWER, "reasons", *each, *FINDINGS_END, ERROR, MADE_BY, "notice"]
     if isinstance(task, Regression):
         ends = (UNLIKE, "novelty_percentile", ERROR, MADE_BY, "notice")
-        return [ID, "width", "height", ANSWER, "reasons", *NUMBER, *ends]
+        return [ID, "width", "height", MARKED, ANSWER, "reasons", *NUMBER, *ends]
     return [
         ID,
         "width",
         "height",
+        MARKED,
         ANSWER,
         "reasons",
         "probability_of",
@@ -80,16 +84,19 @@ def line(cells: Sequence[object]) -> bytes:
     return out.getvalue().encode()
 
 
-def judged(data: bytes, diagnosis: Diagnosis, made_by: str, urgent: str = "") -> list[object]:
+def judged(
+    data: bytes, diagnosis: Diagnosis, made_by: str, urgent: str = "", marked: bool | None = None
+) -> list[object]:
     """Return the row of a diagnosed image; numbers have full precision: the same image gives the same bytes.
 
     Args:
         urgent: of several findings, the one that must not be missed.
+        marked: whether text or markers are burnt into the image; None if nobody looked.
     """
     if diagnosis.findings:
-        return _judged_findings(data, diagnosis, made_by, urgent)
+        return _judged_findings(data, diagnosis, made_by, urgent, marked)
     if diagnosis.estimate is not None:
-        return _judged_number(data, diagnosis, diagnosis.estimate, made_by)
+        return _judged_number(data, diagnosis, diagnosis.estimate, made_by, marked)
     reliability, answer = diagnosis.reliability, diagnosis.answer
     decision = None if reliability is None else reliability.decision
     shown = diagnosis.probabilities if reliability is None else reliability.probabilities
@@ -100,6 +107,7 @@ def judged(data: bytes, diagnosis: Diagnosis, made_by: str, urgent: str = "") ->
         case_id(data),
         width,
         height,
+        _yes(marked),
         answer.headline,
         " ".join(answer.reasons),
         answer.probability_of,
@@ -123,7 +131,7 @@ def judged(data: bytes, diagnosis: Diagnosis, made_by: str, urgent: str = "") ->
     ]
 
 
-def _judged_findings(data: bytes, diagnosis: Diagnosis, made_by: str, urgent: str) -> list[object]:
+def _judged_findings(data: bytes, diagnosis: Diagnosis, made_by: str, urgent: str, marked: bool | None) -> list[object]:
     """Return the row of an image with an answer to each finding."""
     answer, ood = diagnosis.answer, diagnosis.ood
     mark = "" if answer.given else NOT_AN_ANSWER
@@ -131,6 +139,7 @@ def _judged_findings(data: bytes, diagnosis: Diagnosis, made_by: str, urgent: st
     return [
         case_id(data),
         *diagnosis.image_size,
+        _yes(marked),
         answer.headline,
         " ".join(answer.reasons),
         *(mark + _side(part) if part.given or mark else NO_ANSWER for part in answer.findings),
@@ -147,7 +156,9 @@ def _judged_findings(data: bytes, diagnosis: Diagnosis, made_by: str, urgent: st
     ]
 
 
-def _judged_number(data: bytes, diagnosis: Diagnosis, estimate: Estimate, made_by: str) -> list[object]:
+def _judged_number(
+    data: bytes, diagnosis: Diagnosis, estimate: Estimate, made_by: str, marked: bool | None
+) -> list[object]:
     """Return the row of an image of which a number is predicted."""
     answer, ood = diagnosis.answer, diagnosis.ood
     numbers = (estimate.value, estimate.low, estimate.high)
@@ -156,6 +167,7 @@ def _judged_number(data: bytes, diagnosis: Diagnosis, estimate: Estimate, made_b
     return [
         case_id(data),
         *diagnosis.image_size,
+        _yes(marked),
         answer.headline,
         " ".join(answer.reasons),
         *(estimate.quantity, value, estimate.unit, low, high, coverage),
@@ -252,6 +264,7 @@ class Summary:
         answers: by answer, ``No answer`` included; by the most probable class in a CSV of an older version.
         abstained, unlike_training: files by the reason why they got no answer; both can hold for one.
         of_numbers: whether the model predicts a number, and so never abstains.
+        marked: files with text or markers in the image; 0 in a CSV of an older version.
     """
 
     done: int
@@ -260,6 +273,7 @@ class Summary:
     unlike_training: int
     answers: dict[str, int]
     of_numbers: bool = False
+    marked: int = 0
 
 
 def summary(text: str) -> Summary:
@@ -274,6 +288,7 @@ def summary(text: str) -> Summary:
         unlike_training=sum(row[UNLIKE] == "yes" for row in rows),
         answers=dict(answers.most_common()),
         of_numbers=numbers,
+        marked=sum(row.get(MARKED) == "yes" for row in rows),
     )
 
 

@@ -15,6 +15,8 @@ from shpeft.batch import csv_rows
 from shpeft.batch.inputs import Entry, Source
 from shpeft.diagnosis import case_id, diagnose
 from shpeft.errors import DiagnosisError, ShpeftError, UnreadableImage
+from shpeft.images import open_image
+from shpeft.images.burnt_in import find_marks
 from shpeft.pipeline import LoadedRun
 from shpeft.runs.audit import Record
 from shpeft.support.atomic_files import FileLock
@@ -121,7 +123,8 @@ def _row(run: LoadedRun, entry: Entry, made_by: str, progress: Progress) -> list
                 ood_detector=run.ood_detector,
                 progress=progress,
             )
-            return csv_rows.judged(data, diagnosis, made_by, csv_rows.urgent_finding(run))
+            marked = bool(find_marks(open_image(data, run.decoding)))
+            return csv_rows.judged(data, diagnosis, made_by, csv_rows.urgent_finding(run), marked)
         except (UnreadableImage, DiagnosisError) as error:
             reason = str(error).replace("the uploaded file", "The file")
     return csv_rows.unreadable(data, reason, run.backbone.classes, made_by, run.backbone.task)

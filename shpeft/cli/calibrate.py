@@ -41,11 +41,12 @@ def calibrate(
         target: The sensitivity or specificity to reach.
         prevalence: Prevalence of the class, for rule cost; by default that of the validation images.
         cost_ratio: Cost of a missed case in false alarms, for rule cost.
-        confidence: For rule sensitivity, that new images reach the target, where there are enough validation images.
+        confidence: That new images reach the target of rule sensitivity and the share to answer, where there are enough
+            validation images.
         coverage: How often prediction sets contain the true class.
         method: How prediction sets are made.
         by_class: Let the coverage hold for each class by itself, and not only on average.
-        answer: Share of cases that the model answers, the most certain ones.
+        answer: Least share of new cases that the model answers, the most certain ones.
         max_risk: Or the highest share of errors among the answered cases.
         around: Abstain where the top probability is low, or around the threshold.
     """
@@ -54,7 +55,7 @@ def calibrate(
     if answer is not None and max_risk is not None:
         raise ConfigError("Give the share of cases to answer (--answer) or the share of errors (--max-risk), not both.")
     threshold = None if positive is None else ThresholdRule(positive, rule, target, prevalence, cost_ratio, confidence)
-    abstention = AbstentionRule("coverage", 0.9 if answer is None else answer, around)
+    abstention = AbstentionRule("coverage", 0.9 if answer is None else answer, around, confidence)
     if max_risk is not None:
         abstention = AbstentionRule("risk", max_risk, around)
     rules = DecisionRules(threshold, SetRule(method, coverage, by_class), abstention)

@@ -11,6 +11,9 @@ Reading = Annotated[DatasetConfig, Parameter("*", negative_bool="no-", group="Im
 
 UNSET = DatasetConfig()
 
+SECONDS = 30.0
+"""Time to look for text and markers in the images."""
+
 
 def datasets(
     source: str | None = None, /, *, reading: Reading = UNSET, seed: int = 0, json: options.Json = False
@@ -24,6 +27,7 @@ def datasets(
         seed: Decides the split.
     """
     from shpeft.datasets import known_sources, load_dataset, recipe_of
+    from shpeft.datasets.marked_images import find_marked_images
 
     if source is None and "source" in reading.model_fields_set:
         source = reading.source
@@ -44,7 +48,9 @@ def datasets(
         return
     settings = reading.model_dump() | {"source": source}
     with output.progress_bar() as (progress, _):
-        card = load_dataset(**settings, seed=seed, progress=progress).card
+        data = load_dataset(**settings, seed=seed, progress=progress)
+        marked = find_marked_images(data.train, seconds=SECONDS, progress=progress)
+    card = data.card | {"marked": marked.to_dict()}
     if json:
         output.as_json(card)
     else:

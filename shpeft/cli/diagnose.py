@@ -198,6 +198,8 @@ def _batch(loaded: "LoadedRun", inputs: Sequence[Path], csv: Path, names: Path |
     output.table([], [[f"  {name}", f"{count:,}"] for name, count in counts.answers.items()])
     band = "" if counts.of_numbers else f"{counts.abstained:,} are inside the abstain band; "
     print(f"{band}{counts.unlike_training:,} are unlike the training images.")
+    if counts.marked:
+        print(f"Text or markers are visible in {counts.marked:,}: check that they show no name.")
     output.notice()
 
 

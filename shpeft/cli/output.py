@@ -194,6 +194,8 @@ def reliability(result: "Reliability") -> None:
         shares = [("validation", result.abstention.validation)]
         shares += [] if test is None or test.abstention is None else [("test", test.abstention)]
         table(["", "answered", "wrong among them"], [[name, a.coverage, a.risk] for name, a in shares])
+        if result.abstention.bound is not None:
+            print(result.abstention.bound.sentence)
     if test is not None and test.gate is not None:
         print("\nOn the test images:")
         for sentence in test.gate.sentences:
@@ -269,6 +271,8 @@ def card(facts: Mapping[str, Any]) -> None:
         print(f"Left out: {name}: {reason}")
     for warning in facts["warnings"]:
         print(f"Warning: {warning}")
+    for sentence in facts.get("marked", {}).get("sentences", ()):
+        print(f"Warning: {sentence}")
     if facts.get("notice"):
         print(facts["notice"])
     print(f"Fingerprint: {facts['fingerprint']}")

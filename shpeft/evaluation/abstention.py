@@ -7,10 +7,13 @@ from typing import Literal
 import numpy as np
 from numpy.typing import NDArray
 
+from shpeft.config.schema import CONFIDENCE
 from shpeft.errors import ConfigError
+from shpeft.evaluation.abstention_bound import AbstentionBound
 from shpeft.evaluation.calibration import class_index
 from shpeft.evaluation.predict import Predictions
 from shpeft.evaluation.proportions import Proportion
+from shpeft.evaluation.sensitivity_bound import allowed_misses
 from shpeft.evaluation.thresholds import OperatingPoint
 
 Array = NDArray[np.float64]
@@ -26,15 +29,20 @@ class AbstentionRule:
         target: that share, from 0 to 1.
         on: ``maximum`` (abstain when the top probability is low) or ``threshold`` (abstain when the probability of the
             positive class is close to the operating threshold).
+        confidence: for ``coverage``, that this share of new cases is answered, over draws of the validation cases;
+            None: it is answered on average over draws.
     """
 
     by: Literal["coverage", "risk"] = "coverage"
     target: float = 0.9
     on: Literal["maximum", "threshold"] = "maximum"
+    confidence: float | None = CONFIDENCE
 
     def __post_init__(self) -> None:
         if not 0 <= self.target <= 1:
             raise ConfigError(f"The {self.by} {self.target:g} is out of range. Give a share from 0 to 1, such as 0.9.")
+        if self.confidence is not None and not 0 < self.confidence < 1:
+            raise ConfigError(f"The confidence {self.confidence:g} is not between 0 and 1. Give 0.9 for 90 %.")
 
 
 @dataclass(frozen=True, eq=False)
@@ -76,6 +84,7 @@ class Abstention:
             positive class.
         operating: the threshold in the middle of the band, for ``on="threshold"``.
         validation: rates on the cases that chose the band; they are slightly optimistic.
+        bound: the promise about new cases; None if the rule asks for none, and in files of older versions.
     """
 
     rule: AbstentionRule
@@ -83,6 +92,7 @@ class Abstention:
     band: tuple[float, float]
     operating: OperatingPoint | None
     validation: AbstentionRates
+    bound: AbstentionBound | None = None
 
     def abstains(self, probabilities: Array, classes: tuple[str, ...]) -> NDArray[np.bool_]:
         """Return (N,) bool, whether the model abstains, for calibrated ``probabilities`` (N, C)."""
@@ -109,6 +119,9 @@ def choose_abstention(
 ) -> Abstention:
     """Choose the abstain band that meets a rule on validation cases.
 
+    To answer a share of *new* cases, a larger share of the validation cases has to be answered: see
+    :class:`~shpeft.evaluation.abstention_bound.AbstentionBound`.
+
     Args:
         validation: calibrated probabilities.
         operating: the operating threshold; required for ``on="threshold"``.
@@ -119,11 +132,10 @@ def choose_abstention(
     if rule.on == "threshold" and operating is None:
         raise ConfigError("An abstain band around the threshold needs a threshold. Choose a threshold first.")
     center = operating if rule.on == "threshold" else None
-    curve = risk_coverage(validation, center)
+    curve, bound = risk_coverage(validation, center), _bound(validation, rule)
     if rule.by == "coverage":
-        # of n cases, the ⌈(n + 1)·target⌉ most certain: on average, no more new cases abstain than the rule says
         n = len(validation.labels)
-        meets = curve.coverage >= min(n, ceil((n + 1) * rule.target - 1e-9)) / n - 1e-12
+        meets = curve.coverage >= _answered(n, rule, bound) / n - 1e-12
         at = int(np.flatnonzero(meets)[0])
     else:
         meets = curve.risk <= rule.target + 1e-12
@@ -136,7 +148,21 @@ def choose_abstention(
     certainty = float(curve.certainty[at])
     band = (0.0, certainty) if center is None else _band_around(center.threshold, certainty)
     answered = _certainty(validation.probabilities, validation.classes, center) >= certainty
-    return Abstention(rule, certainty, band, center, _rates(validation, answered, center))
+    return Abstention(rule, certainty, band, center, _rates(validation, answered, center), bound)
+
+
+def _bound(validation: Predictions, rule: AbstentionRule) -> AbstentionBound | None:
+    if rule.by != "coverage" or rule.confidence is None or not 0 < rule.target < 1:
+        return None
+    return AbstentionBound(rule.target, rule.confidence, len(validation.labels))
+
+
+def _answered(cases: int, rule: AbstentionRule, bound: AbstentionBound | None) -> int:
+    """Return how many validation cases, the most certain ones, the band has to leave outside."""
+    if bound is not None and bound.holds:
+        return cases - allowed_misses(cases, rule.target, bound.confidence)
+    # ⌈(n + 1)·target⌉: on average over draws, no more new cases abstain than the rule says
+    return min(cases, ceil((cases + 1) * rule.target - 1e-9))
 
 
 def abstention_rates(abstention: Abstention, predictions: Predictions) -> AbstentionRates:

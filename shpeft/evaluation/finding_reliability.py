@@ -5,7 +5,6 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from shpeft.errors import ConfigError
-from shpeft.evaluation.abstention import AbstentionRule
 from shpeft.evaluation.calibration import class_index
 from shpeft.evaluation.findings import known_rows, of_finding
 from shpeft.evaluation.gate import OODDistances
@@ -77,7 +76,7 @@ def rules_by_finding(findings: Sequence[str], rules: DecisionRules) -> dict[str,
     """
     if rules.threshold is not None:
         class_index(findings, rules.threshold.positive)
-    abstention = rules.abstention and AbstentionRule(rules.abstention.by, rules.abstention.target, "threshold")
+    abstention = rules.abstention and replace(rules.abstention, on="threshold")
 
     def threshold(name: str) -> ThresholdRule:
         named = rules.threshold

@@ -34,7 +34,7 @@ class SensitivityBound:
     @property
     def cases_needed(self) -> int:
         """The fewest positive cases, none of them missed, that allow the promise: target^n ≤ 1 − confidence."""
-        return ceil(log(1 - self.confidence) / log(self.target) - 1e-9)
+        return cases_needed(self.target, self.confidence)
 
     @property
     def holds(self) -> bool:
@@ -54,6 +54,16 @@ class SensitivityBound:
             f"No promise for new images: {share} with {confidence} confidence needs {self.cases_needed} validation "
             f"images of {self.positive}, and there are {self.cases}. The threshold finds at least {share} of those."
         )
+
+
+def cases_needed(target: float, confidence: float) -> int:
+    """Return the fewest cases, none of them an exception, that show a share of at least ``target``: t^n ≤ 1 − c.
+
+    Examples:
+        >>> cases_needed(0.95, 0.9), cases_needed(0.9, 0.9)
+        (45, 22)
+    """
+    return ceil(log(1 - confidence) / log(target) - 1e-9)
 
 
 def allowed_misses(cases: int, target: float, confidence: float) -> int:

@@ -11,7 +11,7 @@ if TYPE_CHECKING:
 
 KEYWORDS = (
     *("PixelSpacing", "ImagerPixelSpacing", "SliceThickness", "ImageOrientationPatient", "PatientOrientation"),
-    *("Laterality", "ImageLaterality", "ViewPosition"),
+    *("Laterality", "ImageLaterality", "ViewPosition", "BurnedInAnnotation"),
 )
 """Tags that only the facts need."""
 
@@ -38,6 +38,7 @@ class Facts:
         at_detector: the spacing is that of the detector, so that distances in the patient are shorter.
         thickness: of the slice, in mm.
         edges: letters of the directions in the patient at the left, right, top and bottom edge.
+        burnt_in: whether the file says that text identifying the patient is burnt into the pixels.
     """
 
     acquisition: Acquisition = UNKNOWN
@@ -47,6 +48,7 @@ class Facts:
     at_detector: bool = False
     thickness: float | None = None
     edges: tuple[str, str, str, str] = ("", "", "", "")
+    burnt_in: bool | None = None
 
     @classmethod
     def of_tags(cls, tags: "Dataset", frame: int) -> "Facts":
@@ -65,6 +67,7 @@ class Facts:
             stated is not None and stated == detector and stated != spacing,
             thickness[0] if thickness and thickness[0] > 0 else None,
             _edges(_numbers(orientation, 6), tags.get("PatientOrientation")),
+            {"YES": True, "NO": False}.get(code(tags.get("BurnedInAnnotation"))),
         )
 
     @property

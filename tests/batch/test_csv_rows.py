@@ -10,7 +10,7 @@ def test_fingerprint_uses_the_first_names_of_classes_and_fields() -> None:
     text = _stable_repr((fit_reliability(sample_predictions(40, 0)), {"a": 1}, ("b",)))
     assert text.startswith(
         "(Trust(choices=Choices(threshold=None, sets=SetRule(method='lac', coverage=0.9, by_class=True), "
-        "abstention=AbstentionRule(by='coverage', target=0.9, on='maximum')), "
+        "abstention=AbstentionRule(by='coverage', target=0.9, on='maximum', confidence=0.9)), "
         "classes=('benign', 'malignant', 'normal'), "
         "calibration=Calibration(temperature="
     )
@@ -28,5 +28,6 @@ def test_counts_are_by_answer_and_older_files_have_their_prediction() -> None:
         + "d,,,,,damaged\n"
     )
     assert counts.answers == {"No answer": 2, "ill: positive": 1}
-    assert (counts.done, counts.unreadable, counts.abstained, counts.unlike_training) == (4, 1, 1, 1)
+    assert (counts.done, counts.unreadable, counts.abstained, counts.unlike_training, counts.marked) == (4, 1, 1, 1, 0)
+    assert summary("id,answer,abstain,unlike_training,text_or_markers,error\na,ill,no,no,yes,\n").marked == 1
     assert summary("id,predicted,abstain,unlike_training,error\na,ill,no,no,\n").answers == {"ill": 1}

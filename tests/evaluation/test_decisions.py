@@ -113,12 +113,14 @@ def test_risk_coverage_curve_answers_the_most_certain_cases() -> None:
 def test_abstain_band_meets_its_rule() -> None:
     validation = sample_predictions(400, 10)
     band = evaluation.fit_reliability(
-        validation, evaluation.DecisionRules(abstention=evaluation.AbstentionRule("coverage", 0.8))
+        validation, evaluation.DecisionRules(abstention=evaluation.AbstentionRule("coverage", 0.8, confidence=None))
     ).abstention
     assert present(band).validation.coverage.value == pytest.approx(0.8, abs=0.0025)
+    assert present(band).bound is None
     careful = evaluation.fit_reliability(
         validation, evaluation.DecisionRules(abstention=evaluation.AbstentionRule("risk", 0.05))
     ).abstention
+    assert present(careful).bound is None
     assert present(careful).validation.risk.value <= 0.05
     assert 0 < present(careful).validation.coverage.value < 0.8
     with pytest.raises(ConfigError, match="Allow more errors"):
@@ -140,6 +142,7 @@ def test_abstain_band_around_the_threshold() -> None:
     p = evaluation.calibrate_predictions(validation, result.calibration.temperature).probabilities[:, 1]
     inside = ((p > low * (1 + 1e-9)) & (p < high * (1 - 1e-9))).mean()
     assert 1 - abstention.validation.coverage.value == pytest.approx(inside, abs=0.004)
+    assert 0.9 < abstention.validation.coverage.value < 1  # above what is promised for new cases
     with pytest.raises(ConfigError, match="needs a threshold"):
         evaluation.fit_reliability(validation, replace(rules, threshold=None))
 

@@ -151,7 +151,8 @@ def _result(run: RunFolder, folder: BatchFolder, worklist: Worklist | None) -> N
         st.markdown(
             f"{counts.done:,} of {total:,} files. Answers: {answers or 'none'}. {band}"
             f"**{counts.unlike_training:,}** are unlike the training images. "
-            f"**{counts.unreadable:,}** cannot be read; {others:,} other {others_are}.",
+            f"**{counts.unreadable:,}** cannot be read; {others:,} other {others_are}."
+            + (f" Text or markers are visible in **{counts.marked:,}**." if counts.marked else ""),
             help="Both get no answer. The Evaluate page sets the abstain band, and shows how often each happens.",
         )
     if snapshot.status != "finished" and total:

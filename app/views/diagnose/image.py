@@ -16,6 +16,7 @@ from shpeft.diagnosis import Diagnosis
 from shpeft.errors import ShpeftError
 from shpeft.explanation.saliency import Sanity, overlay
 from shpeft.images import Decoding, Pixels, open_pixels
+from shpeft.images.burnt_in import find_marks, sentence_of
 from shpeft.images.dicom_header import is_dicom
 from shpeft.images.reading import HEAD
 from shpeft.runs import RunFolder
@@ -111,6 +112,18 @@ def _decode(data: bytes, series: str, window: str, frame: int | None) -> Case | 
     if pixels.frames == 1:
         return Case(pixels, series, series, file=file)
     return Case(pixels, f"{series}-{pixels.frame}", series, frame=frame_of, file=file)
+
+
+def facts(case: Case) -> None:
+    """Draw what the file states about the image, and whether text or markers are visible in it."""
+    if case.pixels.facts.sentence:
+        st.caption(plain(f"The file says: {case.pixels.facts.sentence}."))
+    last: tuple[str, str] | None = st.session_state.get("marks_of_case")
+    if last is None or last[0] != case.digest:
+        sentence = sentence_of(find_marks(case.image), case.pixels.facts.burnt_in)
+        last = st.session_state["marks_of_case"] = (case.digest, sentence)
+    if last[1]:
+        st.caption(f":material/text_fields: {plain(last[1])}")
 
 
 def dataset_label(case: Case) -> None:

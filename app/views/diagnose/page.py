@@ -56,6 +56,7 @@ else:
         with picture:
             image.view_image(case, shown)
             image.dataset_label(case)
+            image.facts(case)
         answer.evidence(diagnosis)
         similar.similar_training_images(run, case)
         finding.choose(run, case)

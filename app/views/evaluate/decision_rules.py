@@ -156,7 +156,7 @@ def abstention_rule(run: EvaluatedRun, saved: Reliability, rule: ThresholdRule |
             key=_key(run, "on"),
             format_func=CERTAINTY.__getitem__,
         )
-    return AbstentionRule(by, target, on)
+    return AbstentionRule(by, target, on, before.confidence)
 
 
 def save(

@@ -9,7 +9,7 @@ from app.views.evaluate import metrics
 from app.widgets.charts import SAVABLE
 from app.widgets.data_table import numbers_table, text_table
 from shpeft import evaluation, figures
-from shpeft.evaluation import AbstentionRates, GateRates, Rates, Reliability
+from shpeft.evaluation import Abstention, AbstentionRates, GateRates, Rates, Reliability
 from shpeft.pipeline.evaluated_run import EvaluatedRun
 from shpeft.support.markdown import plain
 
@@ -201,17 +201,30 @@ def abstention_performance(run: EvaluatedRun, reliability: Reliability) -> None:
             )
             + " is in this range.",
         )
-        rows = _answered(abstention.validation, reliability.test.abstention if reliability.test else None)
-        text_table(rows)
+        text_table(_answered(abstention, reliability.test.abstention if reliability.test else None))
+        if abstention.bound is not None:
+            st.write(plain(abstention.bound.sentence))
         st.caption(
             "With 95 % intervals (Wilson). The band was chosen on the validation images, so those results are slightly "
-            "optimistic."
+            "optimistic; the test images are independent."
+            + (
+                ""
+                if abstention.bound is None
+                else " To keep the promise on new images, fewer of the validation images get no answer."
+            )
         )
 
 
-def _answered(validation: AbstentionRates, test: AbstentionRates | None) -> list[dict[str, Any]]:
-    titles = {"coverage": "answered", "risk": "errors among answered"}
+def _answered(abstention: Abstention, test: AbstentionRates | None) -> list[dict[str, Any]]:
+    """Return the rows of the table: what was asked, and what came of it."""
+    titles = {"coverage": ("answered", "at least"), "risk": ("errors among answered", "at most")}
+    rule, validation = abstention.rule, abstention.validation
     return [
-        {"metric": title, "validation": str(getattr(validation, key)), "test": str(getattr(test, key)) if test else ""}
-        for key, title in titles.items()
+        {
+            "metric": title,
+            "asked": f"{bound} {100 * rule.target:g} %" if rule.by == key else "",
+            "validation": str(getattr(validation, key)),
+            "test": str(getattr(test, key)) if test else "",
+        }
+        for key, (title, bound) in titles.items()
     ]
