@@ -1,33 +1,54 @@
-"""Choose a folder of this computer: type its path, or walk through the folders."""
+"""Choose a folder of this computer: type its path, with what it holds as it is typed, or walk through the folders."""
 
 from pathlib import Path
 
 import streamlit as st
 
+from shpeft.datasets.path_check import Kind, check_path
 from shpeft.support.allowed_folders import allowed_folders, is_allowed
 from shpeft.support.markdown import code, plain
 
 MOST = 200
 """Folders that the list shows."""
 
+FIELD_PIXELS = 68
+"""Height of a text field with its label, at whose lower edge the button beside it stands."""
 
-def choose_path(label: str, key: str, *, help: str, placeholder: str) -> str:
-    """Draw a field for a path with a check of it, beside a walk through the folders; return the path, or "".
+ICONS = {"ready": ":material/check:", "incomplete": ":material/more_horiz:", "wrong": ":material/error:"}
+
+
+def choose_path(label: str, key: str, kind: Kind, *, help: str, placeholder: str) -> str:
+    """Draw a field for a path and what is there, beside a walk through the folders; return the path once it is ready.
+
+    The sentence follows the typing; the page is drawn again only when a path becomes ready, or is so no more.
 
     Args:
         key: of the field, which other pages' values survive under.
+        kind: what the path should hold.
     """
-    field, walk = st.columns([5, 1], vertical_alignment="bottom")
-    text = field.text_input(label, key=key, persist_state="session", help=help, placeholder=placeholder).strip()
-    with walk.popover("Browse", icon=":material/folder_open:", width="stretch"):
+    field, walk = st.columns([5, 1], vertical_alignment="top")
+    beside = walk.container(vertical_alignment="bottom", height=FIELD_PIXELS, border=False)
+    with beside.popover("Browse", icon=":material/folder_open:", width="stretch"):
         _walk(key)
-    if text and "/" in text and not is_allowed(text):
-        st.error(f"{plain(text)} is outside the folders that this server may read.", icon=":material/error:")
-        return ""
-    if text and "/" in text and not Path(text).expanduser().exists():
-        st.error(f"There is no file or folder {plain(text)} on this computer. Check the path.", icon=":material/error:")
-        return ""
-    return text
+    with field:
+        _typed(label, key, kind, help, placeholder)
+    ready: str = st.session_state.get(f"ready-{key}", "")
+    return ready
+
+
+@st.fragment
+def _typed(label: str, key: str, kind: Kind, help: str, placeholder: str) -> None:
+    """Draw the field, and the sentence on the path in it."""
+    text = st.text_input(label, key=key, persist_state="session", help=help, placeholder=placeholder, live=True).strip()
+    ready = ""
+    if text:
+        check = check_path(text, kind)
+        draw = {"ready": st.success, "incomplete": st.info, "wrong": st.error}[check.state]
+        draw(plain(check.sentence), icon=ICONS[check.state])
+        ready = text if check.state == "ready" else ""
+    if ready != st.session_state.get(f"ready-{key}", ""):
+        st.session_state[f"ready-{key}"] = ready
+        st.rerun()
 
 
 def _walk(key: str) -> None:

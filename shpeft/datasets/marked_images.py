@@ -130,6 +130,8 @@ def _order(strata: Sequence[Sequence[int]], classes: int) -> list[int]:
     turns: list[tuple[int, int]] = []
     for label in range(classes + 1):
         own = [position for position, labels in enumerate(strata) if label in labels]
-        spread = np.linspace(0, len(own) - 1, min(MOST, len(own))).round().astype(int) if own else []
+        if not own:
+            continue
+        spread: np.ndarray = np.linspace(0, len(own) - 1, min(MOST, len(own))).round().astype(int)
         turns += [(turn, own[at]) for turn, at in enumerate(spread)]
     return list(dict.fromkeys(position for _, position in sorted(turns)))[:MOST_IN_ALL]

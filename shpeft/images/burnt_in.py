@@ -20,8 +20,11 @@ LONGEST = 768
 THIN, THICK = 5, 11
 """Sides in pixels of the squares that remove thin and thick strokes: letters are made of strokes thinner than these."""
 
-CONTRAST, STRONG = 60.0, 95.0
-"""Gray levels by which strokes differ from what surrounds them: in a row of many letters, and in a row of two."""
+CONTRAST, CLEAR, STRONG = 60.0, 75.0, 95.0
+"""Gray levels by which strokes differ from what surrounds them: in a row of many letters, of three and of two."""
+
+LEVEL = 0.3
+"""How far the gray level may vary along the strokes of letters, as a share of their contrast."""
 
 CROSS = 40.0
 """Gray levels by which the arms of a cross differ from what is between them."""
@@ -136,6 +139,7 @@ class _Letter:
     box: Box
     level: float
     contrast: float
+    unevenness: float  # of the gray levels along the strokes, as a share of the contrast
 
     @property
     def height(self) -> int:
@@ -151,7 +155,7 @@ def _strokes(value: Array, side: int) -> Array:
 def _rows(value: Array, strokes: Array) -> list[Box]:
     """Return the boxes of rows of letters that are brighter than what surrounds them."""
     letters = _letters(value, strokes > CONTRAST)
-    return [_around([letter.box for letter in row]) for row in _aligned(letters)]
+    return [_around([letter.box for letter in row]) for row in _aligned(letters) if _is_text(row, max(value.shape))]
 
 
 def _letters(value: Array, strokes: NDArray[np.bool_]) -> list[_Letter]:
@@ -174,7 +178,9 @@ def _letters(value: Array, strokes: NDArray[np.bool_]) -> list[_Letter]:
         level = float(np.quantile(part[own], 0.7))
         contrast = level - float(np.quantile(part[ring], 0.8))
         if contrast >= CONTRAST:
-            letters.append(_Letter((columns.start, rows.start, columns.stop, rows.stop), level, contrast))
+            core = part[own & (part > level - contrast / 2)]
+            unevenness = float(np.quantile(core, 0.9) - np.quantile(core, 0.4)) / contrast
+            letters.append(_Letter((columns.start, rows.start, columns.stop, rows.stop), level, contrast, unevenness))
     return letters
 
 
@@ -188,7 +194,7 @@ def _aligned(letters: list[_Letter]) -> list[list[_Letter]]:
                 break
         else:
             rows.append([letter])
-    return [row for row in rows if _is_text(row)]
+    return rows
 
 
 def _follows(left: _Letter, right: _Letter) -> bool:
@@ -201,9 +207,21 @@ def _follows(left: _Letter, right: _Letter) -> bool:
     )
 
 
-def _is_text(row: list[_Letter]) -> bool:
-    contrast = float(np.median([letter.contrast for letter in row]))
-    return len(row) >= 4 or (len(row) == 3 and contrast >= 75) or (len(row) == 2 and contrast >= STRONG)
+def _is_text(row: list[_Letter], side: int) -> bool:
+    """Return whether a row is a text: the fewer letters, the smaller, the more contrast and the more like letters.
+
+    Pairs of ventricles, teeth and folds of the brain also stand side by side, but vary along their strokes.
+    """
+    contrast, height, unevenness, width = np.median(
+        [(letter.contrast, letter.height, letter.unevenness, letter.box[2] - letter.box[0]) for letter in row], 0
+    )
+    if unevenness > LEVEL:
+        return False
+    if len(row) == 2:
+        return bool(contrast >= STRONG and height <= max(14, 0.05 * side) and 0.4 * height <= width <= 1.3 * height)
+    if len(row) == 3:
+        return bool(contrast >= CLEAR and height <= max(18, 0.08 * side))
+    return bool(len(row) > 3 and height <= 0.1 * side)
 
 
 ARMS = ((4, 3), (4, 4), (5, 3), (5, 5), (6, 4), (7, 7), (9, 9))

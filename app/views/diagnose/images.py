@@ -146,6 +146,7 @@ def _in_folder() -> Worklist | None:
     path = choose_path(
         "Folder or zip",
         "set_images_path",
+        "images",
         help="It is read where it is; its path is not saved.",
         placeholder="/home/me/images",
     )

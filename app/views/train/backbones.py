@@ -89,6 +89,7 @@ def _weights() -> str:
     return choose_path(
         "Or its path on this computer",
         "set_file",
+        "weights",
         help="A .safetensors file with timm's parameter names.",
         placeholder="/home/me/weights.safetensors",
     )

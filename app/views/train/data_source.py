@@ -35,7 +35,7 @@ def choose() -> str:
     if kind == DROP:
         return _dropped()
     if kind == FOLDER:
-        return choose_path("Folder or table", "set_folder", help=FOLDER_HELP, placeholder="/home/me/images")
+        return choose_path("Folder or table", "set_folder", "dataset", help=FOLDER_HELP, placeholder="/home/me/images")
     if kind == RECIPE:
         return _recipe()
     family = "phantom" if kind == PHANTOM else "medmnist"
@@ -126,6 +126,7 @@ def _recipe() -> str:
     folder = choose_path(
         "Folder of the unpacked download",
         "set_recipe_folder",
+        "folder",
         help="Its path on this computer. The expected contents are listed above.",
         placeholder=f"/home/me/{recipe.name}",
     )
