@@ -101,10 +101,21 @@ def choose_finished_run() -> RunFolder:
     )
 
 
+STATUS_PHRASES = {
+    "queued": "is waiting",
+    "running": "is still running",
+    "finished": "is finished",
+    "cancelled": "was stopped",
+    "failed": "has failed",
+    "interrupted": "was interrupted",
+}
+"""What a run is or was, after its name."""
+
+
 def _unsuitable(name: str, sentence: str) -> str:
     """Say why the page cannot show a run: ``sentence``, or that it does not exist."""
     try:
-        return f"The run {plain(name)} is {plain(find_run(name).state.status)}. {plain(sentence)}"
+        return f"The run {plain(name)} {STATUS_PHRASES[find_run(name).state.status]}. {plain(sentence)}"
     except RunError as error:
         return f"{plain(error)} Choose one above."
 

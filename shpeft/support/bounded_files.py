@@ -106,9 +106,18 @@ def parse_yaml(text: str) -> Any:
         finally:
             loader.dispose()
     except yaml.YAMLError as error:
-        raise ValueError(str(error)) from None
+        raise ValueError(_yaml_reason(error)) from None
     except (RecursionError, OverflowError):
         raise ValueError(f"it has more than {DOCUMENT_DEPTH} levels, or a number without end") from None
+
+
+def _yaml_reason(error: Exception) -> str:
+    """Return what is wrong with a YAML document and where, on one line."""
+    mark = getattr(error, "problem_mark", None)
+    if mark is None:
+        return " ".join(str(error).split())
+    problem = getattr(error, "problem", None) or getattr(error, "context", None) or "it is no YAML"
+    return f"{problem} in line {mark.line + 1}, column {mark.column + 1}"
 
 
 LONG = 100_000

@@ -32,6 +32,7 @@ def test_the_budget_is_dragged_live_and_a_matrix_is_opened_by_click_and_by_key(
     expect(boxes.first).to_have_accessible_name(f"{first}: {selected:,} of {infos[0].numel:,} weights selected")
     expect(page.locator(".weight-map .shown")).to_have_text(re.compile(f"^{own.k:,} weights"))
 
+    page.get_by_role("button", name="Type a budget").click()
     before = lit(page)
     slider.evaluate("s => { s.value = s.max; s.dispatchEvent(new Event('input', { bubbles: true })) }")
     expect(page.locator(".weight-map .shown")).not_to_have_text(re.compile(f"^{own.k:,} weights"))
@@ -49,6 +50,6 @@ def test_the_budget_is_dragged_live_and_a_matrix_is_opened_by_click_and_by_key(
     ready(page)
     expect(boxes.nth(1)).to_have_attribute("aria-pressed", "true")
     boxes.nth(1).focus()
-    page.keyboard.press("ArrowDown")
+    page.keyboard.press("ArrowRight")  # of a few blocks, each is a row
     page.keyboard.press("Enter")
     expect(page.get_by_role("combobox", name="Matrix")).to_have_value(infos[2].name, timeout=A_WHILE)

@@ -115,9 +115,13 @@ def _decode(data: bytes, series: str, window: str, frame: int | None) -> Case | 
 
 
 def facts(case: Case) -> None:
-    """Draw what the file states about the image, and whether text or markers are visible in it."""
+    """Draw what the file states about the image."""
     if case.pixels.facts.sentence:
         st.caption(plain(f"The file says: {case.pixels.facts.sentence}."))
+
+
+def marks(case: Case) -> None:
+    """Draw whether text or markers are visible in the image; nothing if none are."""
     last: tuple[str, str] | None = st.session_state.get("marks_of_case")
     if last is None or last[0] != case.digest:
         sentence = sentence_of(find_marks(case.image), case.pixels.facts.burnt_in)

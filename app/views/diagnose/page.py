@@ -37,6 +37,7 @@ else:
     if isinstance(case, ShpeftError):
         st.title("Cannot be read", anchor=False)
         layout.show_error(case)
+        st.caption("Choose other images under **Model and images** above.")
     elif read_first and finding.is_pending(run, case):
         st.title("What do you see?", anchor=False)
         left, right = st.columns([3, 2], gap="large")
@@ -45,8 +46,15 @@ else:
         with right:
             finding.answer_form(run, case)
     else:
-        diagnosis = saliency.diagnose_image(run, case)
+        try:
+            diagnosis = saliency.diagnose_image(run, case)
+        except ShpeftError as error:
+            st.title("The model cannot be used", anchor=False)
+            layout.show_error(error)
+            st.caption("Choose another model under **Model and images** above. The image is still there.")
+            st.stop()
         answer.headline(diagnosis)
+        image.marks(case)
         finding.record_reading(run, case, diagnosis)
         left, right = st.columns(2, gap="large")
         picture = left.container()

@@ -34,16 +34,18 @@ def choose_budget(selected: RunScore) -> int | None:
 
 
 def _field(run: str, eligible: int, own: int) -> int:
-    """Draw a field for any count; return the budget. The slider is in the map."""
+    """Draw a field for any count behind a click, because the slider is in the map; return the budget."""
     exact = f"budget-{run}"
     st.session_state.setdefault(exact, own)
 
     def reset() -> None:
         st.session_state[exact] = own
 
-    field, button, _ = st.columns([3, 2, 7], vertical_alignment="bottom")
-    field.number_input("Budget in weights", 1, eligible, key=exact, help=HELP)
-    button.button("Reset", on_click=reset, help=f"Back to the run's own budget of {own:,} weights.", width="stretch")
+    with st.container(horizontal=True):
+        with st.popover("Type a budget", icon=":material/keyboard:"):
+            st.number_input("Budget in weights", 1, eligible, key=exact, help=HELP)
+        back = f"Back to the run's own budget of {own:,} weights."
+        st.button("Reset", on_click=reset, help=back, disabled=st.session_state[exact] == own)
     return int(st.session_state[exact])
 
 

@@ -20,6 +20,7 @@ class Viewer {
     this.send = send;
     const before = this.image, same = before && before.image === image.image;
     this.image = image;
+    this.find("canvas").style.aspectRatio = `${image.width} / ${image.height}`; // as tall as the map beside it
     const names = image.views.map((view, i) => new Option(view.name, i));
     this.find(".view").replaceChildren(...names, new Option("Other", "other", false, false));
     if (!same) {

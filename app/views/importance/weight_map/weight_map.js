@@ -2,6 +2,9 @@
 // hears of it when the slider is released, and of the matrix that is chosen.
 
 const SCALES = [1.25, 3]; // CSS pixels per square root of a matrix's inputs or outputs: as large as one row allows
+const FEW = 3; // blocks up to which each is a row of its matrices, which fills the page's width
+const LABEL = 64; // CSS pixels beside such a row
+const LARGEST_FEW = 5.5; // their largest scale
 const LEAST = 8; // CSS pixels of the shortest side
 const DOT = 2; // CSS pixels of a lit cell, at least
 
@@ -52,6 +55,8 @@ class WeightMap {
   build() {
     let first = 0;
     const blocks = new Map();
+    this.few = new Set(this.map.matrices.map((matrix) => matrix.block)).size <= FEW;
+    this.find(".blocks").classList.toggle("few", this.few);
     const scale = this.scale();
     this.boxes = this.map.matrices.map((matrix, i) => {
       matrix.first = first;
@@ -81,8 +86,16 @@ class WeightMap {
     );
   }
 
-  /** Return the scale at which all blocks fit into one row, within bounds. */
+  /** Return the scale at which all blocks, or all matrices of a block, fit into one row, within bounds. */
   scale() {
+    if (this.few) {
+      const rows = new Map();
+      for (const { block, columns } of this.map.matrices)
+        rows.set(block, [(rows.get(block)?.[0] ?? 0) + Math.sqrt(columns), (rows.get(block)?.[1] ?? 0) + 1]);
+      const room = this.find(".blocks").clientWidth - LABEL;
+      const fitting = Math.min(...[...rows.values()].map(([roots, count]) => (room - 8 * count) / roots));
+      return Math.min(Math.max(fitting, SCALES[0]), LARGEST_FEW);
+    }
     const widest = new Map();
     for (const { block, columns } of this.map.matrices)
       widest.set(block, Math.max(widest.get(block) ?? 0, Math.sqrt(columns)));
@@ -155,7 +168,7 @@ class WeightMap {
     const moves = { ArrowLeft: [-1, 0], ArrowRight: [1, 0], ArrowUp: [0, -1], ArrowDown: [0, 1] };
     if (!(event.key in moves)) return;
     event.preventDefault();
-    const [across, along] = moves[event.key];
+    const [across, along] = this.few ? moves[event.key].toReversed() : moves[event.key];
     const boxes = this.columns[Math.min(Math.max(column + across, 0), this.columns.length - 1)];
     const next = boxes[Math.min(Math.max(row + along, 0), boxes.length - 1)];
     this.boxes.forEach((other) => (other.tabIndex = other === next ? 0 : -1));
