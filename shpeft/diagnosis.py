@@ -6,6 +6,8 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass, replace
 from typing import Any
 
+import numpy as np
+
 from shpeft import NOTICE
 from shpeft.backbones import Backbone
 from shpeft.errors import DiagnosisError
@@ -56,7 +58,7 @@ class Diagnosis:
     Attributes:
         classes: (C,) names.
         probabilities: (C,) by the task's link, such as the softmax of the logits; not calibrated.
-        predicted: the class with the highest probability.
+        predicted: the class with the highest probability; of ordered classes the median one.
         target: the class that the saliency explains.
         saliency: the map; None if no method was given.
         image_size: (width, height) of the image in pixels, before it is resized for the model.
@@ -120,7 +122,7 @@ class Diagnosis:
         if self.findings:
             parts = [answer_case(d.classes, d.probabilities, d.reliability, d.ood, d.target) for d in self.findings]
             return answer_findings(parts, self.ood)
-        return answer_case(self.classes, self.probabilities, self.reliability, self.ood)
+        return answer_case(self.classes, self.probabilities, self.reliability, self.ood, predicted=self.predicted)
 
     def __repr__(self) -> str:
         if self.estimate is not None:
@@ -218,8 +220,8 @@ def diagnose(
         raise DiagnosisError(
             "The model's output is not a number: its activations overflow. Train it again with a lower learning rate."
         )
-    predicted = backbone.classes[probabilities.index(max(probabilities))]
-    case = assess_case(reliability, probabilities) if isinstance(reliability, Reliability) else None
+    predicted = backbone.classes[int(backbone.task.decide(np.array([probabilities]))[0])]
+    case = assess_case(reliability, probabilities, predicted) if isinstance(reliability, Reliability) else None
     ood = None if ood_detector is None else ood_detector.score(features[0], Acquisition.of_image(opened))
     diagnosis = Diagnosis(backbone.classes, probabilities, predicted, predicted, None, opened.size, case, ood)
     if isinstance(backbone.task, MultiLabel):

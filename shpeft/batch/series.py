@@ -208,8 +208,8 @@ def _mean(run: LoadedRun, single: Sequence[Diagnosis]) -> Diagnosis:
     """Return the diagnosis of the mean probabilities."""
     mean = np.array([each.probabilities for each in single], dtype=np.float64).mean(axis=0)
     probabilities = tuple(mean.tolist())
-    case = assess_case(run.reliability, probabilities) if isinstance(run.reliability, Reliability) else None
-    predicted = single[0].classes[probabilities.index(max(probabilities))]
+    predicted = single[0].classes[int(run.backbone.task.decide(mean[None])[0])]
+    case = assess_case(run.reliability, probabilities, predicted) if isinstance(run.reliability, Reliability) else None
     target = predicted if case is None or case.decision is None else case.decision.positive_class
     return replace(
         single[0],

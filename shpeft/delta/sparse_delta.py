@@ -133,7 +133,7 @@ class SparseDelta:
                 f"{', '.join(backbone.classes)}. Create it with the delta's classes."
             )
 
-        if backbone.task != self.task:
+        if not backbone.task.means_the_same(self.task):
             raise ClassMismatch(
                 f"This delta is of the task {self.task.name}; the backbone was made for {backbone.task.name}. Create "
                 "it with the delta's task."

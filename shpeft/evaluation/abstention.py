@@ -193,7 +193,7 @@ def wrong_decisions(predictions: Predictions, operating: OperatingPoint | None =
     """Return (N,) bool, whether the decision is wrong: at the threshold, or of the most probable class without one."""
     p, labels = predictions.probabilities, np.asarray(predictions.labels)
     if operating is None:
-        wrong: NDArray[np.bool_] = p.argmax(1) != labels
+        wrong: NDArray[np.bool_] = predictions.decided != labels
     else:
         c = class_index(predictions.classes, operating.rule.positive)
         wrong = (p[:, c] >= operating.threshold) != (labels == c)

@@ -27,7 +27,7 @@ class Answer:
         given: whether the model answers.
         reasons: why it does not, one sentence each; empty if it does.
         decision: ``malignant: positive`` or ``malignant: negative`` at an operating threshold, else the most probable
-            class.
+            class, or of ordered classes the median one.
         probability_of: the class that the decision is about.
         probability: of that class; calibrated if ``calibrated``.
         threshold: the operating threshold on that probability; None for the most probable class.
@@ -167,6 +167,7 @@ def answer_case(
     case: CaseReliability | None = None,
     ood: OODScore | None = None,
     about: str | None = None,
+    predicted: str | None = None,
 ) -> Answer:
     """Return the answer to one case.
 
@@ -176,12 +177,13 @@ def answer_case(
         case: calibrated probabilities and decisions; None without a fitted reliability.
         ood: how unusual the image is; None without a detector.
         about: the class that the decision is about, positive from one half on where it has no threshold; None: that of
-            the threshold, or the most probable class.
+            the threshold, or the one that is predicted.
+        predicted: the class that is decided on without a threshold; None: the most probable one.
     """
     p = tuple(probabilities if case is None else case.probabilities)
     decision = None if case is None else case.decision
     most_probable = classes[p.index(max(p))]
-    name = decision.positive_class if decision is not None else about or most_probable
+    name = decision.positive_class if decision is not None else about or predicted or most_probable
     reached = p[list(classes).index(name)] >= 0.5 if decision is None else decision.is_positive
     side = "" if decision is None and about is None else ": positive" if reached else ": negative"
     reasons = (*(() if ood is None else ood.reasons), *_abstention_reasons(case))

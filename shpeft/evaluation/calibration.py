@@ -10,6 +10,7 @@ from shpeft.errors import ClassMismatch, did_you_mean
 from shpeft.evaluation.predict import Predictions
 from shpeft.evaluation.proportions import Proportion
 from shpeft.evaluation.temperature import calibrate, fit_temperature
+from shpeft.tasks import Ordinal
 
 Array = NDArray[np.float64]
 
@@ -74,8 +75,13 @@ def fit_calibration(validation: Predictions) -> Calibration:
 
 
 def calibrate_predictions(predictions: Predictions, temperature: float) -> Predictions:
-    """Return the predictions with temperature-scaled probabilities."""
-    return replace(predictions, probabilities=calibrate(predictions.probabilities, temperature))
+    """Return the predictions with temperature-scaled probabilities; what was decided on stays."""
+    median = isinstance(predictions.task, Ordinal) and predictions.task.decision == "median"
+    return replace(
+        predictions,
+        probabilities=calibrate(predictions.probabilities, temperature),
+        decisions=predictions.decided if median else None,  # the most probable class is the same at any temperature
+    )
 
 
 def calibration_bins(probability: Array, outcome: NDArray[np.bool_], bins: int = BINS) -> tuple[Bin, ...]:

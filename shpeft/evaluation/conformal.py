@@ -67,23 +67,33 @@ class PredictionSets:
     expected: tuple[float, float]
     cautions: tuple[str, ...] = ()
 
-    def members(self, probabilities: Array, operating: OperatingPoint | None = None) -> NDArray[np.bool_]:
+    def members(
+        self,
+        probabilities: Array,
+        operating: OperatingPoint | None = None,
+        decided: NDArray[np.int64] | None = None,
+    ) -> NDArray[np.bool_]:
         """Return (N, C) bool, the classes in each case's set.
 
         The most probable class is always in, so no set is empty; and so is a class that is positive at the operating
-        threshold, so no set contradicts the decision. Both only raise the coverage.
+        threshold, or that is ``decided`` on, (N,), so no set contradicts the decision. All only raise the coverage.
         """
         limits = np.array([inf if limit is None else limit for limit in self.limits])
         inside = nonconformity(probabilities, self.rule.method) <= limits + 1e-12
         inside[np.arange(len(inside)), probabilities.argmax(1)] = True
+        if decided is not None:
+            inside[np.arange(len(inside)), decided] = True
         if operating is not None:
             c = class_index(self.classes, operating.rule.positive)
             inside[:, c] |= probabilities[:, c] >= operating.threshold
         return inside
 
-    def set_of(self, probabilities: Array, operating: OperatingPoint | None = None) -> tuple[str, ...]:
+    def set_of(
+        self, probabilities: Array, operating: OperatingPoint | None = None, decided: int | None = None
+    ) -> tuple[str, ...]:
         """Return one case's set, the most probable class first, for ``probabilities`` (C,)."""
-        inside = self.members(probabilities[None], operating)[0]
+        chosen = None if decided is None else np.array([decided])
+        inside = self.members(probabilities[None], operating, chosen)[0]
         return tuple(self.classes[c] for c in np.argsort(-probabilities, kind="stable") if inside[c])
 
 
@@ -150,7 +160,8 @@ def set_coverage(sets: PredictionSets, predictions: Predictions, operating: Oper
         predictions: calibrated probabilities.
         operating: a class that is positive at this threshold is in the set.
     """
-    inside, labels = sets.members(predictions.probabilities, operating), np.asarray(predictions.labels)
+    inside = sets.members(predictions.probabilities, operating, predictions.decided)
+    labels = np.asarray(predictions.labels)
     covered = inside[np.arange(len(labels)), labels]
     sizes = np.bincount(inside.sum(1), minlength=len(sets.classes) + 1)[1:]
     return Coverage(

@@ -72,7 +72,7 @@ def pr_curve(predictions: Predictions, name: str, *, resamples: int = 1000, seed
 def confusion(predictions: Predictions) -> NDArray[np.int64]:
     """Return the confusion matrix (C, C): true classes in rows, predicted classes in columns."""
     classes = len(predictions.classes)
-    cell = np.asarray(predictions.labels) * classes + predictions.probabilities.argmax(1)
+    cell = np.asarray(predictions.labels) * classes + predictions.decided
     return np.bincount(cell, minlength=classes * classes).reshape(classes, classes)
 
 
@@ -80,7 +80,7 @@ def cases_in_cell(predictions: Predictions, true: str, predicted: str) -> list[i
     """Return the positions of the cases in one cell of the confusion matrix, the most confident first."""
     row, column = (class_index(predictions.classes, name) for name in (true, predicted))
     p = predictions.probabilities
-    inside = np.flatnonzero((np.asarray(predictions.labels) == row) & (p.argmax(1) == column))
+    inside = np.flatnonzero((np.asarray(predictions.labels) == row) & (predictions.decided == column))
     return [int(at) for at in inside[np.argsort(-p[inside, column], kind="stable")]]
 
 

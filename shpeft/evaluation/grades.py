@@ -58,7 +58,7 @@ def grade_refinement_loss(predictions: Predictions) -> float:
 def _replicates(predictions: Predictions, weights: Array) -> dict[str, Array]:
     """Return each metric for each row of case weights (R, N)."""
     classes, labels = len(predictions.classes), np.asarray(predictions.labels)
-    guess, total = predictions.probabilities.argmax(1), weights.sum(1)
+    guess, total = predictions.decided, weights.sum(1)
     grades = np.eye(classes)
     truth, guessed = weights @ grades[labels], weights @ grades[guess]
     distance: Array = (np.arange(classes, dtype=np.float64)[:, None] - np.arange(classes)) ** 2

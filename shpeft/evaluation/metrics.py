@@ -196,7 +196,7 @@ def weighted_metrics(predictions: Predictions, weights: Array, *, auroc: bool = 
     """
     p, labels = predictions.probabilities, np.asarray(predictions.labels)
     classes = p.shape[1]
-    guess = p.argmax(1)
+    guess = predictions.decided
     cell = labels * classes + guess
     confusion = (weights @ np.eye(classes * classes)[cell]).reshape(-1, classes, classes)  # (R, true, predicted)
     total, hits = weights.sum(1), np.diagonal(confusion, axis1=1, axis2=2)
@@ -214,7 +214,7 @@ def weighted_metrics(predictions: Predictions, weights: Array, *, auroc: bool = 
         "balanced_accuracy": _mean_present(recall),
         "macro_f1": _mean_present(f1),
         "mcc": mcc,
-        "ece": calibration_error(p.max(1), guess == labels, weights),
+        "ece": calibration_error(p.max(1), p.argmax(1) == labels, weights),
         "brier": weights @ errors / total,
         "log_loss": weights @ -np.log(np.maximum(p[np.arange(len(p)), labels], TINY)) / total,
         "recall": recall,

@@ -31,6 +31,7 @@ class Predictions:
             the predicted numbers, (N, 1).
         subgroups: (N,) such as the hospital, for results by subgroup; empty if unknown.
         task: what labels and probabilities are.
+        decisions: (N,) the classes that were decided on; None: those that the task decides on by ``probabilities``.
 
     Examples:
         >>> import numpy as np, shpeft
@@ -46,6 +47,12 @@ class Predictions:
     probabilities: Array
     subgroups: tuple[str, ...] = ()
     task: Task = SINGLE_LABEL
+    decisions: NDArray[np.int64] | None = None
+
+    @property
+    def decided(self) -> NDArray[np.int64]:
+        """The class of each case that is decided on without a threshold, (N,)."""
+        return self.task.decide(self.probabilities) if self.decisions is None else self.decisions
 
     def __repr__(self) -> str:
         names = ", ".join(self.classes)
@@ -90,6 +97,7 @@ def predict(
             f"{', '.join(split.classes)}. Use a dataset with the same classes."
         )
     forward_pass = forward_pass or ForwardPass(backbone)
+    task = backbone.task if backbone.task.name == split.task.name else split.task
     seen: list[torch.Tensor] = []
     for mirrored in (None, [True] * len(split))[:views]:
         report = partial(_report, progress, stage, len(seen), views, len(split))
@@ -97,14 +105,14 @@ def predict(
             forward_pass.collect(
                 split,
                 batch_size,
-                lambda inputs: split.task.probabilities(forward_pass(inputs)),
+                lambda inputs: task.probabilities(forward_pass(inputs)),
                 mirrored=mirrored,
                 progress=report,
             )
         )
     progress(stage, len(split), len(split))
     probabilities = torch.stack(seen).numpy().mean(0)
-    return Predictions(split.ids, split.labels, split.groups, split.classes, probabilities, split.subgroups, split.task)
+    return Predictions(split.ids, split.labels, split.groups, split.classes, probabilities, split.subgroups, task)
 
 
 def _report(progress: Progress, stage: str, view: int, views: int, count: int, done: int) -> None:

@@ -254,15 +254,18 @@ def fit_reliability(
     return Reliability(rules, validation.classes, calibration, sets, operating, abstention, errors, results, gate)
 
 
-def assess_case(reliability: Reliability, probabilities: Sequence[float]) -> CaseReliability:
+def assess_case(
+    reliability: Reliability, probabilities: Sequence[float], predicted: str | None = None
+) -> CaseReliability:
     """Return the calibrated result of one case.
 
     Args:
         probabilities: (C,) the model's own, uncalibrated.
+        predicted: the class that is decided on without a threshold; None: the most probable one.
     """
     p = calibrate(np.asarray(probabilities, dtype=np.float64), reliability.calibration.temperature)
     classes, abstention, test = reliability.classes, reliability.abstention, reliability.test
-    predicted = classes[int(p.argmax())]
+    predicted = predicted or classes[int(p.argmax())]
     decision, test_rates = None, None if test is None or test.by_class is None else test.by_class[predicted]
     if reliability.operating is not None:
         point = reliability.operating
@@ -275,7 +278,7 @@ def assess_case(reliability: Reliability, probabilities: Sequence[float]) -> Cas
         evidence=tuple(
             reliability.calibration.bin_of(name, value) for name, value in zip(classes, p.tolist(), strict=True)
         ),
-        prediction_set=reliability.sets.set_of(p, reliability.operating),
+        prediction_set=reliability.sets.set_of(p, reliability.operating, classes.index(predicted)),
         coverage=reliability.rules.sets.coverage,
         decision=decision,
         abstains=None if abstention is None else bool(abstention.abstains(p[None], classes)[0]),

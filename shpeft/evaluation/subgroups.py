@@ -44,7 +44,7 @@ def by_subgroup(predictions: Predictions, *, resamples: int = 1000, seed: int = 
 
 def select_cases(predictions: Predictions, rows: list[int]) -> Predictions:
     """Return the predictions of the cases at these positions."""
-    subgroups = predictions.subgroups
+    subgroups, decisions = predictions.subgroups, predictions.decisions
     return replace(
         predictions,
         ids=tuple(predictions.ids[row] for row in rows),
@@ -52,4 +52,5 @@ def select_cases(predictions: Predictions, rows: list[int]) -> Predictions:
         groups=tuple(predictions.groups[row] for row in rows),
         probabilities=predictions.probabilities[rows],
         subgroups=tuple(subgroups[row] for row in rows) if subgroups else (),
+        decisions=None if decisions is None else decisions[rows],
     )

@@ -162,9 +162,9 @@ def rates(predictions: Predictions, positive: str, threshold: float) -> Rates:
 
 
 def rates_by_class(predictions: Predictions) -> dict[str, Rates]:
-    """Return the rates of each class where a case is called the most probable class."""
-    calls = np.eye(len(predictions.classes))[predictions.probabilities.argmax(1)]
-    called = replace(predictions, probabilities=calls)
+    """Return the rates of each class where a case is called the class that is decided on: the most probable one."""
+    calls = np.eye(len(predictions.classes))[predictions.decided]
+    called = replace(predictions, probabilities=calls, decisions=None)
     return {name: rates(called, name, 0.5) for name in predictions.classes}
 
 

@@ -132,7 +132,7 @@ def _check(
     parts = dict(zip(diagnosis.classes, diagnosis.findings, strict=True)) if diagnosis.findings else {"": diagnosis}
     if any(
         part.reliability is not None
-        and (name not in fitted or assess_case(fitted[name], part.probabilities) != part.reliability)
+        and (name not in fitted or assess_case(fitted[name], part.probabilities, part.predicted) != part.reliability)
         for name, part in parts.items()
     ):
         raise DiagnosisError(

@@ -21,7 +21,7 @@ IMAGE = {
 
 ANSWER: dict[str, Any] = {
     "type": "object",
-    "required": ["id", "run", "answer", "probabilities", "notice"],
+    "required": ["id", "run", "answer", "notice"],
     "properties": {
         "id": {"type": "string"},
         "run": {"type": "string"},
@@ -32,6 +32,7 @@ ANSWER: dict[str, Any] = {
                 "answered": {"type": "boolean"},
                 "headline": {"type": "string", "description": "The answer, or No answer."},
                 "reasons": {"type": "array", "items": {"type": "string"}},
+                "estimate": {"type": "object", "description": "Of a regression, the number with its interval."},
             },
         },
         "probabilities": {"type": "object", "additionalProperties": {"type": "number"}},

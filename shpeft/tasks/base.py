@@ -5,6 +5,8 @@ from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from typing import Any, ClassVar, Literal, Self
 
+import numpy as np
+from numpy.typing import NDArray
 from torch import Tensor
 
 Reduction = Literal["mean", "sum"]
@@ -55,6 +57,15 @@ class Task(ABC):
     @abstractmethod
     def probabilities(self, logits: Tensor) -> Tensor:
         """Return what the logits (..., C) mean: float64 (..., C), a probability for each class."""
+
+    def decide(self, probabilities: NDArray[np.float64]) -> NDArray[np.int64]:
+        """Return (N,) the class that is decided on without a threshold, of (N, C): the most probable one."""
+        decided: NDArray[np.int64] = probabilities.argmax(1)
+        return decided
+
+    def means_the_same(self, other: "Task") -> bool:
+        """Return whether logits of this task mean the same as those of another."""
+        return self == other
 
     @abstractmethod
     def counts(self, labels: Sequence[Any], classes: Sequence[str]) -> dict[str, int]:
