@@ -140,7 +140,8 @@ def _card(data: Dataset) -> None:
     thumbnails.image_rows(_examples(data.train), "a training image of" if number else "a training image of class")
     counts = {split: sum(numbers.values()) for split, numbers in card["counts"].items()}
     st.caption(
-        f"{counts['train']:,} images to learn from, {counts['val']:,} to choose the best epoch and the threshold, "
+        f"{counts['train']:,} images to learn from, {counts['val']:,} to choose the best epoch and the "
+        f"{'interval' if number else 'threshold'}, "
         f"{counts['test']:,} held out for the test."
     )
     _marked_images(data)
@@ -232,7 +233,8 @@ def _examples(split: Split) -> dict[str, list[Any]]:
         order = sorted(range(len(split)), key=split.labels.__getitem__)
         chosen = [order[step * (len(order) - 1) // (EXAMPLES - 1)] for step in range(EXAMPLES)]
         name, unit = split.classes[0], split.task.unit
-        return {f"{name} ({unit})" if unit else name: [split.image(position) for position in dict.fromkeys(chosen)]}
+        titled = f"{name} ({unit})" if unit else name
+        return {f"{titled}, from low to high": [split.image(position) for position in dict.fromkeys(chosen)]}
     positions: dict[int, list[int]] = {}
     for position, labels in enumerate(split.task.strata(split.labels, split.classes)):
         for label in labels:
