@@ -16,7 +16,7 @@ from shpeft.runs.audit import Record
 from shpeft.support.progress import Progress, silent
 from shpeft.support.spreadsheet import as_text
 
-Order = Literal["urgency", "doubt", "given"]
+Order = Literal["urgency", "doubt", "given", "largest", "smallest"]
 
 UNREADABLE = "Cannot be read"
 FINDING = "reader_finding"
@@ -35,6 +35,8 @@ class WorklistRow:
         doubt: from 0 to 1: how far the most probable class, or of several findings the least certain one, is from being
             certain; 1 without an answer.
         error: why the file cannot be read; empty if it can.
+        value: of a regression, the predicted number; None of classes, or without an answer.
+        of_number: whether the model predicts a number.
     """
 
     position: int
@@ -44,6 +46,8 @@ class WorklistRow:
     urgency: float
     doubt: float
     error: str = ""
+    value: float | None = None
+    of_number: bool = False
 
 
 def worklist_rows(text: str) -> list[WorklistRow]:
@@ -59,12 +63,15 @@ def worklist_rows(text: str) -> list[WorklistRow]:
 
 
 def in_order(rows: Sequence[WorklistRow], order: Order) -> list[WorklistRow]:
-    """Sort cases by urgency or by doubt; what the model does not answer comes first, what cannot be read last."""
+    """Sort cases by urgency, by doubt or by their number; what gets no answer comes first, what cannot be read last."""
     if order == "given":
         return sorted(rows, key=lambda row: row.position)
 
     def key(row: WorklistRow) -> tuple[float, ...]:
         group = 2 if row.error else int(row.answered)
+        if order in ("largest", "smallest"):
+            value = row.value or 0.0
+            return (group, -value if order == "largest" else value, row.position)
         first, second = (row.urgency, row.doubt) if order == "urgency" else (row.doubt, row.urgency)
         return (group, -first, -second, row.position)
 
@@ -120,13 +127,17 @@ def _certainties(cells: Mapping[str, str], probabilities: Mapping[str, float]) -
 
 
 def _row(position: int, cells: Mapping[str, str]) -> WorklistRow:
-    row = WorklistRow(position, cells[csv_rows.ID], UNREADABLE, False, 0.0, 1.0, cells[csv_rows.ERROR])
+    number = "quantity" in cells
+    row = WorklistRow(
+        position, cells[csv_rows.ID], UNREADABLE, False, 0.0, 1.0, cells[csv_rows.ERROR], of_number=number
+    )
     if row.error:
         return row
     answered = cells[csv_rows.ANSWER] != NO_ANSWER
-    if "quantity" in cells:
+    if number:
+        value = float(cells["value"]) if cells["value"] else None
         doubt = 1 - float(answered)
-        return replace(row, headline=cells[csv_rows.ANSWER], answered=answered, doubt=doubt)
+        return replace(row, headline=cells[csv_rows.ANSWER], answered=answered, doubt=doubt, value=value)
     prefix = "probability:"
     probabilities = {name.removeprefix(prefix): float(p) for name, p in cells.items() if name.startswith(prefix)}
     urgency = probabilities.get(cells["threshold_class"], 0.0)

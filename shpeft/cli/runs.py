@@ -52,7 +52,8 @@ def list_(*, json: options.Json = False) -> None:
     rows = []
     for run in list_runs():
         metrics = run.metrics.read() if run.state.status == "finished" else None
-        auroc = interval(metrics["finetuned"]["macro_auroc"]) if metrics else ""
+        measured = {} if metrics is None else metrics["finetuned"]
+        auroc = interval(measured["macro_auroc"]) if "macro_auroc" in measured else ""
         rows.append([run.name, run.state.status, run.config.portable().dataset.source, run.config.backbone.name, auroc])
     header = ["run", "status", "dataset", "backbone", "AUROC"]
     if json:

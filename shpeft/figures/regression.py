@@ -27,6 +27,7 @@ def predicted_against_true(predictions: Predictions, reliability: IntervalReliab
         figure.add_scatter(
             x=[*ends, *ends[::-1]],
             y=[ends[0] - width, ends[1] - width, ends[1] + width, ends[0] + width],
+            mode="lines",
             fill="toself",
             fillcolor=SHADE,
             line={"width": 0},

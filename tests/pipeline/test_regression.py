@@ -2,6 +2,7 @@
 
 import csv
 import json
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -137,8 +138,12 @@ def test_a_list_of_images(run: RunFolder, table: Path, tmp_path: Path) -> None:
     counts = summary(text)
     assert counts.answers == {"brightness": 1, "No answer": 1}
     assert counts.of_numbers
-    order = [row.position for row in in_order(worklist_rows(text), "doubt")]
-    assert order == [1, 0, 2]
+    listed = worklist_rows(text)
+    assert [row.position for row in in_order(listed, "doubt")] == [1, 0, 2]
+    assert [row.of_number for row in listed] == [True] * 3
+    low, high = replace(listed[0], value=3.0), replace(listed[0], value=20.0, position=3)
+    assert [row.value for row in in_order([low, high, listed[1]], "largest")] == [None, 20.0, 3.0]
+    assert [row.value for row in in_order([low, high, listed[2]], "smallest")] == [3.0, 20.0, None]
 
 
 def test_other_coverages_are_saved(run: RunFolder, tmp_path: Path, table: Path) -> None:

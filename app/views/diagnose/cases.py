@@ -1,5 +1,6 @@
 """The list of cases: thumbnails with answers, sorted and filtered, and the way from one case to the next."""
 
+from collections.abc import Sequence
 from typing import Any
 
 import streamlit as st
@@ -22,6 +23,11 @@ UNASKED_SECONDS = 20.0
 """Expected duration up to which test images are diagnosed without a click."""
 
 ORDERS = {"urgency": "Urgency", "doubt": "Doubt", "given": "As given"}
+ORDERS_OF_NUMBERS = {"largest": "Largest", "smallest": "Smallest", "given": "As given"}
+HELP = (
+    "*Urgency*: what the model does not answer first, then by the probability of the class that must not be missed. "
+    "*Doubt*: the least certain answers first."
+)
 NOT_READ = "Without my finding"
 
 
@@ -46,11 +52,18 @@ def ordered(run: RunFolder, worklist: Worklist, csv: str | None) -> list[int]:
     rows = [] if csv is None else worklist_rows(csv)
     if len(rows) < len(worklist):
         return list(range(len(worklist)))
-    return [row.position for row in _filtered(run, in_order(rows, _order()))]
+    return [row.position for row in _filtered(run, in_order(rows, _order(rows)))]
 
 
-def _order() -> Any:
-    return st.session_state.get("set_order", "urgency")
+def _order(rows: Sequence[WorklistRow]) -> Any:
+    """Return the chosen order; of numbers by the largest first, unless another of their orders is chosen."""
+    orders = _orders(rows)
+    chosen = st.session_state.get("set_order")
+    return chosen if chosen in orders else next(iter(orders))
+
+
+def _orders(rows: Sequence[WorklistRow]) -> dict[str, str]:
+    return ORDERS_OF_NUMBERS if any(row.of_number for row in rows) else ORDERS
 
 
 def _filtered(run: RunFolder, rows: list[WorklistRow]) -> list[WorklistRow]:
@@ -69,18 +82,20 @@ def cards(run: RunFolder, worklist: Worklist, csv: str | None, hidden: bool) -> 
         hidden: keep the answers to images that the reader has not read yet to itself.
     """
     rows = [] if csv is None else worklist_rows(csv)
-    headlines = list(dict.fromkeys(row.headline for row in in_order(rows, "urgency")))
+    headlines = list(dict.fromkeys(row.headline for row in in_order(rows, "urgency") if row.value is None))
+    orders = _orders(rows)
+    if st.session_state.get("set_order") not in (None, *orders):
+        del st.session_state["set_order"]  # of another kind of list
     left, right = st.columns([1, 2])
     left.segmented_control(
         "Order",
-        list(ORDERS),
-        default="urgency",
+        list(orders),
+        default=next(iter(orders)),
         required=True,
-        format_func=ORDERS.__getitem__,
+        format_func=orders.__getitem__,
         key="set_order",
         persist_state="session",
-        help="*Urgency*: what the model does not answer first, then by the probability of the class that must not be "
-        "missed. *Doubt*: the least certain answers first.",
+        help="What the model does not answer comes first." if orders is ORDERS_OF_NUMBERS else HELP,
     )
     options = [NOT_READ] if hidden else [*headlines, NOT_READ]
     if set(st.session_state.get("set_filter") or []) - set(options):

@@ -1,6 +1,7 @@
 """Runs: all runs with their results, settings, files and notes."""
 
 from datetime import datetime
+from typing import Any
 
 import streamlit as st
 
@@ -23,10 +24,15 @@ def table_row(run: RunFolder) -> dict[str, object]:
         "dataset": layout.dataset_name(run.config.dataset.source),
         "backbone": run.config.backbone.name,
         "result": run_result.headline(run) if metrics else "",
-        "AUROC": interval(metrics["finetuned"]["macro_auroc"]) if metrics else "",
-        "linear probe": interval(metrics["probe"]["macro_auroc"]) if metrics else "",
+        "AUROC": _auroc(metrics, "finetuned"),
+        "linear probe": _auroc(metrics, "probe"),
         "date": datetime.fromtimestamp(state.started or state.updated),
     }
+
+
+def _auroc(metrics: dict[str, Any] | None, model: str) -> str:
+    """Return the AUROC of a model; empty where the task has none, or before the test."""
+    return interval(metrics[model]["macro_auroc"]) if metrics and "macro_auroc" in metrics[model] else ""
 
 
 st.title("Runs", anchor=False)
