@@ -6,10 +6,11 @@ from shpeft.pipeline.cost_estimate import Cost, estimate_cost, rough_seconds
 from shpeft.pipeline.export import Export, export_model
 from shpeft.pipeline.loaded_run import LoadedRun, evaluate_run, load_run
 from shpeft.pipeline.progress import RunProgress
-from shpeft.pipeline.run_pipeline import ScoredSelection, run, score_and_select
+from shpeft.pipeline.run_pipeline import run
 from shpeft.pipeline.selection_preview import SelectionPreview, preview_selection
 from shpeft.pipeline.setup import RunSetup, set_up
 from shpeft.pipeline.similar_images import SimilarImage, similar_images, training_features, unit_features
+from shpeft.pipeline.weight_selection import ScoredSelection, score_and_select
 
 __all__ = [
     "ScoredSelection",

@@ -1,6 +1,5 @@
 """The command line: start-up, fine-tuning, interruptions, lists, the app and calibration."""
 
-import importlib
 import json
 import shutil
 import signal
@@ -18,12 +17,10 @@ from shpeft.cli.options import configuration
 from shpeft.config import RunConfig
 from shpeft.datasets import load_dataset
 from shpeft.errors import ConfigError, DatasetError
+from shpeft.pipeline import weight_training
 from shpeft.runs import RunFolder
 from tests.helpers.command_line import shpeft
 from tests.helpers.present import single_label
-
-RUN = importlib.import_module("shpeft.pipeline.run_pipeline")
-"""The module; the package exports its function under the same name."""
 
 # -- start-up
 
@@ -128,7 +125,7 @@ def test_control_c_cancels(tiny_yaml: Path, tmp_path: Path, monkeypatch: pytest.
     def interrupt(*args: Any, **options: Any) -> None:
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(RUN, "finetune", interrupt)
+    monkeypatch.setattr(weight_training, "finetune", interrupt)
     result = shpeft("finetune", "--config", tiny_yaml, "--out", tmp_path / "run", code=130)
     assert "Cancelled." in result.stderr
     assert RunFolder.open(tmp_path / "run").state.status == "cancelled"
@@ -146,7 +143,7 @@ def control_c() -> Iterator[None]:
 def test_control_c_keeps_the_best_epoch_and_a_second_one_cancels(
     tiny_yaml: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, control_c: None, presses: int
 ) -> None:
-    finetune = RUN.finetune
+    finetune = weight_training.finetune
 
     def pressed(*args: Any, **options: Any) -> Iterator[Any]:
         for report in finetune(*args, **options):
@@ -154,7 +151,7 @@ def test_control_c_keeps_the_best_epoch_and_a_second_one_cancels(
             for _ in range(presses if report.epoch else 0):
                 signal.raise_signal(signal.SIGINT)
 
-    monkeypatch.setattr(RUN, "finetune", pressed)
+    monkeypatch.setattr(weight_training, "finetune", pressed)
     result = shpeft("finetune", "--config", tiny_yaml, "--out", tmp_path / "run", code=130 if presses == 2 else 0)
     folder = RunFolder.open(tmp_path / "run")
     assert "the best epoch so far is tested and kept" in result.stderr
@@ -173,7 +170,7 @@ def test_control_c_keeps_the_best_epoch_and_a_second_one_cancels(
 def test_another_command_stops_a_run(
     tiny_yaml: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, flag: str
 ) -> None:
-    finetune = RUN.finetune
+    finetune = weight_training.finetune
 
     def stopped(*args: Any, **options: Any) -> Iterator[Any]:
         for report in finetune(*args, **options):
@@ -182,7 +179,7 @@ def test_another_command_stops_a_run(
                 assert "far ends after the present step" in shpeft("runs", "stop", "far", flag).output
 
     monkeypatch.setenv("SHPEFT_RUNS", str(tmp_path))
-    monkeypatch.setattr(RUN, "finetune", stopped)
+    monkeypatch.setattr(weight_training, "finetune", stopped)
     code = 0 if flag == "--keep" else 130
     errors = shpeft("finetune", "--config", tiny_yaml, "--out", tmp_path / "far", code=code).stderr
     if flag == "--keep":
@@ -192,7 +189,7 @@ def test_another_command_stops_a_run(
         assert not (tmp_path / "far").exists()
         assert "shpeft runs restore far" in errors
         shpeft("runs", "restore", "far")
-        monkeypatch.setattr(RUN, "finetune", finetune)
+        monkeypatch.setattr(weight_training, "finetune", finetune)
         shpeft("finetune", "--resume", "far")  # the old request to stop is over
 
 

@@ -20,10 +20,10 @@ from shpeft.evaluation import DecisionRules, SetRule, ThresholdRule, by_subgroup
 from shpeft.evaluation.metrics import difference, evaluate
 from shpeft.evaluation.ood_features import image_features
 from shpeft.evaluation.predict import predict
-from shpeft.pipeline import run_pipeline
+from shpeft.pipeline import weight_training
 from shpeft.pipeline.progress import RunProgress
-from shpeft.pipeline.run_pipeline import score_and_select
 from shpeft.pipeline.setup import set_up
+from shpeft.pipeline.weight_selection import score_and_select
 from shpeft.runs import RunFolder
 from shpeft.support.jsonable import to_jsonable
 from shpeft.support.progress import silent
@@ -285,14 +285,14 @@ def test_a_bug_writes_a_log(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> 
     def broken(*args: object, **options: object) -> None:
         raise ZeroDivisionError(f"in {image}")
 
-    monkeypatch.setattr(run_pipeline, "finetune", broken)
+    monkeypatch.setattr(weight_training, "finetune", broken)
     with pytest.raises(ZeroDivisionError):
         carry_out(tmp_path / "run")
     folder = RunFolder.open(tmp_path / "run")
     assert folder.state.status == "failed"
     assert "bug" in folder.state.read().message
     log = (folder.path / "error.log").read_text()
-    assert "run_pipeline.py" in log
+    assert "weight_training.py" in log
     assert "Doe" not in log
 
 
@@ -315,7 +315,7 @@ def test_steps_by_sensitivity_are_those_of_the_scores(tmp_path: Path, monkeypatc
         received.append(options["lr_scale"])
         return finetune(*args, **options)
 
-    monkeypatch.setattr(run_pipeline, "finetune", watched)
+    monkeypatch.setattr(weight_training, "finetune", watched)
     folder = carry_out(tmp_path / "run", tiny(training={"lr_scale": "sensitivity", "average": "last_quarter"}))
     setup = set_up(folder.config, RunProgress(silent), tmp_path)
     scores = score_and_select(folder.config, setup).scores

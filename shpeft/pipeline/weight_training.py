@@ -1,0 +1,140 @@
+"""Train the selected weights of a run, and compare the budgets that it trained with."""
+
+import math
+from collections.abc import Callable, Sequence
+from contextlib import closing
+from dataclasses import asdict, dataclass
+from typing import Any
+
+from shpeft.config.schema import AUTO, RunConfig
+from shpeft.delta.sparse_delta import SparseDelta
+from shpeft.evaluation.predict import Predictions, predict
+from shpeft.forward.base import ForwardPass
+from shpeft.pipeline.budget_choice import excess_loss
+from shpeft.pipeline.progress import RunProgress
+from shpeft.pipeline.setup import RunSetup
+from shpeft.pipeline.weight_selection import Selection
+from shpeft.runs import RunFolder
+from shpeft.support.formatting import percent
+from shpeft.training.loop import Checkpoint, EpochReport, finetune
+
+
+@dataclass(frozen=True)
+class Trained:
+    """Weights after training.
+
+    Attributes:
+        selected: the weights.
+        delta: what changed, at the best epoch.
+        history: the start and all epochs.
+    """
+
+    selected: Selection
+    delta: SparseDelta
+    history: list[EpochReport]
+
+    @property
+    def val_loss(self) -> float:
+        """The validation loss of the result; infinite where no epoch has a finite one."""
+        losses = [report.val_loss for report in self.history if report.best and math.isfinite(report.val_loss)]
+        return losses[-1] if losses else math.inf
+
+
+def train_selection(
+    config: RunConfig,
+    setup: RunSetup,
+    selected: Selection,
+    forward_pass: ForwardPass,
+    folder: RunFolder,
+    meter: RunProgress,
+    on_epoch: Callable[[EpochReport], None] | None,
+    stop: Callable[[], bool],
+) -> Trained:
+    """Fine-tune; return the delta of the best epoch and all epochs. The backbone is restored."""
+    options, history, resumption = config.training, list[EpochReport](), selected.resumption
+    team = forward_pass.team
+
+    def record(report: EpochReport) -> None:
+        history.append(report)
+        if on_epoch is not None:
+            on_epoch(report)
+
+    def write_checkpoint(checkpoint: Checkpoint) -> None:
+        selected.checkpoint.write(checkpoint, selected.score, processes=team.size)
+        folder.history.write(checkpoint.history)
+
+    delta = SparseDelta.zeros(setup.backbone, selected.support, setup.probe)
+    what = f" {percent(delta.k / setup.backbone.weight_count)}" if config.selection.budget == AUTO else ""
+    progress = meter.part(
+        lambda: f"Fine-tuning{what}, epoch {min(epochs_of(history) + 1, options.epochs)} of {options.epochs}",
+        setup.plan.training,
+    )
+    epochs = finetune(
+        setup.backbone,
+        delta,
+        setup.data,
+        epochs=options.epochs,
+        batch_size=options.batch_size,
+        lr=selected.lr,
+        head_lr=options.head_lr,
+        weight_decay=options.weight_decay,
+        lr_scale=selected.lr_scale,
+        warmup=options.warmup,
+        average=options.average,
+        augment=options.augment,
+        modality=options.modality,
+        mixup=options.mixup,
+        label_smoothing=options.label_smoothing,
+        balance=options.balance,
+        checkpointing=options.checkpointing,
+        compiled=options.compiled,
+        seed=config.seed,
+        forward_pass=forward_pass,
+        progress=progress,
+        stop=stop,
+        resume=resumption.checkpoint if resumption else None,
+        on_checkpoint=write_checkpoint if team.leads else None,
+    )
+    past = resumption.checkpoint.history if resumption else ()
+    folder.history.write(past)
+    for report in past:
+        record(report)
+    with closing(epochs):  # type: ignore[type-var]
+        for report in epochs:
+            record(report)
+    meter.lap("fine-tuning")
+    return Trained(selected, delta, history)
+
+
+def compare_budgets(
+    setup: RunSetup, results: Sequence[Trained], best: Trained, forward_pass: ForwardPass
+) -> list[dict[str, Any]]:
+    """Return a row for each budget: its size, its validation loss, and how much that exceeds the best one's."""
+
+    def validated(result: Trained) -> Predictions:
+        with result.delta.applied(setup.backbone):
+            return predict(setup.backbone, setup.data.val, forward_pass=forward_pass)
+
+    of_best = validated(best)
+    return [
+        {
+            "selected": result.delta.k,
+            "share": result.delta.k / setup.backbone.weight_count,
+            "lr": result.selected.lr,
+            "val_loss": result.val_loss,
+            **training_summary(result.history),
+            "excess": None if result is best else asdict(excess_loss(validated(result), of_best)),
+        }
+        for result in results
+    ]
+
+
+def training_summary(history: Sequence[EpochReport]) -> dict[str, Any]:
+    """Return how many epochs there were and which is the result; 0 is the start."""
+    best = max((report.epoch for report in history if report.best), default=None)
+    return {"epochs": epochs_of(history), "best_epoch": best}
+
+
+def epochs_of(history: Sequence[EpochReport]) -> int:
+    """Return the number of finished epochs; the start is none."""
+    return history[-1].epoch if history else 0
