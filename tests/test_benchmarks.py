@@ -28,6 +28,7 @@ SMALLEST = {
         *("--data", "phantom:fundus?n=45&size=32", "--data", "phantom:ultrasound?n=45&size=32"),
     ],
     "calibrate.py": ["--tokens", "16", "--densities", "1e-3", "1e-2"],
+    "decoder_child.py": ["--sizes", "64"],
     "loading.py": ["--images", "40", "--side", "64", "--files", "40"],
     "readiness.py": ["--library-only"],
     "temperature.py": [
@@ -67,6 +68,7 @@ ROWS = {
     "switch.py": ["delta, 0.01 %"],
     "ood.py": ["Mahalanobis, 64 directions (the library's)", "fifth nearest neighbor"],
     "calibrate.py": ["ViT-B fc1, 1 %"],
+    "decoder_child.py": ["64 × 64, JPEG-LS"],
     "loading.py": ["40 JPEGs of 64 px", "40 PNGs of 32 px, opened, again"],
     "readiness.py": ["library"],
     "temperature.py": ["never", "always"],

@@ -65,10 +65,13 @@ def _logged_in(site: Admission) -> tuple[str, str]:
     """Return the issuer and the subject of an admitted login; else draw the way to it and end the page."""
     identity = st.user.to_dict()
     if identity.get("is_logged_in") is not True:
+        layout.notice()
         st.title("shpeft", anchor=False)
+        st.write("Log in with your organization's account. The app learns an id of it, and shows others no name.")
         st.button("Log in", on_click=st.login, type="primary", icon=":material/login:")
         st.stop()
     if refusal := site.refusal(identity, time.time()):
+        layout.notice()
         st.title("shpeft", anchor=False)
         st.error(plain(refusal))
         st.button("Log out", on_click=st.logout, icon=":material/logout:")

@@ -34,9 +34,13 @@ STYLE = """<style>
 def notice() -> None:
     """Draw the notice near the top of every page."""
     st.html(STYLE)
+    st.caption(f":material/info: **{NOTICE}** Your images stay on {plain(computer())}.")
+
+
+def computer() -> str:
+    """Return what the app runs on, for sentences about where images are: ``this computer`` or ``the server HOST``."""
     site = admission()
-    where = "this computer" if site.kind == "token" else f"the server {site.name}"
-    st.caption(f":material/info: **{NOTICE}** Your images stay on {plain(where)}.")
+    return "this computer" if site.kind == "token" else f"the server {site.name}"
 
 
 def show_error(error: ShpeftError) -> None:

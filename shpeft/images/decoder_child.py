@@ -8,7 +8,7 @@ import os
 import struct
 import sys
 from contextlib import suppress
-from typing import Any, BinaryIO
+from typing import IO, Any
 
 LENGTHS = struct.Struct("<II")
 
@@ -16,7 +16,7 @@ MEMORY = 4 * 2**30
 """Most bytes of address space: an image of 80 megapixels in color takes a tenth of it."""
 
 
-def read_exactly(stream: BinaryIO, count: int) -> bytearray:
+def read_exactly(stream: IO[bytes], count: int) -> bytearray:
     """Return this many bytes.
 
     Raises:
@@ -31,7 +31,7 @@ def read_exactly(stream: BinaryIO, count: int) -> bytearray:
     return data
 
 
-def receive(stream: BinaryIO) -> tuple[dict[str, Any], bytearray]:
+def receive(stream: IO[bytes]) -> tuple[dict[str, Any], bytearray]:
     """Return a message: its JSON text and its bytes.
 
     Raises:
@@ -42,7 +42,7 @@ def receive(stream: BinaryIO) -> tuple[dict[str, Any], bytearray]:
     return fields, read_exactly(stream, body)
 
 
-def send(stream: BinaryIO, fields: dict[str, Any], body: Any = b"") -> None:
+def send(stream: IO[bytes], fields: dict[str, Any], body: Any = b"") -> None:
     """Send a message: a JSON text and bytes."""
     head, view = json.dumps(fields).encode(), memoryview(body).cast("B")
     stream.write(LENGTHS.pack(len(head), len(view)) + head)

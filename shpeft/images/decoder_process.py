@@ -1,8 +1,9 @@
 """Decode compressed DICOM frames in a child process, because GDCM ends the process on some damaged files.
 
 Only where other people's files arrive by themselves or end other people's work: with accounts, ``serve`` and ``watch``.
-It takes about two milliseconds a frame, which a folder of a million scans on one's own computer need not pay. Long
-frames of run lengths are decoded here everywhere: a byte of them can stand for 64, and the child's memory is limited.
+It takes two milliseconds more for a small frame and tens for a large one (``benchmarks/decoder_child.py``), which a
+folder of a million scans on one's own computer need not pay. Long frames of run lengths are decoded here everywhere:
+a byte of them can stand for 64, and the child's memory is limited.
 """
 
 import atexit
@@ -20,6 +21,8 @@ from shpeft.images.decoder_child import receive, send
 
 SECONDS = 60.0
 """How long a frame may take; one of 80 megapixels takes about five."""
+
+PIPE_BYTES = 2**20
 
 CHILDREN = 2
 """Most children; further threads wait."""
@@ -42,6 +45,8 @@ class DecoderProcess:
             stderr=subprocess.DEVNULL,
             env=os.environ | {"PYTHONPATH": paths} | threads,
         )
+        for pipe in (self._process.stdin, self._process.stdout):
+            _widen(pipe)
 
     def decode(self, fields: dict[str, Any], frame: bytes, seconds: float = SECONDS) -> np.ndarray:
         """Return the values of a frame.
@@ -78,6 +83,14 @@ class DecoderProcess:
                 if pipe is not None:
                     pipe.close()
         self._process.wait()
+
+
+def _widen(pipe: Any) -> None:
+    """Give a pipe a mebibyte instead of 64 KiB, so that both sides take turns less often."""
+    with suppress(ImportError, AttributeError, OSError):  # Linux alone
+        import fcntl
+
+        fcntl.fcntl(pipe.fileno(), fcntl.F_SETPIPE_SZ, PIPE_BYTES)
 
 
 _idle: list[DecoderProcess] = []

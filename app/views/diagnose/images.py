@@ -21,6 +21,7 @@ from shpeft.batch import Source, open_source
 from shpeft.datasets import Split
 from shpeft.errors import ShpeftError
 from shpeft.runs import RunFolder
+from shpeft.support.markdown import plain
 
 DROP, FOLDER, SAMPLES = "Drop images", "Folder or zip", "Test images"
 MOST_SAMPLES = 48
@@ -120,8 +121,8 @@ def _dropped() -> Worklist | None:
         if failure := st.session_state.get("images_error"):
             layout.show_error(failure)
         st.caption(
-            "They stay in this computer's memory until you remove them or close this tab: neither an image nor its "
-            "name is saved."
+            f"They stay in the memory of {plain(layout.computer())} until you remove them or close this tab: neither "
+            "an image nor its name is saved."
         )
         return None
     with st.container(horizontal=True, vertical_alignment="center"):

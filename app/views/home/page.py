@@ -3,8 +3,9 @@
 import streamlit as st
 
 from app.views.home import example, recent_runs
-from app.widgets import session
+from app.widgets import layout, session
 from shpeft.runs import example_run
+from shpeft.support.markdown import plain
 
 SAMPLE = 1
 """The test image of the example that opens first: one with a finding."""
@@ -20,7 +21,9 @@ with left.container(border=True, height="stretch"):
     tried = st.button("Try it", type="primary", icon=":material/play_arrow:", disabled=example_run() is None)
 with right.container(border=True, height="stretch"):
     st.header("Teach it my images", anchor=False)
-    st.write("Three steps: your images, what must not be missed, start. Your images stay on this computer.")
+    st.write(
+        f"Three steps: your images, what must not be missed, start. Your images stay on {plain(layout.computer())}."
+    )
     taught = st.button("Teach it my images", icon=":material/upload:")
 if tried:
     session.select_run(None)

@@ -6,7 +6,7 @@ import streamlit as st
 
 from app.views.train import presets
 from app.views.train.setting_widgets import about, advanced_paths, draw, draw_all, help_of, widget_key
-from app.widgets import uploads
+from app.widgets import layout, uploads
 from app.widgets.folder_browser import choose_path
 from shpeft.backbones import list_backbones
 from shpeft.backbones.catalog import CatalogEntry, entry_of, recommended
@@ -87,7 +87,7 @@ def _weights() -> str:
             st.session_state["set_file"] = path
         st.rerun()
     return choose_path(
-        "Or its path on this computer",
+        f"Or its path on {plain(layout.computer())}",
         "set_file",
         "weights",
         help="A .safetensors file with timm's parameter names.",

@@ -58,7 +58,8 @@ def _dropped() -> str:
     """Draw the zones for files; return the folder in which they are stored, or an empty text."""
     if stored := st.session_state.get("dropped"):
         with st.container(horizontal=True, vertical_alignment="center"):
-            st.caption("Stored in a private folder of this computer, and deleted with the run.", width="content")
+            where = f"Stored in a private folder of {plain(layout.computer())}, and deleted with the run."
+            st.caption(where, width="content")
             if st.button("Other images", icon=":material/close:"):
                 del st.session_state["dropped"]
                 st.rerun()
@@ -127,7 +128,7 @@ def _recipe() -> str:
         "Folder of the unpacked download",
         "set_recipe_folder",
         "folder",
-        help="Its path on this computer. The expected contents are listed above.",
+        help=f"Its path on {plain(layout.computer())}. The expected contents are listed above.",
         placeholder=f"/home/me/{recipe.name}",
     )
     return folder and f"{source}={folder}"
