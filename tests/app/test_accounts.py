@@ -76,3 +76,13 @@ def test_without_accounts_no_owner_is_written(own_run: RunFolder, tmp_path: Path
     worker().discard(folder)
     assert "Delete" in button_labels(open_page("runs", own_run.name))
     assert not any(caption.value.startswith("Account") for caption in open_page("runs").caption)
+
+
+def test_another_accounts_run_is_not_calibrated_again(own_run: RunFolder, be: Be) -> None:
+    write_owner(own_run.path, be("reader"))
+    (own_run.path / "trust.json").unlink()
+    assert "Predict the validation images" in button_labels(open_page("evaluate", own_run.name))
+    be("other")
+    app = open_page("evaluate", own_run.name)
+    assert "Predict the validation images" not in button_labels(app)
+    assert REFUSED in page_text(app)

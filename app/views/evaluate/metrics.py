@@ -4,7 +4,7 @@ from typing import Any
 
 import streamlit as st
 
-from app.widgets import dataset_card, layout, thumbnails
+from app.widgets import account, dataset_card, layout, thumbnails
 from app.widgets.charts import SAVABLE
 from app.widgets.data_table import numbers_table
 from shpeft import evaluation, figures
@@ -173,6 +173,9 @@ def saved_reliability(run: EvaluatedRun) -> Reliability | None:
 
 def calibrate_button(run: EvaluatedRun, label: str) -> None:
     """Draw a button that calibrates the run as newer versions do; its decision rules stay."""
+    if not run.is_example and not account.may(run.folder.path):
+        st.caption(account.NOT_YOURS)
+        return
     if run.is_example or not st.button(label, icon=":material/play_arrow:"):
         return
     bar = st.progress(0.0, "Loading the model")
@@ -181,6 +184,7 @@ def calibrate_button(run: EvaluatedRun, label: str) -> None:
         def progress(stage: str, done: int, total: int) -> None:
             bar.progress(min(1.0, done / max(1, total)), plain(stage))
 
+        account.check(run.folder.path, f"The run {run.folder.name}")
         calibrate_run(run.folder, progress=progress)
         st.rerun()
 
