@@ -10,6 +10,7 @@ from app.widgets import account, layout, session
 from app.widgets.charts import SAVABLE
 from app.widgets.data_table import numbers_table
 from app.widgets.run_result import STATUS, all_metrics, result
+from app.widgets.save_as import save_as
 from shpeft import figures
 from shpeft.errors import RunError
 from shpeft.runs import RunFolder, Snapshot, find_run
@@ -190,6 +191,7 @@ def training_curves(snapshot: Snapshot, live: bool = False) -> None:
         "is saved, or the start, which is the linear probe (epoch 0)."
     )
     if not live:
+        save_as("training", {"training": figures.training_curves(snapshot.history)})
         only_auroc = all(math.isnan(report.val_balanced_accuracy) for report in snapshot.history)
         rows = [
             {

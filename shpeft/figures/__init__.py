@@ -34,18 +34,20 @@ from shpeft.figures.evaluation import (
 from shpeft.figures.importance_heatmap import QUANTITIES, density_by_depth, importance_heatmap, layer_histogram
 from shpeft.figures.overlap import overlap_bars, overlap_counts
 from shpeft.figures.regression import predicted_against_true, prediction_errors
-from shpeft.figures.save import save
+from shpeft.figures.save import FORMATS, images, save
 from shpeft.figures.theme import TEMPLATE, alt_text
 from shpeft.figures.training_curves import training_curves
 from shpeft.figures.upset import overlap_by_budget, overlap_matrix, selected_by_block, upset_plot
 
 __all__ = [
+    "FORMATS",
     "QUANTITIES",
     "TEMPLATE",
     "alt_text",
     "attribution_heatmap",
     "confusion_matrix",
     "density_by_depth",
+    "images",
     "importance_heatmap",
     "layer_histogram",
     "mean_ranks",

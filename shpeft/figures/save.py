@@ -1,7 +1,7 @@
 """Save figures for print: SVG, PDF or PNG of a width in millimeters, with the alternative text; else as HTML pages.
 
-plotly draws in a browser only, so images need Playwright and a Chromium (``pip install 'shpeft[pdf]'``). The app needs
-neither: its charts are saved by the reader's own browser.
+plotly draws in a browser only, so images need Playwright and a Chromium (``pip install 'shpeft[pdf]'``). In the app,
+*Save as* needs them on its computer, too; the button in a chart's corner needs neither, as the reader's browser draws.
 """
 
 import base64
@@ -61,11 +61,7 @@ def save(
     Raises:
         ConfigError: an unknown format, or a width of less than 20 mm.
     """
-    for format in formats:
-        if format not in FORMATS:
-            raise ConfigError(f"There is no figure format {format!r}. {did_you_mean(format, FORMATS)}")
-    if width_mm is not None and not width_mm >= 20:
-        raise ConfigError(f"A figure's width must be at least 20 mm; {width_mm:g} is given.")
+    _check(formats, width_mm)
     folder = Path(folder)
     folder.mkdir(parents=True, exist_ok=True)
     images = _render(figures, formats, width_mm, font)
@@ -79,10 +75,45 @@ def save(
     return {name: folder / f"{name}.{formats[0] if name in images else 'html'}" for name in figures}
 
 
+def images(
+    figures: Mapping[str, go.Figure], format: Format = "svg", *, width_mm: float | None = None, font: str = FONT
+) -> dict[str, bytes]:
+    """Return figures as images in memory, by their names; see :func:`save`.
+
+    Raises:
+        ConfigError: an unknown format, or a width of less than 20 mm.
+        MissingExtra: there is no browser to draw with.
+        ShpeftError: the browser failed.
+    """
+    _check((format,), width_mm)
+    drawn = _drawn(figures, (format,), width_mm, font)
+    return {
+        name: data if isinstance(data := formats[format], bytes) else data.encode() for name, formats in drawn.items()
+    }
+
+
+def _check(formats: Sequence[str], width_mm: float | None) -> None:
+    for format in formats:
+        if format not in FORMATS:
+            raise ConfigError(f"There is no figure format {format!r}. {did_you_mean(format, FORMATS)}")
+    if width_mm is not None and not width_mm >= 20:
+        raise ConfigError(f"A figure's width must be at least 20 mm; {width_mm:g} is given.")
+
+
 def _render(
     figures: Mapping[str, go.Figure], formats: Sequence[Format], width_mm: float | None, font: str
 ) -> dict[str, dict[str, str | bytes]]:
     """Render the figures in a headless browser; empty if there is none, or if it fails."""
+    try:
+        return _drawn(figures, formats, width_mm, font)
+    except ShpeftError:
+        return {}
+
+
+def _drawn(
+    figures: Mapping[str, go.Figure], formats: Sequence[Format], width_mm: float | None, font: str
+) -> dict[str, dict[str, str | bytes]]:
+    """Render the figures in a headless browser."""
 
     def draw(page: "Page") -> dict[str, dict[str, str | bytes]]:
         page.add_script_tag(content=STEADY)
@@ -90,10 +121,7 @@ def _render(
         svgs = {name: _svg(page, new_figure, width_mm, font) for name, new_figure in figures.items()}
         return {name: {format: _as(page, format, *svg) for format in formats} for name, svg in svgs.items()}
 
-    try:
-        return run_in_browser(draw)
-    except ShpeftError:
-        return {}
+    return run_in_browser(draw)
 
 
 def _svg(page: "Page", new_figure: go.Figure, width_mm: float | None, font: str) -> tuple[str, float, float]:

@@ -139,8 +139,15 @@ class Trackio(WandB):
     module = "trackio"
 
     def _options(self, folder: Path, target: str) -> dict[str, Any]:
-        return {"space_id": target.removeprefix("https://huggingface.co/spaces/")} if target else {}
+        if target and not target.startswith(SPACES):
+            raise ConfigError(
+                f"trackio was given {target!r}, and records in a folder of its own, which TRACKIO_DIR names, or in a "
+                f"Space. Give trackio alone, or trackio={SPACES}OWNER/NAME."
+            )
+        return {"space_id": target.removeprefix(SPACES)} if target else {}
 
+
+SPACES = "https://huggingface.co/spaces/"
 
 TRACKERS: dict[str, Callable[[Path, str, str, Mapping[str, str]], Tracker]] = {
     "tensorboard": TensorBoard,

@@ -3,6 +3,7 @@
 import re
 import sys
 from pathlib import Path
+from typing import Any
 
 import pytest
 from PIL import Image
@@ -58,3 +59,25 @@ def test_unknown_formats_and_widths_are_refused(tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match="at least 20 mm; 5 is given"):
         figures.save({}, tmp_path / "new", width_mm=5)
     assert not (tmp_path / "new").exists()
+
+
+@needs_browser
+@pytest.mark.parametrize(("format", "begins"), [("svg", b"<svg"), ("pdf", b"%PDF"), ("png", b"\x89PNG")])
+def test_images_in_memory_are_those_of_the_files(tmp_path: Path, format: Any, begins: bytes) -> None:
+    drawn = {"ranks": figures.mean_ranks(["an arm"], [1.0])}
+    image = figures.images(drawn, format, width_mm=85)["ranks"]
+    assert image.startswith(begins)
+    if format != "pdf":  # a PDF has the time
+        figures.save(drawn, tmp_path, (format,), width_mm=85)
+        assert image == (tmp_path / f"ranks.{format}").read_bytes()
+
+
+def test_images_without_a_browser_say_what_to_install(monkeypatch: pytest.MonkeyPatch) -> None:
+    def missing(*_: object) -> None:
+        raise MissingExtra("no browser")
+
+    monkeypatch.setattr(sys.modules["shpeft.figures.save"], "run_in_browser", missing)
+    with pytest.raises(MissingExtra, match="no browser"):
+        figures.images({"ranks": figures.mean_ranks(["an arm"], [1.0])})
+    with pytest.raises(ConfigError, match="at least 20 mm"):
+        figures.images({}, width_mm=5)

@@ -2,6 +2,8 @@
 
 import sys
 from pathlib import Path
+from types import ModuleType
+from typing import Any
 
 import pytest
 
@@ -106,3 +108,23 @@ def test_a_missing_package_is_an_extra(name: str, tmp_path: Path, monkeypatch: p
 def test_an_unknown_tracker_is_refused(tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match=r"There is no tracker 'tensorbord'\. Did you mean tensorboard"):
         follow("tensorbord", tmp_path)
+
+
+def test_trackio_takes_a_space_and_no_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    given = dict[str, Any]()
+
+    class Module(ModuleType):
+        def init(self, **options: Any) -> "Module":
+            given.update(options)
+            return self
+
+        def finish(self) -> None:
+            given["ended"] = True
+
+    monkeypatch.setitem(sys.modules, "trackio", Module("trackio"))
+    with pytest.raises(ConfigError, match="in a folder of its own, which TRACKIO_DIR names, or in a Space"):
+        follow("trackio=results/first", tmp_path)
+    assert given == {}  # nothing was begun, and nothing sent
+    with tracked("trackio=https://huggingface.co/spaces/me/runs", "first", CONFIG, tmp_path) as tracker:
+        tracker.abort()
+    assert (given["space_id"], given["ended"]) == ("me/runs", True)

@@ -9,6 +9,7 @@ from app.views.diagnose.image import Case
 from app.widgets import layout
 from app.widgets.charts import SAVABLE
 from app.widgets.data_table import csv_text
+from app.widgets.save_as import save_as
 from shpeft import figures
 from shpeft.diagnosis import Diagnosis
 from shpeft.evaluation import Reliability
@@ -77,6 +78,7 @@ def _attribution_charts(case: Case, target: str, attributed: WeightAttribution, 
             config=SAVABLE,
         )
         st.caption("Blue: these trained weights raised the score. Orange: they lowered it.")
+        save_as("attribution", {"attribution": figures.attribution_heatmap(attributed.layers())})
     with right:
         _strength(curve)
     _tables(case, attributed)

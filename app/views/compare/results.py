@@ -8,6 +8,7 @@ import streamlit as st
 from app.widgets import layout
 from app.widgets.charts import SAVABLE
 from app.widgets.data_table import numbers_table
+from app.widgets.save_as import save_as
 from shpeft.compare.analysis.formatting import format_margin
 from shpeft.compare.analysis.hypotheses import method_verdicts
 from shpeft.compare.analysis.paired_comparison import Bootstrap, PairedComparison
@@ -179,6 +180,7 @@ def differences(results: Results, method: Entry, metric: str, comparisons: list[
         "and all seeds; seeds are resampled too. Intervals are not corrected for multiple comparisons: 1 of 20 ties "
         "looks like a win. The p-values by Holm in the table are.",
     )
+    save_as("differences", {"differences": figures.differences(against, margin, dataset)})
     rows = [_row(comparison, dataset) for comparison in against]
     if rows:
         numbers_table(rows, f"differences_{on}", dict.fromkeys(("difference", "low", "high"), POINTS))

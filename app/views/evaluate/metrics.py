@@ -7,6 +7,7 @@ import streamlit as st
 from app.widgets import account, dataset_card, layout, thumbnails
 from app.widgets.charts import SAVABLE
 from app.widgets.data_table import numbers_table
+from app.widgets.save_as import save_as
 from shpeft import evaluation, figures
 from shpeft.evaluation import Bin, Curve, Reliability
 from shpeft.evaluation.predict import Predictions
@@ -63,6 +64,7 @@ def roc_and_precision_recall(run: EvaluatedRun, predictions: Predictions) -> Non
         )
         rows = _curve_rows(pr, "recall", "precision")
         numbers_table(rows, f"{run.name}_{name}_precision_recall", dict.fromkeys(rows[0], "%.3f"))
+    save_as("curves", {"roc": figures.roc_curve(roc), "precision_recall": figures.precision_recall_curve(pr)})
 
 
 def _curve_rows(curve: Curve, x: str, y: str) -> list[dict[str, float | None]]:
@@ -92,6 +94,7 @@ def confusion_matrix(run: EvaluatedRun, predictions: Predictions) -> None:
             ],
             f"{run.name}_confusion",
         )
+        save_as("confusion", {"confusion": figures.confusion_matrix(predictions)})
     cells = {f"{true}, predicted {guess}": (true, guess) for true in classes for guess in classes}
     if clicked := layout.newly_clicked(event, f"confusion-{run.name}"):
         st.session_state["cell"] = f"{clicked[0]}, predicted {clicked[1]}"
@@ -247,6 +250,7 @@ def calibration(run: EvaluatedRun, reliability: Reliability) -> None:
             f"{run.name}_reliability",
             dict.fromkeys(("from", "to", "mean probability", "share", "low", "high"), "%.3f"),
         )
+        save_as("calibration", {"calibration": figures.reliability_diagram(raw, reliability, name)})
 
 
 def _errors(reliability: Reliability) -> list[dict[str, Any]]:

@@ -5,6 +5,7 @@ import streamlit as st
 from app.widgets import layout
 from app.widgets.charts import SAVABLE
 from app.widgets.data_table import numbers_table
+from app.widgets.save_as import save_as
 from shpeft import figures
 from shpeft.errors import RunError
 from shpeft.evaluation import IntervalReliability, IntervalRule
@@ -81,22 +82,27 @@ def _predictions(run: RunFolder, reliability: IntervalReliability) -> None:
     )
     unit = f" Errors are in {plain(metrics.unit)}." if metrics.unit else ""
     st.caption(f"Of {metrics.cases:,} test images, with 95 % intervals.{unit}")
+    drawn = {
+        "predicted": figures.predicted_against_true(predictions, reliability),
+        "errors": figures.prediction_errors(predictions, reliability),
+    }
     left, right = st.columns(2, gap="large")
     quantity = predictions.classes[0]
     with left:
         st.plotly_chart(
-            figures.predicted_against_true(predictions, reliability),
+            drawn["predicted"],
             key="predicted",
             alt=f"Predicted against true {quantity}",
             config=SAVABLE,
         )
     with right:
         st.plotly_chart(
-            figures.prediction_errors(predictions, reliability),
+            drawn["errors"],
             key="errors",
             alt=f"Error of {quantity} against its true value",
             config=SAVABLE,
         )
+    save_as("numbers", drawn)
     rows = [
         {"test image": number, "true": float(true), "predicted": float(predicted)}
         for number, (true, predicted) in enumerate(

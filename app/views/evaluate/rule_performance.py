@@ -8,6 +8,7 @@ import streamlit as st
 from app.views.evaluate import metrics
 from app.widgets.charts import SAVABLE
 from app.widgets.data_table import numbers_table, text_table
+from app.widgets.save_as import save_as
 from shpeft import evaluation, figures
 from shpeft.evaluation import Abstention, AbstentionRates, GateRates, Rates, Reliability
 from shpeft.pipeline.evaluated_run import EvaluatedRun
@@ -78,6 +79,7 @@ def threshold_performance(run: EvaluatedRun, reliability: Reliability) -> None:
             config=SAVABLE,
         )
         st.caption("On the validation images.")
+        save_as("thresholds", {"thresholds": figures.threshold_curves(curve, point)})
         columns = (curve.thresholds.tolist(), curve.sensitivity.tolist(), curve.specificity.tolist())
         numbers_table(
             [
@@ -179,6 +181,7 @@ def abstention_performance(run: EvaluatedRun, reliability: Reliability) -> None:
             alt="Errors among the answered images by share answered",
             config=SAVABLE,
         )
+        save_as("risk_coverage", {"risk_coverage": figures.risk_coverage_curve(curve, chosen)})
         st.caption(
             "Risk–coverage curve on the validation images. Lower is better; the dashed line is random abstention."
         )

@@ -6,6 +6,7 @@ from app.views.importance.matrix_detail import matrix_detail
 from app.views.importance.run_score import RunScore
 from app.widgets import layout
 from app.widgets.charts import SAVABLE
+from app.widgets.save_as import save_as
 from shpeft import figures
 from shpeft.importance.layer_summaries import LayerSummary, half_of_selected
 from shpeft.runs.summaries import summaries_csv
@@ -68,10 +69,11 @@ def heatmaps(
 def _heatmap(selected: RunScore, layers: list[LayerSummary], quantity: str, beside: list[LayerSummary]) -> None:
     """Draw the heatmap of a score, on the color scale of the one beside it; a click selects a matrix."""
     key = f"heatmap-{selected.run.name}-{selected.score}-{quantity}"
+    drawn = figures.importance_heatmap(
+        layers, quantity, unit=selected.unit.unit, beside=beside if quantity in COUNTED else ()
+    )
     event = st.plotly_chart(
-        figures.importance_heatmap(
-            layers, quantity, unit=selected.unit.unit, beside=beside if quantity in COUNTED else ()
-        ),
+        drawn,
         key=key,
         on_select="rerun",
         selection_mode="points",
@@ -80,6 +82,7 @@ def _heatmap(selected: RunScore, layers: list[LayerSummary], quantity: str, besi
     )
     if clicked := layout.newly_clicked(event, key):
         st.session_state["layer"] = clicked[0]
+    save_as(f"importance_{selected.run.name}_{selected.score}", {"importance": drawn})
 
 
 @layout.section

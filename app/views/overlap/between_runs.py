@@ -7,6 +7,7 @@ import streamlit as st
 from app.widgets import layout, session
 from app.widgets.charts import SAVABLE
 from app.widgets.data_table import numbers_table
+from app.widgets.save_as import save_as
 from shpeft import figures
 from shpeft.figures.theme import format_count
 from shpeft.pipeline import overlaps_across
@@ -147,6 +148,7 @@ def _sets(overlaps: Overlaps) -> None:
         alt="Bars: weights that exactly these runs selected, observed and by chance",
         config=SAVABLE,
     )
+    save_as("runs", {"sets": figures.upset_plot(overlaps), "blocks": figures.selected_by_block(overlaps)})
     rows = [
         {"selected by": " & ".join(i.members), "runs": len(i.members), "weights": i.size, "by chance": i.chance}
         for i in overlaps.intersections

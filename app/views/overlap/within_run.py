@@ -4,6 +4,7 @@ import streamlit as st
 
 from app.widgets import data_table, layout, session
 from app.widgets.charts import SAVABLE
+from app.widgets.save_as import save_as
 from shpeft import figures
 from shpeft.figures.theme import format_count
 from shpeft.pipeline import overlap_within
@@ -56,6 +57,7 @@ def score_overlap() -> None:
         alt="Bars: shared weights of each matrix, observed and by chance",
         config=SAVABLE,
     )
+    save_as("overlap", {"counts": figures.overlap_counts(overlap), "matrices": figures.overlap_bars(overlap)})
     _by_layer(run, overlap)
 
 

@@ -118,8 +118,9 @@ def load_splits(plan: Plan, root: Path, name: str, seed: int, progress: Progress
     data = load_dataset(**settings, seed=seed, progress=progress)
     if data.task != SINGLE_LABEL:
         raise DatasetError(
-            f"The task of {name} is {data.task.name}, and a comparison needs one class for each image. Leave it "
-            "out, or set its task to single-label if its labels allow that."
+            f"The task of {name} is {data.task.name}, and a comparison needs one class for each image: its metrics are "
+            "of classes. Leave it out, or set its task to single-label if its labels allow that; shpeft sweep takes "
+            "every task."
         )
     return halve_training(data, caps, seed) if plan.tested_on == "training" else cap_classes(data, caps, seed)
 
