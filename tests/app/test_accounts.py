@@ -1,6 +1,8 @@
 """The app with accounts: what is recorded, and what another account may not do. Without them, nothing changes."""
 
+import ast
 import shutil
+from collections.abc import Iterator
 from pathlib import Path
 
 from shpeft.batch import list_batches, worker
@@ -86,3 +88,44 @@ def test_another_accounts_run_is_not_calibrated_again(own_run: RunFolder, be: Be
     app = open_page("evaluate", own_run.name)
     assert "Predict the validation images" not in button_labels(app)
     assert REFUSED in page_text(app)
+
+
+CHANGES = {
+    "calibrate_run",
+    "delete_run",
+    "discard",
+    "empty_trash",
+    "import_run",
+    "rename_run",
+    "restore_run",
+    "resume",
+    "save",
+    "stop",
+    "submit",
+    "write",
+}
+"""Functions of the library that change a run or a list, or make one."""
+
+OF_OTHERS = {"decision_rules", "st", "streamlit", "image", "executor", "file", "task", "figures", "out", "buffer"}
+"""What has functions of these names that change neither."""
+
+
+def changing(module: ast.Module) -> Iterator[tuple[ast.FunctionDef | ast.Module, str]]:
+    """Yield the outermost function around each call that changes a run or a list, and what it calls."""
+    outer = [node for node in module.body if isinstance(node, ast.FunctionDef)]
+    for scope in [*outer, module]:
+        inner = [node for node in module.body if node not in outer] if scope is module else [scope]
+        for call in (node for part in inner for node in ast.walk(part) if isinstance(node, ast.Call)):
+            name = call.func.attr if isinstance(call.func, ast.Attribute) else getattr(call.func, "id", "")
+            target = ast.unparse(call.func).split(".")[0].split("(")[0]
+            if name in CHANGES and target not in OF_OTHERS and not target.startswith("_"):
+                yield scope, ast.unparse(call.func)
+
+
+def test_whatever_changes_a_run_asks_whose_it_is() -> None:
+    calls = 0
+    for path in sorted((Path(__file__).resolve().parents[2] / "app").rglob("*.py")):
+        for scope, called in changing(ast.parse(path.read_text())):
+            calls += 1
+            assert "account." in ast.unparse(scope), f"{path.name}: {called}"
+    assert calls >= 15
