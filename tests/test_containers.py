@@ -3,6 +3,7 @@
 import os
 import re
 import shlex
+import shutil
 import socket
 import subprocess
 import sys
@@ -92,35 +93,93 @@ def test_the_image_is_without_rights_and_copies_what_the_package_needs() -> None
     assert extras <= set(re.findall(r"^(\w+) = \[", (ROOT / "pyproject.toml").read_text(), re.MULTILINE))
 
 
-def test_the_app_of_the_compose_file_runs_and_answers_its_health_check(tmp_path: Path) -> None:
+def free_port() -> int:
+    """Return a port that nothing uses."""
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
-        port = probe.getsockname()[1]
-    arguments = [argument.replace("0.0.0.0", "127.0.0.1") for argument in command("app")]
-    environment = os.environ | {"SHPEFT_RUNS": str(tmp_path / "runs"), "SHPEFT_CACHE": str(tmp_path / "cache")}
-    environment |= {"HOME": str(tmp_path), "PYTHONPATH": str(ROOT)}
-    check = [filled_in(part).replace("8501", str(port)) for part in SERVICES["app"]["healthcheck"]["test"][1:]]
-    with (tmp_path / "log").open("wb") as log:
+        port: int = probe.getsockname()[1]
+        return port
+
+
+def answer(port: int, **headers: str) -> int:
+    """Return the status of the first page."""
+    names = {name.replace("_", "-"): value for name, value in headers.items()}
+    try:
+        with urllib.request.urlopen(
+            urllib.request.Request(f"http://127.0.0.1:{port}/", headers=names), timeout=10
+        ) as page:
+            return int(page.status)
+    except urllib.error.HTTPError as error:
+        return error.code
+
+
+def until_healthy(server: "subprocess.Popen[bytes]", port: int, log: Path) -> None:
+    """Wait until the health check of the compose file passes."""
+    check = [filled_in(part).replace("8501", str(port)) for part in SERVICES["app"]["healthcheck"]["test"][2:]]
+    deadline = time.monotonic() + 60
+    while subprocess.run([sys.executable, *check], capture_output=True).returncode:
+        assert time.monotonic() < deadline, log.read_text()
+        assert server.poll() is None, log.read_text()
+        time.sleep(0.2)
+
+
+def arguments(port: int, proxy: str) -> list[str]:
+    """Return the app's command with another address of the proxy."""
+    address = SERVICES["proxy"]["networks"]["inside"]["ipv4_address"]
+    changed = [part.replace("0.0.0.0", "127.0.0.1").replace(address, proxy) for part in command("app")]
+    return [sys.executable, "-m", "shpeft", *changed, "--port", str(port)]
+
+
+def surroundings(folder: Path) -> dict[str, str]:
+    """Return the environment of the container, with its folders in another one."""
+    own = {"SHPEFT_RUNS": str(folder / "runs"), "SHPEFT_CACHE": str(folder / "cache"), "HOME": str(folder)}
+    return os.environ | own | {"PYTHONPATH": str(ROOT), "PYTHONDONTWRITEBYTECODE": "1"}
+
+
+def test_the_app_of_the_compose_file_runs_and_answers_its_health_check(tmp_path: Path) -> None:
+    port, log = free_port(), tmp_path / "log"
+    with log.open("wb") as out:
         server = subprocess.Popen(
-            [sys.executable, "-m", "shpeft", *arguments, "--port", str(port)],
-            cwd=tmp_path,
-            env=environment,
-            stdout=log,
-            stderr=log,
+            arguments(port, "172.28.0.2"), cwd=tmp_path, env=surroundings(tmp_path), stdout=out, stderr=out
         )
     try:
-        deadline = time.monotonic() + 60
-        while (code := subprocess.run([sys.executable, *check[1:]], capture_output=True).returncode) != 0:
-            assert time.monotonic() < deadline, (tmp_path / "log").read_text()
-            assert server.poll() is None, (tmp_path / "log").read_text()
-            time.sleep(0.2)
-        assert code == 0
-        request = urllib.request.Request(
-            f"http://127.0.0.1:{port}/", headers={"Host": "shpeft.example", "X-Forwarded-User": "reader"}
-        )
-        with pytest.raises(urllib.error.HTTPError, match="403"):  # not from the proxy
-            urllib.request.urlopen(request, timeout=10)
-        assert "https://shpeft.example" in (tmp_path / "log").read_text()
+        until_healthy(server, port, log)
+        assert answer(port, Host="shpeft.example", X_Forwarded_User="reader") == 403  # not from the proxy
+        assert "https://shpeft.example" in log.read_text()
     finally:
         server.terminate()
         server.wait(40)
+
+
+READ_ONLY = """
+mount --make-rprivate / && mount --bind / / && mount -o remount,ro,bind / || exit 9
+mount -t tmpfs -o size=200m,nosuid,nodev,noexec tmpfs "$1" || exit 9
+cd "$1" && ! touch /written 2>/dev/null || exit 9
+shift && exec setpriv --bounding-set=-all --inh-caps=-all --no-new-privs "$@"
+"""
+
+
+def has_namespaces() -> bool:
+    """Return whether this account may have a file system of its own."""
+    tools = all(map(shutil.which, ("unshare", "setpriv", "mount")))
+    return (
+        tools
+        and subprocess.run(["unshare", "-m", "mount", "--make-rprivate", "/"], capture_output=True).returncode == 0
+    )
+
+
+@pytest.mark.skipif(not has_namespaces(), reason="needs the right to mount")
+def test_the_app_runs_on_a_read_only_root_without_rights(tmp_path: Path) -> None:
+    port, log, folder = free_port(), tmp_path / "log", tmp_path / "tmpfs"
+    folder.mkdir()
+    inside = ["unshare", "-m", "bash", "-c", READ_ONLY, "bash", str(folder), *arguments(port, "127.0.0.1")]
+    with log.open("wb") as out:
+        server = subprocess.Popen(inside, env=surroundings(folder), stdout=out, stderr=out)
+    try:
+        until_healthy(server, port, log)
+        assert answer(port, Host="shpeft.example", X_Forwarded_User="reader") == 200
+        assert answer(port, Host="shpeft.example") == 403
+    finally:
+        server.terminate()
+        server.wait(40)
+    assert not any(folder.iterdir())  # what it wrote was in its own memory
