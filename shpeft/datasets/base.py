@@ -101,7 +101,7 @@ class Split:
         return len(self.labels)
 
     def __repr__(self) -> str:
-        return f"Split({self.name!r}, {len(self):,} cases of {len(self.classes)} classes)"
+        return f"Split({self.name!r}, {len(self):,} cases of {_what(self.classes, self.task)})"
 
     def image(self, index: int) -> Image.Image:
         """Return the image of a case in RGB at its own size."""
@@ -201,7 +201,8 @@ class Dataset:
 
     def __repr__(self) -> str:
         train, val, test = (f"{len(split):,}" for split in self.splits)
-        return f"Dataset({self.name!r}, {train} train, {val} val and {test} test cases of {len(self.classes)} classes)"
+        what = _what(self.classes, self.task)
+        return f"Dataset({self.name!r}, {train} train, {val} val and {test} test cases of {what})"
 
     @property
     def task(self) -> Task:
@@ -259,6 +260,11 @@ def make_dataset(name: str, splits: Sequence[Split], split_rule: str, **card: An
     described |= card
     described["warnings"] = [*described["warnings"], *cautions(train.counts(), test.counts(), train.task)]
     return Dataset(name, train, val, test, train.classes, described)
+
+
+def _what(classes: Sequence[str], task: Task) -> str:
+    """Return the number of classes, or the quantity of a regression, for a repr."""
+    return classes[0] if isinstance(task, Regression) else f"{len(classes)} classes"
 
 
 def _digest(value: Any) -> str:

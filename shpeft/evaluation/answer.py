@@ -214,7 +214,7 @@ def answer_number(estimate: Estimate, ood: OODScore | None = None) -> Answer:
     return Answer(
         given=not reasons,
         reasons=reasons,
-        decision=estimate.text,
+        decision=f"{estimate.quantity}: {estimate.text}",
         probability_of=estimate.quantity,
         probability=math.nan,
         calibrated=estimate.coverage is not None,

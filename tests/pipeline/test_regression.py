@@ -86,7 +86,7 @@ def test_a_diagnosis_is_a_number_with_its_interval(run: RunFolder, table: Path) 
         assert estimate.value == pytest.approx(test.probabilities[3, 0], rel=1e-4)
         assert reliability.half_width is not None
         assert estimate.high == pytest.approx(estimate.value + reliability.half_width)
-        assert diagnosis.answer.headline == estimate.text
+        assert diagnosis.answer.headline == f"brightness: {estimate.text}"
         assert " %, 90 % interval " in estimate.text
         assert diagnosis.saliency is not None
         assert diagnosis.saliency.residual is not None
@@ -254,6 +254,7 @@ def test_a_missing_column_and_a_unit_by_name(tmp_path: Path) -> None:
     table = write_numbers(tmp_path / "t", 24, title="age")
     assert shpeft.load_dataset(str(table), task="regression").classes == ("age",)
     data = shpeft.load_dataset(str(table), task="regression", columns={"label": "age [years]"})
+    assert repr(data).endswith("test cases of age)")
     assert (data.classes, data.task.unit) == (("age",), "years")  # type: ignore[attr-defined]
     with pytest.raises(DatasetError, match="'weight' for the label"):
         shpeft.load_dataset(str(table), task="regression", columns={"label": "weight"})
