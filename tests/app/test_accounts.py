@@ -113,7 +113,8 @@ OF_OTHERS = {"decision_rules", "st", "streamlit", "image", "executor", "file", "
 def changing(module: ast.Module) -> Iterator[tuple[ast.FunctionDef | ast.Module, str]]:
     """Yield the outermost function around each call that changes a run or a list, and what it calls."""
     outer = [node for node in module.body if isinstance(node, ast.FunctionDef)]
-    for scope in [*outer, module]:
+    scopes: list[ast.FunctionDef | ast.Module] = [*outer, module]
+    for scope in scopes:
         inner = [node for node in module.body if node not in outer] if scope is module else [scope]
         for call in (node for part in inner for node in ast.walk(part) if isinstance(node, ast.Call)):
             name = call.func.attr if isinstance(call.func, ast.Attribute) else getattr(call.func, "id", "")

@@ -16,7 +16,10 @@ pytest.importorskip("playwright.sync_api")
 pytest.importorskip("authlib", reason="Authlib is not installed")
 from playwright.sync_api import Browser, Page, expect
 
+from shpeft.diagnosis import case_id
+from shpeft.runs.audit import AuditLog
 from tests.browser.steps import A_WHILE
+from tests.helpers.image_folders import write_picture
 
 pytestmark = pytest.mark.browser
 
@@ -69,13 +72,31 @@ def test_a_login_opens_the_app_under_an_opaque_account(chromium: Browser, site: 
     expect(page.get_by_text("Teach it my images")).to_have_count(0)
     log_in(page, site)
     first = account(page)
-    expect(page.get_by_text("Your images stay on the server 127.0.0.1.")).to_be_visible()
+    expect(page.get_by_text("Your images stay on the server 127.0.0.1.")).to_have_count(2)
     assert "Somebody" not in page.content()
     page.get_by_role("button", name="Log out").click()
     expect(page.get_by_role("button", name="Log in")).to_be_visible(timeout=A_WHILE)
     provider.subject = "other"
     log_in(page, site)
     assert account(page) != first
+    page.context.close()
+
+
+def test_an_upload_is_diagnosed_and_recorded(
+    chromium: Browser, site: Server, provider: Provider, tmp_path: Path
+) -> None:
+    provider.subject, provider.claims = "reader", {"groups": ["readers"]}
+    image = write_picture(tmp_path / "DOE_JANE.png", 1, (96, 96))
+    page = chromium.new_page()
+    log_in(page, site)
+    opaque = account(page).removeprefix("Account ")
+    page.goto(f"{site.address}/diagnose?run=example")
+    page.locator("input[type=file]").first.set_input_files(image)
+    expect(page.get_by_text("Your finding")).to_be_visible(timeout=A_WHILE)
+    [entry] = AuditLog(site.runs).entries()
+    assert entry is not None
+    assert (entry.account, entry.run, entry.case) == (opaque, "example", case_id(image.read_bytes()))
+    assert "DOE" not in AuditLog(site.runs).path.read_text()
     page.context.close()
 
 
