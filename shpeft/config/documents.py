@@ -61,7 +61,8 @@ def read_mapping(path: str | Path) -> dict[str, Any]:
     try:
         raw = parse_yaml(read_regular_file(path, DOCUMENT_BYTES).decode("utf-8"))
     except (OSError, ValueError) as error:
-        raise ConfigError(f"The configuration {path} cannot be read: {error}") from None
+        reason = str(error).rstrip(".")
+        raise ConfigError(f"The configuration {path} cannot be read: {reason}. Correct it, or take another.") from None
     if not isinstance(raw, dict):
         raise ConfigError(f"The configuration {path} is not a YAML mapping with keys such as 'backbone:'.")
     return raw

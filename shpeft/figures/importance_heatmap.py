@@ -31,6 +31,10 @@ UPRIGHT = 8
 """Most columns with horizontal names; more are rotated."""
 
 
+LEAST_HEIGHT = 200
+"""Pixels at which the title of the color bar is not cut off."""
+
+
 @dataclass(frozen=True)
 class _Quantity:
     """Quantity of a heatmap: its values and their logarithmic color scale."""
@@ -82,7 +86,7 @@ def importance_heatmap(
     levels = _levels(values, shown.unit)
     title = f"{shown.title}, {as_text(unit)}" if unit and shown.unit is None else shown.title
     head = headroom(columns)
-    figure = new_figure(head + 24 + 26 * len(rows))
+    figure = new_figure(max(LEAST_HEIGHT, head + 24 + 26 * len(rows)))
     figure.add_heatmap(
         x=[short_name(s.matrix) for s in ordered],
         y=[as_text(s.block) for s in ordered],

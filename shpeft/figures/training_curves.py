@@ -65,6 +65,7 @@ def training_curves(history: Sequence[EpochReport]) -> go.Figure:
     lowest = min([0.5, *filter(math.isfinite, metrics)])
     figure.update_yaxes(title_text="cross-entropy" if measured else "half the squared error", rangemode="tozero", col=1)
     if measured:
-        figure.update_yaxes(title_text="validation metric", range=[lowest - 0.02, 1.02], col=2)
+        metric = {"title_text": "validation metric", "range": [lowest - 0.02, 1.02]}
+        figure.update_yaxes(**metric, side="right", automargin=True, col=2)  # clear of the left chart on narrow pages
     what = "loss and validation metrics" if measured else "training and validation loss"
     return with_alt(figure, f"Lines: {what} over {epochs[-1]} of {last} epochs")

@@ -46,6 +46,7 @@ def start_run(page: Page, name: str, epochs: int) -> None:
     button = page.get_by_role("button", name="Start", exact=True)
     expect(button).to_be_enabled(timeout=A_WHILE)
     page.get_by_text("Advanced", exact=True).click()
+    page.get_by_role("tab", name="Training", exact=True).click()
     page.get_by_label("Epochs", exact=True).fill(str(epochs))
     field = page.get_by_label("Name of the run (optional)")
     field.fill(name)

@@ -37,6 +37,7 @@ def test_pages_without_a_run(open_page: OpenPage) -> None:
     assert faults(page) == []
     go(page, "Train")
     page.get_by_text("Advanced", exact=True).click()
+    page.get_by_role("tab", name="Weights to train").click()
     expect(page.get_by_text("Images for scoring")).to_be_visible()
     assert faults(page) == []
     for name in PAGES[1:]:

@@ -2,15 +2,20 @@
 
 from typing import Any
 
-import streamlit as st
+from streamlit.delta_generator import DeltaGenerator
 
 from app.views.train.setting_widgets import advanced_paths, draw_all
 
 
-def advanced() -> dict[str, Any]:
-    """Draw the advanced settings of selection, training and run; return their values by section and name."""
-    sections: dict[str, Any] = {}
-    for section in ("selection", "training"):
-        sections[section] = draw_all(advanced_paths(section))
-        st.divider()
-    return sections | draw_all(advanced_paths(""))
+def advanced(selection: DeltaGenerator, training: DeltaGenerator, run: DeltaGenerator) -> dict[str, Any]:
+    """Draw the advanced settings of selection, training and run; return their values by section and name.
+
+    Args:
+        selection, training, run: where to draw them.
+    """
+    values: dict[str, Any] = {}
+    for section, home in (("selection", selection), ("training", training)):
+        with home:
+            values[section] = draw_all(advanced_paths(section))
+    with run:
+        return values | draw_all(advanced_paths(""))

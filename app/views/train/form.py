@@ -17,6 +17,9 @@ from shpeft.datasets import Dataset
 from shpeft.pipeline import preview_selection
 from shpeft.runs.listing import checked_name, joined_words
 
+ADVANCED = ("Reading the images", "Model", "Weights to train", "Training", "Run")
+"""Tabs of the settings that a first run does not need."""
+
 SHARES = (1e-5, 2e-5, 5e-5, 1e-4, 2e-4, 5e-4, 1e-3, 2e-3, 5e-3, 1e-2, 2e-2, 5e-2)
 
 
@@ -31,17 +34,19 @@ def settings() -> tuple[RunConfig, str] | None:
     left, right = st.columns([3, 2], gap="large")
     choice = left.container()
     with st.expander("Advanced"):
-        st.subheader("Reading the images", anchor=False)
-        dataset = {"source": source, **data_source.reading()}
-        st.subheader("Model", anchor=False)
-        backbone = backbones.settings()
-        budget = _budget()
-        note = st.empty()
-        st.subheader("Training", anchor=False)
         presets.choose()
         times = st.container()
-        epochs, seed, device = _training()
-        more = advanced()
+        reading, model, weights, training, run = st.tabs(ADVANCED)
+        with reading:
+            dataset = {"source": source, **data_source.reading()}
+        with model:
+            backbone = backbones.settings()
+        with weights:
+            budget = _budget()
+            note = st.empty()
+        with training:
+            epochs, seed, device = _training()
+        more = advanced(weights, training, run)
     raw = {
         **more,
         "backbone": backbone,
