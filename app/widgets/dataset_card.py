@@ -192,9 +192,21 @@ def _marked_images(data: Dataset) -> None:
     """Draw in how many images text or markers are visible, with some of them; nothing if none are."""
     search = _examination(data.fingerprint, data.train)
     if wait([search], GRACE_SECONDS).not_done:
-        _await_marked_images(search)
-        return
-    marked = search.result()
+        _await_marked_images(search, data)
+    else:
+        _draw_marked_images(search.result(), data)
+
+
+@st.fragment(run_every=2)
+def _await_marked_images(search: Future[MarkedImages], data: Dataset) -> None:
+    """Draw the result once it is there; the page is not drawn again, which would disturb whoever fills in the form."""
+    if search.done():
+        _draw_marked_images(search.result(), data)
+    else:
+        st.caption("Looking for text and markers in the images …")
+
+
+def _draw_marked_images(marked: MarkedImages, data: Dataset) -> None:
     if not marked.rows:
         return
     st.warning(plain(marked.shortcut or marked.sentence), icon=":material/text_fields:")
@@ -208,13 +220,6 @@ def _marked_images(data: Dataset) -> None:
         for number, (row, marks) in enumerate(marked.rows[:MARKED_SHOWN], start=1)
     }
     thumbnails.image_row(pictures, "text or markers in an image of")
-
-
-@st.fragment(run_every=1)
-def _await_marked_images(search: "Future[MarkedImages]") -> None:
-    if search.done():
-        st.rerun()
-    st.caption("Looking for text and markers in the images …")
 
 
 def _size(sizes: dict[str, Any] | None) -> str | None:

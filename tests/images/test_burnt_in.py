@@ -6,7 +6,23 @@ from PIL import Image, ImageDraw, ImageFilter, ImageFont
 
 from shpeft.datasets import load_dataset
 from shpeft.images.burnt_in import Mark, find_marks, outlined, sentence_of
+from tests.conftest import shared
 from tests.helpers.dicom_files import dicom_of
+
+MARKED = (
+    *("benign/benign_202_", "benign/benign_14_", "malignant/malignant_207_", "malignant/malignant_53_"),
+    *("benign/benign_141_", "benign/benign_2_", "benign/benign_367_", "benign/benign_199_", "benign/benign_326_"),
+    *("malignant/malignant_182_", "benign/benign_221_", "malignant/malignant_198_", "malignant/malignant_208_"),
+)
+"""Training images of breast ultrasound with text or calipers, by eye: all of 48 that were drawn at random."""
+
+UNMARKED = (
+    *("benign/benign_391_", "benign/benign_67_", "benign/benign_133_", "normal/normal_97_", "malignant/malignant_179_"),
+    *("benign/benign_169_", "benign/benign_430_", "benign/benign_139_", "benign/benign_26_", "benign/benign_162_"),
+    *("benign/benign_87_", "benign/benign_166_", "benign/benign_90_", "benign/benign_187_", "benign/benign_68_"),
+    *("malignant/malignant_203_", "benign/benign_135_", "benign/benign_132_", "malignant/malignant_192_"),
+)
+"""Others of the 48, without any."""
 
 FAMILIES = ("fundus", "chest_xray", "ultrasound", "mri", "dermoscopy", "histology")
 
@@ -85,6 +101,13 @@ def test_phantoms_have_no_marks(family: str) -> None:
     test = load_dataset(f"phantom:{family}?n=45&size=224").test
     alarms = [position for position in range(len(test)) if find_marks(test.image(position))]
     assert len(alarms) <= 1
+
+
+def test_real_images_of_ultrasound() -> None:
+    folder = shared("data", "busi_ultrasound", "train")
+    marked, unmarked = ([bool(find_marks(Image.open(folder / f"{n}.jpg"))) for n in ns] for ns in (MARKED, UNMARKED))
+    assert sum(marked) >= 10
+    assert sum(unmarked) == 0
 
 
 @pytest.mark.parametrize("image", [Image.new("L", (1, 1)), Image.new("RGB", (15, 400)), Image.new("L", (64, 64), 255)])
