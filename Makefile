@@ -11,8 +11,10 @@ LOWER := .venv-lower-bounds
 LOWER_TESTS := tests/backbones tests/config tests/delta tests/evaluation tests/figures tests/forward tests/images \
 	tests/importance tests/reports tests/selection tests/support tests/test_diagnosis.py tests/test_equations.py \
 	tests/test_linear_probe.py
-# Pillow before 13 refuses TIFF files in YCbCr; shpeft then lists the file as damaged.
-LOWER_SKIPS := --deselect 'tests/images/test_images.py::test_modes_and_formats_become_rgb[YCbCr-TIFF-6]'
+# Pillow before 13 refuses TIFF files in YCbCr; shpeft then lists the file as damaged. plotly 6.5 shows a name that holds
+# `&lt;` with `<` in its stead; it obeys neither.
+LOWER_SKIPS := --deselect 'tests/images/test_images.py::test_modes_and_formats_become_rgb[YCbCr-TIFF-6]' \
+	--deselect tests/figures/test_names_are_text.py::test_plotly_shows_the_name_as_it_is
 
 .PHONY: app test check docs test-lower-bounds reliability screenshots results results-quick clean
 
