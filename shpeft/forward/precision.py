@@ -22,7 +22,7 @@ def resolve_precision(choice: PrecisionChoice, device: torch.device | str) -> Pr
 def has_bfloat16(device: torch.device) -> bool:
     """Return whether a device multiplies in bfloat16; others emulate it, which is several times slower."""
     if device.type == "cuda":
-        return torch.cuda.is_bf16_supported(including_emulation=False)
+        return bool(torch.cuda.is_bf16_supported(including_emulation=False))
     if device.type != "cpu":
         return False
     # PyTorch has no public way to ask; a version without these names counts as a processor without bfloat16.

@@ -19,6 +19,7 @@ from shpeft.datasets import load_dataset
 from shpeft.errors import ConfigError, DatasetError
 from shpeft.pipeline import weight_training
 from shpeft.runs import RunFolder
+from shpeft.training import loop
 from tests.helpers.command_line import shpeft
 from tests.helpers.present import single_label
 
@@ -143,7 +144,7 @@ def control_c() -> Iterator[None]:
 def test_control_c_keeps_the_best_epoch_and_a_second_one_cancels(
     tiny_yaml: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, control_c: None, presses: int
 ) -> None:
-    finetune = weight_training.finetune
+    finetune = loop.finetune
 
     def pressed(*args: Any, **options: Any) -> Iterator[Any]:
         for report in finetune(*args, **options):
@@ -170,7 +171,7 @@ def test_control_c_keeps_the_best_epoch_and_a_second_one_cancels(
 def test_another_command_stops_a_run(
     tiny_yaml: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, flag: str
 ) -> None:
-    finetune = weight_training.finetune
+    finetune = loop.finetune
 
     def stopped(*args: Any, **options: Any) -> Iterator[Any]:
         for report in finetune(*args, **options):
