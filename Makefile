@@ -12,9 +12,10 @@ LOWER_TESTS := tests/backbones tests/config tests/delta tests/evaluation tests/f
 	tests/importance tests/reports tests/selection tests/support tests/test_diagnosis.py tests/test_equations.py \
 	tests/test_linear_probe.py
 # Pillow before 13 refuses TIFF files in YCbCr; shpeft then lists the file as damaged. plotly 6.5 shows a name that holds
-# `&lt;` with `<` in its stead; it obeys neither.
+# `&lt;` with `<` in its stead; it obeys neither. GDCM 3.0.24 survives the file that ends later ones.
 LOWER_SKIPS := --deselect 'tests/images/test_images.py::test_modes_and_formats_become_rgb[YCbCr-TIFF-6]' \
-	--deselect tests/figures/test_names_are_text.py::test_plotly_shows_the_name_as_it_is
+	--deselect tests/figures/test_names_are_text.py::test_plotly_shows_the_name_as_it_is \
+	--deselect tests/images/test_decoder_process.py::test_a_file_that_ends_gdcm_ends_the_child_alone
 
 .PHONY: app test check docs test-lower-bounds reliability screenshots results results-quick clean
 

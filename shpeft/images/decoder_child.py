@@ -8,12 +8,13 @@ import os
 import struct
 import sys
 from contextlib import suppress
+from pathlib import Path
 from typing import IO, Any
 
 LENGTHS = struct.Struct("<II")
 
 MEMORY = 4 * 2**30
-"""Most bytes of address space: an image of 80 megapixels in color takes a tenth of it."""
+"""Most bytes of address space beside the libraries': an image of 80 megapixels in color takes a tenth of it."""
 
 
 def read_exactly(stream: IO[bytes], count: int) -> bytearray:
@@ -80,8 +81,17 @@ def _limit_memory() -> None:
     with suppress(ImportError, ValueError, OSError):  # Windows has no such limits
         import resource
 
-        resource.setrlimit(resource.RLIMIT_AS, (MEMORY, MEMORY))
+        most = MEMORY + _reserved()
+        resource.setrlimit(resource.RLIMIT_AS, (most, most))
         resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
+
+
+def _reserved() -> int:
+    """Return the bytes of address space that this process has; libraries reserve more than they use."""
+    with suppress(OSError, ValueError):  # as Linux says it
+        pages = int(Path("/proc/self/statm").read_text().split()[0])
+        return pages * os.sysconf("SC_PAGE_SIZE")
+    return 0
 
 
 if __name__ == "__main__":
