@@ -77,7 +77,7 @@ def clicked(text: str) -> Act:
 ACTS: dict[str, dict[str, Act]] = {
     "train": {
         "a preset": clicked("Fast"),
-        "the budget": lambda page: page.get_by_role("slider", name=re.compile("Budget")).press("ArrowRight"),
+        "the budget": lambda page: page.get_by_role("slider", name=re.compile("^How much")).press("ArrowRight"),
     },
     "importance": {
         "another quantity": clicked("Mean score"),
