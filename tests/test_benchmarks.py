@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.reliability.processes import context, redirected
+from tests.reliability.processes import redirected, started
 
 FOLDER = Path(__file__).parents[1] / "benchmarks"
 
@@ -89,8 +89,7 @@ def run(name: str, folder: Path, *options: str) -> tuple[int | None, str, str]:
         result = subprocess.run(command, capture_output=True, text=True, timeout=SECONDS, check=False)
         return result.returncode, result.stdout, result.stderr
     output, errors = folder / "output", folder / "errors"
-    child = context().Process(target=run_script, args=(FOLDER / name, options, output, errors))
-    child.start()
+    child = started(run_script, FOLDER / name, options, output, errors)
     child.join(SECONDS)
     if child.is_alive():
         child.kill()

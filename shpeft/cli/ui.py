@@ -48,7 +48,7 @@ def ui(
     """
     local = is_loopback(host)
     if login is not None and behind_proxy:
-        raise ConfigError("--login and --behind-proxy exclude each other: either the app logs people in, or the proxy.")
+        raise ConfigError("Give --login or --behind-proxy, not both: either the app logs people in, or the proxy.")
     if (certificate is None) != (key is None):
         raise ConfigError("--certificate and --key go together: give both, or neither.")
     if login is not None:

@@ -1,7 +1,6 @@
 """The app's settings, empty folders for runs and cache, and a finished run, for tests without a browser."""
 
 import shutil
-import sys
 import tomllib
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -30,12 +29,6 @@ def _app_settings() -> Iterator[None]:
     yield
     for key, value in before.items():
         settings.set_option(key, value)
-
-
-@pytest.fixture(autouse=True)
-def _own_main(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Restore the main module, which Streamlit replaces by the page: child processes would run it as they start."""
-    monkeypatch.setitem(sys.modules, "__main__", sys.modules["__main__"])
 
 
 @pytest.fixture(autouse=True)

@@ -118,7 +118,7 @@ def test_tls_without_a_proxy(launch: Launch, secrets: Path, tmp_path: Path) -> N
         ([*PROXY, "--claim", "hd=a"], "needs --login"),
         ([*PROXY, "--admin", "somebody"], "is not an account's id"),
         ([*PROXY, "--certificate", "a.pem"], "go together"),
-        ([*PROXY, "--login", "secrets.toml"], "exclude each other"),
+        ([*PROXY, "--login", "secrets.toml"], "not both"),
         (["--login", "missing.toml"], "cannot be read as TOML"),
     ],
 )

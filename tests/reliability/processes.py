@@ -15,6 +15,7 @@ from multiprocessing import get_context
 from multiprocessing.context import ForkServerContext
 from multiprocessing.process import BaseProcess
 from pathlib import Path
+from types import ModuleType
 from typing import Any
 
 FULL = os.environ.get("RELIABILITY") == "full"
@@ -59,6 +60,21 @@ def context() -> ForkServerContext:
     return forks
 
 
+def started(work: Callable[..., None], *arguments: Any) -> BaseProcess:
+    """Start a piece of work in a child.
+
+    Streamlit's tester makes the page that it shows the main module, which a child would import.
+    """
+    before = sys.modules["__main__"]
+    sys.modules["__main__"] = ModuleType("__main__")
+    try:
+        child = context().Process(target=work, args=arguments)
+        child.start()
+    finally:
+        sys.modules["__main__"] = before
+    return child
+
+
 def ran(work: Callable[..., Any], *arguments: Any, report: Path, seconds: float, mebibytes: int) -> Outcome:
     """Run a piece of work in a child with limits on its time and memory.
 
@@ -69,8 +85,7 @@ def ran(work: Callable[..., Any], *arguments: Any, report: Path, seconds: float,
         mebibytes: the most memory that it may add.
     """
     report.unlink(missing_ok=True)
-    child = context().Process(target=_reported, args=(work, arguments, report, seconds, mebibytes))
-    child.start()
+    child = started(_reported, work, arguments, report, seconds, mebibytes)
     child.join(6 * seconds)
     if child.is_alive():
         child.kill()
@@ -133,9 +148,7 @@ def command(arguments: Sequence[str], log: Path, root: Path, kill_at: int | None
         root: the folder that holds everything it writes, and the folder of runs.
         kill_at: the change to files before which it kills itself.
     """
-    child = context().Process(target=_command, args=(list(arguments), log, root, kill_at))
-    child.start()
-    return child
+    return started(_command, list(arguments), log, root, kill_at)
 
 
 def _command(arguments: list[str], log: Path, root: Path, kill_at: int | None) -> None:
