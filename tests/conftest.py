@@ -45,8 +45,11 @@ def pytest_xdist_make_scheduler(config: pytest.Config, log: "Producer") -> "Sche
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Begin with the browser: its tests wait much, and at the end nobody would use the other processor."""
-    items.sort(key=lambda item: not item.nodeid.startswith("tests/browser/"))
+    """Begin with the longest: the browser's tests and the benchmarks would at the end leave a processor unused."""
+    longest = ("tests/browser/", "tests/test_benchmarks.py")
+    items.sort(
+        key=lambda item: next((i for i, name in enumerate(longest) if item.nodeid.startswith(name)), len(longest))
+    )
 
 
 class Stripes:
