@@ -54,11 +54,13 @@ FIRST, TRAINING = "first", "training"
 Act = Callable[[Page], None]
 
 
-def option(label: str, value: str) -> Act:
-    """Select a value from a list; the click on the value is timed."""
+def option(label: str, *values: str) -> Act:
+    """Select the first value that is not selected; the click on the value is timed."""
 
     def select(page: Page) -> None:
         box = page.get_by_role("combobox", name=re.compile(label)).first
+        before = box.input_value()
+        value = next(value for value in values if value != before)
         box.click()
         box.fill(value)
         choice = page.get_by_role("option", name=value).first
@@ -86,7 +88,7 @@ ACTS: dict[str, dict[str, Act]] = {
     },
     "overlap": {"to Importance": lambda page: page.get_by_role("link", name="Importance", exact=True).click()},
     "evaluate": {
-        "the class that must not be missed": option("Class", "exudates"),
+        "the class that must not be missed": option("Class", "exudates", "haemorrhages"),
         "images of a cell": option("Images of", "healthy, predicted healthy"),
     },
     "diagnose": {
