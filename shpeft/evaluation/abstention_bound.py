@@ -2,11 +2,11 @@
 
 from dataclasses import dataclass
 
-from shpeft.evaluation.sensitivity_bound import cases_needed
+from shpeft.evaluation.sensitivity_bound import Promise
 
 
 @dataclass(frozen=True)
-class AbstentionBound:
+class AbstentionBound(Promise):
     """What the number of validation cases allows to promise about the share of new cases inside the abstain band.
 
     The band ends at the (m + 1)-th lowest certainty of n validation cases. The share of new cases below it follows
@@ -30,16 +30,6 @@ class AbstentionBound:
     target: float
     confidence: float
     cases: int
-
-    @property
-    def cases_needed(self) -> int:
-        """The fewest validation cases, none of them in the band, that allow the promise."""
-        return cases_needed(self.target, self.confidence)
-
-    @property
-    def holds(self) -> bool:
-        """Whether there are enough cases for the promise."""
-        return self.cases >= self.cases_needed
 
     @property
     def sentence(self) -> str:

@@ -7,8 +7,26 @@ import numpy as np
 from scipy.stats import binom
 
 
+class Promise:
+    """A share of new cases that counts of validation cases may show, with a confidence."""
+
+    target: float
+    confidence: float
+    cases: int
+
+    @property
+    def cases_needed(self) -> int:
+        """The fewest cases, none of them an exception, that allow the promise: target^n ≤ 1 − confidence."""
+        return cases_needed(self.target, self.confidence)
+
+    @property
+    def holds(self) -> bool:
+        """Whether there are enough cases for the promise."""
+        return self.cases >= self.cases_needed
+
+
 @dataclass(frozen=True)
-class SensitivityBound:
+class SensitivityBound(Promise):
     """What the number of positive validation cases allows to promise about the sensitivity on new cases.
 
     Misses among n positive cases are binomial, and rise with the threshold. So thresholds can be tested from the lowest
@@ -30,16 +48,6 @@ class SensitivityBound:
     target: float
     confidence: float
     cases: int
-
-    @property
-    def cases_needed(self) -> int:
-        """The fewest positive cases, none of them missed, that allow the promise: target^n ≤ 1 − confidence."""
-        return cases_needed(self.target, self.confidence)
-
-    @property
-    def holds(self) -> bool:
-        """Whether there are enough cases for the promise."""
-        return self.cases >= self.cases_needed
 
     @property
     def sentence(self) -> str:
