@@ -133,18 +133,22 @@ class NamingProxy:
         for task in others:
             task.cancel()
         await asyncio.gather(*others, return_exceptions=True)
+        await asyncio.sleep(0.1)  # a closed transport gives its socket back in a later turn of the loop
 
     async def _connection(self, browser: asyncio.StreamReader, answer: asyncio.StreamWriter) -> None:
         try:
-            head = (await browser.readuntil(b"\r\n\r\n")).decode("latin-1")
-        except asyncio.IncompleteReadError:
+            await self._answer(browser, answer)
+        except (asyncio.IncompleteReadError, OSError):  # the browser left, or the app is not up
+            pass
+        finally:
             answer.close()
-            return
+
+    async def _answer(self, browser: asyncio.StreamReader, answer: asyncio.StreamWriter) -> None:
+        head = (await browser.readuntil(b"\r\n\r\n")).decode("latin-1")
         lines = [line for line in head.split("\r\n") if line]
         given = [line.partition(":")[2].strip() for line in lines if line.lower().startswith("authorization: basic ")]
         if not given:
             answer.write(b"HTTP/1.1 401 No\r\nWWW-Authenticate: Basic realm=a\r\nContent-Length: 0\r\n\r\n")
-            answer.close()
             return
         name = base64.b64decode(given[0].split()[1]).decode().partition(":")[0]
         lines = [line for line in lines if not line.lower().startswith(("x-forwarded-user:", "authorization:"))]
@@ -152,8 +156,11 @@ class NamingProxy:
             lines = [line for line in lines if not line.lower().startswith("connection:")] + ["Connection: close"]
         lines.append(f"X-Forwarded-User: {name}")
         reader, writer = await asyncio.open_connection("127.0.0.1", self.target)
-        writer.write(("\r\n".join(lines) + "\r\n\r\n").encode("latin-1"))
-        await asyncio.gather(self._copy(browser, writer), self._copy(reader, answer), return_exceptions=True)
+        try:
+            writer.write(("\r\n".join(lines) + "\r\n\r\n").encode("latin-1"))
+            await asyncio.gather(self._copy(browser, writer), self._copy(reader, answer), return_exceptions=True)
+        finally:
+            writer.close()
 
     async def _copy(self, source: asyncio.StreamReader, sink: asyncio.StreamWriter) -> None:
         try:

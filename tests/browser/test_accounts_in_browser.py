@@ -125,7 +125,7 @@ def test_a_proxy_names_the_person(chromium: Browser, tmp_path: Path) -> None:
     with naming_proxy(server.port, port):
         try:
             server.launch()
-            accounts = [account(opened(chromium, address, name)) for name in ("reader", "other", "reader")]
+            accounts = [account_of(chromium, address, name) for name in ("reader", "other", "reader")]
             assert accounts[0] == accounts[2] != accounts[1]
             request = urllib.request.Request(server.address, headers={"Host": f"127.0.0.1:{port}"})
             with pytest.raises(urllib.error.HTTPError, match="403"):  # past the proxy
@@ -135,11 +135,14 @@ def test_a_proxy_names_the_person(chromium: Browser, tmp_path: Path) -> None:
             server.stop()
 
 
-def opened(chromium: Browser, address: str, name: str) -> Page:
-    """Open the app as somebody whom the proxy knows."""
-    page = chromium.new_context(http_credentials={"username": name, "password": "a"}).new_page()
+def account_of(chromium: Browser, address: str, name: str) -> str:
+    """Return the account under which the app opens for somebody whom the proxy knows."""
+    context = chromium.new_context(http_credentials={"username": name, "password": "a"})
+    page = context.new_page()
     page.goto(address)
-    return page
+    shown = account(page)
+    context.close()  # an open page would call the proxy after the app has ended
+    return shown
 
 
 def test_the_app_for_this_computer_starts_by_its_own_command(chromium: Browser, tmp_path: Path) -> None:
