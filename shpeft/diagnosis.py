@@ -2,11 +2,14 @@
 
 import hashlib
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from typing import Any
 
 import numpy as np
+import torch
+from PIL import Image
+from torch import Tensor
 
 from shpeft import NOTICE
 from shpeft.backbones import Backbone
@@ -213,17 +216,93 @@ def diagnose(
     opened = open_image(image, decoding)
     inputs = backbone.transform(opened).to(backbone.device)
     progress("diagnosing", 0, 1)
-    features, logits = features_and_logits(backbone, inputs, () if ood_detector is None else ood_detector.blocks)
-    probabilities = tuple(backbone.task.probabilities(logits[0]).tolist())
+    [diagnosis] = _judge(backbone, inputs, [opened], reliability, ood_detector)
     progress("diagnosing", 1, 1)
-    if not all(math.isfinite(p) for p in probabilities):
-        raise DiagnosisError(
-            "The model's output is not a number: its activations overflow. Train it again with a lower learning rate."
-        )
+    if isinstance(diagnosis, DiagnosisError):
+        raise diagnosis
+    explained_class = diagnosis.target if c is None else backbone.classes[c]
+    saliency = None
+    if method is not None:
+        saliency = explain(backbone, inputs, explained_class, method, seed=seed, progress=progress)
+    return replace(diagnosis, target=explained_class, saliency=saliency)
+
+
+def diagnose_together(
+    backbone: Backbone,
+    images: Sequence[Image.Image | None],
+    *,
+    reliability: AnyReliability | None = None,
+    ood_detector: OODDetector | None = None,
+) -> list[Diagnosis | DiagnosisError | None]:
+    """Diagnose opened images in one forward pass; the backbone is unchanged.
+
+    The number of images that pass together decides the last bits of a result. A missing image is passed as a black one,
+    so a row's bits depend on its image and on ``len(images)``, not on the other images.
+
+    Args:
+        backbone: the fine-tuned model.
+        images: as :func:`shpeft.images.open_image` returns them; None where one is missing.
+        reliability, ood_detector: as in :func:`diagnose`.
+
+    Returns:
+        For each image its diagnosis, or the error of an output that is not finite; None where it is missing.
+
+    Examples:
+        >>> import shpeft
+        >>> from shpeft.diagnosis import diagnose_together
+        >>> data = shpeft.load_dataset("phantom:fundus?n=36&size=64")
+        >>> model = shpeft.create_backbone("test_vit", classes=data.classes, weights="random", image_size=32)
+        >>> [first, missing] = diagnose_together(model, [data.test.image(0), None])
+        >>> first.image_size, missing
+        ((64, 64), None)
+    """
+    black = Image.new("RGB", (1, 1))
+    passed = [black if image is None else image for image in images]
+    inputs = torch.cat([backbone.transform(image) for image in passed]).to(backbone.device)
+    judged = _judge(backbone, inputs, passed, reliability, ood_detector)
+    return [None if image is None else row for image, row in zip(images, judged, strict=True)]
+
+
+def _judge(
+    backbone: Backbone,
+    inputs: Tensor,
+    images: Sequence[Image.Image],
+    reliability: AnyReliability | None,
+    ood_detector: OODDetector | None,
+) -> list[Diagnosis | DiagnosisError]:
+    """Return the diagnosis of each image, or the error of an output that is not finite.
+
+    Args:
+        inputs: the images as the model's input, (B, channels, height, width).
+    """
+    features, logits = features_and_logits(backbone, inputs, () if ood_detector is None else ood_detector.blocks)
+    judged = list[Diagnosis | DiagnosisError]()
+    for image, row, outputs in zip(images, features, logits, strict=True):
+        probabilities = tuple(backbone.task.probabilities(outputs).tolist())
+        if all(map(math.isfinite, probabilities)):
+            ood = None if ood_detector is None else ood_detector.score(row, Acquisition.of_image(image))
+            judged.append(_diagnosis(backbone, probabilities, image.size, reliability, ood))
+        else:
+            judged.append(
+                DiagnosisError(
+                    "The model's output is not a number: its activations overflow. Train it again with a lower "
+                    "learning rate."
+                )
+            )
+    return judged
+
+
+def _diagnosis(
+    backbone: Backbone,
+    probabilities: tuple[float, ...],
+    size: tuple[int, int],
+    reliability: AnyReliability | None,
+    ood: OODScore | None,
+) -> Diagnosis:
+    """Return the diagnosis of one image, whose target is the class that the answer is about."""
     predicted = backbone.classes[int(backbone.task.decide(np.array([probabilities]))[0])]
     case = assess_case(reliability, probabilities, predicted) if isinstance(reliability, Reliability) else None
-    ood = None if ood_detector is None else ood_detector.score(features[0], Acquisition.of_image(opened))
-    diagnosis = Diagnosis(backbone.classes, probabilities, predicted, predicted, None, opened.size, case, ood)
+    diagnosis = Diagnosis(backbone.classes, probabilities, predicted, predicted, None, size, case, ood)
     if isinstance(backbone.task, MultiLabel):
         fitted = reliability.findings if isinstance(reliability, FindingReliability) else {}
         diagnosis = replace(diagnosis, findings=_findings(diagnosis, fitted))
@@ -231,11 +310,7 @@ def diagnose(
         interval = reliability if isinstance(reliability, IntervalReliability) else None
         estimate = estimate_case(backbone.classes[0], probabilities[0], backbone.task.unit, interval)
         diagnosis = replace(diagnosis, estimate=estimate)
-    explained_class = diagnosis.answer.probability_of if c is None else backbone.classes[c]
-    saliency = None
-    if method is not None:
-        saliency = explain(backbone, inputs, explained_class, method, seed=seed, progress=progress)
-    return replace(diagnosis, target=explained_class, saliency=saliency)
+    return replace(diagnosis, target=diagnosis.answer.probability_of)
 
 
 def _findings(whole: Diagnosis, fitted: Mapping[str, Reliability]) -> tuple[Diagnosis, ...]:

@@ -38,7 +38,7 @@ CLASSES = ("left", "right", "both")
 
 @pytest.hookimpl(optionalhook=True)
 def pytest_xdist_make_scheduler(config: pytest.Config, log: "Producer") -> "Scheduling | None":
-    """Let one worker run all tests of the browser, so that there is one server and one trained run."""
+    """Let one worker run all tests of the browser that need a trained run, so that there is one."""
     from tests.helpers.scheduling import FilesTogether
 
     return FilesTogether(config, log) if config.getoption("dist") == "loadfile" else None

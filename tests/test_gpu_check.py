@@ -27,12 +27,14 @@ def test_checks_run_on_a_processor_and_a_failure_is_one_of_the_results(gpu_check
     checks.run("fails", lambda: 1 / 0)
     checks.run("prefix cache", checks.prefix_cache)
     checks.run("scoring", lambda: checks.scoring("test_vit"))
+    checks.run("diagnosing", checks.diagnosing)
     checks.run("step", lambda: checks.steps("test_vit", "float32"))
     errors = {name: result.get("error") for name, result in checks.results.items() if "result" not in result}
     assert errors == {"fails": "ZeroDivisionError: division by zero"}
     assert checks.results["gradients"]["result"]["largest_difference_of_the_largest"] < 1e-4
     assert checks.results["prefix cache"]["result"]["largest_difference"] < 1e-3
     assert checks.results["scoring"]["result"]["selected"] == 31
+    assert checks.results["diagnosing"]["result"]["images_a_second_by_32"] > 0
     step = checks.results["step"]["result"]
     assert step["batch"] == 4
     assert step["ours 0.01 %"]["of_full"] == step["ours 0.01 %"]["seconds"] / step["full"]["seconds"]

@@ -198,7 +198,7 @@ class Checks:
         }
 
     def diagnosing(self) -> dict[str, float]:
-        """Diagnose a folder of images into a CSV."""
+        """Diagnose a folder of images into a CSV, one by one and several together."""
         count = 8 if self.small else 200
         with tempfile.TemporaryDirectory() as root:
             config = shpeft.RunConfig.parse(
@@ -216,13 +216,13 @@ class Checks:
             images.mkdir()
             for row in range(count):
                 self.data.train.image(row % len(self.data.train)).save(images / f"{row}.png")
-            with (
-                shpeft.load_run(folder, self.device.type) as loaded,
-                open_source([images]) as source,
-                self._clocked() as seconds,
-            ):
-                diagnose_batch(loaded, source, Path(root) / "batch.csv")
-        return {"images": count, "images_a_second": count / seconds[0]}
+            rates = {"images": float(count)}
+            with shpeft.load_run(folder, self.device.type) as loaded, open_source([images]) as source:
+                for size in (1, 32):
+                    with self._clocked() as seconds:
+                        diagnose_batch(loaded, source, Path(root) / f"{size}.csv", batch_size=size)
+                    rates[f"images_a_second_by_{size}"] = count / seconds[0]
+        return rates
 
     # -- helpers
 

@@ -217,8 +217,11 @@ def class_at_threshold(diagnosis: Diagnosis) -> str | None:
     return next(name for name, _ in diagnosis.ranked() if name != decision.positive_class)
 
 
-def made_by(run: LoadedRun) -> str:
-    """Return a digest of what decides a row besides the image: delta, reliability, decoding, device and libraries."""
+def made_by(run: LoadedRun, batch_size: int = 1) -> str:
+    """Return a digest of what decides a row besides the image: delta, reliability, decoding, device and libraries.
+
+    Several images that pass the model together are named after it: ``3f9c0a1b2d4e/32``.
+    """
     delta, ood_detector = run.delta, run.ood_detector
     tensors = [delta.values, *delta.support.indices.values(), delta.head.weight, delta.head.bias]
     parts = [tensor.cpu().numpy().tobytes() for tensor in tensors]
@@ -227,7 +230,8 @@ def made_by(run: LoadedRun) -> str:
     if isinstance(run.backbone.task, Regression):
         model += (run.backbone.task,)
     settings = _stable_repr((model, run.header["classes"], run.header["transform"], environment()["libraries"]))
-    return hashlib.sha256(b"".join([*parts, settings.encode()])).hexdigest()[:12]
+    digest = hashlib.sha256(b"".join([*parts, settings.encode()])).hexdigest()[:12]
+    return digest if batch_size == 1 else f"{digest}/{batch_size}"
 
 
 FIRST_NAMES = {

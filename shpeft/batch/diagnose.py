@@ -5,15 +5,19 @@ import errno
 import io
 import os
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor, wait
 from contextlib import contextmanager
 from dataclasses import dataclass
 from io import FileIO
+from itertools import zip_longest
 from pathlib import Path
+
+from PIL import Image
 
 from shpeft.batch import csv_rows
 from shpeft.batch.inputs import Entry, Source
-from shpeft.diagnosis import case_id, diagnose
+from shpeft.diagnosis import Diagnosis, case_id, diagnose_together
 from shpeft.errors import DiagnosisError, ShpeftError, UnreadableImage
 from shpeft.images import open_image
 from shpeft.images.burnt_in import find_marks
@@ -24,6 +28,12 @@ from shpeft.support.progress import Progress, silent
 
 SYNC = 1.0
 """Seconds between syncs to disk, which make rows survive a power cut. A killed process loses none."""
+
+READERS = 8
+"""Threads that read and decode the next images."""
+
+CHECK = 0.2
+"""Seconds after which a batch that waits for a file looks whether it was stopped."""
 
 
 @dataclass(frozen=True)
@@ -42,17 +52,25 @@ class BatchResult:
 
 
 def diagnose_batch(
-    run: LoadedRun, source: Source, out: str | Path, *, progress: Progress = silent, record: Record | None = None
+    run: LoadedRun,
+    source: Source,
+    out: str | Path,
+    *,
+    batch_size: int = 1,
+    progress: Progress = silent,
+    record: Record | None = None,
 ) -> BatchResult:
     """Diagnose every image and write a CSV with a row per file, in the source's order.
 
-    An unfinished CSV is resumed and ends with the same bytes as an uninterrupted one: images pass the model one by one,
-    and the existing rows are first compared with the files by content.
+    An unfinished CSV is resumed and ends with the same bytes as an uninterrupted one: the images that pass the model
+    together depend on their numbers alone, and the existing rows are first compared with the files by content.
 
     Args:
         run: the loaded run.
         source: the images.
         out: the CSV; rows are appended, each by one write.
+        batch_size: images that pass the model together. It decides the last bits of a row, so ``made_by`` names it; 1
+            gives the bits of a single diagnosis.
         progress: the progress callback; an exception in it stops the batch between two images and keeps the rows.
         record: called with each case and its model before its row is written; an exception in it stops the batch.
 
@@ -61,11 +79,8 @@ def diagnose_batch(
         MissingExtra: the DICOM reader is not installed.
         ShpeftError: the CSV cannot be written.
     """
-    out, header, made_by = (
-        Path(out),
-        csv_rows.line(csv_rows.header(run.backbone.classes, run.backbone.task)),
-        csv_rows.made_by(run),
-    )
+    out, made_by = Path(out), csv_rows.made_by(run, batch_size)
+    header = csv_rows.line(csv_rows.header(run.backbone.classes, run.backbone.task))
     unreadable, names = list[tuple[str, str]](), list[tuple[str, str]]()
 
     def note(entry: Entry, row: Sequence[object]) -> None:
@@ -81,20 +96,16 @@ def diagnose_batch(
             _check_row(row, _read(entry)[0], made_by, number)
             note(entry, row)
         total, synced = len(source.entries), time.monotonic()
-        for number, entry in enumerate(source.entries[len(done) :], start=len(done)):
-
-            def report(*_: object, number: int = number) -> None:
-                progress("diagnosing", number, total)
-
-            made = _row(run, entry, made_by, report)
-            if record is not None and not made[-3]:
-                record(str(made[0]), made_by)
-            _append(file, csv_rows.line(made))
-            note(entry, made)
+        progress("diagnosing", len(done), total)
+        for number, row in _rows(run, source.entries, len(done), batch_size, made_by, progress):
+            if record is not None and not row[-3]:
+                record(str(row[0]), made_by)
+            _append(file, csv_rows.line(row))
+            note(source.entries[number], row)
             if time.monotonic() - synced > SYNC:
                 os.fsync(file)
                 synced = time.monotonic()
-        progress("diagnosing", total, total)
+            progress("diagnosing", number + 1, total)
     return BatchResult(tuple(unreadable), tuple(names), source.others)
 
 
@@ -110,24 +121,69 @@ def names_csv(result: BatchResult) -> str:
     return out.getvalue()
 
 
-def _row(run: LoadedRun, entry: Entry, made_by: str, progress: Progress) -> list[object]:
-    progress("", 0, 0)
-    data, reason = _read(entry)
-    if data is not None:
-        try:
-            diagnosis = diagnose(
+@dataclass(frozen=True)
+class _File:
+    """A file in memory: its bytes, and the image in it or the reason why there is none."""
+
+    data: bytes | None = None
+    image: Image.Image | None = None
+    reason: str = ""
+    marked: bool = False
+
+
+def _rows(
+    run: LoadedRun, entries: Sequence[Entry], start: int, batch_size: int, made_by: str, progress: Progress
+) -> Iterator[tuple[int, list[object]]]:
+    """Yield the number and the row of each file from ``start`` on; the next batch is read while the model works.
+
+    Args:
+        progress: called at least every :data:`CHECK` seconds, also while a file takes long.
+    """
+    batches = [range(at, at + batch_size) for at in range(start - start % batch_size, len(entries), batch_size)]
+    pool = ThreadPoolExecutor(min(READERS, batch_size), "shpeft-read")
+
+    def read(batch: Iterable[int]) -> list[Future[_File]]:
+        return [pool.submit(_open, entries[number] if number < len(entries) else None, run) for number in batch]
+
+    try:
+        ahead = read(batches[0] if batches else ())
+        for batch, following in zip_longest(batches, batches[1:], fillvalue=()):
+            while wait(ahead, CHECK).not_done:
+                progress("diagnosing", max(start, batch[0]), len(entries))
+            files = [future.result() for future in ahead]
+            ahead = read(following)
+            judged = diagnose_together(
                 run.backbone,
-                data,
-                decoding=run.decoding,
+                [file.image for file in files],
                 reliability=run.reliability,
                 ood_detector=run.ood_detector,
-                progress=progress,
             )
-            marked = bool(find_marks(open_image(data, run.decoding)))
-            return csv_rows.judged(data, diagnosis, made_by, csv_rows.urgent_finding(run), marked)
-        except (UnreadableImage, DiagnosisError) as error:
-            reason = str(error).replace("the uploaded file", "The file")
-    return csv_rows.unreadable(data, reason, run.backbone.classes, made_by, run.backbone.task)
+            for number, file, diagnosis in zip(batch, files, judged, strict=True):
+                if start <= number < len(entries):
+                    yield number, _row(run, file, diagnosis, made_by)
+    finally:
+        pool.shutdown(wait=False, cancel_futures=True)
+
+
+def _open(entry: Entry | None, run: LoadedRun) -> _File:
+    """Read a file; behind the last one there is none."""
+    if entry is None:
+        return _File()
+    data, reason = _read(entry)
+    if data is None:
+        return _File(reason=reason)
+    try:
+        image = open_image(data, run.decoding)
+        return _File(data, image, marked=bool(find_marks(image)))
+    except UnreadableImage as error:
+        return _File(data, reason=str(error).replace("the uploaded file", "The file"))
+
+
+def _row(run: LoadedRun, file: _File, diagnosis: Diagnosis | DiagnosisError | None, made_by: str) -> list[object]:
+    if isinstance(diagnosis, Diagnosis) and file.data is not None:
+        return csv_rows.judged(file.data, diagnosis, made_by, csv_rows.urgent_finding(run), file.marked)
+    reason = file.reason if diagnosis is None else str(diagnosis)
+    return csv_rows.unreadable(file.data, reason, run.backbone.classes, made_by, run.backbone.task)
 
 
 def _read(entry: Entry) -> tuple[bytes | None, str]:

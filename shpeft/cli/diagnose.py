@@ -4,7 +4,10 @@ import sys
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal
+
+from cyclopts import Parameter
+from cyclopts.validators import Number
 
 from shpeft.cli import diagnose_series, diagnosis_files, options, output
 from shpeft.cli.runs import open_run
@@ -16,6 +19,8 @@ from shpeft.support.jsonable import to_jsonable
 if TYPE_CHECKING:
     from shpeft.pipeline import LoadedRun
 
+BatchSize = Annotated[int, Parameter(validator=Number(gte=1, lte=4096))]
+
 
 def diagnose(
     run: Path,
@@ -24,6 +29,7 @@ def diagnose(
     *more: Path,
     csv: Path | None = None,
     names: Path | None = None,
+    batch_size: BatchSize | None = None,
     report: Path | None = None,
     note: str = "",
     finding: str = "",
@@ -45,6 +51,8 @@ def diagnose(
         more: More of them.
         csv: Write a CSV with a row per file, under opaque ids; an interrupted one is continued.
         names: With --csv, write a second CSV that says which id is which file. File names can identify patients.
+        batch_size: With --csv, images that pass the model together; more are faster on a graphics card. The CSV names
+            it, since it decides the last digits of a probability; 1 gives those of a single diagnosis.
         report: For one image, write an HTML or PDF file with map, checks and cards.
         note: A sentence for the report.
         finding: The reader's own finding for the report; by default a field to fill in by hand.
@@ -59,13 +67,13 @@ def diagnose(
     """
     images = (image, *more)
     single = {"--saliency": saliency, "--target": target, "--out": out, "--dicom-out": dicom_out}
-    _check(images, csv, names, report, single, series_rule)
+    _check(images, csv, {"--names": names, "--batch-size": batch_size}, report, single, series_rule)
     folder = open_run(str(run))
     from shpeft.pipeline import load_run
 
     loaded = load_run(folder, device, weights)
     if csv is not None:
-        _batch(loaded, images, csv, names, json)
+        _batch(loaded, images, csv, names, batch_size or 1, json)
         return
     if report is not None:
         from shpeft.reports import as_pdf
@@ -148,7 +156,7 @@ def diagnose(
 def _check(
     images: Sequence[Path],
     csv: Path | None,
-    names: Path | None,
+    of_csv: dict[str, Any],
     report: Path | None,
     single: dict[str, Any],
     series_rule: str | None,
@@ -164,8 +172,8 @@ def _check(
             "A folder or a zip file is diagnosed into a CSV with a row per file: name it with --csv FILE. If it holds "
             "series of DICOM slices, --series-rule gives one answer to each series."
         )
-    if csv is None and names is not None:
-        raise ConfigError("--names says which id of a CSV is which file: give --csv FILE, too.")
+    if csv is None and (useless := [flag for flag, value in of_csv.items() if value is not None]):
+        raise ConfigError(f"{useless[0]} is about a CSV with a row per file: give --csv FILE, too.")
     given = [flag for flag, value in {**single, "--report": report}.items() if value is not None]
     if csv is not None and given:
         raise ConfigError(f"--csv diagnoses many images, and {given[0]} is for single images: leave one of them out.")
@@ -173,6 +181,7 @@ def _check(
         raise ConfigError(f"A report is about one image, and {len(images)} were given. Make one at a time.")
     if report is not None and _is_pdf(report) and unavailable_reason():
         raise MissingExtra(f"{unavailable_reason()}; or name the report .html, and print it in any browser.")
+    names = of_csv["--names"]
     if csv is not None and names is not None and csv.absolute() == names.absolute():
         raise ConfigError("--csv and --names are two files: give two different paths.")
 
@@ -181,11 +190,13 @@ def _is_pdf(report: Path) -> bool:
     return report.suffix.lower() == ".pdf"
 
 
-def _batch(loaded: "LoadedRun", inputs: Sequence[Path], csv: Path, names: Path | None, json: bool) -> None:
+def _batch(
+    loaded: "LoadedRun", inputs: Sequence[Path], csv: Path, names: Path | None, batch_size: int, json: bool
+) -> None:
     from shpeft.batch import diagnose_batch, names_csv, open_source, summary
 
     with _continuable(csv), output.progress_bar() as (progress, _), open_source(inputs, progress) as source:
-        result = diagnose_batch(loaded, source, csv, progress=progress)
+        result = diagnose_batch(loaded, source, csv, batch_size=batch_size, progress=progress)
     if names is not None:
         write_atomic(names, names_csv(result))
     counts = summary(csv.read_text(encoding="utf-8"))

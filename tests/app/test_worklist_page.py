@@ -2,6 +2,7 @@
 
 import csv
 import io
+import threading
 import time
 import zipfile
 from collections.abc import Callable, Iterator
@@ -69,16 +70,15 @@ def dropped(run: str, data: bytes, name: str = "images.zip") -> AppTest:
 def test_a_list_is_stopped_resumed_and_opened(
     with_run: str, without_batches: RunFolder, zipped: bytes, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    run, row = without_batches, diagnose._row
+    run, opened, released = without_batches, diagnose._open, threading.Event()
 
-    def slow(loaded: Any, entry: Any, made_by: Any, progress: Callable[[str, int, int], None]) -> Any:
-        while entry.name.endswith("2.png"):
-            progress("", 0, 0)
-            time.sleep(0.01)
-        return row(loaded, entry, made_by, progress)
+    def slow(entry: Any, loaded: Any) -> Any:
+        if entry is not None and entry.name.endswith("2.png"):
+            released.wait(60)
+        return opened(entry, loaded)
 
     with monkeypatch.context() as patch:
-        patch.setattr(diagnose, "_row", slow)
+        patch.setattr(diagnose, "_open", slow)
         app = dropped(with_run, zipped)
         (folder,) = list_batches(run)
         while folder.summary().done < 2:  # rows that are diagnosed, not only read
@@ -88,6 +88,7 @@ def test_a_list_is_stopped_resumed_and_opened(
         find_button(app, "Stop").click().run()
         assert until_ended(run).status == "stopped"
         assert time.monotonic() - began < 3
+    released.set()
     app.run()
     assert "2 of 4 rows are done" in page_text(app)
     assert {"Resume", "Delete results"} <= {button.label for button in app.button}

@@ -20,7 +20,7 @@ from tests.helpers.present import present
 
 
 def test_a_row_equals_a_single_diagnosis(loaded: LoadedRun, image_folder: Path, whole: bytes) -> None:
-    rows = list(csv.DictReader(io.StringIO(whole.decode())))
+    rows = rows_of(whole)
     assert [row["id"] for row in rows] == [case_id(FILES[name]) for name in sorted(FILES) if name in images()]
     for name, row in zip(sorted(images()), rows, strict=True):
         assert row["notice"] == NOTICE
@@ -76,6 +76,10 @@ def test_a_zip_gives_the_same_bytes_as_the_folder(loaded: LoadedRun, whole: byte
     assert [name for name, _ in result.unreadable] == ["broken.png", "empty.jpg"]
 
 
+def rows_of(text: bytes) -> list[dict[str, str]]:
+    return list(csv.DictReader(io.StringIO(text.decode())))
+
+
 class StopAt:
     """A progress callback that records its calls and raises at the given image."""
 
@@ -115,6 +119,48 @@ def test_a_partial_row_is_written_again(loaded: LoadedRun, image_folder: Path, w
             out.write_bytes(whole[:size])
             diagnose_batch(loaded, source, out)
             assert out.read_bytes() == whole, size
+
+
+@pytest.mark.parametrize("stops", [(), (1, 2), (3, 5, 6)])
+def test_images_that_pass_together_give_the_same_bytes_after_an_interruption(
+    loaded: LoadedRun, image_folder: Path, whole: bytes, tmp_path: Path, stops: tuple[int, ...]
+) -> None:
+    with open_source([image_folder]) as source:
+        diagnose_batch(loaded, source, tmp_path / "once.csv", batch_size=3)
+        for number in stops:
+            with pytest.raises(Cancelled):
+                diagnose_batch(loaded, source, tmp_path / "again.csv", batch_size=3, progress=StopAt(number))
+        result = diagnose_batch(loaded, source, tmp_path / "again.csv", batch_size=3)
+    assert (tmp_path / "again.csv").read_bytes() == (tmp_path / "once.csv").read_bytes()
+    assert [name for name, _ in result.unreadable] == ["broken.png", "empty.jpg"]
+    for row, alone in zip(rows_of((tmp_path / "once.csv").read_bytes()), rows_of(whole), strict=True):
+        assert row.pop("made_by") == alone.pop("made_by") + "/3"
+        for name in row:
+            if row[name] != alone[name]:  # the last digits of a float32 computation
+                assert float(row[name]) == pytest.approx(float(alone[name]), abs=1e-5), name
+
+
+def test_a_row_of_a_batch_does_not_depend_on_the_other_images(loaded: LoadedRun, tmp_path: Path) -> None:
+    made = []
+    for seeds in ((1, 2, 3, 4), (9, 2, 8, 7)):
+        folder = tmp_path / str(seeds[0])
+        folder.mkdir()
+        for position, seed in enumerate(seeds):
+            (folder / f"{position}.png").write_bytes(picture(seed))
+        with open_source([folder]) as source:
+            diagnose_batch(loaded, source, folder / "rows.csv", batch_size=4)
+        made.append((folder / "rows.csv").read_bytes().split(b"\n"))
+    assert made[0][2] == made[1][2]
+    assert made[0][1] != made[1][1]
+
+
+def test_another_batch_size_does_not_continue_a_csv(
+    loaded: LoadedRun, image_folder: Path, whole: bytes, tmp_path: Path
+) -> None:
+    out = tmp_path / "results.csv"
+    out.write_bytes(whole[: whole.index(b"\n", len(whole) // 2) + 1])
+    with open_source([image_folder]) as source, pytest.raises(DiagnosisError, match="with other settings"):
+        diagnose_batch(loaded, source, out, batch_size=2)
 
 
 def test_resuming_with_other_files_another_model_or_another_csv_is_refused(

@@ -20,7 +20,6 @@ from shpeft.errors import DiagnosisError, RunError, notes_of
 from shpeft.pipeline import LoadedRun
 from shpeft.runs import RunFolder
 from shpeft.support import safe_zip
-from shpeft.support.progress import Progress
 from tests.helpers.batch_files import FILES, IMAGES, images, picture, zipped
 from tests.helpers.command_line import shpeft
 
@@ -123,6 +122,7 @@ def test_the_command_line_writes_the_csv_and_the_list_of_names_when_asked(
     [
         ([], "--csv FILE"),
         (["--names", "n.csv"], "--csv FILE"),
+        (["--batch-size", "8"], "--csv FILE"),
         (["--csv", "r.csv", "--saliency", "saliency"], "--saliency is for single images"),
         (["--csv", "r.csv", "--names", "r.csv"], "two different paths"),
         (["--csv", "no/such/place/r.csv"], "cannot be written"),
@@ -162,22 +162,21 @@ def test_a_stopped_background_batch_resumes_to_the_same_bytes(
     folder: RunFolder, image_folder: Path, whole: bytes, worker: BatchWorker, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     reached, held = threading.Event(), threading.Event()
-    row = diagnose._row
+    opened = diagnose._open
 
-    def slow(run: LoadedRun, entry: inputs.Entry, made_by: str, progress: Progress) -> list[object]:
-        if entry.name == "MUELLER/slice" and not held.is_set():
+    def slow(entry: inputs.Entry | None, run: LoadedRun) -> diagnose._File:
+        if entry is not None and entry.name == "MUELLER/slice":
             reached.set()
-            while True:  # a long image: the batch is stopped within
-                progress("", 0, 0)
-                time.sleep(0.01)
-        return row(run, entry, made_by, progress)
+            held.wait(60)  # a long image: the batch is stopped within
+        return opened(entry, run)
 
-    monkeypatch.setattr(diagnose, "_row", slow)
+    monkeypatch.setattr(diagnose, "_open", slow)
     batch = worker.submit(folder, [image_folder])
     second = worker.submit(folder, [zipped(FILES)])
     assert reached.wait(20)
     assert worker.snapshot(second).status == "waiting"
-    snapshot = worker.snapshot(batch)
+    while (snapshot := worker.snapshot(batch)).done < 3:  # files are read ahead
+        time.sleep(0.01)
     assert (snapshot.status, snapshot.done, snapshot.total) == ("running", 3, IMAGES)
     begin = time.monotonic()
     worker.stop(batch)
@@ -216,6 +215,6 @@ def test_failures_in_the_background_are_reported(
     refused = until(worker, worker.submit(folder, [zipped({"../up.png": b""})]), "failed")
     assert "names that lead out" in refused.message
     assert refused.files == ("../up.png: names that lead out of it",)
-    monkeypatch.setattr(diagnose, "_row", lambda *_: 1 / 0)
+    monkeypatch.setattr(diagnose, "_open", lambda *_: 1 / 0)
     broken = until(worker, worker.submit(folder, [image_folder]), "failed")
     assert broken.message == "This is a bug in shpeft (ZeroDivisionError)."

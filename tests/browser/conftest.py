@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from tests.browser.driver import Server, new_context
+from tests.browser.driver import Server, breaches, new_context
 
 if TYPE_CHECKING:
     from playwright.sync_api import Browser, Page, Request, WebSocket
@@ -58,7 +58,7 @@ def trained(chromium: "Browser", address: str) -> str:
 
 @pytest.fixture
 def open_page(chromium: "Browser", address: str) -> "Iterator[Callable[..., Page]]":
-    """Open a path of the app in a new browser session."""
+    """Open a path of the app in a new browser session; no page may break its content policy or fail in a script."""
     contexts, outside, broken = [], list[str](), list[str]()
 
     def record(request: "Request | WebSocket") -> None:
@@ -70,6 +70,7 @@ def open_page(chromium: "Browser", address: str) -> "Iterator[Callable[..., Page
         context.set_default_timeout(30_000)
         context.on("request", record)
         context.on("weberror", lambda error: broken.append(str(error.error)))
+        context.on("console", lambda message: broken.extend(breaches(message)))
         contexts.append(context)
         page = context.new_page()
         page.on("websocket", record)

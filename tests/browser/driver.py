@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
 
 if TYPE_CHECKING:
-    from playwright.sync_api import Browser, BrowserContext
+    from playwright.sync_api import Browser, BrowserContext, ConsoleMessage
 
 ROOT = Path(__file__).resolve().parents[2]
 WATCHMAN = Path(__file__).resolve().parent / "watchman"
@@ -110,6 +110,11 @@ def new_context(browser: "Browser", address: str, **options: Any) -> "BrowserCon
     context = browser.new_context(**options)
     context.add_cookies([{"name": f"shpeft_token_{urlsplit(address).port}", "value": TOKEN, "url": address}])
     return context
+
+
+def breaches(message: "ConsoleMessage") -> list[str]:
+    """Return the message if it says that a page wanted what its content policy forbids."""
+    return [message.text] if "Content Security Policy" in message.text else []
 
 
 def executable() -> str | None:

@@ -13,6 +13,10 @@ PHANTOM = "phantom:fundus?n=90&size=64"
 FILES, FOLDER = "input[type=file]:not([webkitdirectory])", "input[type=file][webkitdirectory]"
 """Where files and where a folder can be dropped; which is drawn first depends on what has been loaded."""
 
+SCREEN = 900
+THREE_SCREENS = 3 * SCREEN
+"""How long a page may be, in pixels."""
+
 A_WHILE = 60_000
 """Timeout in milliseconds on a busy computer."""
 
@@ -21,6 +25,12 @@ def ready(page: Page) -> None:
     """Wait until the page is completely drawn."""
     expect(page.get_by_text(NOTICE).first).to_be_visible(timeout=A_WHILE)
     expect(page.locator("[data-test-script-state=notRunning]")).to_be_attached(timeout=A_WHILE)
+
+
+def height(page: Page) -> int:
+    """Return the height of everything that the page shows, in pixels."""
+    pixels: int = page.evaluate("document.querySelector('[data-testid=stMainBlockContainer]').scrollHeight")
+    return pixels
 
 
 def assert_no_name(page: Page, *names: str) -> None:

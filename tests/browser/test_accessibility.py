@@ -17,7 +17,17 @@ pytest.importorskip("axe_playwright_python.sync_playwright")
 from playwright.sync_api import Page, expect
 
 from tests.browser.accessibility import faults
-from tests.browser.steps import A_WHILE, FILES, OpenPage, choose, open_test_image, ready, show_saliency_map
+from tests.browser.steps import (
+    A_WHILE,
+    FILES,
+    THREE_SCREENS,
+    OpenPage,
+    choose,
+    height,
+    open_test_image,
+    ready,
+    show_saliency_map,
+)
 
 pytestmark = pytest.mark.browser
 
@@ -45,11 +55,13 @@ def test_pages_without_a_run(open_page: OpenPage) -> None:
         assert faults(page) == [], name
 
 
-def test_pages_of_a_finished_run(trained: str, open_page: OpenPage) -> None:
+def test_pages_of_a_finished_run_are_accessible_and_short(trained: str, open_page: OpenPage) -> None:
     page = open_page(f"/?run={trained}")
     for name in PAGES:
         go(page, name)
         expect(page).to_have_url(re.compile(f"run={trained}"))  # the run stays selected from page to page
+        expect(page.locator("[data-testid=stSkeleton]")).to_have_count(0)  # charts are drawn last
+        assert height(page) <= THREE_SCREENS, name
         if name == "Evaluate":
             page.get_by_role("combobox", name=re.compile("Class")).first.scroll_into_view_if_needed()
             choose(page, "Class", "exudates")
