@@ -222,17 +222,27 @@ class Backbone:
         Raises:
             BackboneError: timm does not support it for this model.
         """
-        switch: Any = getattr(self.module, "set_grad_checkpointing", None)
-        try:
-            switch(True)
-        except (TypeError, AssertionError):
+        if not self.can_checkpoint:
             raise BackboneError(
                 f"{self.name} does not support gradient checkpointing. Use smaller batches or images instead."
-            ) from None
+            )
+        switch: Any = self.module.set_grad_checkpointing
+        switch(True)
         try:
             yield
         finally:
             switch(False)
+
+    @property
+    def can_checkpoint(self) -> bool:
+        """Whether timm supports gradient checkpointing for this model."""
+        switch: Any = getattr(self.module, "set_grad_checkpointing", None)
+        try:
+            switch(True)
+            switch(False)
+        except (TypeError, AssertionError):
+            return False
+        return True
 
     def to(self, device: torch.device | str) -> "Backbone":
         """Move the weights to a device and return this backbone."""

@@ -10,7 +10,7 @@ from concurrent.futures import Future, ThreadPoolExecutor, wait
 from contextlib import contextmanager
 from dataclasses import dataclass
 from io import FileIO
-from itertools import zip_longest
+from itertools import pairwise
 from pathlib import Path
 
 from PIL import Image
@@ -132,14 +132,14 @@ class _File:
 
 
 def _rows(
-    run: LoadedRun, entries: Sequence[Entry], start: int, batch_size: int, made_by: str, progress: Progress
+    run: LoadedRun, entries: Sequence[Entry], first: int, batch_size: int, made_by: str, progress: Progress
 ) -> Iterator[tuple[int, list[object]]]:
-    """Yield the number and the row of each file from ``start`` on; the next batch is read while the model works.
+    """Yield the number and the row of each file from ``first`` on; the next batch is read while the model works.
 
     Args:
         progress: called at least every :data:`CHECK` seconds, also while a file takes long.
     """
-    batches = [range(at, at + batch_size) for at in range(start - start % batch_size, len(entries), batch_size)]
+    batches = [range(at, at + batch_size) for at in range(first - first % batch_size, len(entries), batch_size)]
     pool = ThreadPoolExecutor(min(READERS, batch_size), "shpeft-read")
 
     def read(batch: Iterable[int]) -> list[Future[_File]]:
@@ -147,9 +147,9 @@ def _rows(
 
     try:
         ahead = read(batches[0] if batches else ())
-        for batch, following in zip_longest(batches, batches[1:], fillvalue=()):
+        for batch, following in pairwise([*batches, range(0)]):
             while wait(ahead, CHECK).not_done:
-                progress("diagnosing", max(start, batch[0]), len(entries))
+                progress("diagnosing", max(first, batch[0]), len(entries))
             files = [future.result() for future in ahead]
             ahead = read(following)
             judged = diagnose_together(
@@ -159,7 +159,7 @@ def _rows(
                 ood_detector=run.ood_detector,
             )
             for number, file, diagnosis in zip(batch, files, judged, strict=True):
-                if start <= number < len(entries):
+                if first <= number < len(entries):
                     yield number, _row(run, file, diagnosis, made_by)
     finally:
         pool.shutdown(wait=False, cancel_futures=True)

@@ -25,7 +25,7 @@ PRESETS = {
         "only the last quarter of the blocks may change; the blocks below run once per image",
         {
             "selection": {"scope": "last:25%", "expectation": "all", "spread": "none"},
-            "training": {"cache": True, "checkpointing": False},
+            "training": {"cache": True, "checkpointing": "auto"},
         },
     ),
     "balanced": Preset(
@@ -33,7 +33,7 @@ PRESETS = {
         "only the last half of the blocks may change; the blocks below run once per image",
         {
             "selection": {"scope": "last:50%", "expectation": "all", "spread": "none"},
-            "training": {"cache": True, "checkpointing": False},
+            "training": {"cache": True, "checkpointing": "auto"},
         },
     ),
     "thorough": Preset(

@@ -60,6 +60,7 @@ Average = Literal["none", "last_quarter"]
 Steps = Literal["uniform", "sensitivity"]
 Precision = Literal["float32", "bfloat16"]
 PrecisionChoice = Literal["auto", "float32", "bfloat16"]
+Checkpointing = Literal["auto", "always", "never"]
 Channels = tuple[float, float, float]
 
 
@@ -160,6 +161,11 @@ def read_channels(value: Any) -> Any:
     except ValueError:
         raise ValueError("give one number, or three such as 0.485,0.456,0.406") from None
     return (numbers * 3 if len(numbers) == 1 else numbers) or None
+
+
+def _checkpointing(value: object) -> object:
+    """Read the truth values of older files."""
+    return {True: "always", False: "never"}[value] if isinstance(value, bool) else value
 
 
 def _plain(value: object) -> str:
@@ -551,16 +557,24 @@ class TrainingConfig(Section):
         "loss, or by drawing images of each class equally often, with replacement. Probabilities are then those for "
         "equally frequent classes.",
     )
-    cache: Annotated[bool, Setting("Run frozen blocks once", applies={"checkpointing": (False,)})] = Field(
+    cache: Annotated[bool, Setting("Run frozen blocks once", applies={"checkpointing": ("auto", "never")})] = Field(
         True,
         description="Run the blocks below the earliest selected weight once per image and reuse their output in every "
         "epoch; helps where only the last blocks may change. Images that augmentation or mixup changes pass all blocks "
         "in every epoch.",
     )
-    checkpointing: Annotated[bool, Setting("Save memory, take longer")] = Field(
-        False,
-        description="Gradient checkpointing: recompute activations in the backward pass; less memory, and no cache of "
-        "features.",
+    checkpointing: Annotated[
+        Checkpointing,
+        BeforeValidator(_checkpointing),
+        Setting(
+            "Save memory, take longer",
+            {"auto": "Automatic: where the memory would not do", "always": "Always", "never": "Never"},
+        ),
+    ] = Field(
+        "auto",
+        description="Gradient checkpointing: recompute activations in the backward pass; less memory, more time, the "
+        "same numbers, and no cache of features. auto does so where scoring or training would take more memory than is "
+        "free.",
     )
     compiled: Annotated[bool, Setting("Compile")] = Field(
         False,

@@ -10,11 +10,11 @@ import torch
 
 from shpeft.backbones import create_backbone, resolve_device
 from shpeft.config.schema import BackboneConfig, Precision, RunConfig
-from shpeft.delta.activation_memory import saved_bytes
 from shpeft.errors import CannotSplit
 from shpeft.forward.base import ForwardPass
 from shpeft.forward.cached import MEMORY, CachedForward, split_below
 from shpeft.forward.precision import resolve_precision
+from shpeft.pipeline.memory import Sizes, free_bytes, measure
 from shpeft.pipeline.progress import WorkPlan, trained_share
 from shpeft.support.progress import format_duration
 
@@ -27,15 +27,8 @@ TURNS = 3
 SETUP = 4.0
 """Seconds of a run outside image passes: fitting the probe, bootstrap intervals, files."""
 
-FIXED_MEMORY = 160 * 2**20
-"""Bytes that are not counted (images, intermediate results, the probe's fit): 150 to 170 MiB as measured with the
-embedded backbone and with a ViT-S."""
-
 REFERENCE = (BackboneConfig(name="vit_small_patch16_224", weights="random", image_size=112), 1.1)
 """Backbone and billions of multiply-adds of the pass that ``rough_seconds`` measures."""
-
-SCORES = 2
-"""Scores of 4 bytes per eligible weight: both halves; the hybrid is computed when it is read."""
 
 
 @dataclass(frozen=True)
@@ -71,13 +64,15 @@ def estimate_cost(config: RunConfig, cases: Sequence[int]) -> Cost:
     device = str(resolve_device(config.device))
     precision = resolve_precision(config.precision, device)
     backbone, scope = _untrained(config.backbone), config.selection.scope
-    share = cached_share(backbone, scope) if _caches(config) else 1.0
-    seconds = SETUP + WorkPlan.of(config, cases, share).total * seconds_a_pass(backbone, precision, device)
-    sizes = measured_sizes(backbone, precision, scope, device, _caches(config))
-    scoring = 4 * SCORES * sizes.eligible + config.training.batch_size * sizes.scoring
-    features = min(MEMORY, sum(cases) * sizes.features)
-    training = config.training.batch_size * (0 if config.training.checkpointing else sizes.training) + features
-    return Cost(seconds, FIXED_MEMORY + 4 * sizes.weights + max(scoring + features, training))
+    caches, checkpointing = config.training.cache, config.training.checkpointing == "always"
+    sizes = measured_sizes(backbone, precision, scope, device, caches and not checkpointing)
+    if config.training.checkpointing == "auto" and not sizes.features:
+        free = free_bytes(torch.device(device))
+        checkpointing = free is not None and 4 * sizes.weights + sizes.needed(config) > free
+    share = cached_share(backbone, scope) if sizes.features else 1.0
+    passes = WorkPlan.of(config, cases, share, checkpointing).total
+    memory = 4 * sizes.weights + sizes.needed(config, checkpointing) + min(MEMORY, sum(cases) * sizes.features)
+    return Cost(SETUP + passes * seconds_a_pass(backbone, precision, device), memory)
 
 
 def rough_seconds(gmacs: float, cases: Sequence[int], device: str = "auto") -> float:
@@ -96,10 +91,6 @@ def rough_seconds(gmacs: float, cases: Sequence[int], device: str = "auto") -> f
     return SETUP + WorkPlan.of(RunConfig(), cases, 1.0).total * gmacs / speed
 
 
-def _caches(config: RunConfig) -> bool:
-    return config.training.cache and not config.training.checkpointing
-
-
 def _untrained(backbone: BackboneConfig) -> BackboneConfig:
     """Return the same architecture with random weights."""
     return backbone.model_copy(update={"weights": "random"})
@@ -113,49 +104,17 @@ def cached_share(backbone: BackboneConfig, scope: str) -> float:
     return trained_share(model.weight_infos(), model.weight_infos(scope))
 
 
-@dataclass(frozen=True)
-class Sizes:
-    """Numbers of weights, and bytes per image.
-
-    Attributes:
-        weights: weights of the backbone.
-        eligible: weights that are scored.
-        scoring: bytes saved by autograd for gradients of all eligible weights.
-        training: bytes saved by autograd for gradients of activations.
-        features: bytes of cached features.
-    """
-
-    weights: int
-    eligible: int
-    scoring: int
-    training: int
-    features: int
-
-
 @lru_cache(maxsize=64)
 def measured_sizes(config: BackboneConfig, precision: Precision, scope: str, device: str, caches: bool) -> Sizes:
     """Measure the sizes on one image with random weights."""
     backbone = create_backbone(**config.model_dump(), classes=("a", "b"), device=device)
-    infos = backbone.weight_infos(scope)
-    parameters = [backbone.parameters[info.name] for info in infos]
-    forward_pass = ForwardPass(backbone, precision)
-    image = torch.zeros(1, *backbone.input_shape, device=device)
     backbone_split = None
     with suppress(CannotSplit):
-        backbone_split = split_below(backbone, [info.name for info in infos]) if caches else None
-    inputs = image if backbone_split is None else backbone_split.encode(image)
-    run = forward_pass if backbone_split is None else CachedForward(backbone_split, precision=precision)
-    owned = [*backbone.module.parameters(), *backbone.module.buffers(), inputs]
-    with backbone.frozen():
-        for p in parameters:
-            p.requires_grad_(True)
-        scoring = saved_bytes(lambda: run(inputs), owned)
-        for p in parameters:
-            p.requires_grad_(False)
-        parameters[0].requires_grad_(True)
-        training = saved_bytes(lambda: run(inputs), owned)
-    eligible = sum(info.numel for info in infos)
-    return Sizes(backbone.weight_count, eligible, scoring, training, 0 if backbone_split is None else inputs.nbytes)
+        names = [info.name for info in backbone.weight_infos(scope)]
+        backbone_split = split_below(backbone, names) if caches else None
+    if backbone_split is None:
+        return measure(ForwardPass(backbone, precision), scope)
+    return measure(CachedForward(backbone_split, precision=precision), scope)
 
 
 @lru_cache(maxsize=64)

@@ -34,13 +34,14 @@ class WorkPlan:
     calibration: tuple[float, ...]
 
     @classmethod
-    def of(cls, config: RunConfig, cases: Sequence[int], share: float) -> "WorkPlan":
+    def of(cls, config: RunConfig, cases: Sequence[int], share: float, checkpointing: bool = False) -> "WorkPlan":
         """Plan the work of a configuration.
 
         Args:
             config: the configuration of the run.
             cases: numbers of training, validation and test images.
             share: the share of the blocks that run once the prefix is cached; 1 without a cache.
+            checkpointing: whether backward passes begin with another forward pass.
         """
         train, val, test = cases
         scored = 0 if config.selection.score in ("random", "magnitude") else min(config.selection.images, train)
@@ -50,9 +51,9 @@ class WorkPlan:
         return cls(
             probe=train + val,
             probe_test=test,
-            scoring=SCORING_COST * share * scored,
+            scoring=(SCORING_COST + checkpointing) * share * scored,
             first_validation=share * val,
-            epoch=share * ((TRAINING_COST + training.checkpointing) * train + val) + anew * train,
+            epoch=share * ((TRAINING_COST + checkpointing) * train + val) + anew * train,
             epochs=training.epochs,
             trainings=len(SHARES) if config.selection.budget == AUTO else 1,
             test=share * test,

@@ -74,6 +74,16 @@ def remarks_on(config: RunConfig, trained: Trained, unchanged: bool) -> list[str
     return remarks
 
 
+def automatic_checkpointing(config: RunConfig, setup: RunSetup) -> list[str]:
+    """Return the remark on activations that were recomputed because the memory would not do."""
+    if not setup.checkpointing or config.training.checkpointing == "always":
+        return []
+    return [
+        "Memory was short: activations were recomputed in the backward pass, which takes longer and gives the same "
+        "numbers (gradient checkpointing; --checkpointing never leaves it out)."
+    ]
+
+
 def unknown_modality(config: RunConfig, setup: RunSetup) -> list[str]:
     """Return the remark on augmentation without a known modality."""
     options, named = config.training, setup.data.card.get("modality")

@@ -19,6 +19,7 @@ from shpeft.pipeline.budget_choice import describe
 from shpeft.pipeline.calibrate import collect_calibration_data, rules_of
 from shpeft.pipeline.progress import RunProgress
 from shpeft.pipeline.run_facts import (
+    automatic_checkpointing,
     compare_with_probe,
     count_weights,
     delta_metadata,
@@ -107,7 +108,9 @@ def run(
         probe = _predict_probe(setup, meter)
         selections = select_weights(config, setup, folder, resumption, meter)
         names = {name for selected in selections for name in selected.support.indices}
-        forward_pass = forward_pass_for(config, setup.backbone, names, cache, setup.forward_pass)
+        forward_pass = forward_pass_for(
+            config, setup.backbone, names, cache, setup.forward_pass, checkpointing=setup.checkpointing
+        )
         if forward_pass is not setup.forward_pass:
             setup.forward_pass.close()
             stack.callback(forward_pass.close)
@@ -128,6 +131,7 @@ def run(
         remarks += [
             *remarks_on(config, trained, unchanged),
             *([describe(choice)] if choice else []),
+            *automatic_checkpointing(config, setup),
             *unknown_modality(config, setup),
             *setup.backbone.remarks,
         ]

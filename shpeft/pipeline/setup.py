@@ -15,6 +15,7 @@ from shpeft.linear_probe import Head, fit_linear_probe
 from shpeft.pipeline.budget_choice import budgets
 from shpeft.pipeline.calibrate import check_decision
 from shpeft.pipeline.cancellation import call_after_each_block
+from shpeft.pipeline.memory import free_bytes, needed_bytes
 from shpeft.pipeline.progress import RunProgress, WorkPlan, trained_share
 from shpeft.pipeline.team_sharing import check_same
 from shpeft.runs import FEATURES
@@ -33,6 +34,7 @@ class RunSetup:
         probe: the head of the linear probe.
         forward_pass: runs the blocks below every eligible weight once per image.
         plan: the work of the whole run, in image passes.
+        checkpointing: whether activations are recomputed in the backward pass.
     """
 
     data: Dataset
@@ -40,6 +42,7 @@ class RunSetup:
     probe: Head
     forward_pass: ForwardPass
     plan: WorkPlan
+    checkpointing: bool = False
 
 
 def set_up(
@@ -77,19 +80,38 @@ def set_up(
     check_budget(budgets(config.selection.budget, count, total)[0], count, total)
     check_same(team, data, backbone)
     current = ForwardPass(backbone, resolve_precision(config.precision, backbone.device), team)
-    forward_pass = forward_pass_for(config, backbone, [info.name for info in eligible], folder, current)
+    names, always = [info.name for info in eligible], config.training.checkpointing == "always"
+    forward_pass = forward_pass_for(config, backbone, names, folder, current, checkpointing=always)
+    checkpointing = always or bool(team.tell(lambda: b"yes" if _short_of_memory(config, forward_pass) else b""))
     share = trained_share(backbone.weight_infos(), eligible) if isinstance(forward_pass, CachedForward) else 1.0
-    plan = WorkPlan.of(config, [len(split) for split in data.splits], share)
+    plan = WorkPlan.of(config, [len(split) for split in data.splits], share, checkpointing)
     meter.plan(plan)
     meter.lap("backbone")
     progress = meter.part("Fitting the linear probe", len(data.train), len(data.val), 0)
     probe = fit_linear_probe(backbone, data.train, data.val, forward_pass=forward_pass, progress=progress)
     meter.lap("probe")
-    return RunSetup(data, backbone, probe, forward_pass, plan)
+    return RunSetup(data, backbone, probe, forward_pass, plan, checkpointing)
+
+
+def _short_of_memory(config: RunConfig, forward_pass: ForwardPass) -> bool:
+    """Return whether automatic checkpointing has to begin: it can, and the memory would not do without it."""
+    backbone = forward_pass.backbone
+    if config.training.checkpointing != "auto" or isinstance(forward_pass, CachedForward):
+        return False
+    if not backbone.can_checkpoint:
+        return False
+    free = free_bytes(backbone.device)
+    return free is not None and needed_bytes(config, forward_pass) > free
 
 
 def forward_pass_for(
-    config: RunConfig, backbone: Backbone, names: Iterable[str], folder: Path | None, current: ForwardPass | None = None
+    config: RunConfig,
+    backbone: Backbone,
+    names: Iterable[str],
+    folder: Path | None,
+    current: ForwardPass | None = None,
+    *,
+    checkpointing: bool = False,
 ) -> ForwardPass:
     """Return a forward pass that caches the blocks below the parameters that may change.
 
@@ -99,9 +121,10 @@ def forward_pass_for(
         names: the parameters that may change.
         folder: the run folder, for cached features that do not fit in memory.
         current: the forward pass in use; it is returned if no more blocks can be cached.
+        checkpointing: whether blocks run again in the backward pass, where they do not receive cached features.
     """
     current = current or ForwardPass(backbone, resolve_precision(config.precision, backbone.device))
-    if not config.training.cache or config.training.checkpointing:
+    if not config.training.cache or checkpointing:
         return current
     try:
         split = split_below(backbone, names)

@@ -1,6 +1,7 @@
 """Score the weights of a run and select those to train, for each budget that it compares."""
 
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import nullcontext
 from dataclasses import dataclass
 from functools import partial
 
@@ -127,25 +128,26 @@ def select_weights(
 
 def _score(config: RunConfig, setup: RunSetup, meter: RunProgress) -> Scores:
     """Score the weights with the linear probe as head."""
-    options = config.selection
-    return estimate_importance(
-        setup.backbone,
-        setup.data.train,
-        options.score,
-        formula=options.formula,
-        norm=options.norm,
-        lam=options.lam,
-        normalizer=options.normalizer,
-        exponent=options.exponent,
-        scope=options.scope,
-        images=options.images,
-        batch_size=config.training.batch_size,
-        expectation=options.expectation,
-        seed=config.seed,
-        head=setup.probe,
-        forward_pass=setup.forward_pass,
-        progress=meter.part("Scoring the weights", setup.plan.scoring),
-    )
+    options, recomputes = config.selection, setup.checkpointing and config.selection.expectation != "image"
+    with setup.backbone.checkpointing() if recomputes else nullcontext():  # gradients by image need what hooks see
+        return estimate_importance(
+            setup.backbone,
+            setup.data.train,
+            options.score,
+            formula=options.formula,
+            norm=options.norm,
+            lam=options.lam,
+            normalizer=options.normalizer,
+            exponent=options.exponent,
+            scope=options.scope,
+            images=options.images,
+            batch_size=config.training.batch_size,
+            expectation=options.expectation,
+            seed=config.seed,
+            head=setup.probe,
+            forward_pass=setup.forward_pass,
+            progress=meter.part("Scoring the weights", setup.plan.scoring),
+        )
 
 
 def _select_from(

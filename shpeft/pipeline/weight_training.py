@@ -86,7 +86,7 @@ def train_selection(
         mixup=options.mixup,
         label_smoothing=options.label_smoothing,
         balance=options.balance,
-        checkpointing=options.checkpointing,
+        checkpointing=setup.checkpointing,
         compiled=options.compiled,
         seed=config.seed,
         forward_pass=forward_pass,

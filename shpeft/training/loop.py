@@ -75,7 +75,7 @@ def finetune(
     mixup: float = DEFAULTS.mixup,
     label_smoothing: float = DEFAULTS.label_smoothing,
     balance: Balance = DEFAULTS.balance,
-    checkpointing: bool = DEFAULTS.checkpointing,
+    checkpointing: bool = False,
     compiled: bool = DEFAULTS.compiled,
     seed: int = 0,
     forward_pass: ForwardPass | None = None,

@@ -136,10 +136,10 @@ def test_the_form_makes_the_configuration_of_the_run(runs: Path) -> None:
 def test_a_preset_sets_its_settings_and_follows_them() -> None:
     app = open_page("train")
     assert app.segmented_control(key="preset").value == "Thorough"
-    app.toggle(key="set_checkpointing").set_value(True).run()
+    app.selectbox(key="set_checkpointing").set_value("always").run()
     app.segmented_control(key="preset").set_value("Fast").run()
     assert app.selectbox(key="set_scope").value == "last:25%"
-    assert not app.toggle(key="set_checkpointing").value
+    assert app.selectbox(key="set_checkpointing").value == "auto"
     app.toggle(key="set_cache").set_value(False).run()
     assert app.segmented_control(key="preset").value == "Custom"
     app.segmented_control(key="preset").set_value("Paper").run()

@@ -57,9 +57,11 @@ def test_a_preset_overrides_the_file_and_options_override_the_preset(tiny_yaml: 
 
 
 def test_switches_turn_on_and_off(tiny_yaml: Path, tmp_path: Path) -> None:
-    shown = shpeft("finetune", "--config", tiny_yaml, "--no-cache", "--checkpointing", "--no-image-cache", "--dry-run")
+    shown = shpeft(
+        "finetune", "--config", tiny_yaml, "--no-cache", "--checkpointing", "always", "--no-image-cache", "--dry-run"
+    )
     config = RunConfig.parse(yaml.safe_load(shown.stdout))
-    assert (config.training.cache, config.training.checkpointing, config.training.compiled) == (False, True, False)
+    assert (config.training.cache, config.training.checkpointing, config.training.compiled) == (False, "always", False)
     assert not config.dataset.cache
 
 

@@ -28,7 +28,7 @@ def test_only_settings_that_differ_are_listed() -> None:
     [
         {},
         {"selection": {"budget": 1e-5, "score": "fisher", "scope": "last:3", "expectation": "image"}, "seed": 7},
-        {"selection": {"budget": 500}, "training": {"cache": False, "checkpointing": True, "lr": 1 / 3}},
+        {"selection": {"budget": 500}, "training": {"cache": False, "checkpointing": "always", "lr": 1 / 3}},
         {"dataset": {"source": "/my scans/it's.csv", "columns": {"path": "a file", "label": "dx"}, "frame": 0}},
         {"backbone": {"name": "test_vit", "weights": "random", "image_size": 32}, "precision": "bfloat16"},
     ],

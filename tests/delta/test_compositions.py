@@ -69,19 +69,16 @@ def test_checkpointing_is_refused_where_unsupported() -> None:
         pass
 
 
-@pytest.mark.skipif(not (shutil.which("c++") or shutil.which("g++")), reason="torch.compile needs a C++ compiler")
-@pytest.mark.parametrize(
-    ("k", "scope", "backend", "seeds"),
-    [(40, "matrices", "inductor", 1), (20_000, "all", "aot_eager", 2)],  # the latter writes no C++
-)
-def test_compiled_in_one_graph(k: int, scope: str, backend: str, seeds: int) -> None:
+@pytest.mark.parametrize(("k", "scope", "seeds"), [(40, "matrices", 1), (20_000, "all", 2)])
+def test_compiled_in_one_graph(k: int, scope: str, seeds: int) -> None:
+    """Without the inductor, whose C++ takes most of a compilation; it fine-tunes below."""
     backbone = tiny()
     for seed in range(seeds):  # the second support must not meet the first one's code
         delta = random_delta(backbone, k, scope, seed)
         expected, _ = dense_gradient(backbone, delta, IMAGES, LABELS)
         with Trainable(backbone, delta) as trainable:
             torch.compiler.reset()
-            compiled = torch.compile(backbone.module, fullgraph=True, backend=backend)
+            compiled = torch.compile(backbone.module, fullgraph=True, backend="aot_eager")
             cross_entropy(compiled(IMAGES), LABELS).backward()
             assert_close(present(trainable.values.grad), expected, 1e-5)
 

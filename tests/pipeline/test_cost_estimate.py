@@ -8,6 +8,7 @@ import pytest
 from shpeft.config import PRESETS, BackboneConfig, RunConfig
 from shpeft.forward import cached
 from shpeft.pipeline import cost_estimate, estimate_cost
+from shpeft.pipeline import memory as memory_module
 from shpeft.pipeline.progress import WorkPlan
 from shpeft.support.progress import format_duration
 
@@ -32,11 +33,11 @@ def test_the_cached_prefix_and_checkpointing_count(pace: None) -> None:
         config = {"selection": {"scope": "last:2"}, "training": {"epochs": 10, **training}}
         return estimate_cost(RunConfig.parse(TINY | config), CASES).seconds
 
-    cached, plain, anew = seconds(), seconds(cache=False), seconds(checkpointing=True)
+    cached, plain, anew = seconds(), seconds(cache=False), seconds(checkpointing="always")
     assert cost_estimate.cached_share(VIT, "last:2") == pytest.approx(2 / 6)
     assert cached < plain / 2
-    # one more forward of each training image in each epoch; and no cache
-    assert anew - plain == pytest.approx(0.5 * 10 * 100)
+    # one more forward of each training image for the scores and in each epoch; and no cache
+    assert anew - plain == pytest.approx(0.5 * (100 + 10 * 100))
 
 
 def test_memory_is_the_sum_of_weights_activations_and_features(pace: None) -> None:
@@ -47,7 +48,7 @@ def test_memory_is_the_sum_of_weights_activations_and_features(pace: None) -> No
         return estimate_cost(RunConfig.parse(TINY | config), cases).memory
 
     sizes = cost_estimate.measured_sizes(VIT, "float32", "matrices", "cpu", True)
-    assert memory() == cost_estimate.FIXED_MEMORY + 4 * (sizes.weights + 2 * sizes.eligible) + 16 * sizes.scoring
+    assert memory() == memory_module.FIXED_MEMORY + 4 * (sizes.weights + 2 * sizes.eligible) + 16 * sizes.scoring
     assert memory(batch_size=32) - memory() == 16 * sizes.scoring
     few = cost_estimate.measured_sizes(VIT, "float32", "last:2", "cpu", True)
     assert few.features == 5 * 64 * 4  # four patches and the class token
@@ -55,6 +56,18 @@ def test_memory_is_the_sum_of_weights_activations_and_features(pace: None) -> No
     assert memory("last:2", cases=(1000, 20, 40)) - memory("last:2") == 900 * few.features
     assert memory("last:2", cases=(10**9, 20, 40)) < cached.MEMORY + memory()
     assert memory("last:2", cache=False, cases=(1000, 20, 40)) == memory("last:2", cache=False)
+
+
+def test_recomputed_activations_are_not_in_the_estimate(pace: None, monkeypatch: pytest.MonkeyPatch) -> None:
+    def cost(**training: Any) -> cost_estimate.Cost:
+        return estimate_cost(RunConfig.parse(TINY | {"training": training}), CASES)
+
+    plain, always = cost(checkpointing="never"), cost(checkpointing="always")
+    assert always.memory < plain.memory
+    assert always.seconds > plain.seconds
+    for free, expected in ((None, plain), (2**40, plain), (0, always)):
+        monkeypatch.setattr(cost_estimate, "free_bytes", lambda _, free=free: free)
+        assert cost() == expected
 
 
 def test_a_pass_is_measured_once_for_each_setting(monkeypatch: pytest.MonkeyPatch) -> None:

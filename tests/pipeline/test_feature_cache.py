@@ -13,7 +13,7 @@ from tests.pipeline.conftest import carry_out, names, tiny
 
 
 @pytest.mark.parametrize(
-    ("training", "block"), [({}, "blocks.4"), ({"cache": False}, None), ({"checkpointing": True}, None)]
+    ("training", "block"), [({}, "blocks.4"), ({"cache": False}, None), ({"checkpointing": "always"}, None)]
 )
 @pytest.mark.parametrize("memory", [2**30, 0])
 def test_frozen_blocks_are_cached_and_their_features_deleted(

@@ -8,7 +8,7 @@ from shpeft.config import RunConfig
 from shpeft.errors import OutOfMemory
 from shpeft.runs import RunFolder
 from shpeft.support import memory
-from shpeft.support.memory import as_out_of_memory, memory_bytes
+from shpeft.support.memory import as_out_of_memory, free_memory_bytes, memory_bytes
 from tests.helpers.command_line import shpeft as command
 
 ERRORS = [
@@ -49,3 +49,22 @@ def test_a_container_has_what_it_may_use(tmp_path: Path, monkeypatch: pytest.Mon
     assert memory_bytes() == 4096
     limit.write_text("max\n")
     assert (memory_bytes() or 0) >= (whole or 0)
+
+
+def test_what_is_free_is_what_the_system_and_the_container_leave(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    limit, usage, system = tmp_path / "memory.max", tmp_path / "memory.stat", tmp_path / "meminfo"
+    monkeypatch.setattr(memory, "CGROUPS", (str(limit), str(tmp_path / "missing")))
+    monkeypatch.setattr(memory, "USAGE", (str(usage), str(tmp_path / "missing")))
+    monkeypatch.setattr(memory, "MEMINFO", str(system))
+    assert free_memory_bytes() is None
+    system.write_text("MemTotal: 9 kB\nMemAvailable:       8 kB\n")
+    assert free_memory_bytes() == 8192
+    limit.write_text("9000\n")
+    usage.write_text("anon 5000\nfile 100000\n")
+    assert free_memory_bytes() == 4000
+    usage.write_text("anon 10000\n")
+    assert free_memory_bytes() == 0
+    limit.write_text("max\n")
+    assert free_memory_bytes() == 8192
