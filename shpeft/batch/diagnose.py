@@ -97,11 +97,11 @@ def diagnose_batch(
             note(entry, row)
         total, synced = len(source.entries), time.monotonic()
         progress("diagnosing", len(done), total)
-        for number, row in _rows(run, source.entries, len(done), batch_size, made_by, progress):
-            if record is not None and not row[-3]:
-                record(str(row[0]), made_by)
-            _append(file, csv_rows.line(row))
-            note(source.entries[number], row)
+        for number, made in _rows(run, source.entries, len(done), batch_size, made_by, progress):
+            if record is not None and not made[-3]:
+                record(str(made[0]), made_by)
+            _append(file, csv_rows.line(made))
+            note(source.entries[number], made)
             if time.monotonic() - synced > SYNC:
                 os.fsync(file)
                 synced = time.monotonic()
