@@ -17,6 +17,7 @@ from shpeft.runs import RunFolder, Snapshot, delete_run, find_run, new_run, runs
 from shpeft.runs.owner import Account, write_owner
 from shpeft.runs.state import Status
 from shpeft.support.progress import Eta, Progress
+from shpeft.support.right_of_way import RightOfWay
 from shpeft.support.work_queue import WorkQueue, stop_at_exit
 
 if TYPE_CHECKING:
@@ -54,7 +55,12 @@ class _Job:
 
 
 class JobManager:
-    """Run configurations: one at a time on each device."""
+    """Run configurations: one at a time on each device.
+
+    Attributes:
+        root: the folder of the run folders.
+        right_of_way: what somebody waits for claims it; runs then wait between two steps, within bounds.
+    """
 
     def __init__(
         self,
@@ -70,6 +76,7 @@ class JobManager:
             device_of: resolves a configuration's ``device``; jobs of one device wait for each other.
         """
         self.root = Path(root) if root is not None else runs_root()
+        self.right_of_way = RightOfWay()
         self._execute = execute or _run
         self._device_of = device_of or _device
         self._lock = threading.Lock()
@@ -222,8 +229,9 @@ class JobManager:
         self._finish(job, "failed", failure)
 
     def _progress(self, job: _Job, stage: str, done: int, total: int) -> None:
-        """Record the worker's progress; raise if the job was cancelled."""
+        """Record the worker's progress, and give way to requests in hand; raise if the job was cancelled."""
         self._apply_requests()
+        self.right_of_way.give_way(lambda: job.cancelled is not None or bool(job.snapshot.end_request))
         with self._lock:
             if job.cancelled is not None:
                 raise job.cancelled

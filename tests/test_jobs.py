@@ -17,6 +17,7 @@ from shpeft.runs import RunFolder, Snapshot, deleted_runs, list_runs, restore_ru
 from shpeft.support.atomic_files import is_locked
 from shpeft.support.progress import Progress
 from shpeft.training.loop import EpochReport
+from tests.helpers.app_pages import TINY
 
 CONFIG = RunConfig()
 Make = Callable[..., JobManager]
@@ -128,6 +129,49 @@ def test_a_running_job_is_discarded_at_its_next_step_and_moves_to_the_trash(make
     assert not (tmp_path / run).exists()
     until(lambda: manager.active() is None)
     assert restore_run(deleted_runs(tmp_path)[0]).state.status == "cancelled"
+
+
+def test_a_run_gives_way_to_what_somebody_waits_for(make: Make) -> None:
+    def recipe(
+        config: RunConfig, folder: RunFolder, *, progress: Progress, on_epoch: Any, stop: Callable[[], bool]
+    ) -> None:
+        with folder.state.recording():
+            for step in range(1_000_000):
+                progress("Fine-tuning", step, 1_000_000)
+                time.sleep(0.001)
+
+    manager = make(recipe)
+    run = manager.submit(CONFIG)
+    until(lambda: manager.snapshot(run).done > 0)
+    with manager.right_of_way.claimed():
+        time.sleep(0.05)  # the step under way
+        at = manager.snapshot(run).done
+        time.sleep(0.1)
+        assert manager.snapshot(run).done == at
+    until(lambda: manager.snapshot(run).done > at)
+    with manager.right_of_way.claimed():
+        begin = time.monotonic()
+        manager.discard(run)
+        until(lambda: manager.active() is None)
+        assert time.monotonic() - begin < 3  # not at the end of the request
+
+
+def test_interruptions_do_not_change_a_bit(tmp_path: Path) -> None:
+    deltas = []
+    for name in ("alone", "interrupted"):
+        manager, config = JobManager(tmp_path / name), RunConfig.parse(TINY)
+        run, waits = manager.submit(config, "first"), 0
+        while manager.snapshot(run).status in ("queued", "running"):
+            if name == "interrupted":
+                with manager.right_of_way.claimed():
+                    time.sleep(0.02)
+                waits += 1
+            time.sleep(0.01)
+        assert manager.snapshot(run).status == "finished"
+        assert waits > 5 or name == "alone"
+        deltas.append((tmp_path / name / "first" / "delta.safetensors").read_bytes())
+        manager.shutdown(5)
+    assert deltas[0] == deltas[1]
 
 
 def test_a_discarded_queued_job_never_runs(make: Make, tmp_path: Path) -> None:

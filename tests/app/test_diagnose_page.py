@@ -20,6 +20,7 @@ from shpeft.errors import Cancelled, DiagnosisError
 from shpeft.evaluation import Answer
 from shpeft.evaluation.reader_agreement import Reading
 from shpeft.explanation.saliency import PassTime, Sanity
+from shpeft.jobs import manager
 from shpeft.pipeline import load_run
 from shpeft.runs import RunFolder, find_run
 from shpeft.support.progress import Progress
@@ -135,6 +136,39 @@ def test_work_that_the_page_no_longer_needs_is_cancelled(slow_map: tuple[AppTest
     assert work.cancelled.wait(5)
     assert not app.error
     assert app.title[0].value
+
+
+def test_an_answer_does_not_wait_for_the_map_of_the_image_before(slow_map: tuple[AppTest, SlowWork]) -> None:
+    app, work = slow_map
+    first = viewer_header(app)["image"]
+    work.started.clear()
+    press(app, "Next")
+    assert work.cancelled.is_set()
+    assert app.title[0].value
+    assert viewer_header(app)["image"] != first
+    assert work.started.wait(5)  # now its own
+    press(app, "Stop")
+
+
+@pytest.fixture
+def own_manager(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A manager that no work of another test's page claims."""
+    monkeypatch.setattr("shpeft.jobs._managers", {})
+
+
+@pytest.mark.usefixtures("own_manager")
+def test_runs_give_way_while_the_page_waits_for_the_model(
+    with_run: str, assume_pass_time: AssumePassTime, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assume_pass_time(QUICK)
+    work = SlowWork()
+    monkeypatch.setattr("shpeft.explanation.saliency.checked.explain", work)
+    app = open_test_image(with_run)
+    assert work.started.wait(5)
+    assert not manager().right_of_way._free.is_set()
+    press(app, "Stop").run()
+    assert work.cancelled.wait(5)
+    assert manager().right_of_way._free.wait(5)
 
 
 def test_work_of_a_closed_page_is_cancelled(

@@ -13,6 +13,7 @@ from typing import Any, TypeVar
 
 import streamlit as st
 
+from app.widgets.session import jobs
 from shpeft.errors import Cancelled
 from shpeft.explanation.saliency import PassTime, supported_methods
 from shpeft.pipeline import LoadedRun, load_run
@@ -91,13 +92,15 @@ class Task:
 @st.cache_resource(show_spinner=False, max_entries=2)
 def _worker(name: str, modified: tuple[float, ...]) -> tuple[LoadedRun, ThreadPoolExecutor]:
     """Load a run's model and create the one thread that may use it."""
-    return load_run(find_run(name)), ThreadPoolExecutor(1, thread_name_prefix=f"shpeft-model-{name}")
+    with jobs().right_of_way.claimed():
+        return load_run(find_run(name)), ThreadPoolExecutor(1, thread_name_prefix=f"shpeft-model-{name}")
 
 
 @st.cache_resource(show_spinner=False, max_entries=16)
 def _pass_time(name: str, modified: tuple[float, ...]) -> PassTime:
     loaded, executor = _worker(name, modified)
-    return executor.submit(PassTime.measure, loaded.backbone).result()
+    with jobs().right_of_way.claimed():
+        return executor.submit(PassTime.measure, loaded.backbone).result()
 
 
 def preload(run: RunFolder) -> None:
@@ -177,7 +180,7 @@ def result_or_progress(
     task = _task(run, key)
     if task is None or (task.cancelled and not task.stopped):
         task = _submit(run, key, work) if seconds <= unasked else None
-        if task is not None:
+        if task is not None and seconds <= GRACE_SECONDS:  # else the rest of the page need not wait
             wait([task.future], GRACE_SECONDS)
     if task is not None and not task.stopped and task.future.done():
         result: Result = task.future.result()
@@ -191,7 +194,7 @@ def result_or_progress(
     return None
 
 
-@st.fragment(run_every=0.5)
+@st.fragment(run_every=0.25)
 def _follow(task: Task) -> None:
     """Draw the progress and a Stop button; rerun the page when the work is over."""
     if task.over:
@@ -208,6 +211,15 @@ def latest_result(run: RunFolder, *parts: object) -> Any:
     tasks = [task for key, task in _tasks().items() if key[:2] == model and set(parts) <= set(key[2:])]
     done = (task.future for task in reversed(tasks) if task.future.done() and not task.cancelled)
     return next((future.result() for future in done if future.exception() is None), None)
+
+
+def cancel_others(run: RunFolder, part: object) -> None:
+    """Cancel the session's work whose key does not contain this part: the model's one thread is then free sooner."""
+    model = (run.name, modified(run))
+    for key, task in list(_tasks().items()):
+        if not task.over and not (key[:2] == model and part in key[2:]):
+            task.cancel()
+            del _tasks()[key]
 
 
 def cancel_unrequested() -> None:
@@ -247,7 +259,8 @@ def _submit(run: RunFolder, key: Key, work: Work[Any]) -> Task:
 
     def execute() -> Any:
         task.report("waiting for the model", 0, 1)  # may have been abandoned in the queue
-        return work(loaded, task.report)
+        with jobs().right_of_way.claimed():
+            return work(loaded, task.report)
 
     task.future = executor.submit(execute)
     full_key = (run.name, modified(run), *key)

@@ -52,8 +52,8 @@ class Explanation:
 
 
 def diagnose_image(run: RunFolder, case: Case) -> Diagnosis:
-    """Return the model's diagnosis of the image, without a map."""
-
+    """Return the model's diagnosis of the image, without a map; a map of another image is no longer made."""
+    model_tasks.cancel_others(run, case.digest)
     record = recorder(account.current(), run.name)
 
     def work(loaded: LoadedRun, progress: Progress) -> Diagnosis:
