@@ -41,8 +41,8 @@ def calibrate(
         target: The sensitivity or specificity to reach.
         prevalence: Prevalence of the class, for rule cost; by default that of the validation images.
         cost_ratio: Cost of a missed case in false alarms, for rule cost.
-        confidence: That new images reach the target of rule sensitivity and the share to answer, where there are enough
-            validation images.
+        confidence: That new images reach the target of rule sensitivity, the share to answer or the share of errors,
+            where there are enough validation images.
         coverage: How often prediction sets contain the true class.
         method: How prediction sets are made.
         by_class: Let the coverage hold for each class by itself, and not only on average.
@@ -57,7 +57,7 @@ def calibrate(
     threshold = None if positive is None else ThresholdRule(positive, rule, target, prevalence, cost_ratio, confidence)
     abstention = AbstentionRule("coverage", 0.9 if answer is None else answer, around, confidence)
     if max_risk is not None:
-        abstention = AbstentionRule("risk", max_risk, around)
+        abstention = AbstentionRule("risk", max_risk, around, confidence)
     rules = DecisionRules(threshold, SetRule(method, coverage, by_class), abstention)
     _carry_out(RunFolder.open(run), rules, device, json)
 

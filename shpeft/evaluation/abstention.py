@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 
 from shpeft.config.schema import CONFIDENCE
 from shpeft.errors import ConfigError
-from shpeft.evaluation.abstention_bound import AbstentionBound
+from shpeft.evaluation.abstention_bound import BANDS, AbstentionBound, RiskBound
 from shpeft.evaluation.calibration import class_index
 from shpeft.evaluation.predict import Predictions
 from shpeft.evaluation.proportions import Proportion
@@ -25,12 +25,12 @@ class AbstentionRule:
 
     Attributes:
         by: ``coverage`` (answer this share of cases) or ``risk`` (answer as many cases as possible while at most this
-            share of the answers is wrong).
+            share of the answers is wrong; with a confidence, in steps of a tenth of the cases).
         target: that share, from 0 to 1.
         on: ``maximum`` (abstain when the top probability is low) or ``threshold`` (abstain when the probability of the
             positive class is close to the operating threshold).
-        confidence: for ``coverage``, that this share of new cases is answered, over draws of the validation cases;
-            None: it is answered on average over draws.
+        confidence: that the target holds for new cases, over draws of the validation cases, where there are enough of
+            them. None: for ``coverage`` it holds on average over draws, for ``risk`` among the validation cases.
     """
 
     by: Literal["coverage", "risk"] = "coverage"
@@ -92,7 +92,7 @@ class Abstention:
     band: tuple[float, float]
     operating: OperatingPoint | None
     validation: AbstentionRates
-    bound: AbstentionBound | None = None
+    bound: AbstentionBound | RiskBound | None = None
 
     def abstains(self, probabilities: Array, classes: tuple[str, ...]) -> NDArray[np.bool_]:
         """Return (N,) bool, whether the model abstains, for calibrated ``probabilities`` (N, C)."""
@@ -119,8 +119,9 @@ def choose_abstention(
 ) -> Abstention:
     """Choose the abstain band that meets a rule on validation cases.
 
-    To answer a share of *new* cases, a larger share of the validation cases has to be answered: see
-    :class:`~shpeft.evaluation.abstention_bound.AbstentionBound`.
+    To answer a share of *new* cases, a larger share of the validation cases has to be answered, and for few wrong
+    answers to new cases fewer have to be wrong among these: see :mod:`shpeft.evaluation.abstention_bound`. Where the
+    validation cases are too few for that, the band meets the rule among them alone.
 
     Args:
         validation: calibrated probabilities.
@@ -132,11 +133,14 @@ def choose_abstention(
     if rule.on == "threshold" and operating is None:
         raise ConfigError("An abstain band around the threshold needs a threshold. Choose a threshold first.")
     center = operating if rule.on == "threshold" else None
-    curve, bound = risk_coverage(validation, center), _bound(validation, rule)
+    curve, n = risk_coverage(validation, center), len(validation.labels)
+    bound: AbstentionBound | RiskBound | None
     if rule.by == "coverage":
-        n = len(validation.labels)
-        meets = curve.coverage >= _answered(n, rule, bound) / n - 1e-12
+        bound = share_bound = _bound(validation, rule)
+        meets = curve.coverage >= _answered(n, rule, share_bound) / n - 1e-12
         at = int(np.flatnonzero(meets)[0])
+    elif proven := _proven(curve, n, rule):
+        at, bound = proven
     else:
         meets = curve.risk <= rule.target + 1e-12
         if not meets.any():
@@ -145,6 +149,7 @@ def choose_abstention(
                 f"lowest that can be reached is {curve.risk.min():.1%}. Allow more errors."
             )
         at = int(np.flatnonzero(meets)[-1])
+        bound = _risk_bound(curve, n, rule, at) if _promises(rule) else None
     certainty = float(curve.certainty[at])
     band = (0.0, certainty) if center is None else _band_around(center.threshold, certainty)
     answered = _certainty(validation.probabilities, validation.classes, center) >= certainty
@@ -152,9 +157,31 @@ def choose_abstention(
 
 
 def _bound(validation: Predictions, rule: AbstentionRule) -> AbstentionBound | None:
-    if rule.by != "coverage" or rule.confidence is None or not 0 < rule.target < 1:
+    if rule.confidence is None or not _promises(rule):
         return None
     return AbstentionBound(rule.target, rule.confidence, len(validation.labels))
+
+
+def _promises(rule: AbstentionRule) -> bool:
+    """Return whether a rule asks for a promise that counts can show."""
+    return rule.confidence is not None and 0 < rule.target < 1
+
+
+def _risk_bound(curve: RiskCoverage, cases: int, rule: AbstentionRule, at: int) -> RiskBound:
+    assert rule.confidence is not None
+    answered = round(curve.coverage[at] * cases)
+    return RiskBound(rule.target, rule.confidence, answered, round(curve.risk[at] * answered))
+
+
+def _proven(curve: RiskCoverage, cases: int, rule: AbstentionRule) -> tuple[int, RiskBound] | None:
+    """Return the place on the curve of the band that answers most cases with the risk shown; None if none has."""
+    if not _promises(rule):
+        return None
+    for share in range(BANDS, 0, -1):
+        at = int(np.flatnonzero(curve.coverage >= share / BANDS - 1e-12)[0])
+        if (bound := _risk_bound(curve, cases, rule, at)).holds:
+            return at, bound
+    return None
 
 
 def _answered(cases: int, rule: AbstentionRule, bound: AbstentionBound | None) -> int:

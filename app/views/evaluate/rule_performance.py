@@ -213,9 +213,14 @@ def abstention_performance(run: EvaluatedRun, reliability: Reliability) -> None:
             + (
                 ""
                 if abstention.bound is None
-                else " To keep the promise on new images, fewer of the validation images get no answer."
+                else f" To keep the promise on new images, {FEWER[abstention.rule.by]} of the validation images get no "
+                "answer."
             )
         )
+
+
+FEWER = {"coverage": "fewer", "risk": "more"}
+"""What a promise about new images costs, by what it is about."""
 
 
 def _answered(abstention: Abstention, test: AbstentionRates | None) -> list[dict[str, Any]]:
