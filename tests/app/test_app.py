@@ -162,6 +162,9 @@ def test_the_expected_time_of_each_preset_is_shown_before_the_run(monkeypatch: p
     )
     assert " · ".join(estimates) in page_text(app)
     assert costs[0].seconds < costs[1].seconds < costs[2].seconds
+    drawn = [str(getattr(part, "label", "") or getattr(part, "value", "")) for part in app.main]
+    (total,) = (at for at, text in enumerate(drawn) if text.endswith("memory on this computer."))
+    assert drawn.index("Start") < total  # what comes and goes above a button moves it away from a click under way
 
 
 def test_an_untouched_form_makes_the_default_run() -> None:

@@ -68,8 +68,9 @@ def settings() -> tuple[RunConfig, str] | None:
         _preview(note, config, data)
         with times:
             presets.times(config, data)
-        presets.total(config, data)
-        return _start_button(config)
+        request = _start_button(config)
+        presets.total(config, data)  # below the button: what appears above it would move it away from a click
+        return request
     return None
 
 
