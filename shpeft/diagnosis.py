@@ -35,6 +35,7 @@ from shpeft.evaluation.ood_features import features_and_logits
 from shpeft.explanation.saliency import Saliency, check_method, explain
 from shpeft.explanation.target import target_index
 from shpeft.images import DEFAULT_DECODING, Acquisition, Decoding, ImageSource, open_image
+from shpeft.images.burnt_in import BurntIn
 from shpeft.support.progress import Progress, silent
 from shpeft.tasks import MultiLabel, Regression
 
@@ -71,6 +72,7 @@ class Diagnosis:
             ``edema``; ``reliability`` is then theirs and not that of the whole.
         estimate: of a regression, the number with its interval; ``classes`` is then the quantity, and
             ``probabilities`` holds the number.
+        burnt_in: text and markers in the pixels, which the answer may rest on; None where nobody looked.
 
     Examples:
         >>> import shpeft
@@ -92,6 +94,12 @@ class Diagnosis:
     notice: str = NOTICE
     findings: tuple["Diagnosis", ...] = ()
     estimate: Estimate | None = None
+    burnt_in: BurntIn | None = None
+
+    @property
+    def remarks(self) -> tuple[str, ...]:
+        """Sentences about the image that a reader needs with the answer, and without one."""
+        return () if self.burnt_in is None or not self.burnt_in.present else (self.burnt_in.sentence,)
 
     @property
     def calibrated(self) -> bool:
@@ -161,6 +169,7 @@ class Diagnosis:
             "answer": self.answer.to_dict(),
             **decided,
             "novelty": None if self.ood is None else {**asdict(self.ood), "mismatches": list(self.ood.mismatches)},
+            "burnt_in": None if self.burnt_in is None else self.burnt_in.to_dict(),
             "saliency": saliency,
             "image_size": list(self.image_size),
             "notice": self.notice,
@@ -224,7 +233,7 @@ def diagnose(
     saliency = None
     if method is not None:
         saliency = explain(backbone, inputs, explained_class, method, seed=seed, progress=progress)
-    return replace(diagnosis, target=explained_class, saliency=saliency)
+    return replace(diagnosis, target=explained_class, saliency=saliency, burnt_in=BurntIn.of_image(opened))
 
 
 def diagnose_together(
@@ -245,7 +254,8 @@ def diagnose_together(
         reliability, ood_detector: as in :func:`diagnose`.
 
     Returns:
-        For each image its diagnosis, or the error of an output that is not finite; None where it is missing.
+        For each image its diagnosis, or the error of an output that is not finite; None where it is missing. What is
+        burnt into the images is not searched for.
 
     Examples:
         >>> import shpeft

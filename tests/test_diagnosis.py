@@ -89,7 +89,7 @@ def test_diagnosis_holds_nothing_of_the_file(vit: Backbone, scan: Image.Image, t
     assert str(tmp_path) not in text
     assert {f.name for f in fields(Diagnosis)} == {
         "classes", "probabilities", "predicted", "target", "saliency", "image_size", "reliability",
-        "ood", "notice", "findings", "estimate"
+        "ood", "notice", "findings", "estimate", "burnt_in"
     }  # fmt: skip
 
 

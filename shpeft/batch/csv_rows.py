@@ -84,19 +84,16 @@ def line(cells: Sequence[object]) -> bytes:
     return out.getvalue().encode()
 
 
-def judged(
-    data: bytes, diagnosis: Diagnosis, made_by: str, urgent: str = "", marked: bool | None = None
-) -> list[object]:
+def judged(data: bytes, diagnosis: Diagnosis, made_by: str, urgent: str = "") -> list[object]:
     """Return the row of a diagnosed image; numbers have full precision: the same image gives the same bytes.
 
     Args:
         urgent: of several findings, the one that must not be missed.
-        marked: whether text or markers are burnt into the image; None if nobody looked.
     """
     if diagnosis.findings:
-        return _judged_findings(data, diagnosis, made_by, urgent, marked)
+        return _judged_findings(data, diagnosis, made_by, urgent)
     if diagnosis.estimate is not None:
-        return _judged_number(data, diagnosis, diagnosis.estimate, made_by, marked)
+        return _judged_number(data, diagnosis, diagnosis.estimate, made_by)
     reliability, answer = diagnosis.reliability, diagnosis.answer
     decision = None if reliability is None else reliability.decision
     shown = diagnosis.probabilities if reliability is None else reliability.probabilities
@@ -107,7 +104,7 @@ def judged(
         case_id(data),
         width,
         height,
-        _yes(marked),
+        _marked(diagnosis),
         answer.headline,
         " ".join(answer.reasons),
         answer.probability_of,
@@ -131,7 +128,7 @@ def judged(
     ]
 
 
-def _judged_findings(data: bytes, diagnosis: Diagnosis, made_by: str, urgent: str, marked: bool | None) -> list[object]:
+def _judged_findings(data: bytes, diagnosis: Diagnosis, made_by: str, urgent: str) -> list[object]:
     """Return the row of an image with an answer to each finding."""
     answer, ood = diagnosis.answer, diagnosis.ood
     mark = "" if answer.given else NOT_AN_ANSWER
@@ -139,7 +136,7 @@ def _judged_findings(data: bytes, diagnosis: Diagnosis, made_by: str, urgent: st
     return [
         case_id(data),
         *diagnosis.image_size,
-        _yes(marked),
+        _marked(diagnosis),
         answer.headline,
         " ".join(answer.reasons),
         *(mark + _side(part) if part.given or mark else NO_ANSWER for part in answer.findings),
@@ -156,9 +153,7 @@ def _judged_findings(data: bytes, diagnosis: Diagnosis, made_by: str, urgent: st
     ]
 
 
-def _judged_number(
-    data: bytes, diagnosis: Diagnosis, estimate: Estimate, made_by: str, marked: bool | None
-) -> list[object]:
+def _judged_number(data: bytes, diagnosis: Diagnosis, estimate: Estimate, made_by: str) -> list[object]:
     """Return the row of an image of which a number is predicted."""
     answer, ood = diagnosis.answer, diagnosis.ood
     numbers = (estimate.value, estimate.low, estimate.high)
@@ -167,7 +162,7 @@ def _judged_number(
     return [
         case_id(data),
         *diagnosis.image_size,
-        _yes(marked),
+        _marked(diagnosis),
         answer.headline,
         " ".join(answer.reasons),
         *(estimate.quantity, value, estimate.unit, low, high, coverage),
@@ -177,6 +172,10 @@ def _judged_number(
         made_by,
         NOTICE,
     ]
+
+
+def _marked(diagnosis: Diagnosis) -> str:
+    return _yes(None if diagnosis.burnt_in is None else diagnosis.burnt_in.present)
 
 
 def _side(answer: Answer) -> str:

@@ -8,7 +8,7 @@ import time
 from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor, wait
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from io import FileIO
 from itertools import pairwise
 from pathlib import Path
@@ -20,7 +20,7 @@ from shpeft.batch.inputs import Entry, Source
 from shpeft.diagnosis import Diagnosis, case_id, diagnose_together
 from shpeft.errors import DiagnosisError, ShpeftError, UnreadableImage
 from shpeft.images import open_image
-from shpeft.images.burnt_in import find_marks
+from shpeft.images.burnt_in import BurntIn
 from shpeft.pipeline import LoadedRun
 from shpeft.runs.audit import Record
 from shpeft.support.atomic_files import FileLock
@@ -128,7 +128,7 @@ class _File:
     data: bytes | None = None
     image: Image.Image | None = None
     reason: str = ""
-    marked: bool = False
+    burnt_in: BurntIn | None = None
 
 
 def _rows(
@@ -174,14 +174,15 @@ def _open(entry: Entry | None, run: LoadedRun) -> _File:
         return _File(reason=reason)
     try:
         image = open_image(data, run.decoding)
-        return _File(data, image, marked=bool(find_marks(image)))
+        return _File(data, image, burnt_in=BurntIn.of_image(image))
     except UnreadableImage as error:
         return _File(data, reason=str(error).replace("the uploaded file", "The file"))
 
 
 def _row(run: LoadedRun, file: _File, diagnosis: Diagnosis | DiagnosisError | None, made_by: str) -> list[object]:
     if isinstance(diagnosis, Diagnosis) and file.data is not None:
-        return csv_rows.judged(file.data, diagnosis, made_by, csv_rows.urgent_finding(run), file.marked)
+        diagnosis = replace(diagnosis, burnt_in=file.burnt_in)
+        return csv_rows.judged(file.data, diagnosis, made_by, csv_rows.urgent_finding(run))
     reason = file.reason if diagnosis is None else str(diagnosis)
     return csv_rows.unreadable(file.data, reason, run.backbone.classes, made_by, run.backbone.task)
 

@@ -11,6 +11,7 @@ from shpeft.diagnosis import Diagnosis, diagnose
 from shpeft.errors import ConfigError, DiagnosisError, UnreadableImage
 from shpeft.evaluation import OODScore, Reliability, assess_case
 from shpeft.images import Decoding
+from shpeft.images.burnt_in import BurntIn
 from shpeft.images.series import SliceHeader, in_order, read_slices
 from shpeft.pipeline import LoadedRun
 from shpeft.support.formatting import probability
@@ -201,7 +202,8 @@ def diagnose_series(
     risks = tuple(dict(each.ranked())[positive] for each in single)
     key = max(range(len(risks)), key=risks.__getitem__)
     diagnosis = single[key] if rule == "highest-risk" else replace(diagnosis, image_size=single[key].image_size)
-    return SeriesDiagnosis(diagnosis, rule, positive, risks, key)
+    burnt_in = BurntIn.of_series([each.burnt_in for each in single if each.burnt_in is not None])
+    return SeriesDiagnosis(replace(diagnosis, burnt_in=burnt_in), rule, positive, risks, key)
 
 
 def _mean(run: LoadedRun, single: Sequence[Diagnosis]) -> Diagnosis:

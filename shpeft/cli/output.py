@@ -223,7 +223,7 @@ def diagnosis(name: str, result: "Diagnosis") -> None:
     """Print the answer to an image, or why there is none, with the counts behind it and the other classes."""
     answer, case = result.answer, result.reliability
     print(f"{name}: {answer.headline}")
-    for reason in answer.reasons:
+    for reason in (*answer.reasons, *result.remarks):
         print(f"  {reason}")
     if not answer.given:
         print(f"  Not an answer, only what the model computed: {answer.decision}.")

@@ -15,6 +15,9 @@ KEYWORDS = (
 )
 """Tags that only the facts need."""
 
+BURNT_IN = "burnt_in"
+"""The entry of a Pillow image's ``info`` that holds what its file says about text in the pixels."""
+
 AXES = ("LR", "PA", "HF")
 """Letters of the positive and the negative direction of each axis of the patient (PS3.3 C.7.6.1.1.1)."""
 

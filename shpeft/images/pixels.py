@@ -8,7 +8,7 @@ from PIL import Image
 
 from shpeft.images.acquisition import KEY, UNKNOWN, Acquisition
 from shpeft.images.decoding import extent, to_8_bits
-from shpeft.images.facts import Facts
+from shpeft.images.facts import BURNT_IN, Facts
 
 NO_FACTS = Facts()
 """Of an image whose file states nothing."""
@@ -140,9 +140,10 @@ class Pixels:
         )
 
     def to_image(self) -> Image.Image:
-        """Return the image as models see it, in RGB, with its acquisition in ``info``."""
+        """Return the image as models see it, in RGB; ``info`` has its acquisition and what is said to be burnt in."""
         image = Image.fromarray(self.to_uint8()).convert("RGB")
         image.info[KEY] = self.acquisition
+        image.info[BURNT_IN] = self.facts.burnt_in
         return image
 
     def little_endian(self) -> tuple[str, bytes]:

@@ -35,6 +35,17 @@ ANSWER: dict[str, Any] = {
                 "estimate": {"type": "object", "description": "Of a regression, the number with its interval."},
             },
         },
+        "burnt_in": {
+            "type": "object",
+            "description": "Text and markers in the pixels.",
+            "required": ["present", "seen", "stated", "sentence"],
+            "properties": {
+                "present": {"type": "boolean", "description": "Whether any are seen, or stated by the file."},
+                "seen": {"type": "array", "items": {"enum": ["calipers", "color", "text"]}},
+                "stated": {"type": ["boolean", "null"], "description": "BurnedInAnnotation of a DICOM file."},
+                "sentence": {"type": "string", "description": "What a reader should know; empty if there are none."},
+            },
+        },
         "probabilities": {"type": "object", "additionalProperties": {"type": "number"}},
         "notice": {"type": "string"},
     },

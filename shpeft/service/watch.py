@@ -130,7 +130,10 @@ class Watcher:
             (series,) = list_series(source).series
             answered = diagnose_series(self.worker.loaded, series, self.rule)
             made = series_results(self.worker.loaded, self.worker.run, series, answered)
-        return made.as_zip(), {"answer": answered.diagnosis.answer.headline, "omitted": list(made.omitted)}
+        diagnosis = answered.diagnosis
+        burnt_in = None if diagnosis.burnt_in is None else diagnosis.burnt_in.to_dict()
+        note = {"answer": diagnosis.answer.headline, "burnt_in": burnt_in, "omitted": list(made.omitted)}
+        return made.as_zip(), note
 
     def _store(self, name: str) -> Event:
         """Store the results that lie ready, and remember that they are stored."""

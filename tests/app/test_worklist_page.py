@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from PIL import Image
+from PIL import Image, ImageDraw
 from streamlit.testing.v1 import AppTest
 
 from app.views.diagnose import batch
@@ -18,6 +18,7 @@ from shpeft import NOTICE
 from shpeft.batch import BatchSnapshot, diagnose, list_batches, worker
 from shpeft.batch.worklist import in_order, worklist_rows
 from shpeft.explanation.saliency import PassTime
+from shpeft.images.burnt_in import BurntIn
 from shpeft.runs import RunFolder
 from tests.helpers.app_pages import button_labels, find_button, open_page, page_text, press, until_done
 from tests.helpers.dicom_studies import slice_of
@@ -151,6 +152,14 @@ def test_one_image_is_a_list_of_one(with_run: str, without_batches: RunFolder) -
     assert list_batches(without_batches) == []
     press(app, "Remove the images")
     assert app.title[0].value == "Diagnose"
+
+
+def test_text_in_an_image_is_said_beside_its_answer(with_run: str, without_batches: RunFolder) -> None:
+    image, file = Image.new("RGB", (120, 90), (40, 40, 40)), io.BytesIO()
+    ImageDraw.Draw(image).text((20, 20), "DOE JANE 4711", fill="white")
+    image.save(file, "PNG")
+    app = dropped(with_run, file.getvalue(), "image.png")
+    assert f":material/text_fields: {BurntIn.of_image(image).sentence}" in [each.value for each in app.caption]
 
 
 def test_a_deleted_list_is_not_made_again(with_run: str, without_batches: RunFolder, zipped: bytes) -> None:

@@ -5,7 +5,7 @@ import pytest
 from PIL import Image, ImageDraw, ImageFilter, ImageFont
 
 from shpeft.datasets import load_dataset
-from shpeft.images.burnt_in import Mark, find_marks, outlined, sentence_of
+from shpeft.images.burnt_in import BurntIn, Mark, find_marks, outlined
 from tests.conftest import shared
 from tests.helpers.dicom_files import dicom_of
 
@@ -117,12 +117,12 @@ def test_tiny_and_flat_images_have_none(image: Image.Image) -> None:
 
 def test_sentences_say_what_is_visible_and_what_the_file_says() -> None:
     text, caliper = Mark("text", (0, 0, 9, 9)), Mark("calipers", (0, 0, 9, 9))
-    assert sentence_of(()) == sentence_of((), False) == ""
-    assert sentence_of((text,)).startswith("Text is visible")
-    assert sentence_of((text, caliper)).startswith("Text or markers are visible")
-    assert sentence_of((caliper,)).startswith("Calipers are visible")
-    assert sentence_of((), True) == "The file says that text is burnt into the image. Check that it shows no name."
-    assert sentence_of((text,), False).endswith("The file says that no text is burnt in.")
+    assert BurntIn(()).sentence == BurntIn((), False).sentence == ""
+    assert BurntIn((text,)).sentence.startswith("Text is visible")
+    assert BurntIn((text, caliper)).sentence.startswith("Text or markers are visible")
+    assert BurntIn((caliper,)).sentence.startswith("Calipers are visible")
+    assert BurntIn((), True).sentence == "The file says that text is burnt into the image. Check that it shows no name."
+    assert BurntIn((text,), False).sentence.endswith("The file says that no text is burnt in.")
 
 
 def test_frames_are_drawn_on_a_copy() -> None:

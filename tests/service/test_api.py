@@ -7,13 +7,18 @@ import zipfile
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pydicom
 import pytest
 from hypothesis import HealthCheck, given, settings
-from PIL import Image
+from PIL import Image, ImageDraw
 from starlette.testclient import TestClient
 
 from shpeft import NOTICE
+from shpeft.batch import summary
+from shpeft.diagnosis import diagnose
+from shpeft.reports import report
+from shpeft.reports.dicom import dicom_results
 from shpeft.service import limits
 from shpeft.service.api import create_app
 from shpeft.service.limits import RateLimit
@@ -57,6 +62,41 @@ def test_the_answer_has_the_bits_of_the_command_line(client: TestClient, worker:
         assert {**answer, "id": ""} == {**entry, "id": ""}
         assert answer["id"].startswith("case-")
         assert answer["notice"] == NOTICE
+
+
+def with_text() -> bytes:
+    """Return a slice with text in its pixels."""
+    image = Image.new("L", (96, 80), 60)
+    ImageDraw.Draw(image).text((8, 60), "DOE JANE 4711", fill=255)
+    pixels = np.asarray(image).astype(np.uint16).tobytes()
+    return slice_of(shape=(80, 96), PixelData=pixels, RescaleIntercept=0, WindowCenter=128, WindowWidth=256)
+
+
+@pytest.mark.parametrize(("data", "seen"), [(with_text(), ["text"]), (slice_of(BurnedInAnnotation="YES"), [])])
+def test_what_is_burnt_in_is_the_same_fact_everywhere(
+    client: TestClient, worker: Worker, tmp_path: Path, data: bytes, seen: list[str]
+) -> None:
+    path, csv = tmp_path / "a.dcm", tmp_path / "table.csv"
+    path.write_bytes(data)
+    diagnosis = diagnose(worker.loaded.backbone, data, decoding=worker.loaded.decoding)
+    fact = diagnosis.burnt_in
+    assert fact is not None
+    assert (fact.present, fact.to_dict()["seen"]) == (True, seen)
+    command = ("diagnose", worker.run.path, path, "--device", "cpu")
+    assert fact.sentence in shpeft(*command, "--out", tmp_path).stdout
+    (entry,) = (json.loads(file.read_text()) for file in tmp_path.glob("*.json"))
+    assert client.post("/api/diagnose", content=data).json()["burnt_in"] == entry["burnt_in"] == fact.to_dict()
+    shpeft(*command, "--csv", csv)
+    assert summary(csv.read_text()).marked == 1
+    assert fact.sentence in report(diagnosis, data, worker.run)
+    assert fact.sentence.encode() in dicom_results(diagnosis, data, worker.run).files["report"]
+    series = client.post("/api/diagnose?series_rule=mean", content=zipped(slice_of(1), data)).json()
+    assert [answer["burnt_in"]["present"] for answer in series] == [True]
+
+
+def test_nothing_burnt_in_is_a_fact_too(client: TestClient) -> None:
+    fact = client.post("/api/diagnose", content=slice_of(shape=(10, 10))).json()["burnt_in"]
+    assert fact == {"present": False, "seen": [], "stated": None, "sentence": ""}
 
 
 def test_a_zip_of_series_gets_an_answer_for_each(client: TestClient, worker: Worker, tmp_path: Path) -> None:

@@ -9,7 +9,14 @@ from shpeft.support.markdown import plain
 
 
 def headline(diagnosis: Diagnosis) -> None:
-    """Draw the answer as the page's title, with its reasons or with what such answers achieved in the test."""
+    """Draw the answer as the page's title, what is known about it, and what is burnt into the image."""
+    _decision(diagnosis)
+    for sentence in diagnosis.remarks:
+        st.caption(f":material/text_fields: {plain(sentence)}")
+
+
+def _decision(diagnosis: Diagnosis) -> None:
+    """Draw the answer with its reasons or with what such answers achieved in the test."""
     answer = diagnosis.answer
     st.title(plain(answer.headline), anchor=False)
     if not answer.given:

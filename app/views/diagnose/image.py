@@ -16,7 +16,6 @@ from shpeft.diagnosis import Diagnosis
 from shpeft.errors import ShpeftError
 from shpeft.explanation.saliency import Sanity, overlay
 from shpeft.images import Decoding, Pixels, open_pixels
-from shpeft.images.burnt_in import find_marks, sentence_of
 from shpeft.images.dicom_header import is_dicom
 from shpeft.images.reading import HEAD
 from shpeft.runs import RunFolder
@@ -118,16 +117,6 @@ def facts(case: Case) -> None:
     """Draw what the file states about the image."""
     if case.pixels.facts.sentence:
         st.caption(plain(f"The file says: {case.pixels.facts.sentence}."))
-
-
-def marks(case: Case) -> None:
-    """Draw whether text or markers are visible in the image; nothing if none are."""
-    last: tuple[str, str] | None = st.session_state.get("marks_of_case")
-    if last is None or last[0] != case.digest:
-        sentence = sentence_of(find_marks(case.image), case.pixels.facts.burnt_in)
-        last = st.session_state["marks_of_case"] = (case.digest, sentence)
-    if last[1]:
-        st.caption(f":material/text_fields: {plain(last[1])}")
 
 
 def dataset_label(case: Case) -> None:

@@ -54,7 +54,6 @@ else:
             st.caption("Choose another model under **Model and images** above. The image is still there.")
             st.stop()
         answer.headline(diagnosis)
-        image.marks(case)
         finding.record_reading(run, case, diagnosis)
         left, right = st.columns(2, gap="large")
         picture = left.container()

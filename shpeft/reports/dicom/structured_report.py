@@ -65,7 +65,9 @@ def structured_report(diagnosis: Diagnosis, source: Source, model: Model, remark
         imaging_measurements=[group],
         title=codes.DCM.ImagingMeasurementReport,
     )
-    _add_sentences(report, (*_sentences(answer), *(("REMARK", "Remark", text) for text in remarks)))
+    _add_sentences(
+        report, (*_sentences(answer), *(("REMARK", "Remark", text) for text in (*diagnosis.remarks, *remarks)))
+    )
     shared = model.equipment("report")
     for name in ("manufacturer_model_name", "software_versions", "device_serial_number"):
         shared.pop(name)
