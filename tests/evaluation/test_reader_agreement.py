@@ -1,10 +1,11 @@
 """Agreement between a reader and the model."""
 
+import numpy as np
 import pytest
 
 from shpeft import NOTICE
 from shpeft.errors import DiagnosisError
-from shpeft.evaluation.reader_agreement import Reading, agreement
+from shpeft.evaluation.reader_agreement import NumberReading, Reading, agreement, number_agreement
 
 
 def readings(pairs: list[tuple[str, str]]) -> list[Reading]:
@@ -37,3 +38,41 @@ def test_reading_row_has_every_column_and_the_notice() -> None:
     }
     with pytest.raises(DiagnosisError, match="between 0 and 100; found 101"):
         Reading("case", "ill", 101, "ill", 0.5)
+
+
+def numbers(differences: list[float]) -> list[NumberReading]:
+    return [NumberReading(f"case {n}", "size", "mm", 10.0, 70, 10.0 + off) for n, off in enumerate(differences)]
+
+
+def test_bias_and_limits_of_a_hand_computed_table() -> None:
+    result = number_agreement(numbers([1.0, -1.0, 3.0, 1.0]))  # mean 1, squares 0 + 4 + 4 + 0 over 3
+    sd = (8 / 3) ** 0.5
+    assert result.bias == 1
+    assert (result.low, result.high) == pytest.approx((1 - 1.95996 * sd, 1 + 1.95996 * sd), abs=1e-4)
+    assert (result.bias_low, result.bias_high) == pytest.approx((1 - 3.18245 * sd / 2, 1 + 3.18245 * sd / 2), abs=1e-4)
+    assert result.mean_absolute == 1.5
+    assert result.text == (
+        "The model minus you: bias 1.0 mm, limits of agreement -2.2 to 4.2 mm; mean absolute difference 1.5 mm."
+    )
+
+
+def test_the_limits_hold_95_of_100_normal_differences() -> None:
+    rng = np.random.default_rng(0)
+    drawn = rng.normal(-2.0, 3.0, 20_000)
+    result = number_agreement(numbers(drawn.tolist()))
+    inside = (drawn > result.low) & (drawn < result.high)
+    assert inside.mean() == pytest.approx(0.95, abs=0.005)
+    assert result.bias_low < -2 < result.bias_high
+
+
+def test_one_number_has_no_limits() -> None:
+    with pytest.raises(DiagnosisError, match="at least two readings; there is one"):
+        number_agreement(numbers([1.0]))
+    with pytest.raises(DiagnosisError, match="between 0 and 100; found -1"):
+        NumberReading("case", "size", "mm", 1.0, -1, 1.0)
+
+
+def test_the_row_of_a_number_has_the_difference_and_the_notice() -> None:
+    (reading,) = numbers([0.5])
+    assert reading.to_dict()["difference"] == 0.5
+    assert reading.to_dict()["notice"] == NOTICE

@@ -3,6 +3,7 @@
 import csv
 import json
 from dataclasses import replace
+from io import BytesIO
 from pathlib import Path
 from typing import Any
 
@@ -13,8 +14,8 @@ import shpeft
 from shpeft.batch import diagnose_batch, open_source, summary
 from shpeft.batch.worklist import in_order, worklist_rows
 from shpeft.config.sweep import Sweep
-from shpeft.errors import ConfigError, DatasetError, DiagnosisError, EmptyDataset, TrainingError
-from shpeft.evaluation import IntervalReliability, IntervalRule
+from shpeft.errors import ConfigError, DatasetError, EmptyDataset, TrainingError
+from shpeft.evaluation import IntervalReliability, IntervalRule, OODScore
 from shpeft.pipeline import calibrate_run, evaluate_run, set_decision_rules
 from shpeft.pipeline.sweep import run_sweep
 from shpeft.runs import RunFolder
@@ -274,12 +275,47 @@ def test_what_needs_classes_is_refused(run: RunFolder, table: Path, tmp_path: Pa
         with pytest.raises(TrainingError, match="regression"):
             list(shpeft.finetune(model, shpeft.SparseDelta.zeros(model, support), data, epochs=1, **option))
     from shpeft.batch.series import Series, diagnose_series
-    from shpeft.reports.dicom import dicom_results
 
     with shpeft.load_run(run, "cpu") as loaded:
         with pytest.raises(ConfigError, match="predicts a number"):
             diagnose_series(loaded, Series(()), "mean")
         diagnosis = shpeft.diagnose(loaded.backbone, data.test.image(0))
         assert "interval" not in diagnosis.answer.headline
-        with pytest.raises(DiagnosisError, match="Make the report instead"):
-            dicom_results(diagnosis, slice_of(), run)
+
+
+def test_the_number_is_a_measurement_in_dicom(run: RunFolder) -> None:
+    pydicom = pytest.importorskip("pydicom")
+    from shpeft.reports.dicom import diagnose_dicom, dicom_results
+
+    def numbers(report: Any) -> dict[str, tuple[float, str]]:
+        measured: dict[str, tuple[float, str]] = {}
+        for item in report.get("ContentSequence", ()):
+            if item.ValueType == "NUM":
+                value = item.MeasuredValueSequence[0]
+                unit = value.MeasurementUnitsCodeSequence[0]
+                assert unit.CodingSchemeDesignator == "UCUM"
+                name = str(item.ConceptNameCodeSequence[0].CodeMeaning)
+                measured[name] = (float(value.NumericValue), str(unit.CodeValue))
+            measured |= numbers(item)
+        return measured
+
+    def report_of(diagnosis: shpeft.Diagnosis) -> Any:
+        return pydicom.dcmread(BytesIO(dicom_results(diagnosis, slice_of(), run).files["report"]))
+
+    with shpeft.load_run(run, "cpu") as loaded:
+        diagnosis, results = diagnose_dicom(loaded, run, slice_of())
+        assert "report" in results.files
+        answered = replace(diagnosis, ood=None, saliency=None)
+        own = answered.estimate
+        assert own is not None
+        measured = numbers(report_of(answered))
+        assert measured["brightness"] == (pytest.approx(own.value), "%")
+        assert measured["Lower end of 90 % interval: brightness"] == (pytest.approx(own.low), "%")
+        assert measured["Upper end of 90 % interval: brightness"] == (pytest.approx(own.high), "%")
+        assert len(measured) == 3
+        unusual = replace(answered, ood=OODScore(9.0, 1.0, True))
+        assert not unusual.answer.given
+        refused = report_of(unusual)
+        assert numbers(refused) == {}
+        assert "No answer" in str(refused)
+        assert f"{own.value:.3f}" not in str(refused)

@@ -10,7 +10,7 @@ from app.widgets.data_table import csv_text
 from shpeft.batch.csv_rows import class_at_threshold
 from shpeft.delta.file import read_header, task_of
 from shpeft.diagnosis import Diagnosis
-from shpeft.evaluation.reader_agreement import Reading, agreement
+from shpeft.evaluation.reader_agreement import NumberReading, Reading, agreement, number_agreement
 from shpeft.runs import RunFolder
 from shpeft.support.markdown import plain
 from shpeft.tasks import MultiLabel, Regression
@@ -109,11 +109,14 @@ def record_reading(run: RunFolder, case: Case, diagnosis: Diagnosis) -> None:
         if st.session_state.get("set_read_first"):
             st.caption("You have already seen the model's answer to this image.")
         return
-    if diagnosis.estimate is not None:  # agreement is of classes
-        if st.session_state.get("set_read_first"):
-            st.markdown(f"You: **{plain(answer[0])}**.")
-        return
     confidence = answer[1]
+    if (own := diagnosis.estimate) is not None:
+        number = NumberReading(case.digest, own.quantity, own.unit, float(answer[0]), confidence, own.value)
+        if diagnosis.answer.given:
+            _readings(run)[case.digest] = number
+        if st.session_state.get("set_read_first"):
+            st.markdown(f"You: **{plain(f'{answer[0]} {own.unit}')}**, confidence {confidence:d} of 100.")
+        return
     named = class_at_threshold(diagnosis) or diagnosis.ranked()[0][0]
     p = dict(diagnosis.ranked()).get(named, diagnosis.answer.probability)
     reading = Reading(case.digest, answer[0], confidence, named, p)
@@ -137,8 +140,16 @@ def agreement_summary(run: RunFolder) -> None:
         return
     if len(readings) < ENOUGH:
         st.caption(f"{len(readings)} read before the model; the agreement is shown from {ENOUGH} on.")
+    elif numbers := [reading for reading in readings if isinstance(reading, NumberReading)]:
+        of_numbers = number_agreement(numbers)
+        st.markdown(
+            f"Over {len(numbers)} images: {plain(of_numbers.text)}",
+            help=f"95 % interval of the bias: {of_numbers.shown(of_numbers.bias_low)} to "
+            f"{of_numbers.shown(of_numbers.bias_high)}. Limits of agreement (Bland and Altman 1986): 95 % of the "
+            "differences lie between them if they are normal. Neither says who is right.",
+        )
     else:
-        summary = agreement(readings)
+        summary = agreement([reading for reading in readings if isinstance(reading, Reading)])
         low, high = summary.agreed.interval
         agreed = summary.agreed
         kappa = "undefined, because only one class has been named" if summary.kappa is None else f"{summary.kappa:.2f}"
@@ -168,8 +179,8 @@ def _answers(run: RunFolder) -> dict[str, tuple[str, int]]:
     return answers
 
 
-def _readings(run: RunFolder) -> dict[str, Reading]:
-    readings: dict[str, Reading] = st.session_state.setdefault("readings", {}).setdefault(run.name, {})
+def _readings(run: RunFolder) -> dict[str, Reading | NumberReading]:
+    readings: dict[str, Reading | NumberReading] = st.session_state.setdefault("readings", {}).setdefault(run.name, {})
     return readings
 
 

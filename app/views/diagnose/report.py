@@ -11,7 +11,6 @@ from shpeft.diagnosis import Diagnosis
 from shpeft.images import Decoding
 from shpeft.reports import as_pdf, report
 from shpeft.reports.dicom import refusal, results_zip
-from shpeft.reports.dicom.results import NO_NUMBER
 from shpeft.runs import RunFolder
 from shpeft.support.headless_browser import unavailable_reason
 from shpeft.support.markdown import plain
@@ -76,7 +75,7 @@ def report_buttons(run: RunFolder, case: Case, diagnosis: Diagnosis, explanation
             disabled=bool(unavailable_reason()),
         )
         if case.file is not None:
-            refused = refusal(case.file) or (NO_NUMBER if diagnosis.estimate is not None else "")
+            refused = refusal(case.file)
             results = partial(
                 results_zip,
                 run,

@@ -8,14 +8,14 @@ from shpeft.errors import DiagnosisError
 from shpeft.explanation.saliency import Sanity, check_map, default_method
 from shpeft.images import Decoding, open_image
 from shpeft.pipeline import LoadedRun
-from shpeft.reports.dicom.results import NO_NUMBER, DicomResults, dicom_results
+from shpeft.reports.dicom.results import DicomResults, dicom_results
 from shpeft.reports.dicom.source import read_source
 from shpeft.reports.html import report
 from shpeft.reports.pdf import as_pdf
 from shpeft.runs import RunFolder
 from shpeft.support.headless_browser import unavailable_reason
 from shpeft.support.progress import Progress, silent
-from shpeft.tasks import MultiLabel, Regression
+from shpeft.tasks import MultiLabel
 
 
 def diagnose_dicom(
@@ -55,8 +55,6 @@ def diagnose_dicom(
             f"The results in DICOM hold one answer, and the run {run.name} has an answer to each of several findings. "
             "Make the report instead."
         )
-    if isinstance(loaded.backbone.task, Regression):
-        raise DiagnosisError(NO_NUMBER)
     image = open_image(data, loaded.decoding)
     diagnosis = diagnose(
         loaded.backbone,

@@ -29,8 +29,6 @@ NO_GEOMETRY = (
     "picture with the map is there."
 )
 
-NO_NUMBER = "The results in DICOM hold a class as the answer, and this run predicts a number. Make the report instead."
-
 NO_WINDOW = "There is no presentation state: a color image has no window."
 
 
@@ -73,7 +71,8 @@ def dicom_results(
 ) -> DicomResults:
     """Return a diagnosis as DICOM files of the image's study: new objects in new series, for the archive.
 
-    - ``report``: the answer as a structured report (TID 1500), or *No answer* with its reasons and no class;
+    - ``report``: the answer as a structured report (TID 1500), a number with its unit and the ends of its interval, or
+      *No answer* with its reasons and neither class nor number;
     - ``picture`` and ``map``: the saliency map over the image with its legend, and its values as a Parametric Map where
       the file states a geometry; neither if the map's checks withhold it;
     - ``document``: the PDF;
@@ -91,8 +90,7 @@ def dicom_results(
         remarks: more sentences for the structured report.
 
     Raises:
-        DiagnosisError: a predicted number, not a DICOM file, one without a study, or another image than the diagnosed
-            one.
+        DiagnosisError: not a DICOM file, one without a study, or another image than the diagnosed one.
         MissingExtra: pydicom or highdicom is not installed.
         UnreadableImage: the file is damaged.
     """
@@ -100,8 +98,6 @@ def dicom_results(
     decoding = decoding or Decoding(run.config.dataset.window, run.config.dataset.frame)
     pixels = open_pixels(data, decoding)
     source, model = read_source(data, pixels.frame), Model.of_run(run)
-    if diagnosis.estimate is not None:
-        raise DiagnosisError(NO_NUMBER)
     if pixels.values.shape[1::-1] != diagnosis.image_size:
         raise DiagnosisError("This is another image than the diagnosed one. Give the file that was diagnosed.")
     with quiet():

@@ -124,7 +124,8 @@ def with_legend(diagnosis: Diagnosis, image: Image.Image) -> Image.Image:
 
 def _title(diagnosis: Diagnosis) -> str:
     assert diagnosis.saliency is not None
-    return f"{METHODS[diagnosis.saliency.method].title} for the score of {diagnosis.target}"
+    what = "the score of" if diagnosis.estimate is None else "the predicted"
+    return f"{METHODS[diagnosis.saliency.method].title} for {what} {diagnosis.target}"
 
 
 def _ramp(width: int, height: int) -> Image.Image:

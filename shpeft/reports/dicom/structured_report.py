@@ -5,8 +5,8 @@ from typing import TYPE_CHECKING
 import shpeft
 from shpeft import NOTICE
 from shpeft.diagnosis import Diagnosis
-from shpeft.evaluation import Answer
-from shpeft.reports.dicom.codes import coding_scheme, concept, named
+from shpeft.evaluation import Answer, Estimate
+from shpeft.reports.dicom.codes import coding_scheme, concept, named, unit_code
 from shpeft.reports.dicom.made_by import MANUFACTURER, Model, finish, new_uid
 from shpeft.reports.dicom.source import Source
 
@@ -20,7 +20,8 @@ TITLE = "Answer of a model, for research"
 def structured_report(diagnosis: Diagnosis, source: Source, model: Model, remarks: tuple[str, ...] = ()) -> "Dataset":
     """Return the answer as an unverified, preliminary TID 1500 report that refers to the image.
 
-    Without an answer the report has its reasons, and neither a class nor a probability.
+    A predicted number is a measurement with its unit in UCUM, and so are the ends of its interval. Without an answer
+    the report has its reasons, and neither a class, a probability nor a number.
 
     Args:
         diagnosis: the result.
@@ -61,7 +62,9 @@ def structured_report(diagnosis: Diagnosis, source: Source, model: Model, remark
     )
     report = sr.MeasurementReport(
         observation_context=context,
-        procedure_reported=concept("IMAGE_CLASS", "Classification of an image by a model"),
+        procedure_reported=concept("IMAGE_CLASS", "Classification of an image by a model")
+        if answer.estimate is None
+        else concept("IMAGE_NUMBER", "Measurement of an image by a model"),
         imaging_measurements=[group],
         title=codes.DCM.ImagingMeasurementReport,
     )
@@ -86,9 +89,11 @@ def structured_report(diagnosis: Diagnosis, source: Source, model: Model, remark
 
 
 def _evaluations(answer: Answer) -> "list[QualitativeEvaluation]":
-    """Return the answer as a code: the decision, or that there is none."""
+    """Return the answer as a code: the decision, or that there is none; a number is a measurement instead."""
     from highdicom.sr import QualitativeEvaluation
 
+    if answer.given and answer.estimate is not None:
+        return []
     value = named("", answer.decision) if answer.given else concept("NO_ANSWER", answer.headline)
     return [
         QualitativeEvaluation(concept("ANSWER", "Answer"), value),
@@ -106,6 +111,8 @@ def _measurements(answer: Answer) -> "list[Measurement]":
 
     if not answer.given:
         return []
+    if answer.estimate is not None:
+        return _numbers(answer.estimate)
     kind = "Calibrated probability of" if answer.calibrated else "Uncalibrated probability of"
     values = [(named(kind, answer.probability_of), answer.probability)]
     if answer.threshold is not None:
@@ -119,6 +126,18 @@ def _measurements(answer: Answer) -> "list[Measurement]":
             if share.cases:
                 values.append((concept(code, meaning), share.count / share.cases))
     return [Measurement(name, float(value), codes.UCUM.NoUnits) for name, value in values]
+
+
+def _numbers(estimate: Estimate) -> "list[Measurement]":
+    """Return a predicted number, and the ends of its interval where it has one."""
+    from highdicom.sr import Measurement
+
+    values = [("", estimate.value)]
+    if estimate.low is not None and estimate.high is not None and estimate.coverage is not None:
+        interval = f"end of {100 * estimate.coverage:.0f} % interval:"
+        values += [(f"Lower {interval}", estimate.low), (f"Upper {interval}", estimate.high)]
+    unit = unit_code(estimate.unit)
+    return [Measurement(named(kind, estimate.quantity), float(value), unit) for kind, value in values]
 
 
 def _sentences(answer: Answer) -> tuple[tuple[str, str, str], ...]:
