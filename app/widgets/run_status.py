@@ -7,10 +7,9 @@ from datetime import timedelta
 import streamlit as st
 
 from app.widgets import account, layout, session
-from app.widgets.charts import SAVABLE
+from app.widgets.charts import chart
 from app.widgets.data_table import numbers_table
 from app.widgets.run_result import STATUS, all_metrics, result
-from app.widgets.save_as import save_as
 from shpeft import figures
 from shpeft.errors import RunError
 from shpeft.runs import RunFolder, Snapshot, find_run
@@ -176,11 +175,10 @@ def training_curves(snapshot: Snapshot, live: bool = False) -> None:
         st.caption("The run ended before the first epoch.")
         return
     last = snapshot.history[-1]
-    st.plotly_chart(
+    chart(
         figures.training_curves(snapshot.history),
         key="curves",
         alt="Losses and validation metrics by epoch",
-        config=SAVABLE,
     )
     trained = f"Epoch {last.epoch:d} of {last.epochs:d}: training loss {last.loss:.3f}" if last.epoch else "Start"
     no_auroc = all(math.isnan(report.val_auroc) for report in snapshot.history)
@@ -191,7 +189,6 @@ def training_curves(snapshot: Snapshot, live: bool = False) -> None:
         "is saved, or the start, which is the linear probe (epoch 0)."
     )
     if not live:
-        save_as("training", {"training": figures.training_curves(snapshot.history)})
         only_auroc = all(math.isnan(report.val_balanced_accuracy) for report in snapshot.history)
         rows = [
             {

@@ -1,95 +1,48 @@
-"""Charts for screen readers: each has an alternative text, and its numbers are in a table of the page."""
+"""Every chart of the app is drawn by one function, which gives it the menu *Save as*."""
 
 import ast
-import base64
-import json
-from collections.abc import Iterator
+from pathlib import Path
 
-import numpy as np
-import numpy.typing as npt
-import pytest
-from scipy.stats import rankdata
 from streamlit.testing.v1 import AppTest
 
-from shpeft.runs import RunFolder
-from tests.helpers.app_pages import MAIN, open_page, until_done
+APP = Path(__file__).parents[2] / "app"
 
-Numbers = npt.NDArray[np.float64]
-DECORATION = {"chance", "perfect calibration", "random order", "best epoch"}
-"""Lines that do not depend on the data, and a mark on a line that is already drawn."""
+CHARTS = APP / "widgets" / "charts.py"
 
 
-def decode(values: object) -> Numbers:
-    """Decode an array as plotly writes it; empty if it is not numeric."""
-    if isinstance(values, dict):
-        return np.frombuffer(base64.b64decode(values["bdata"]), np.dtype(values["dtype"])).astype(float)
-    flat = np.ravel(np.array(values if values is not None else [], dtype=object))
-    return flat.astype(float) if all(isinstance(v, int | float) for v in flat) else np.array([])
+def calls(path: Path, name: str) -> list[ast.Call]:
+    """Return the calls of a function or method of this name."""
+    tree = ast.parse(path.read_text(encoding="utf-8"))
+    nodes = (node for node in ast.walk(tree) if isinstance(node, ast.Call))
+    return [c for c in nodes if name in (getattr(c.func, "attr", ""), getattr(c.func, "id", ""))]
 
 
-def traces_of(app: AppTest) -> Iterator[tuple[str, str, Numbers]]:
-    """Iterate over the kind, name and numbers of every trace."""
-    for chart in app.get("plotly_chart"):
-        for trace in json.loads(chart.proto.spec)["data"]:
-            kind, sideways = (
-                trace["type"],
-                trace.get("orientation") == "h" or trace.get("name", "").startswith("by chance"),
-            )
-            shown = trace.get("mode") != "text" and trace.get("marker", {}).get("opacity", 1) > 0.1
-            key = {"heatmap": "z", "bar": "x" if sideways else "y", "scatter": "x" if sideways else "y"}[kind]
-            numbers = decode(trace.get(key))
-            if shown and trace.get("name") not in DECORATION and np.isfinite(numbers).any():
-                yield kind, trace.get("name", ""), numbers[np.isfinite(numbers)]
+def test_no_page_draws_a_chart_by_itself() -> None:
+    drawing = [path.relative_to(APP) for path in APP.rglob("*.py") if calls(path, "plotly_chart")]
+    assert drawing == [CHARTS.relative_to(APP)]
+    for other in ("altair_chart", "line_chart", "bar_chart", "scatter_chart", "pyplot", "vega_lite_chart"):
+        assert not any(calls(path, other) for path in APP.rglob("*.py"))
 
 
-def is_in_table(kind: str, numbers: Numbers, columns: list[Numbers]) -> bool:
-    """Check whether a column has the numbers; for a heatmap, whose colors may be logarithms or shares, their order."""
-    if kind == "heatmap":
-        order = sorted(rankdata(numbers.round(12)))
-        return any(sorted(rankdata(column.round(12))) == order for column in columns) or _is_row_shares(
-            numbers, columns
-        )
-    return any(np.isclose(column[:, None], numbers).any(0).all() for column in columns)
+def test_there_are_charts_on_the_pages_and_each_says_what_it_shows() -> None:
+    drawn = [call for path in APP.rglob("*.py") for call in calls(path, "chart")]
+    assert len(drawn) >= 20
+    assert all({"key", "alt"} <= {keyword.arg for keyword in call.keywords} for call in drawn)
 
 
-def _is_row_shares(numbers: Numbers, columns: list[Numbers]) -> bool:
-    """Check whether the numbers are row shares of a table of counts, the confusion matrix."""
-    side = int(len(numbers) ** 0.5)
-    for at in range(len(columns) - side + 1):
-        counts = columns[at : at + side]
-        if side**2 == len(numbers) and all(len(column) == side for column in counts):
-            table = np.stack(counts, 1)
-            if np.allclose(100 * table / np.maximum(table.sum(1, keepdims=True), 1), numbers.reshape(side, side)):
-                return True
-    return False
+def _page() -> None:
+    import plotly.graph_objects as go
+
+    from app.widgets.charts import chart
+
+    for key in ("first", "second"):
+        chart(go.Figure().add_scatter(x=[0, 1], y=[1, 2]), key=key, alt="A line")
 
 
-@pytest.mark.parametrize("page", ["train", "importance", "overlap", "evaluate", "attribution"])
-def test_the_numbers_of_every_chart_are_in_a_table(page: str, own_run: RunFolder) -> None:
-    app = open_page(page, own_run.name)
-    if page == "importance":
-        app.selectbox(key="layer").set_value(app.selectbox(key="layer").options[0]).run()
-    if page == "evaluate":
-        app.selectbox(key=f"positive-{own_run.name}-0").set_value("exudates").run()
-    if page == "attribution":
-        until_done(app.segmented_control(key="set_origin").set_value("Test images").run())
-    assert not app.error
-    columns = [
-        frame.value[name].dropna().to_numpy(float)
-        for frame in app.dataframe
-        for name in frame.value.select_dtypes("number")
-    ]
-    traces = list(traces_of(app))
-    assert traces
-    assert [name or kind for kind, name, numbers in traces if not is_in_table(kind, numbers, columns)] == []
-
-
-def test_every_chart_has_an_alternative_text() -> None:
-    calls = [
-        (file.name, node)
-        for file in MAIN.parent.rglob("*.py")
-        for node in ast.walk(ast.parse(file.read_text()))
-        if isinstance(node, ast.Call) and isinstance(node.func, ast.Attribute) and node.func.attr == "plotly_chart"
-    ]
-    assert calls
-    assert [name for name, call in calls if "alt" not in {keyword.arg for keyword in call.keywords}] == []
+def test_every_chart_has_its_own_menu() -> None:
+    page = AppTest.from_function(_page).run(timeout=30)
+    assert not page.exception
+    assert len(page.get("plotly_chart")) == 2
+    assert len(page.get("popover")) == 2
+    assert [button.proto.id.rpartition("-")[2] for button in page.get("download_button")] == ["first", "second"]
+    assert [number.value for number in page.number_input] == [85, 85]

@@ -7,9 +7,8 @@ import streamlit as st
 from app.views.diagnose import model_tasks
 from app.views.diagnose.image import Case
 from app.widgets import layout
-from app.widgets.charts import SAVABLE
+from app.widgets.charts import chart
 from app.widgets.data_table import csv_text
-from app.widgets.save_as import save_as
 from shpeft import figures
 from shpeft.diagnosis import Diagnosis
 from shpeft.evaluation import Reliability
@@ -71,14 +70,12 @@ def _attribution_charts(case: Case, target: str, attributed: WeightAttribution, 
     left, right = st.columns([3, 2], gap="large")
     with left:
         st.header("By block and matrix", anchor=False)
-        st.plotly_chart(
+        chart(
             figures.attribution_heatmap(attributed.layers()),
             key="attribution",
             alt=f"Heatmap: change of the score of {target}, by block and matrix",
-            config=SAVABLE,
         )
         st.caption("Blue: these trained weights raised the score. Orange: they lowered it.")
-        save_as("attribution", {"attribution": figures.attribution_heatmap(attributed.layers())})
     with right:
         _strength(curve)
     _tables(case, attributed)
@@ -111,11 +108,10 @@ def _strength(curve: StrengthCurve) -> None:
         help="Each trained weight changes λ times as much as in fine-tuning: 0 is the pretrained backbone, 1 the "
         "fine-tuned model, and values above 1 exaggerate the change.",
     )
-    st.plotly_chart(
+    chart(
         figures.strength_curve(curve, strength),
         key="strength",
         alt="Prediction against the strength λ" if curve.unit is not None else STRENGTH_ALT,
-        config=SAVABLE,
     )
     st.markdown(
         f"At λ = {strength:.1f}: "

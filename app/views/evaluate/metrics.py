@@ -5,9 +5,8 @@ from typing import Any
 import streamlit as st
 
 from app.widgets import account, dataset_card, layout, thumbnails
-from app.widgets.charts import SAVABLE
+from app.widgets.charts import chart
 from app.widgets.data_table import numbers_table
-from app.widgets.save_as import save_as
 from shpeft import evaluation, figures
 from shpeft.evaluation import Bin, Curve, Reliability
 from shpeft.evaluation.predict import Predictions
@@ -49,7 +48,7 @@ def roc_and_precision_recall(run: EvaluatedRun, predictions: Predictions) -> Non
             help="The chance that a positive image gets a higher probability than a negative one: 0.5 is guessing, 1 "
             "is perfect. In brackets: the 95 % interval from resampling test images, or whole patients if known.",
         )
-        st.plotly_chart(figures.roc_curve(roc), key="roc", alt=f"ROC curve of {name}", config=SAVABLE)
+        chart(figures.roc_curve(roc), key="roc", alt=f"ROC curve of {name}")
         rows = _curve_rows(roc, "false positive rate", "true positive rate")
         numbers_table(rows, f"{run.name}_{name}_roc", dict.fromkeys(rows[0], "%.3f"))
     with right:
@@ -59,12 +58,9 @@ def roc_and_precision_recall(run: EvaluatedRun, predictions: Predictions) -> Non
             help=f"The mean precision over all recalls. Guessing gives {pr.chance:.3f}, the prevalence in the test "
             "images. If the class is rarer in practice, precision is lower.",
         )
-        st.plotly_chart(
-            figures.precision_recall_curve(pr), key="pr", alt=f"Precision–recall curve of {name}", config=SAVABLE
-        )
+        chart(figures.precision_recall_curve(pr), key="pr", alt=f"Precision–recall curve of {name}")
         rows = _curve_rows(pr, "recall", "precision")
         numbers_table(rows, f"{run.name}_{name}_precision_recall", dict.fromkeys(rows[0], "%.3f"))
-    save_as("curves", {"roc": figures.roc_curve(roc), "precision_recall": figures.precision_recall_curve(pr)})
 
 
 def _curve_rows(curve: Curve, x: str, y: str) -> list[dict[str, float | None]]:
@@ -78,13 +74,12 @@ def confusion_matrix(run: EvaluatedRun, predictions: Predictions) -> None:
     classes, counts = predictions.classes, evaluation.confusion(predictions)
     left, right = st.columns(2, gap="large")
     with left:
-        event = st.plotly_chart(
+        event = chart(
             figures.confusion_matrix(predictions),
             key=f"confusion-{run.name}",
             on_select="rerun",
             selection_mode="points",
             alt="Confusion matrix: true against predicted classes",
-            config=SAVABLE,
         )
         st.caption("Rows: true class. Columns: predicted class. Click a cell to see its images.")
         numbers_table(
@@ -94,7 +89,6 @@ def confusion_matrix(run: EvaluatedRun, predictions: Predictions) -> None:
             ],
             f"{run.name}_confusion",
         )
-        save_as("confusion", {"confusion": figures.confusion_matrix(predictions)})
     cells = {f"{true}, predicted {guess}": (true, guess) for true in classes for guess in classes}
     if clicked := layout.newly_clicked(event, f"confusion-{run.name}"):
         st.session_state["cell"] = f"{clicked[0]}, predicted {clicked[1]}"
@@ -234,11 +228,10 @@ def calibration(run: EvaluatedRun, reliability: Reliability) -> None:
         raw = run.test()
         before = evaluation.calibration_curve(raw, name)
         after = evaluation.calibration_curve(evaluation.calibrate_predictions(raw, fitted.temperature), name)
-        st.plotly_chart(
+        chart(
             figures.reliability_diagram(raw, reliability, name),
             key="reliability",
             alt="Reliability diagram: observed share against predicted probability",
-            config=SAVABLE,
         )
         st.caption("On the test images, in bins with equal counts. The dashed line is perfect calibration.")
         numbers_table(
@@ -250,7 +243,6 @@ def calibration(run: EvaluatedRun, reliability: Reliability) -> None:
             f"{run.name}_reliability",
             dict.fromkeys(("from", "to", "mean probability", "share", "low", "high"), "%.3f"),
         )
-        save_as("calibration", {"calibration": figures.reliability_diagram(raw, reliability, name)})
 
 
 def _errors(reliability: Reliability) -> list[dict[str, Any]]:

@@ -3,9 +3,8 @@
 import streamlit as st
 
 from app.widgets import layout
-from app.widgets.charts import SAVABLE
+from app.widgets.charts import chart
 from app.widgets.data_table import numbers_table
-from app.widgets.save_as import save_as
 from shpeft import figures
 from shpeft.errors import RunError
 from shpeft.evaluation import IntervalReliability, IntervalRule
@@ -89,20 +88,17 @@ def _predictions(run: RunFolder, reliability: IntervalReliability) -> None:
     left, right = st.columns(2, gap="large")
     quantity = predictions.classes[0]
     with left:
-        st.plotly_chart(
+        chart(
             drawn["predicted"],
             key="predicted",
             alt=f"Predicted against true {quantity}",
-            config=SAVABLE,
         )
     with right:
-        st.plotly_chart(
+        chart(
             drawn["errors"],
             key="errors",
             alt=f"Error of {quantity} against its true value",
-            config=SAVABLE,
         )
-    save_as("numbers", drawn)
     rows = [
         {"test image": number, "true": float(true), "predicted": float(predicted)}
         for number, (true, predicted) in enumerate(

@@ -6,9 +6,8 @@ from typing import Any
 import streamlit as st
 
 from app.views.evaluate import metrics
-from app.widgets.charts import SAVABLE
+from app.widgets.charts import chart
 from app.widgets.data_table import numbers_table, text_table
-from app.widgets.save_as import save_as
 from shpeft import evaluation, figures
 from shpeft.evaluation import Abstention, AbstentionRates, GateRates, Rates, Reliability
 from shpeft.pipeline.evaluated_run import EvaluatedRun
@@ -72,14 +71,12 @@ def threshold_performance(run: EvaluatedRun, reliability: Reliability) -> None:
     validation = evaluation.calibrate_predictions(validation, reliability.calibration.temperature)
     curve = evaluation.threshold_curve(validation, point.rule.positive)
     with left:
-        st.plotly_chart(
+        chart(
             figures.threshold_curves(curve, point),
             key="thresholds",
             alt=f"Sensitivity and specificity for {point.rule.positive} by threshold",
-            config=SAVABLE,
         )
         st.caption("On the validation images.")
-        save_as("thresholds", {"thresholds": figures.threshold_curves(curve, point)})
         columns = (curve.thresholds.tolist(), curve.sensitivity.tolist(), curve.specificity.tolist())
         numbers_table(
             [
@@ -175,13 +172,11 @@ def abstention_performance(run: EvaluatedRun, reliability: Reliability) -> None:
     curve = evaluation.risk_coverage(validation, abstention.operating)
     with left:
         chosen = abstention.validation.coverage.value
-        st.plotly_chart(
+        chart(
             figures.risk_coverage_curve(curve, chosen),
             key="risk",
             alt="Errors among the answered images by share answered",
-            config=SAVABLE,
         )
-        save_as("risk_coverage", {"risk_coverage": figures.risk_coverage_curve(curve, chosen)})
         st.caption(
             "Risk–coverage curve on the validation images. Lower is better; the dashed line is random abstention."
         )

@@ -5,8 +5,7 @@ import streamlit as st
 from app.views.importance.matrix_detail import matrix_detail
 from app.views.importance.run_score import RunScore
 from app.widgets import layout
-from app.widgets.charts import SAVABLE
-from app.widgets.save_as import save_as
+from app.widgets.charts import chart
 from shpeft import figures
 from shpeft.importance.layer_summaries import LayerSummary, half_of_selected
 from shpeft.runs.summaries import summaries_csv
@@ -72,17 +71,16 @@ def _heatmap(selected: RunScore, layers: list[LayerSummary], quantity: str, besi
     drawn = figures.importance_heatmap(
         layers, quantity, unit=selected.unit.unit, beside=beside if quantity in COUNTED else ()
     )
-    event = st.plotly_chart(
+    event = chart(
         drawn,
         key=key,
         on_select="rerun",
         selection_mode="points",
         alt=f"Heatmap: {QUANTITIES[quantity][0].lower()}, by block and matrix",
-        config=SAVABLE,
+        name=f"importance_{selected.run.name}_{selected.score}",
     )
     if clicked := layout.newly_clicked(event, key):
         st.session_state["layer"] = clicked[0]
-    save_as(f"importance_{selected.run.name}_{selected.score}", {"importance": drawn})
 
 
 @layout.section

@@ -2,7 +2,7 @@
 
 import streamlit as st
 
-from app.widgets.charts import SAVABLE
+from app.widgets.charts import chart
 from app.widgets.data_table import numbers_table
 from shpeft import figures
 from shpeft.importance.attention_heads import HeadSummary, summarize_heads
@@ -28,13 +28,13 @@ def matrix_detail(
         threshold: bounds on the lowest selected score; None if unknown.
         budget: the selected budget; None if the run has no rankings and no scores by head.
     """
-    chart, numbers = st.columns([3, 2], gap="large")
-    chart.plotly_chart(
-        figures.layer_histogram(layer, threshold=threshold[0] if threshold else None, unit=unit.unit),
-        key="histogram",
-        alt=f"Histogram of the scores in {layer.name}",
-        config=SAVABLE,
-    )
+    drawn, numbers = st.columns([3, 2], gap="large")
+    with drawn:
+        chart(
+            figures.layer_histogram(layer, threshold=threshold[0] if threshold else None, unit=unit.unit),
+            key="histogram",
+            alt=f"Histogram of the scores in {layer.name}",
+        )
     with numbers:
         st.metric("Selected weights", f"{layer.selected:,} of {layer.numel:,}")
         if budget is None:
@@ -94,18 +94,18 @@ def _selected_grid(run: RunFolder, score: str, name: str, heads: int, budget: in
 
 def _heads(run: RunFolder, score: str, name: str, unit: ScoreUnit, split: HeadSummary) -> None:
     left, right = st.columns(2, gap="large")
-    left.plotly_chart(
-        figures.selected_by_head(split),
-        key="heads-chosen",
-        alt="Bars: selected weights of each attention head",
-        config=SAVABLE,
-    )
-    right.plotly_chart(
-        figures.score_by_head(split, unit.unit),
-        key="heads-score",
-        alt="Bars: the mean score of each attention head",
-        config=SAVABLE,
-    )
+    with left:
+        chart(
+            figures.selected_by_head(split),
+            key="heads-chosen",
+            alt="Bars: selected weights of each attention head",
+        )
+    with right:
+        chart(
+            figures.score_by_head(split, unit.unit),
+            key="heads-score",
+            alt="Bars: the mean score of each attention head",
+        )
     numbers_table(
         [
             {"part": part, "head": head, "weights": split.size, "selected": int(selected), "mean score": float(mean)}
@@ -119,11 +119,10 @@ def _heads(run: RunFolder, score: str, name: str, unit: ScoreUnit, split: HeadSu
 
 
 def _rows_and_columns(run: RunFolder, score: str, name: str, selected: WeightGrid) -> None:
-    st.plotly_chart(
+    chart(
         figures.selected_in_grid(selected),
         key="grid",
         alt="Heatmap: selected weights by row and column",
-        config=SAVABLE,
     )
     rows, columns = selected.rows.tolist(), selected.columns.tolist()
     fields = [

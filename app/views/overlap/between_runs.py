@@ -5,9 +5,8 @@ from typing import Literal
 import streamlit as st
 
 from app.widgets import layout, session
-from app.widgets.charts import SAVABLE
+from app.widgets.charts import chart
 from app.widgets.data_table import numbers_table
-from app.widgets.save_as import save_as
 from shpeft import figures
 from shpeft.figures.theme import format_count
 from shpeft.pipeline import overlaps_across
@@ -88,11 +87,10 @@ def _summary(overlaps: Overlaps) -> None:
 def _blocks(overlaps: Overlaps) -> None:
     st.header("Where the runs differ", anchor=False)
     st.caption("The share of each run's weights in each block, from the input to the output.")
-    st.plotly_chart(
+    chart(
         figures.selected_by_block(overlaps),
         key="blocks",
         alt="Heatmap: the share of each run's weights in each block",
-        config=SAVABLE,
     )
     shares = overlaps.block_shares()
     rows = [{"block": block, **dict(zip(overlaps.names, row, strict=True))} for block, row in shares.items()]
@@ -105,11 +103,10 @@ def _pairs(overlaps: Overlaps) -> None:
         with column:
             st.subheader(title, anchor=False)
             st.caption(explanation)
-            st.plotly_chart(
+            chart(
                 figures.overlap_matrix(overlaps, measure),
                 key=f"pairs-{measure}",
                 alt=f"Heatmap: {title.lower()} of each pair of runs",
-                config=SAVABLE,
             )
     rows = [
         {
@@ -142,13 +139,11 @@ def _sets(overlaps: Overlaps) -> None:
         "Each bar counts the weights that exactly the runs with a dot selected. Orange: all runs. Tick: random "
         "selections."
     )
-    st.plotly_chart(
+    chart(
         figures.upset_plot(overlaps),
         key="upset",
         alt="Bars: weights that exactly these runs selected, observed and by chance",
-        config=SAVABLE,
     )
-    save_as("runs", {"sets": figures.upset_plot(overlaps), "blocks": figures.selected_by_block(overlaps)})
     rows = [
         {"selected by": " & ".join(i.members), "runs": len(i.members), "weights": i.size, "by chance": i.chance}
         for i in overlaps.intersections
@@ -160,11 +155,10 @@ def _layers(overlaps: Overlaps) -> None:
     st.header("Matrices", anchor=False)
     pairs = {f"{a} and {b}": (a, b) for a, b in overlaps.pairs}
     a, b = pairs[st.selectbox("Pair", list(pairs))]
-    st.plotly_chart(
+    chart(
         figures.overlap_bars(overlaps.pairs[a, b], (a, b)),
         key="pair",
         alt=f"Bars: weights of each matrix that {a} and {b} share, observed and by chance",
-        config=SAVABLE,
     )
     rows = [
         {"block": layer.block, "matrix": layer.matrix, "weights": layer.eligible}

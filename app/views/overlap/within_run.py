@@ -3,8 +3,7 @@
 import streamlit as st
 
 from app.widgets import data_table, layout, session
-from app.widgets.charts import SAVABLE
-from app.widgets.save_as import save_as
+from app.widgets.charts import chart
 from shpeft import figures
 from shpeft.figures.theme import format_count
 from shpeft.pipeline import overlap_within
@@ -35,12 +34,12 @@ def score_overlap() -> None:
     st.header("At the run's own budget", anchor=False)
     _summary(overlap)
     left, right = st.columns([2, 3], gap="large")
-    left.plotly_chart(
-        figures.overlap_counts(overlap),
-        key="sets",
-        alt="Bars: weights selected by one score and by both",
-        config=SAVABLE,
-    )
+    with left:
+        chart(
+            figures.overlap_counts(overlap),
+            key="sets",
+            alt="Bars: weights selected by one score and by both",
+        )
     with left:
         data_table.numbers_table(
             [
@@ -51,13 +50,12 @@ def score_overlap() -> None:
             ],
             f"{run.name}_overlap_sets",
         )
-    right.plotly_chart(
-        figures.overlap_bars(overlap),
-        key="bars",
-        alt="Bars: shared weights of each matrix, observed and by chance",
-        config=SAVABLE,
-    )
-    save_as("overlap", {"counts": figures.overlap_counts(overlap), "matrices": figures.overlap_bars(overlap)})
+    with right:
+        chart(
+            figures.overlap_bars(overlap),
+            key="bars",
+            alt="Bars: shared weights of each matrix, observed and by chance",
+        )
     _by_layer(run, overlap)
 
 
@@ -107,11 +105,10 @@ def _by_budget(run: RunFolder, overlap: Overlap) -> None:
         f"{layout.share(last.shares['share'])} of them; random selections share "
         f"{layout.share(last.shares['share by chance'])}."
     )
-    st.plotly_chart(
+    chart(
         figures.overlap_by_budget(points, overlap.a),
         key="budgets",
         alt="Lines: the share of the budget that both scores select, by budget",
-        config=SAVABLE,
     )
     st.caption("Dotted: the run's own budget.")
     rows = [
