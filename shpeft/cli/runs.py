@@ -24,7 +24,7 @@ from shpeft.runs import (
     runs_root,
 )
 from shpeft.runs.shared import is_shared, open_shared
-from shpeft.support.formatting import interval
+from shpeft.support.formatting import interval, listed_metric
 
 app = App("runs", help="List, stop, rename, delete, restore, compare and move runs.")
 
@@ -53,9 +53,13 @@ def list_(*, json: options.Json = False) -> None:
     for run in list_runs():
         metrics = run.metrics.read() if run.state.status == "finished" else None
         measured = {} if metrics is None else metrics["finetuned"]
-        auroc = interval(measured["macro_auroc"]) if "macro_auroc" in measured else ""
-        rows.append([run.name, run.state.status, run.config.portable().dataset.source, run.config.backbone.name, auroc])
-    header = ["run", "status", "dataset", "backbone", "AUROC"]
+        result = ""
+        if measured:
+            name, title = listed_metric(measured)
+            result = f"{title} {interval(measured[name])}"
+        source = run.config.portable().dataset.source
+        rows.append([run.name, run.state.status, source, run.config.backbone.name, result])
+    header = ["run", "status", "dataset", "backbone", "main measure"]
     if json:
         output.as_json([dict(zip(header, row, strict=True)) for row in rows])
     else:

@@ -29,6 +29,9 @@ TITLES = {
 MAIN = ("quadratic_kappa", "balanced_accuracy", "macro_auroc", "macro_average_precision", "mae", "r2")
 """The metrics that stand for a run in a line; a task has some of them."""
 
+LISTED = {"quadratic_kappa": "kappa", "mae": "MAE", "macro_auroc": "AUROC"}
+"""The metric that stands for a run in a list, and its short title; a task has one of the first two, or the last."""
+
 CLASS_COLUMNS = {
     "name": "class",
     "cases": "test images",
@@ -39,12 +42,12 @@ CLASS_COLUMNS = {
 }
 """What a row about one class or finding has, and its title."""
 
-METRIC_TITLES = METRICS | {
+METRIC_TITLES = TITLES | {
     "log_loss": "Log loss, calibrated (lower is better)",
     "brier_calibrated": "Brier score, calibrated (lower is better)",
     "ece_calibrated": "Calibration error, calibrated (lower is better)",
 }
-"""Every metric of a comparison; ``METRICS`` are those of a run of single labels."""
+"""Every metric of a comparison, of whatever task."""
 
 
 def metrics_of_task(values: Mapping[str, object]) -> dict[str, str]:
@@ -65,6 +68,18 @@ def main_metrics(values: Mapping[str, object]) -> tuple[str, ...]:
         ('mae', 'r2')
     """
     return tuple(name for name in MAIN if name in values)
+
+
+def listed_metric(values: Mapping[str, Any]) -> tuple[str, str]:
+    """Return the metric that stands for a run in a list of runs, and its title with the unit of an error.
+
+    Examples:
+        >>> listed_metric({"mae": {}, "r2": {}, "unit": "mm"}), listed_metric({"macro_auroc": {}, "ece": {}})
+        (('mae', 'MAE, mm'), ('macro_auroc', 'AUROC'))
+    """
+    name = next(name for name in LISTED if name in values)
+    unit = values.get("unit") if name == "mae" else None
+    return name, f"{LISTED[name]}, {unit}" if unit else LISTED[name]
 
 
 def class_table(rows: Sequence[Mapping[str, Any]]) -> list[dict[str, str]]:

@@ -7,6 +7,7 @@ import pytest
 from shpeft import pipeline
 from shpeft.config.schema import RunConfig
 from shpeft.evaluation import IntervalReliability
+from shpeft.evaluation.reader_agreement import NumberReading
 from shpeft.runs import RunFolder
 from tests.helpers.app_pages import PAGES, TINY, open_page, open_test_image, page_text, until_done
 from tests.helpers.number_tables import write_numbers
@@ -38,7 +39,13 @@ def test_every_page_shows_the_run_without_what_it_lacks(page: str, numbers: RunF
         text = page_text(app)
         assert not [word for word in LACKING if word in text]
     if page == "runs":
-        assert "Predicts brightness" in str(app.dataframe[0].value["result"][0])
+        row = app.dataframe[0].value.iloc[0]
+        assert "Predicts brightness" in str(row["result"])
+        assert row["measure"] == "MAE, %"
+        metrics = numbers.metrics.read()
+        assert metrics is not None
+        assert row["value"] == metrics["finetuned"]["mae"]["value"]
+        assert " to " in row["95 % interval"]
 
 
 def test_another_coverage_is_saved(numbers: RunFolder) -> None:
@@ -64,3 +71,14 @@ def test_a_case_is_a_number_and_the_reader_gives_one(numbers: RunFolder) -> None
     own.set_value(41.5).run()
     assert not app.exception
     assert app.session_state["findings"][numbers.name]
+
+
+def test_a_reader_s_numbers_and_the_model_s_agree_within_limits(numbers: RunFolder) -> None:
+    for count in (9, 10):
+        readings = {str(n): NumberReading(str(n), "brightness", "%", 50.0, 50, 49.0 + n % 2) for n in range(count)}
+        app = open_page("diagnose", numbers.name, set_read_first=True, set_origin="Test images")
+        app.session_state["readings"] = {numbers.name: readings}
+        app.run()
+        assert not app.exception
+        agreed = "The model minus you: bias -0.5 %, limits of agreement -1.5 to 0.5 %" in page_text(app)
+        assert agreed == (count == 10)

@@ -9,7 +9,7 @@ from app.views.runs.sweeps import show_sweeps
 from app.widgets import layout, run_management, run_result, run_status, session
 from shpeft.runs import RunFolder, damaged_runs, find_run, list_runs, runs_root
 from shpeft.runs.model_card import run_card
-from shpeft.support.formatting import interval
+from shpeft.support.formatting import interval, listed_metric
 from shpeft.support.markdown import code, plain
 
 
@@ -24,15 +24,23 @@ def table_row(run: RunFolder) -> dict[str, object]:
         "dataset": layout.dataset_name(run.config.dataset.source),
         "backbone": run.config.backbone.name,
         "result": run_result.headline(run) if metrics else "",
-        "AUROC": _auroc(metrics, "finetuned"),
-        "linear probe": _auroc(metrics, "probe"),
+        **_measured(metrics),
         "date": datetime.fromtimestamp(state.started or state.updated),
     }
 
 
-def _auroc(metrics: dict[str, Any] | None, model: str) -> str:
-    """Return the AUROC of a model; empty where the task has none, or before the test."""
-    return interval(metrics[model]["macro_auroc"]) if metrics and "macro_auroc" in metrics[model] else ""
+def _measured(metrics: dict[str, Any] | None) -> dict[str, object]:
+    """Return the main measure of a run's task by its name, of both models; nothing before the test."""
+    if metrics is None:
+        return dict.fromkeys(("measure", "value", "95 % interval", "linear probe"))
+    name, title = listed_metric(metrics["finetuned"])
+    value = metrics["finetuned"][name]
+    return {
+        "measure": title,
+        "value": value["value"],
+        "95 % interval": interval(value).partition(" ")[2].strip("[]").replace(", ", " to "),
+        "linear probe": metrics["probe"][name]["value"],
+    }
 
 
 st.title("Runs", anchor=False)
@@ -55,14 +63,19 @@ else:
         on_select="rerun",
         selection_mode="multi-row",
         key="table",
-        column_config={"date": st.column_config.DatetimeColumn(format="YYYY-MM-DD HH:mm")},
+        column_config={
+            "date": st.column_config.DatetimeColumn(format="YYYY-MM-DD HH:mm"),
+            **dict.fromkeys(("value", "linear probe"), st.column_config.NumberColumn(format="%.3f")),
+        },
     )
     st.caption(
-        "Select one row to see the run, or several to compare them. AUROC is on the test images, with its 95 % "
-        "interval.",
+        "Select one row to see the run, or several to compare them. Each run has the main measure of its task, on the "
+        "test images.",
         help=f"Each run is a folder in {code(runs_root().absolute())}. AUROC: how often an image of a class gets a "
-        "higher score for that class than another image; 0.5 is guessing, 1 is perfect. The linear probe is the "
-        "unchanged backbone with a trained classifier: the baseline that fine-tuning has to beat.",
+        "higher score for that class than another image; 0.5 is guessing, 1 is perfect. Kappa: agreement of grades "
+        "beyond chance, where far grades count more; 1 is perfect. MAE: how far a number is off on average, in its "
+        "unit; lower is better. The linear probe is the unchanged backbone with a trained classifier: the baseline "
+        "that fine-tuning has to beat.",
     )
     selected = [runs[position].name for position in event.selection.rows if position < len(runs)]
     if len(selected) == 1:
