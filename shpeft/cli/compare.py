@@ -149,8 +149,9 @@ def _sentence(cell: "Cell", record: dict[str, Any], done: int, total: int, left:
     if record["status"] == "failed":
         outcome = "failed: every training diverged"
     else:
-        outcome = f"log loss {100 * record['log_loss']:.1f}, " if "log_loss" in record else ""
-        outcome += f"balanced accuracy {100 * record['balanced_accuracy']:.1f}"
+        from shpeft.compare.analysis.results import describe_record
+
+        outcome = describe_record(record)
     rate = ""
     if "lr" in record:
         edge = " (edge of the grid)" if record["edge"] else ""

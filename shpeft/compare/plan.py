@@ -4,6 +4,7 @@ from typing import Annotated, Any, Literal, NamedTuple, Self
 
 from pydantic import BeforeValidator, Field, model_validator
 
+from shpeft.compare.measures import IN_UNIT
 from shpeft.config import BackboneConfig, DatasetConfig, Document, RunConfig, Section, SelectionConfig, TrainingConfig
 from shpeft.config.documents import same_as
 from shpeft.config.schema import (
@@ -27,7 +28,20 @@ Budget = Annotated[int | float, BeforeValidator(read_budget), Field(gt=0)]
 """A share of the backbone's weights (a decimal), or a number of weights (a whole number)."""
 
 Metric = Literal[
-    "accuracy", "balanced_accuracy", "macro_f1", "macro_auroc", "mcc", "brier", "log_loss", "brier_calibrated"
+    "accuracy",
+    "balanced_accuracy",
+    "macro_f1",
+    "macro_auroc",
+    "mcc",
+    "brier",
+    "log_loss",
+    "brier_calibrated",
+    "quadratic_kappa",
+    "grade_error",
+    "macro_average_precision",
+    "mae",
+    "rmse",
+    "r2",
 ]
 
 BASELINE = "baseline"
@@ -54,7 +68,10 @@ class Rate(NamedTuple):
 
 
 class Caps(Section):
-    """The largest number of images of a class in each split, the same for all arms; none: all images."""
+    """The largest number of images of a class in each split, the same for all arms; none: all images.
+
+    An image with several findings counts for the rarest of them, and images with a number are all of one class.
+    """
 
     train: int | None = Field(None, ge=1)
     val: int | None = Field(None, ge=1)
@@ -165,7 +182,10 @@ class Question(Section):
         None, description="The arm that it is compared with; baseline: the better of linear probe and head alone."
     )
     by: float | None = Field(
-        None, gt=0, lt=1, description="For better: the smallest gain that counts; for not_worse: its margin."
+        None,
+        gt=0,
+        description="For better: the smallest gain that counts; for not_worse: its margin. A fraction, or of errors in "
+        "a unit so much of the unit.",
     )
     metric: Metric | Literal["ece", "ece_calibrated"] | None = Field(None, description="By default the report's.")
     topic: str = Field("", description="What the comparison tells, put before the question.")
@@ -184,8 +204,17 @@ class ReportConfig(Section):
         None, description="The arm that is compared with all others; by default the first sparse one."
     )
     budget: Budget | None = Field(None, description="The method's budget; by default its first.")
-    metric: Metric = "balanced_accuracy"
+    metric: Metric | None = Field(
+        None,
+        description="What arms are compared by; by default, and where a task does not have it, the task's main metric: "
+        "balanced_accuracy, of ordered classes quadratic_kappa, of several findings macro_auroc, of numbers mae.",
+    )
     margin: float = Field(0.01, gt=0, lt=1, description="The margin of equivalence: smaller differences do not matter.")
+    margin_in_unit: float | None = Field(
+        None,
+        gt=0,
+        description="The same for errors in grades or in a number's unit; by default their equivalence is not tested.",
+    )
     question: str = Field("", description="What the page asks, in a sentence or two.")
     claim: str = Field("", description="What the paper states, with its source.")
     rows: tuple[str, ...] = Field((), description="Arms of the page's table; by default those that questions name.")
@@ -287,6 +316,11 @@ class Plan(Document):
         if strange := [name for name in self.report.rows if name not in self.arms]:
             raise ValueError(f"the report's rows name {strange[0]!r}; the arms are {arms}")
         for question in self.report.questions:
+            if question.by is not None and question.by >= 1 and (question.metric or self.report.metric) not in IN_UNIT:
+                raise ValueError(
+                    f"a question says by {question.by:g}, which is no fraction: give one below 1, or for an error in a "
+                    f"unit its metric, {', '.join(m for m in IN_UNIT if m != 'bias')}"
+                )
             if question.kind in ("better", "not_worse") and question.than is None:
                 raise ValueError(f"a question of kind {question.kind} needs 'than': an arm, or {BASELINE!r}")
             known = (None, BASELINE, *self.arms)

@@ -8,6 +8,7 @@ once: all cells of a dataset and seed share their test cases, and trainings that
 
 import hashlib
 import io
+import json
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -16,11 +17,16 @@ import numpy as np
 from numpy.typing import NDArray
 
 from shpeft.evaluation.predict import Predictions
+from shpeft.tasks import SINGLE_LABEL, MultiLabel, Regression, read_task
 
 Arrays = dict[str, NDArray[Any]]
-"""``probabilities`` (N, C) float32, ``labels`` (N,) int16, ``groups`` (N,) uint64, ``classes`` (C,) strings."""
+"""``probabilities`` (N, C) float32, ``labels`` (N,) int16, ``groups`` (N,) uint64, ``classes`` (C,) strings.
 
-CASES = ("labels", "groups", "classes")
+Of other tasks than single labels there is ``task``, a string of JSON; labels of findings are (N, C) int8, and numbers
+(N,) float64.
+"""
+
+CASES = ("labels", "groups", "classes", "task")
 """The arrays that describe the test cases, whatever the model says of them."""
 
 OUTPUTS = ("probabilities",)
@@ -29,23 +35,29 @@ OUTPUTS = ("probabilities",)
 def to_arrays(predictions: Predictions) -> Arrays:
     """Convert predictions to arrays that name no case: cases are numbered, groups are hashes of 64 bits."""
     groups = [int.from_bytes(hashlib.sha256(group.encode()).digest()[:8]) for group in predictions.groups]
+    task = predictions.task
+    labels = np.int8 if isinstance(task, MultiLabel) else np.float64 if isinstance(task, Regression) else np.int16
     return {
         "probabilities": predictions.probabilities.astype(np.float32),
-        "labels": np.asarray(predictions.labels, dtype=np.int16),
+        "labels": np.asarray(predictions.labels, dtype=labels),
         "groups": np.asarray(groups, dtype=np.uint64),
         "classes": np.asarray(predictions.classes),
+        **({} if task == SINGLE_LABEL else {"task": np.asarray(json.dumps(task.to_dict()))}),
     }
 
 
 def from_arrays(arrays: Arrays) -> Predictions:
     """Convert stored arrays to predictions, whose ids are case numbers."""
-    labels = tuple(int(label) for label in arrays["labels"])
+    task = read_task(json.loads(str(arrays["task"]))) if "task" in arrays else SINGLE_LABEL
+    values = arrays["labels"].tolist()
+    labels = tuple(map(tuple, values)) if arrays["labels"].ndim > 1 else tuple(values)
     return Predictions(
         ids=tuple(str(number) for number in range(len(labels))),
         labels=labels,
         groups=tuple(f"{group:016x}" for group in arrays["groups"]),
         classes=tuple(str(name) for name in arrays["classes"]),
         probabilities=arrays["probabilities"].astype(np.float64),
+        task=task,
     )
 
 
@@ -61,7 +73,7 @@ def decode_cell(data: bytes) -> Arrays:
         ValueError, KeyError, zipfile.BadZipFile: the data is damaged.
     """
     with np.load(io.BytesIO(data), allow_pickle=False) as file:
-        return {name: file[name] for name in (*OUTPUTS, *CASES)}
+        return {name: file[name] for name in (*OUTPUTS, *CASES) if name != "task" or name in file}
 
 
 def encode_archive(cells: Mapping[str, Arrays]) -> bytes:
@@ -70,9 +82,10 @@ def encode_archive(cells: Mapping[str, Arrays]) -> bytes:
     content: Arrays = {}
     for key in index["cells"]:
         for column, names in (("outputs", OUTPUTS), ("cases", CASES)):
-            digest = _digest(cells[key], names)
+            arrays = {name: cells[key][name] for name in names if name in cells[key]}
+            digest = _digest(arrays)
             index[column].append(digest)
-            content |= {f"{digest}/{name}": cells[key][name] for name in names}
+            content |= {f"{digest}/{name}": array for name, array in arrays.items()}
     return _compress({name: np.asarray(column) for name, column in index.items()} | content)
 
 
@@ -101,13 +114,16 @@ class Archive:
         """
         outputs, cases = self._digests[key]
         names = {**dict.fromkeys(OUTPUTS, outputs), **dict.fromkeys(CASES, cases)}
-        return {name: self._file[f"{digest}/{name}"] for name, digest in names.items()}
+        return {
+            name: self._file[f"{digest}/{name}"]
+            for name, digest in names.items()
+            if name != "task" or f"{digest}/task" in self._file
+        }
 
 
-def _digest(arrays: Arrays, names: tuple[str, ...]) -> str:
+def _digest(arrays: Arrays) -> str:
     content = hashlib.sha256()
-    for name in names:
-        array = arrays[name]
+    for array in arrays.values():
         content.update(f"{array.dtype.str} {array.shape} ".encode() + np.ascontiguousarray(array).tobytes())
     return content.hexdigest()[:16]
 

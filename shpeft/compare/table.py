@@ -9,7 +9,6 @@ import json
 import os
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 from zipfile import BadZipFile
@@ -17,21 +16,11 @@ from zipfile import BadZipFile
 from shpeft.compare.predictions import Archive, Arrays, decode_cell, encode_archive, encode_cell, from_arrays, to_arrays
 from shpeft.errors import RunError
 from shpeft.evaluation.predict import Predictions
-from shpeft.evaluation.temperature import calibrate
 from shpeft.support.atomic_files import FileLock, write_atomic
 
 Record = dict[str, Any]
 
 PLAN, CELLS, TRIALS, ARCHIVE = "plan.yaml", "cells.jsonl", "trials.jsonl", "predictions.npz"
-
-CALIBRATED = "ece_calibrated"
-"""The calibration error at a record's ``temperature``, which was fitted on the validation images."""
-
-LOG_LOSS, BRIER = "log_loss", "brier_calibrated"
-"""Mean cross-entropy in nats, and Brier score, both at the temperature."""
-
-AT_TEMPERATURE = {CALIBRATED: "ece", LOG_LOSS: "log_loss", BRIER: "brier"}
-"""Metrics of calibrated probabilities, and the metric that each is of them."""
 
 VALIDATION = "-validation"
 """What the name of a file with validation probabilities has after the cell's key."""
@@ -234,11 +223,6 @@ class Table:
             yield
         finally:
             lock.release()
-
-
-def at_temperature(predictions: Predictions, temperature: float) -> Predictions:
-    """Return the same cases with calibrated probabilities."""
-    return replace(predictions, probabilities=calibrate(predictions.probabilities, temperature))
 
 
 def _ends_with_newline(file: Any) -> bool:

@@ -1,15 +1,31 @@
 """What evaluation makes of each task: the metrics of a test, their differences, and the loss that selects an epoch."""
 
 from collections.abc import Sequence
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
 
 from shpeft.errors import ClassMismatch, ConfigError
 from shpeft.evaluation import metrics
 from shpeft.evaluation.finding_reliability import FindingReliability, fit_finding_reliability
-from shpeft.evaluation.findings import FINDING_METRICS, evaluate_findings, finding_difference, finding_refinement_loss
+from shpeft.evaluation.findings import (
+    FINDING_METRICS,
+    evaluate_findings,
+    finding_difference,
+    finding_refinement_loss,
+    finding_replicates,
+    of_finding,
+)
 from shpeft.evaluation.gate import OODDistances
-from shpeft.evaluation.grades import GRADE_METRICS, evaluate_grades, grade_difference, grade_refinement_loss
+from shpeft.evaluation.grades import (
+    GRADE_METRICS,
+    evaluate_grades,
+    grade_difference,
+    grade_refinement_loss,
+    grade_replicates,
+)
 from shpeft.evaluation.metrics import Interval
 from shpeft.evaluation.predict import Predictions
 from shpeft.evaluation.prediction_interval import IntervalReliability, IntervalRule, fit_interval
@@ -17,11 +33,17 @@ from shpeft.evaluation.regression import (
     REGRESSION_METRICS,
     evaluate_regression,
     regression_difference,
+    regression_replicates,
     squared_error_loss,
 )
 from shpeft.evaluation.reliability import DecisionRules, Reliability, fit_reliability
-from shpeft.evaluation.temperature import refinement_loss
+from shpeft.evaluation.temperature import calibrate, fit_temperature, refinement_loss
 from shpeft.tasks import MultiLabel, Ordinal, Regression, Task
+
+Array = NDArray[np.float64]
+
+Temperature = float | Sequence[float] | None
+"""Of classes one, of findings one each; None: the task has no probabilities to calibrate."""
 
 AnyReliability = Reliability | FindingReliability | IntervalReliability
 """The reliability of a model: of single labels, of each finding, or of a number."""
@@ -53,6 +75,52 @@ def metrics_of(predictions: Predictions, *, resamples: int = 1000) -> dict[str, 
         return evaluate_regression(predictions, resamples=resamples).to_dict()
     grades = evaluate_grades(predictions, resamples=resamples) if isinstance(predictions.task, Ordinal) else {}
     return metrics.evaluate(predictions, resamples=resamples).to_dict() | {n: asdict(i) for n, i in grades.items()}
+
+
+def replicates_of(predictions: Predictions, weights: Array, *, auroc: bool = True) -> dict[str, Array]:
+    """Return every metric of the predictions' task for each row of case weights (R, N): arrays (R,).
+
+    Those by class or finding are (R, C). Classes and findings have ``log_loss`` as well, in nats.
+
+    Args:
+        weights: of ones for the metric itself, of multiplicities for a resample.
+        auroc: whether to compute the AUROC of classes, which takes nearly all of the time.
+
+    Examples:
+        >>> import numpy as np, shpeft
+        >>> cases, task = tuple("abc"), shpeft.tasks.Regression(unit="mm")
+        >>> sizes = shpeft.Predictions(cases, (4.0, 5.0, 6.0), cases, ("size",), np.full((3, 1), 5.0), task=task)
+        >>> replicates_of(sizes, np.array([[1.0, 1, 1], [0, 3, 0]]))["mae"].round(2).tolist()
+        [0.67, 0.0]
+    """
+    if isinstance(predictions.task, MultiLabel):
+        return finding_replicates(predictions, weights)
+    if isinstance(predictions.task, Regression):
+        return regression_replicates(predictions, weights)
+    grades = grade_replicates(predictions, weights) if isinstance(predictions.task, Ordinal) else {}
+    return metrics.weighted_metrics(predictions, weights, auroc=auroc) | grades
+
+
+def fit_temperatures(validation: Predictions) -> Temperature:
+    """Return the temperature that fits these cases: of classes one, of findings one each, of numbers none."""
+    if isinstance(validation.task, Regression):
+        return None
+    if isinstance(validation.task, MultiLabel):
+        parts = (of_finding(validation, name) for name in validation.classes)
+        return tuple(fit_temperature(part.probabilities, part.labels)[0] if part.labels else 1.0 for part in parts)
+    return fit_temperature(validation.probabilities, validation.labels)[0]
+
+
+def at_temperature(predictions: Predictions, temperature: Temperature) -> Predictions:
+    """Return the same cases with calibrated probabilities."""
+    if temperature is None:
+        return predictions
+    if isinstance(temperature, Sequence):
+        p = predictions.probabilities
+        sides = np.stack([1 - p, p], axis=2)
+        columns = [calibrate(sides[:, c], t)[:, 1] for c, t in enumerate(temperature)]
+        return replace(predictions, probabilities=np.stack(columns, axis=1))
+    return replace(predictions, probabilities=calibrate(predictions.probabilities, temperature))
 
 
 def difference(a: Predictions, b: Predictions) -> dict[str, Interval]:

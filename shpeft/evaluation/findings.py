@@ -66,7 +66,7 @@ def evaluate_findings(predictions: Predictions, *, resamples: int = 1000, seed: 
         >>> shpeft.evaluate_findings(predictions).per_class[1]["known"]
         3
     """
-    values = _replicates(predictions, _weights(predictions, resamples, seed))
+    values = finding_replicates(predictions, _weights(predictions, resamples, seed))
     labels = _labels(predictions)
     per_class = tuple(
         {
@@ -87,8 +87,8 @@ def finding_difference(
     a: Predictions, b: Predictions, *, resamples: int = 1000, seed: int = 0, paired: bool = True
 ) -> dict[str, Interval]:
     """Return the difference a − b of every metric, of the same cases, or where not paired of two sets of cases."""
-    of_a = _replicates(a, _weights(a, resamples, seed if paired else (seed, 0)))
-    of_b = _replicates(b, _weights(b, resamples, seed if paired else (seed, 1)))
+    of_a = finding_replicates(a, _weights(a, resamples, seed if paired else (seed, 0)))
+    of_b = finding_replicates(b, _weights(b, resamples, seed if paired else (seed, 1)))
     return {name: interval_of(of_a[name] - of_b[name]) for name in FINDING_METRICS}
 
 
@@ -146,8 +146,11 @@ def finding_case_losses(predictions: Predictions) -> Array:
     return total / len(predictions.classes)
 
 
-def _replicates(predictions: Predictions, weights: Array) -> dict[str, Array]:
-    """Return every metric for each row of case weights (R, N): (R,), and by finding (R, C)."""
+def finding_replicates(predictions: Predictions, weights: Array) -> dict[str, Array]:
+    """Return every metric for each row of case weights (R, N): (R,), and by finding (R, C).
+
+    ``log_loss`` is the mean binary cross-entropy of the known findings in nats, which is not among ``FINDING_METRICS``.
+    """
     p, labels = predictions.probabilities, _labels(predictions)
     known, present = labels != UNKNOWN, labels == PRESENT
 
@@ -157,12 +160,15 @@ def _replicates(predictions: Predictions, weights: Array) -> dict[str, Array]:
 
     areas, precisions = by_finding(auroc_of), by_finding(average_precision)
     errors = np.where(known, (p - present) ** 2, 0).sum(1)
+    losses = np.where(known, -np.log(np.maximum(np.where(present, p, 1 - p), TINY)), 0).sum(1)
+    number = np.maximum(weights @ known.sum(1), 1e-300)
     return {
         "auroc": areas,
         "average_precision": precisions,
         "macro_auroc": _mean(areas),
         "macro_average_precision": _mean(precisions),
-        "brier": weights @ errors / np.maximum(weights @ known.sum(1), 1e-300),
+        "brier": weights @ errors / number,
+        "log_loss": weights @ losses / number,
     }
 
 

@@ -35,7 +35,7 @@ def evaluate_grades(predictions: Predictions, *, resamples: int = 1000, seed: in
         >>> evaluate_grades(grades, resamples=10)["grade_error"].value
         0.25
     """
-    values = _replicates(predictions, _weights(predictions, resamples, seed))
+    values = grade_replicates(predictions, _weights(predictions, resamples, seed))
     return {name: interval_of(values[name]) for name in GRADE_METRICS}
 
 
@@ -43,8 +43,8 @@ def grade_difference(
     a: Predictions, b: Predictions, *, paired: bool = True, resamples: int = 1000
 ) -> dict[str, Interval]:
     """Return the difference a − b of these metrics, of the same cases, or where not paired of two sets of cases."""
-    of_a = _replicates(a, _weights(a, resamples, 0 if paired else (0, 0)))
-    of_b = _replicates(b, _weights(b, resamples, 0 if paired else (0, 1)))
+    of_a = grade_replicates(a, _weights(a, resamples, 0 if paired else (0, 0)))
+    of_b = grade_replicates(b, _weights(b, resamples, 0 if paired else (0, 1)))
     return {name: interval_of(of_a[name] - of_b[name]) for name in GRADE_METRICS}
 
 
@@ -55,7 +55,7 @@ def grade_refinement_loss(predictions: Predictions) -> float:
     return float(ORDINAL.loss(logits, ORDINAL.target(predictions.labels)))
 
 
-def _replicates(predictions: Predictions, weights: Array) -> dict[str, Array]:
+def grade_replicates(predictions: Predictions, weights: Array) -> dict[str, Array]:
     """Return each metric for each row of case weights (R, N)."""
     classes, labels = len(predictions.classes), np.asarray(predictions.labels)
     guess, total = predictions.decided, weights.sum(1)

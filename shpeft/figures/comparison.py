@@ -55,16 +55,20 @@ def paired_differences(
     *,
     margin: float | None = None,
     unit: str = "balanced accuracy, points",
+    factor: float = 100,
+    decimals: int = 1,
     larger_is_better: bool = True,
 ) -> go.Figure:
     """Draw the difference between a method and each other arm, with intervals; those that hold 0 are gray.
 
     Args:
         titles: of the other arms.
-        values: differences, as fractions; drawn in percentage points.
+        values: differences.
         intervals: of the differences.
         margin: of equivalence, drawn as a band.
         unit: of the horizontal axis.
+        factor: what values are multiplied by, such as 100 for fractions in points.
+        decimals: of a value where the pointer rests on it.
         larger_is_better: whether a positive difference favors the method.
     """
     if not titles:
@@ -72,7 +76,7 @@ def paired_differences(
     figure = new_figure(max(ROOM, 90 + 24 * len(titles)))
     sides = [(low > 0) - (high < 0) if larger_is_better else (high < 0) - (low > 0) for low, high in intervals]
     figure.add_scatter(
-        x=[100 * value for value in values],
+        x=[factor * value for value in values],
         y=[as_text(title) for title in titles],
         mode="markers",
         marker={
@@ -80,12 +84,12 @@ def paired_differences(
             "color": [(GRAY, BLUE, ORANGE)[side] for side in sides],
             "symbol": [("circle-open", "triangle-right", "triangle-left")[side] for side in sides],
         },
-        error_x=_errors(values, intervals),
-        hovertext=[f"{100 * low:+.1f} to {100 * high:+.1f}" for low, high in intervals],
-        hovertemplate="against %{y}: %{x:+.1f} (95 %: %{hovertext})<extra></extra>",
+        error_x=_errors(values, intervals, factor),
+        hovertext=[f"{factor * low:+.{decimals}f} to {factor * high:+.{decimals}f}" for low, high in intervals],
+        hovertemplate=f"against %{{y}}: %{{x:+.{decimals}f}} (95 %: %{{hovertext}})<extra></extra>",
     )
     if margin is not None:
-        figure.add_vrect(x0=-100 * margin, x1=100 * margin, fillcolor=GREEN, opacity=0.12, line_width=0)
+        figure.add_vrect(x0=-factor * margin, x1=factor * margin, fillcolor=GREEN, opacity=0.12, line_width=0)
     figure.add_vline(x=0, line={"color": GRAY, "width": 1})
     figure.update_xaxes(title_text=f"difference in<br>{as_text(unit)}")
     figure.update_yaxes(type="category", range=[len(titles) - 0.5, -0.5], dtick=1)
@@ -98,14 +102,18 @@ def metric_by_budget(
     *,
     intervals: Mapping[str, Sequence[tuple[float, float]]] | None = None,
     unit: str = "balanced accuracy, points",
+    factor: float = 100,
+    decimals: int = 1,
 ) -> go.Figure:
     """Draw a metric against the trained share of the backbone: a line for each arm.
 
     Args:
-        lines: for each arm its shares of the backbone and its metric, both as fractions.
+        lines: for each arm its shares of the backbone, as fractions, and its metric.
         levels: metric of each arm without a budget, drawn as a horizontal line.
         intervals: of the metric, for each arm that has them.
         unit: of the vertical axis.
+        factor: what values are multiplied by, such as 100 for fractions in points.
+        decimals: of a value where the pointer rests on it.
     """
     if not lines and not levels:
         return empty_figure("No arm with a budget has finished yet.")
@@ -113,7 +121,7 @@ def metric_by_budget(
     for format_count, (name, (shares, values)) in enumerate(lines.items()):
         figure.add_scatter(
             x=[100 * share for share in shares],
-            y=[100 * value for value in values],
+            y=[factor * value for value in values],
             name=as_text(name),
             mode="lines+markers",
             line={
@@ -121,12 +129,12 @@ def metric_by_budget(
                 "color": (BLUE, ORANGE, GREEN, GRAY)[format_count % 4],
             },
             marker={"size": 8, "symbol": SYMBOLS[format_count % len(SYMBOLS)]},
-            error_y=_errors(values, (intervals or {}).get(name)),
-            hovertemplate=f"{as_text(name)}, %{{x:.3g}} %: %{{y:.1f}}<extra></extra>",
+            error_y=_errors(values, (intervals or {}).get(name), factor),
+            hovertemplate=f"{as_text(name)}, %{{x:.3g}} %: %{{y:.{decimals}f}}<extra></extra>",
         )
     for name, value in (levels or {}).items():
         figure.add_hline(
-            y=100 * value,
+            y=factor * value,
             line={"color": GRAY, "width": 1, "dash": "dot"},
             annotation_text=as_text(name),
             annotation_font_size=11,
@@ -136,15 +144,17 @@ def metric_by_budget(
     return with_alt(figure, f"Lines: {unit} of {len(lines)} arms against the trained share of the backbone")
 
 
-def _errors(values: Sequence[float], intervals: Sequence[tuple[float, float]] | None) -> dict[str, object] | None:
-    """Return error bars in percentage points."""
+def _errors(
+    values: Sequence[float], intervals: Sequence[tuple[float, float]] | None, factor: float
+) -> dict[str, object] | None:
+    """Return error bars of values that are multiplied by a factor."""
     if intervals is None:
         return None
     return {
         "type": "data",
         "symmetric": False,
-        "array": [100 * (high - value) for value, (_, high) in zip(values, intervals, strict=True)],
-        "arrayminus": [100 * (value - low) for value, (low, _) in zip(values, intervals, strict=True)],
+        "array": [factor * (high - value) for value, (_, high) in zip(values, intervals, strict=True)],
+        "arrayminus": [factor * (value - low) for value, (low, _) in zip(values, intervals, strict=True)],
         "color": GRAY,
         "thickness": 1.5,
     }
@@ -157,15 +167,29 @@ def metric_by_trained_share(
     method: str | None = None,
     *,
     unit: str = "balanced accuracy, points",
+    factor: float = 100,
+    decimals: int = 1,
+    larger_is_better: bool = True,
 ) -> go.Figure:
     """Draw a metric against the trained share of the backbone: a point for each arm; no trained weights is far left.
 
     Labels name the method and each arm that beats all arms with no more trained weights; others appear on hover.
+
+    Args:
+        titles: of the arms.
+        shares: of the backbone, as fractions.
+        values: of the metric.
+        method: the highlighted arm.
+        unit: of the vertical axis.
+        factor: what values are multiplied by, such as 100 for fractions in points.
+        decimals: of a value where the pointer rests on it.
+        larger_is_better: whether a larger value is better.
     """
     if not titles:
         return empty_figure("No arm has finished yet.")
     least = min((share for share in shares if share > 0), default=1e-4)
-    points = list(zip(shares, values, strict=True))
+    sign = 1 if larger_is_better else -1
+    points = [(share, sign * value) for share, value in zip(shares, values, strict=True)]
     named = [
         title if title == method or all(v < value for s, v in points if s <= share and (s, v) != (share, value)) else ""
         for title, (share, value) in zip(titles, points, strict=True)
@@ -173,7 +197,7 @@ def metric_by_trained_share(
     figure = new_figure(440)
     figure.add_scatter(
         x=[100 * (share or least / 10) for share in shares],
-        y=[100 * value for value in values],
+        y=[factor * value for value in values],
         text=[as_text(name) for name in named],
         mode="markers+text",
         textposition="top center",
@@ -185,7 +209,7 @@ def metric_by_trained_share(
             "line": {"width": 2},
         },
         hovertext=[f"{as_text(title)}, {format_share(share)}" for title, share in zip(titles, shares, strict=True)],
-        hovertemplate="%{hovertext} of the backbone: %{y:.1f}<extra></extra>",
+        hovertemplate=f"%{{hovertext}} of the backbone: %{{y:.{decimals}f}}<extra></extra>",
         cliponaxis=False,
     )
     figure.update_xaxes(title_text="trained share of the backbone, % (left end: none)", **_DECADES)

@@ -40,6 +40,7 @@ def test_comparisons_are_those_of_the_table(tmp_path: Path) -> None:
     assert bad.wilcoxon == 0.25  # the smallest p of three datasets
     assert bad.wilcoxon_holm == 0.75
     assert bad.counts == {"better": 3, "tie": 0, "same": 0, "worse": 0}
+    assert bad.pooled.false_claim is not None
     assert bad.pooled.false_claim < 1e-9
     assert (bad.pooled.cases, bad.pooled.only_method) == (600, 120)
     assert bad.discordance["a"].share == pytest.approx(0.2)

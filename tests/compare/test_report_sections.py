@@ -20,8 +20,8 @@ from shpeft.compare.analysis.support_agreement import agreement_verdicts
 from shpeft.compare.analysis.support_overlap import PrecisionAtK, SupportPair, auroc, magnitude_agreement
 from shpeft.compare.report import figures as report_figures
 from shpeft.compare.report.write import read_overlaps
-from shpeft.compare.table import at_temperature
 from shpeft.errors import ConfigError, RunError
+from shpeft.evaluation.by_task import at_temperature
 from shpeft.evaluation.metrics import evaluate
 from shpeft.evaluation.predict import Predictions
 from shpeft.importance.scores import Scores

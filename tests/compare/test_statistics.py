@@ -30,8 +30,8 @@ from shpeft.compare.analysis.significance import (
     tost,
     wilcoxon,
 )
-from shpeft.compare.table import at_temperature
 from shpeft.errors import ClassMismatch
+from shpeft.evaluation.by_task import at_temperature
 from shpeft.evaluation.metrics import calibration_error, weighted_metrics
 from shpeft.evaluation.predict import Predictions
 from shpeft.evaluation.temperature import fit_temperature

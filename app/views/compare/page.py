@@ -12,15 +12,15 @@ st.write(
     "Does it matter *which* weights are trained? Fine-tuning methods (*arms*) are compared on the same images with the "
     "same tuning effort and several seeds."
 )
-bootstrap = result_sections.choose_table()
+bootstrap = result_sections.choose_task(result_sections.choose_table())
 results = bootstrap.results
 result_sections.completeness(results)
 method, metric = result_sections.choose_arm_and_metric(results)
 comparisons = result_sections.compare_with_all(
-    bootstrap, str(results.table.folder), len(results.records), method, metric
+    bootstrap, str(results.table.folder), results.heading, len(results.records), method, metric
 )
 
-if (method, metric) == (results.method, results.plan.report.metric):
+if (method, metric) == (results.method, results.metric):
     result_sections.answers(bootstrap, comparisons)
 against, ranks, weights, certainty, claims, rates = st.tabs(
     ["Against the others", "Ranks", "Trained weights", "Certainty", "The paper's claims", "Learning rates"]

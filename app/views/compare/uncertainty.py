@@ -3,19 +3,19 @@
 import streamlit as st
 
 from app.views.compare.results import equivalence
-from app.widgets.charts import SAVABLE
+from app.widgets.charts import chart
 from app.widgets.data_table import numbers_table
 from shpeft import figures
-from shpeft.compare.analysis.formatting import format_difference, format_margin
+from shpeft.compare.analysis.formatting import format_difference
 from shpeft.compare.analysis.hypotheses import Verdict, compared_with_method
 from shpeft.compare.analysis.paired_comparison import Bootstrap, PairedComparison
 from shpeft.compare.analysis.results import Results
 from shpeft.compare.analysis.retained_gain import retained_gains, retention_verdicts
 from shpeft.compare.analysis.support_agreement import agreement_verdicts
+from shpeft.compare.measures import inside
 from shpeft.compare.report import figures as report_figures
 from shpeft.compare.report.markdown import VERDICT_LABELS
 from shpeft.compare.report.write import read_overlaps
-from shpeft.support.formatting import METRIC_TITLES
 from shpeft.support.markdown import plain
 
 
@@ -31,7 +31,9 @@ def evidence(results: Results, comparisons: list[PairedComparison]) -> None:
     comparison = by_title[st.selectbox("Against", list(by_title), index=default, key="against")]
     st.markdown(_claim(results, comparison))
     pooled, smallest = comparison.pooled, comparison.mean.smallest
-    columns = st.columns(4)
+    scale = comparison.scale
+    disagree = pooled.share is not None
+    columns = st.columns(4 if disagree else 2)
     columns[0].metric(
         "Test cases",
         f"{pooled.cases:,}",
@@ -39,43 +41,45 @@ def evidence(results: Results, comparisons: list[PairedComparison]) -> None:
         help=f"In {len(comparison.by_dataset)} datasets, of {pooled.groups:,} patients, or images if patients "
         f"are unknown. At least {pooled.seeds:,} training runs per arm predicted each; that adds no cases.",
     )
-    columns[1].metric(
-        "Disagreement",
-        f"{pooled.share:.1%}",
-        border=True,
-        help=f"Only {plain(comparison.method.title)} is right in {pooled.only_method:.1f} cases, only "
-        f"{plain(comparison.other.title)} in {pooled.only_other:.1f} (mean over seeds). Only these cases tell the "
-        "arms apart.",
-    )
-    columns[2].metric(
-        "False claim",
-        _probability(pooled.false_claim),
-        border=True,
-        help="The probability that the arm with the higher accuracy is not the better one on such cases, computed from "
-        "the cases that only one of them gets right (Christodoulou et al. 2025). 50 % is a coin flip. Cases are "
-        "treated as independent and trainings as fixed.",
-    )
-    columns[3].metric(
+    if disagree:
+        columns[1].metric(
+            "Disagreement",
+            f"{pooled.share:.1%}",
+            border=True,
+            help=f"Only {plain(comparison.method.title)} is right in {pooled.only_method:.1f} cases, only "
+            f"{plain(comparison.other.title)} in {pooled.only_other:.1f} (mean over seeds). Only these cases tell the "
+            "arms apart.",
+        )
+        columns[2].metric(
+            "False claim",
+            _probability(pooled.false_claim),
+            border=True,
+            help="The probability that the arm with the higher accuracy is not the better one on such cases, computed "
+            "from the cases that only one of them gets right (Christodoulou et al. 2025). 50 % is a coin flip. Cases "
+            "are treated as independent and trainings as fixed.",
+        )
+    columns[-1].metric(
         "Detectable difference",
-        "none" if smallest is None else f"{100 * smallest:.1f} points",
+        "none" if smallest is None else f"{scale.text(smallest)} {plain(scale.unit)}",
         border=True,
         help="The smallest true difference that these test images and seeds detect with 80 % power. A smaller "
         "difference usually looks like a tie.",
     )
     names = [*comparison.by_dataset, "mean"]
     differences = [*comparison.by_dataset.values(), comparison.mean]
-    st.plotly_chart(
+    chart(
         figures.paired_differences(
             names,
             [d.value for d in differences],
             [d.interval() for d in differences],
-            margin=results.plan.report.margin,
-            unit=f"{METRIC_TITLES[comparison.metric].partition(' (')[0].lower()}, points",
+            margin=results.margin(comparison.metric),
+            unit=f"{inside(comparison.metric)}, {scale.unit}",
+            factor=scale.factor,
+            decimals=scale.decimals,
             larger_is_better=comparison.mean.larger_is_better,
         ),
         key="claim",
         alt="Intervals: the difference on each dataset and overall",
-        config=SAVABLE,
     )
     rows = []
     for dataset, difference in comparison.by_dataset.items():
@@ -86,17 +90,21 @@ def evidence(results: Results, comparisons: list[PairedComparison]) -> None:
                 "test cases": discordance.cases,
                 "patients or images": discordance.groups,
                 "seeds": discordance.seeds,
-                "difference": 100 * difference.value,
-                "low": 100 * low,
-                "high": 100 * high,
+                "difference": scale.factor * difference.value,
+                "low": scale.factor * low,
+                "high": scale.factor * high,
                 "verdict": VERDICT_LABELS[difference.verdict],
+                "detectable": None if difference.smallest is None else scale.factor * difference.smallest,
+            }
+        )
+        if disagree:
+            rows[-1] |= {
                 f"only {comparison.method.title} right": discordance.only_method,
                 f"only {comparison.other.title} right": discordance.only_other,
                 "false claim": discordance.false_claim,
-                "detectable": None if difference.smallest is None else 100 * difference.smallest,
             }
-        )
-    formats = dict.fromkeys(("difference", "low", "high"), "%+.1f") | {"false claim": "%.2f", "detectable": "%.1f"}
+    signed, unsigned = f"%+.{scale.decimals}f", f"%.{scale.decimals}f"
+    formats = dict.fromkeys(("difference", "low", "high"), signed) | {"false claim": "%.2f", "detectable": unsigned}
     formats |= dict.fromkeys([key for key in rows[0] if key.startswith("only ")], "%.1f")
     numbers_table(rows, "how_sure", formats)
 
@@ -109,15 +117,18 @@ def _claim(results: Results, comparison: PairedComparison) -> str:
         "tie": "and {other}: **a tie**, neither is shown to be better",
         "same": "and {other} give **the same decisions** on every test case",
     }[comparison.mean.verdict]
-    name = METRIC_TITLES[comparison.metric].partition(" (")[0].lower()
+    name, unit = inside(comparison.metric), plain(comparison.scale.unit)
     rival = plain(comparison.other.title)
     other = "" if "{other}" in verb else f" {rival}"
     lines = [f"{plain(comparison.method.title)} {verb.format(other=rival)}{other} in {name}: "]
-    lines[0] += f"**{format_difference(comparison)}**" + ("" if comparison.mean.same else " points") + "."
-    if comparison.tost is None:
+    lines[0] += f"**{format_difference(comparison)}**" + ("" if comparison.mean.same else f" {unit}") + "."
+    size = results.margin(comparison.metric)
+    if size is None:
+        lines.append("Equivalence is not tested: the comparison names no margin in this unit.")
+    elif comparison.tost is None:
         lines.append("Equivalence cannot be tested on test sets without any difference.")
     elif comparison.mean.verdict != "better":
-        margin = format_margin(results.plan.report.margin)
+        margin = plain(comparison.scale.margin(size))
         lines.append(
             {
                 "equivalent": f"The two are equivalent within {margin} (two one-sided tests at 5 %).",
@@ -144,7 +155,9 @@ def _claim(results: Results, comparison: PairedComparison) -> str:
     return " ".join(lines)
 
 
-def _probability(p: float) -> str:
+def _probability(p: float | None) -> str:
+    if p is None:
+        return "–"
     return "below 0.1 %" if p < 0.001 else f"{p:.1%}"
 
 
@@ -156,11 +169,10 @@ def paper_claims(bootstrap: Bootstrap) -> None:
     if gains or retention:
         st.header("Are a few weights enough?", anchor=False)
         if gains:
-            st.plotly_chart(
+            chart(
                 report_figures.sparsity(results, gains),
                 key="sparsity",
                 alt="Lines: the result by number of trained weights, and of full fine-tuning",
-                config=SAVABLE,
             )
         st.caption(
             "All weights are fine-tuned; then only the largest changes stay, and the others are reverted.",
@@ -171,11 +183,10 @@ def paper_claims(bootstrap: Bootstrap) -> None:
     pairs, magnitude = read_overlaps(results.table.folder)
     if pairs:
         st.header("Do tasks share key weights?", anchor=False)
-        st.plotly_chart(
+        chart(
             report_figures.overlaps(pairs),
             key="overlaps",
             alt="Weights that two selections share, by kind of pair, observed and by chance",
-            config=SAVABLE,
         )
         st.caption("Weights that two selections share, mean over pairs, and the number expected by chance.")
         _verdict_table(agreement_verdicts(results.plan.report.questions, pairs, magnitude), "hybridity")

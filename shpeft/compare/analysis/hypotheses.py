@@ -11,11 +11,11 @@ from dataclasses import dataclass
 import numpy as np
 
 from shpeft.compare.analysis import significance
-from shpeft.compare.analysis.formatting import format_difference, format_margin
+from shpeft.compare.analysis.formatting import format_difference
 from shpeft.compare.analysis.paired_comparison import Bootstrap, PairedComparison
-from shpeft.compare.analysis.results import SMALLER_IS_BETTER, Entry, Results
+from shpeft.compare.analysis.results import Entry, Results
+from shpeft.compare.measures import CALIBRATED, SMALLER_IS_BETTER
 from shpeft.compare.plan import BASELINE, Question
-from shpeft.compare.table import CALIBRATED
 from shpeft.support.formatting import METRIC_TITLES
 
 YES, NO, OPEN, PENDING = "yes", "no", "not shown", "not yet"
@@ -55,10 +55,10 @@ def method_verdicts(bootstrap: Bootstrap, comparisons: Sequence[PairedComparison
     Args:
         comparisons: the plan's method against every other arm, in the plan's metric.
     """
-    results, report = bootstrap.results, bootstrap.results.plan.report
+    results = bootstrap.results
     known = {(c.method, c.other, c.metric): c for c in comparisons}
     verdicts = []
-    for question in report.questions:
+    for question in results.questions:
         if question.kind not in ("better", "not_worse"):
             continue
         tested, other = tested_entry(results, question), compared_entry(results, question)
@@ -83,19 +83,18 @@ def compared_entry(results: Results, question: Question) -> Entry | None:
     """Return the entry that a question compares with; None for a baseline that the plan does not have."""
     if question.than in results.plan.arms:
         return _entry(results, str(question.than))
-    metric = results.plan.report.metric
+    metric = results.metric
     probes = (entry for entry in results.planned if results.plan.arms[entry.arm].kind == "probe")
     return results.baseline(metric) or next(probes, None)
 
 
 def compared_with_method(results: Results) -> list[Entry]:
     """List the finished entries that the questions compare the method with; all others where no question does."""
-    report = results.plan.report
     entries = [
         compared_entry(results, question)
-        for question in report.questions
+        for question in results.questions
         if question.kind in ("better", "not_worse")
-        and question.metric in (None, report.metric)
+        and question.metric in (None, results.metric)
         and tested_entry(results, question) == results.method
     ]
     others = [entry for entry in results.entries if entry != results.method]
@@ -118,7 +117,9 @@ def _decide(
     if not comparison.complete:
         return Verdict(text, PENDING, _evidence(results, comparison), rule, metric)
     if question.kind == "not_worse":
-        answer = _not_worse(comparison, question.by or results.plan.report.margin)
+        margin = question.by or results.margin(metric)
+        assert margin is not None, "questions without a margin are refused"
+        answer = _not_worse(comparison, margin)
     elif question.by:
         answer = _better_by(comparison, question.by)
     else:
@@ -129,8 +130,9 @@ def _decide(
 def _sentence(results: Results, question: Question, tested: Entry, other: Entry) -> str:
     subject = "it" if tested == results.method else tested.title
     rival = f"the stronger baseline, {other.title}" if question.than == BASELINE else other.title
-    margin = format_margin(question.by or results.plan.report.margin)
     metric = metric_of(results, question)
+    size = question.by or results.margin(metric)
+    margin = "" if size is None else results.scale(metric).margin(size)
     if metric in SMALLER_IS_BETTER:
         name, clause = METRIC_TITLES[metric].partition(",")[0].partition(" (")[0], ""
         name, whose = f"{name[0].lower()}{name[1:]}", "its" if tested == results.method else f"{tested.title}'s"
@@ -153,7 +155,7 @@ def _sentence(results: Results, question: Question, tested: Entry, other: Entry)
 
 def metric_of(results: Results, question: Question) -> str:
     """Return the metric of a question, by default the report's."""
-    return question.metric or results.plan.report.metric
+    return question.metric or results.metric
 
 
 def _rule(question: Question) -> str:

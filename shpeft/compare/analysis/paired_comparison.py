@@ -8,39 +8,45 @@ from numpy.typing import NDArray
 
 from shpeft.compare.analysis import bootstrap, significance
 from shpeft.compare.analysis.bootstrap import Array, Difference, Estimate
-from shpeft.compare.analysis.results import SMALLER_IS_BETTER, Entry, Results
+from shpeft.compare.analysis.results import Entry, Results
 from shpeft.compare.analysis.significance import Equivalence
-from shpeft.compare.table import AT_TEMPERATURE, CALIBRATED, Record, at_temperature
+from shpeft.compare.measures import AT_TEMPERATURE, CALIBRATED, POINTS, SMALLER_IS_BETTER, Scale
+from shpeft.compare.table import Record
 from shpeft.errors import RunError
-from shpeft.evaluation.metrics import weighted_metrics
+from shpeft.evaluation.by_task import at_temperature, replicates_of
 from shpeft.evaluation.predict import Predictions
+from shpeft.tasks import SingleLabel
 
 
 @dataclass(frozen=True)
 class Discordance:
-    """Test cases that only one of two arms gets right.
+    """Test cases that only one of two arms gets right; of findings and numbers a case is neither right nor wrong.
 
     Attributes:
         cases: test cases of a seed.
         groups: patients of these cases, or images where patients are unknown.
         seeds: seeds that both arms have.
-        only_method, only_other: cases that only this arm gets right, mean over seeds.
+        only_method, only_other: cases that only this arm gets right, mean over seeds; None: the task has no such cases.
     """
 
     cases: int
     groups: int
     seeds: int
-    only_method: float
-    only_other: float
+    only_method: float | None
+    only_other: float | None
 
     @property
-    def share(self) -> float:
+    def share(self) -> float | None:
         """The share of cases that only one of the arms gets right."""
+        if self.only_method is None or self.only_other is None:
+            return None
         return (self.only_method + self.only_other) / self.cases
 
     @property
-    def false_claim(self) -> float:
+    def false_claim(self) -> float | None:
         """The probability that the arm with the higher accuracy is not the better one (Christodoulou et al. 2025)."""
+        if self.only_method is None or self.only_other is None:
+            return None
         return significance.false_claim(*sorted((self.only_method, self.only_other), reverse=True))
 
 
@@ -51,11 +57,12 @@ class PairedComparison:
     Attributes:
         by_dataset: the paired difference, method − other, on each dataset.
         mean: the mean difference over datasets.
-        tost: the equivalence tests against the plan's margin; None where a bootstrap has no spread.
+        tost: the equivalence tests against the plan's margin; None without one, or where a bootstrap has no spread.
         discordance: on each dataset, the cases that only one arm gets right.
         wilcoxon: p of the signed-rank test over datasets.
         identical: whether all probabilities are the same.
         complete: whether no cell of either arm is missing.
+        scale: how differences are written.
         holm: the bootstrap's p, Holm-adjusted for all comparisons of the report.
         wilcoxon_holm: the signed-rank test's p, Holm-adjusted likewise.
     """
@@ -70,6 +77,7 @@ class PairedComparison:
     wilcoxon: float
     identical: bool
     complete: bool
+    scale: Scale = POINTS
     holm: float = 1.0
     wilcoxon_holm: float = 1.0
 
@@ -87,8 +95,8 @@ class PairedComparison:
             sum(part.cases for part in parts),
             sum(part.groups for part in parts),
             min(part.seeds for part in parts),
-            sum(part.only_method for part in parts),
-            sum(part.only_other for part in parts),
+            _sum(part.only_method for part in parts),
+            _sum(part.only_other for part in parts),
         )
 
 
@@ -152,7 +160,7 @@ class Bootstrap:
         }
         if not differences:
             return None
-        mean = bootstrap.mean_difference(list(differences.values()))
+        mean, margin = bootstrap.mean_difference(list(differences.values())), results.margin(metric)
         predictions = {dataset: self._paired_predictions(method, other, dataset) for dataset in differences}
         return PairedComparison(
             method,
@@ -160,16 +168,17 @@ class Bootstrap:
             metric,
             differences,
             mean,
-            significance.tost(mean, results.plan.report.margin),
+            None if margin is None else significance.tost(mean, margin),
             {dataset: _discordance(*pair) for dataset, pair in predictions.items()},
             significance.wilcoxon([d.value for d in differences.values()]),
             mean.same and all(_identical(*pair) for pair in predictions.values()),
             not results.pending(method) and not results.pending(other),
+            results.scale(metric),
         )
 
     def compare_all(self, method: Entry | None = None, metric: str | None = None) -> list[PairedComparison]:
         """Compare an arm, by default the plan's method, with every other; p values are Holm-adjusted."""
-        method, metric = method or self.results.method, metric or self.results.plan.report.metric
+        method, metric = method or self.results.method, metric or self.results.metric
         others = [entry for entry in self.results.entries if entry != method]
         pairs = (self.compare(method, other, metric) for other in others)
         comparisons = [comparison for comparison in pairs if comparison is not None]
@@ -192,7 +201,7 @@ class Bootstrap:
             if pair is not None:
                 predictions, rows = between(predictions, pair)
                 weights = weights[:, rows]
-            values = weighted_metrics(predictions, weights, auroc=metric == "macro_auroc")
+            values = replicates_of(predictions, weights, auroc=metric == "macro_auroc")
             replicates = self._values[key, metric, pair] = values[AT_TEMPERATURE.get(metric, metric)]
         return replicates
 
@@ -254,7 +263,15 @@ def between(predictions: Predictions, pair: tuple[str, str]) -> tuple[Prediction
 
 def _discordance(a: list[list[Predictions]], b: list[list[Predictions]]) -> Discordance:
     first = a[0][0]
-    return Discordance(len(first.labels), len(set(first.groups)), len(a), *significance.discordant(a, b))
+    right_or_wrong = isinstance(first.task, SingleLabel)
+    only_a, only_b = significance.discordant(a, b) if right_or_wrong else (None, None)
+    return Discordance(len(first.labels), len(set(first.groups)), len(a), only_a, only_b)
+
+
+def _sum(counts: Iterable[float | None]) -> float | None:
+    """Return the sum; None if one of them is unknown."""
+    known = list(counts)
+    return None if None in known else sum(filter(None, known))
 
 
 def _identical(a: list[list[Predictions]], b: list[list[Predictions]]) -> bool:

@@ -1,5 +1,6 @@
 """Results of a table grouped by arm and budget; the table may be incomplete."""
 
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property, lru_cache
 from pathlib import Path
@@ -9,13 +10,26 @@ import numpy as np
 from shpeft.compare.analysis import significance
 from shpeft.compare.analysis.cross_fitting import cross_fitted
 from shpeft.compare.cells import Cell, list_cells
-from shpeft.compare.plan import Budget, Plan
-from shpeft.compare.table import AT_TEMPERATURE, BRIER, CALIBRATED, LOG_LOSS, PLAN, Record, Table, at_temperature
+from shpeft.compare.measures import (
+    AT_TEMPERATURE,
+    BRIER,
+    IN_UNIT,
+    LOG_LOSS,
+    MEASURES,
+    POINTS,
+    SMALLER_IS_BETTER,
+    Measures,
+    Scale,
+    inside,
+    measures_of,
+    scale_of,
+)
+from shpeft.compare.plan import Budget, Plan, Question
+from shpeft.compare.table import PLAN, Record, Table
 from shpeft.errors import RunError
-from shpeft.evaluation.metrics import weighted_metrics
+from shpeft.evaluation.by_task import at_temperature, replicates_of
 from shpeft.evaluation.predict import Predictions
-
-SMALLER_IS_BETTER = ("ece", CALIBRATED, "brier", LOG_LOSS, BRIER)
+from shpeft.tasks import SINGLE_LABEL, TASKS, Regression, Task, read_task
 
 
 @dataclass(frozen=True)
@@ -61,27 +75,107 @@ class Ranking:
 
 
 class Results:
-    """The cells of a plan in a table.
+    """The cells of a plan in a table, of datasets with one task.
+
+    Args:
+        plan: what is compared.
+        table: the table.
+        datasets: those that count; by default all of the plan.
+
+    Attributes:
+        plan: the plan, with these datasets alone.
+        task: of the datasets.
+        measures: what the task is measured by.
+        metric: what arms are compared by: the plan's where the task has it, or the task's main one.
 
     Raises:
-        RunError: no cell of the plan is finished.
+        RunError: no cell of the plan is finished, the datasets have unlike tasks, or a question is about a metric that
+            the task does not have.
     """
 
-    def __init__(self, plan: Plan, table: Table):
-        self.plan, self.table = plan, table
+    def __init__(self, plan: Plan, table: Table, datasets: Sequence[str] | None = None):
         finished = table.cells()
-        self._cells = {c: finished[c.key] | {"arm": c.arm} for c in list_cells(plan) if c.key in finished}
+        groups = group_datasets(plan, finished)
+        if datasets is None and len(groups) > 1:
+            listed = "; ".join(f"{heading}: {', '.join(names)}" for heading, names in groups.items())
+            raise RunError(
+                f"The datasets have unlike tasks ({listed}), whose measures have no common mean. Read them by task: "
+                "results_by_task."
+            )
+        named = tuple(plan.datasets) if datasets is None else tuple(datasets)
+        self.plan, self.table = plan.model_copy(update={"datasets": {n: plan.datasets[n] for n in named}}), table
+        cells = (cell for cell in list_cells(plan) if cell.dataset in named)
+        self._cells = {c: finished[c.key] | {"arm": c.arm} for c in cells if c.key in finished}
         if not self._cells:
             raise RunError("The table holds no finished cell of this plan yet. Run `shpeft compare` first.")
+        self.task = read_task(next(iter(self._cells.values())).get("task"))
+        self.measures: Measures = measures_of(self.task)
+        asked = plan.report.metric
+        self.metric: str = asked if asked and asked in self.measures.comparable else self.measures.main
+        measured = [m.comparable for m in MEASURES.values() if any(h.startswith(m.heading) for h in groups)]
+        for question in plan.report.questions:
+            self._check_question(question, measured)
+        if pairs := [name for name in named if name in plan.report.pairs and self.measures.by_class != "recall"]:
+            raise RunError(
+                f"The plan's report.pairs name two classes of {pairs[0]}, whose task is {self.task.name} and has no "
+                "classes that exclude each other. Leave it out of report.pairs."
+            )
         self.predictions = lru_cache(maxsize=None)(table.predictions)
         self._calibrated: dict[str, Predictions] = {}
+
+    def _check_question(self, question: Question, measured: Sequence[Sequence[str]]) -> None:
+        """Refuse a question that would be answered in another measure than it was asked in.
+
+        Raises:
+            RunError: it names a metric that no task of the plan has, or a size without a metric.
+        """
+        if question.kind not in ("better", "not_worse"):
+            return
+        if question.metric is not None and not any(question.metric in names for names in measured):
+            raise RunError(
+                f"A question of the plan is about {question.metric}, which its datasets do not have. The metrics of "
+                f"{self.heading.lower()} are {', '.join(self.measures.comparable)}."
+            )
+        metric = question.metric or self.metric
+        if metric not in IN_UNIT or metric not in self.measures.comparable:
+            return
+        if question.metric is None and question.by is not None and self.plan.report.metric != metric:
+            raise RunError(
+                f"A question of the plan says by {question.by:g}, without a metric; the task {self.task.name} is "
+                f"measured by {metric}, in {self.scale(metric).unit}. Name the question's metric."
+            )
+        if question.kind == "not_worse" and question.by is None and self.margin(metric) is None:
+            raise RunError(
+                f"A question of the plan asks whether an arm is not worse in {metric}, and there is no margin in "
+                f"{self.scale(metric).unit}. Give the question's by, or report.margin_in_unit."
+            )
+
+    @property
+    def questions(self) -> tuple[Question, ...]:
+        """The plan's questions, without those about metrics of other tasks."""
+        every = self.plan.report.questions
+        return tuple(q for q in every if q.metric is None or q.metric in self.measures.comparable)
+
+    @property
+    def heading(self) -> str:
+        """The task in a report, with the unit of a number."""
+        return _heading(self.task)
+
+    def scale(self, metric: str) -> Scale:
+        """Return how values of a metric are written."""
+        return scale_of(self.task, metric)
+
+    def margin(self, metric: str) -> float | None:
+        """Return the plan's margin of equivalence in a metric; None: none is given in its unit."""
+        report = self.plan.report
+        return report.margin_in_unit if metric in IN_UNIT else report.margin
 
     @classmethod
     def of(cls, folder: str | Path) -> "Results":
         """Read the results in a table's folder, with the plan that is stored there; nothing is written.
 
         Raises:
-            RunError: the folder is not a table, or has no finished cell yet.
+            RunError: the folder is not a table, has no finished cell yet, or its datasets have unlike tasks.
         """
         table = Table.existing(folder)
         return cls(Plan.from_yaml(table.folder / PLAN), table)
@@ -96,7 +190,10 @@ class Results:
         """The finished cells without a temperature from validation images, as cells of earlier versions.
 
         If there is one, log loss and Brier score of all cells are at cross-fitted temperatures: arms compare alike.
+        Numbers have no temperature.
         """
+        if not self.measures.calibrated:
+            return []
         return [r for r in self.records if r["status"] == "finished" and "temperature" not in r]
 
     def calibrated(self, record: Record) -> Predictions:
@@ -116,7 +213,7 @@ class Results:
             return value
         predictions = self.calibrated(record)
         ones = np.ones((1, len(predictions.labels)))
-        return float(weighted_metrics(predictions, ones, auroc=False)[AT_TEMPERATURE[metric]][0])
+        return float(replicates_of(predictions, ones, auroc=False)[AT_TEMPERATURE[metric]][0])
 
     @cached_property
     def missing(self) -> list[Cell]:
@@ -248,3 +345,65 @@ class Results:
             ranks.p,
             significance.critical_difference(len(entries), len(datasets)),
         )
+
+
+def results_by_task(plan: Plan, table: Table) -> list[Results]:
+    """Return the results of each task of a plan's datasets, whose measures have no common mean.
+
+    Numbers of different units count as different tasks.
+
+    Raises:
+        RunError: no cell of the plan is finished.
+    """
+    finished = table.cells()
+    keys = {cell.dataset for cell in list_cells(plan) if cell.key in finished}
+    groups = group_datasets(plan, finished).values()
+    return [Results(plan, table, names) for names in groups if keys & set(names)] or [Results(plan, table)]
+
+
+def group_datasets(plan: Plan, finished: Mapping[str, Record]) -> dict[str, tuple[str, ...]]:
+    """Return a plan's datasets by the heading of their task, in the plan's order.
+
+    A dataset without a finished cell is of the task that the plan names; where it names none, of the first dataset's.
+
+    Args:
+        finished: the records of the table, by key.
+    """
+    records = ((cell.dataset, finished[cell.key]) for cell in list_cells(plan) if cell.key in finished)
+    headings = {dataset: _heading(read_task(record.get("task"))) for dataset, record in records}
+    usual = next(iter(headings.values()), _heading(read_task(None)))
+    groups: dict[str, tuple[str, ...]] = {}
+    for name, config in plan.datasets.items():
+        if name in headings:
+            heading = headings[name]
+        elif config.task == "auto":
+            heading = usual
+        else:
+            alike = _heading(TASKS[config.task]())
+            heading = next((known for known in headings.values() if known.startswith(alike)), alike)
+        groups[heading] = (*groups.get(heading, ()), name)
+    return groups
+
+
+def describe_record(record: Record) -> str:
+    """Return the metrics of a finished cell that stand for it, in a line.
+
+    Examples:
+        >>> describe_record({"log_loss": 0.5, "balanced_accuracy": 0.75})
+        'log loss 50.0, balanced accuracy 75.0'
+        >>> task = {"name": "regression", "mean": 9.0, "std": 4.0, "unit": "mm"}
+        >>> describe_record({"mae": 2.286, "r2": 0.412, "task": task})
+        'mean absolute error 2.29 mm, R² 41.2'
+    """
+    task = read_task(record.get("task"))
+    names = ("log_loss", "balanced_accuracy") if task == SINGLE_LABEL else measures_of(task).shown
+    known = [(name, scale_of(task, name)) for name in names if record.get(name) is not None]
+    return ", ".join(
+        f"{inside(name)} {scale.text(record[name])}{'' if scale == POINTS else f' {scale.unit}'}"
+        for name, scale in known
+    )
+
+
+def _heading(task: Task) -> str:
+    unit = f", in {task.unit}" if isinstance(task, Regression) and task.unit else ""
+    return measures_of(task).heading + unit

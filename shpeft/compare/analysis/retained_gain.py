@@ -48,7 +48,7 @@ def retained_gains(bootstrap: Bootstrap) -> list[RetainedGain]:
     Datasets count where the reverted arm, full fine-tuning and the baseline have finished cells.
     """
     results = bootstrap.results
-    metric = results.plan.report.metric
+    metric = results.metric
     baseline, gains = results.baseline(metric), []
     for entry in results.of_kind("revert"):
         full = Entry(str(results.plan.arms[entry.arm].of), None)
@@ -73,7 +73,7 @@ def retention_verdicts(results: Results, gains: Sequence[RetainedGain]) -> list[
     """Answer the plan's questions of kind ``retains``, for each budget of the arms that they name."""
     by_entry, verdicts = {gain.entry: gain for gain in gains}, []
     several = len({arm.of for arm in results.plan.arms.values() if arm.kind == "revert"}) > 1
-    for question in results.plan.report.questions:
+    for question in results.questions:
         if question.kind != "retains":
             continue
         percent = f"{100 * question.share:g} %"
@@ -103,5 +103,6 @@ def _decide(gain: RetainedGain | None, share: float) -> tuple[str, str]:
 
 def _share(loss: Difference, gain: Difference) -> Estimate:
     """Return 1 + loss / gain, with replicates of the gain clipped at :data:`SMALLEST_GAIN`."""
-    clipped = np.maximum(gain.replicates, SMALLEST_GAIN)
-    return Estimate(1 + loss.value / gain.value, 1 + loss.replicates / clipped)
+    sign = 1 if gain.larger_is_better else -1
+    clipped = np.maximum(sign * gain.replicates, SMALLEST_GAIN)
+    return Estimate(1 + loss.value / gain.value, 1 + sign * loss.replicates / clipped)

@@ -85,7 +85,7 @@ def discordant(a: Sequence[Sequence[Predictions]], b: Sequence[Sequence[Predicti
 
 
 def _right(predictions: Predictions) -> NDArray[np.bool_]:
-    right: NDArray[np.bool_] = predictions.probabilities.argmax(1) == np.asarray(predictions.labels)
+    right: NDArray[np.bool_] = predictions.decided == np.asarray(predictions.labels)
     return right
 
 

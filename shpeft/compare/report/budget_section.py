@@ -1,8 +1,9 @@
 """The report's section on budgets: what more trained weights bring, score by score."""
 
-from shpeft.compare.analysis.formatting import NONE, format_difference, points
+from shpeft.compare.analysis.formatting import format_difference
 from shpeft.compare.analysis.paired_comparison import Bootstrap
 from shpeft.compare.analysis.results import Entry, size
+from shpeft.compare.measures import NONE
 from shpeft.compare.plan import Budget
 from shpeft.compare.report.markdown import table
 from shpeft.support.formatting import METRIC_TITLES
@@ -15,7 +16,7 @@ def budget_section(bootstrap: Bootstrap) -> str:
     budgets = list(dict.fromkeys(entry.budget for entry in sparse if entry.budget is not None))
     if len(budgets) < 2:
         return ""
-    metric, method = results.plan.report.metric, results.method.arm
+    metric, method = results.metric, results.method.arm
     scores = list(dict.fromkeys(entry.arm for entry in sparse))
     head = [f"{size(budget)}{_trained(bootstrap, method, budget)}" for budget in budgets]
     levels = [[arm, *(_level(bootstrap, Entry(arm, budget)) for budget in budgets)] for arm in scores]
@@ -26,7 +27,8 @@ def budget_section(bootstrap: Bootstrap) -> str:
         for arm in others
     ]
     return (
-        f"## What more trained weights bring\n\n{METRIC_TITLES[metric]}, mean over datasets and seeds, in points:\n\n"
+        f"## What more trained weights bring\n\n{METRIC_TITLES[metric]}, mean over datasets and seeds, in "
+        f"{results.scale(metric).unit}:\n\n"
         f"{table(['score', *head], levels)}\n\n{method} at each budget minus the other arm, at the same budget where "
         f"it has one, with 95 % intervals (bold: 0 is outside):\n\n{table(['against', *head], against)}"
     )
@@ -44,11 +46,12 @@ def _level(bootstrap: Bootstrap, entry: Entry) -> str:
     datasets = tuple(d for d in results.plan.datasets if results.rows(entry, d))
     if not datasets:
         return NONE
-    return points(results.mean(entry, results.plan.report.metric, datasets)) + _coverage(bootstrap, len(datasets))
+    level = results.scale(results.metric).text(results.mean(entry, results.metric, datasets))
+    return level + _coverage(bootstrap, len(datasets))
 
 
 def _difference(bootstrap: Bootstrap, method: Entry, other: Entry) -> str:
-    comparison = bootstrap.compare(method, other, bootstrap.results.plan.report.metric)
+    comparison = bootstrap.compare(method, other, bootstrap.results.metric)
     if comparison is None:
         return NONE
     difference = format_difference(comparison)

@@ -3,18 +3,22 @@
 import numpy as np
 
 from shpeft.compare.analysis.bootstrap import calibration_by_chance
-from shpeft.compare.analysis.formatting import NONE, format_difference, points
+from shpeft.compare.analysis.formatting import format_difference, points
 from shpeft.compare.analysis.paired_comparison import Bootstrap
 from shpeft.compare.analysis.results import Entry, Results
+from shpeft.compare.measures import CALIBRATED, NONE
 from shpeft.compare.report.markdown import VERDICT_LABELS, table
-from shpeft.compare.table import CALIBRATED, at_temperature
+from shpeft.evaluation.by_task import at_temperature
 
 
 def calibration_section(bootstrap: Bootstrap) -> str:
-    """Write the expected calibration error of every arm, and its difference to the baseline's with an interval."""
+    """Write the expected calibration error of every arm, and its difference to the baseline's with an interval.
+
+    Empty where the task has no such error, or without a baseline.
+    """
     results = bootstrap.results
-    baseline = results.baseline(results.plan.report.metric)
-    if baseline is None:
+    baseline = results.baseline(results.metric)
+    if baseline is None or CALIBRATED not in results.measures.every:
         return ""
     scaled = [record for record in results.records if "temperature" in record]
     head, rows = ["arm", *_head(baseline, "ECE")], []

@@ -7,17 +7,40 @@ import numpy as np
 
 from shpeft import NOTICE
 from shpeft.compare.analysis.bootstrap import mean_sd
-from shpeft.compare.analysis.formatting import NONE, format_difference, format_estimate, format_margin, points
+from shpeft.compare.analysis.formatting import format_difference, format_estimate, points
 from shpeft.compare.analysis.hypotheses import Verdict
 from shpeft.compare.analysis.paired_comparison import Bootstrap, PairedComparison
-from shpeft.compare.analysis.results import SMALLER_IS_BETTER, Entry, Results
+from shpeft.compare.analysis.results import Entry, Results
+from shpeft.compare.measures import LOG_LOSS, NONE, POINTS, SMALLER_IS_BETTER
 from shpeft.compare.report import summary
 from shpeft.compare.report.calibration_section import calibration_section
 from shpeft.compare.report.failure_section import failure_section
 from shpeft.compare.report.markdown import VERDICT_LABELS, table
-from shpeft.compare.report.page import SHOWN
 from shpeft.compare.table import Record
 from shpeft.support.formatting import METRIC_TITLES, percent
+
+SECOND = {
+    "macro_auroc": "AUROC",
+    "macro_average_precision": "average precision",
+    "grade_error": "grade error",
+    "r2": "R²",
+}
+"""The second metric of a task at the head of a column."""
+
+BY_CLASS = {
+    "recall": (
+        "recall",
+        "## Recall of each class",
+        "Mean over seeds; n is the number of test cases. The number of cases alone makes a recall uncertain by up to "
+        "98/√n points (95 %): 25 points for 15 cases, 10 for 100.",
+    ),
+    "auroc": (
+        "AUROC",
+        "## AUROC of each finding",
+        "Mean over seeds, in points; n is the number of test cases that have the finding. A dash: all or none have it.",
+    ),
+}
+"""What is written for each class or finding: the table's corner, the heading and a note."""
 
 
 def report(
@@ -96,7 +119,8 @@ def _processors(records: Sequence[Record]) -> str:
 
 
 def _metric_section(results: Results) -> str:
-    metric = results.plan.report.metric
+    metric, second = results.metric, results.measures.second
+    scale = results.scale(metric)
     ranking = results.ranking(metric)
     rank = ranking.rank if ranking else {}
     rows = []
@@ -105,49 +129,62 @@ def _metric_section(results: Results) -> str:
         for dataset in results.plan.datasets:
             values = list(results.by_seed(entry, dataset, metric).values())
             mean, sd = mean_sd(values) if values else (None, np.nan)
-            cells.append(points(mean) + ("" if np.isnan(sd) else f" ± {points(sd)}"))
-        cells += [points(results.mean(entry, metric)), points(results.mean(entry, "macro_auroc"))]
+            cells.append(scale.text(mean) + ("" if np.isnan(sd) else f" ± {scale.text(sd)}"))
+        cells += [scale.text(results.mean(entry, metric)), results.scale(second).text(results.mean(entry, second))]
         rows.append([*cells, f"{rank[entry]:.1f}" if entry in rank else NONE])
-    head = ["arm", *results.plan.datasets, "mean", "mean AUROC", "mean rank"]
+    head = ["arm", *results.plan.datasets, "mean", f"mean {SECOND[second]}", "mean rank"]
     ranks = summary.describe_ranks(results, metric)
-    return f"## {METRIC_TITLES[metric]}, mean ± SD over seeds, in points\n\n{table(head, rows)}\n\n{ranks}"
+    return f"## {METRIC_TITLES[metric]}, mean ± SD over seeds, in {scale.unit}\n\n{table(head, rows)}\n\n{ranks}"
 
 
 def _comparison_section(results: Results, comparisons: Sequence[PairedComparison]) -> str:
     if not comparisons:
         return ""
+    size, scale, n = results.margin(results.metric), results.scale(results.metric), len(results.plan.datasets)
+    cases = comparisons[0].pooled.false_claim is not None
     rows = [
         [
             comparison.other.title,
             format_difference(comparison),
             VERDICT_LABELS[comparison.mean.verdict],
             f"{comparison.holm:.2g}",
-            _equivalence(comparison),
+            *([] if size is None else [_equivalence(comparison)]),
             f"{comparison.wilcoxon:.2g}",
             f"{comparison.wilcoxon_holm:.2g}",
-            _probability(comparison.pooled.false_claim),
-            points(comparison.mean.smallest),
+            *([_probability(comparison.pooled.false_claim)] if cases else []),
+            comparison.scale.text(comparison.mean.smallest),
             f"{len(comparison.by_dataset)} × {comparison.pooled.seeds}",
         ]
         for comparison in comparisons
     ]
-    margin, n = format_margin(results.plan.report.margin), len(results.plan.datasets)
-    head = ["against", "difference", "verdict", "p, Holm", f"within {margin}?", "Wilcoxon p", "Wilcoxon p, Holm"]
-    head += ["false claim", "detectable", "datasets × seeds"]
+    head = ["against", "difference", "verdict", "p, Holm"]
+    equivalence, claim = "", ""
+    if size is not None:
+        margin = scale.margin(size)
+        head.append(f"within {margin}?")
+        equivalence = (
+            f" Within {margin}: two one-sided tests, with p of being worse by that or more, and p of being better by "
+            "that or more; they are impossible where the resamples of a dataset show no difference."
+        )
+    head += ["Wilcoxon p", "Wilcoxon p, Holm"]
+    if cases:
+        head.append("false claim")
+        claim = (
+            " False claim: the probability that the arm with the higher accuracy is not the better one (Christodoulou "
+            "et al. 2025, arXiv 2505.04720), all test cases pooled; it takes trainings as fixed, so it can be small "
+            "although the interval, which does not, is a tie."
+        )
+    head += ["detectable", "datasets × seeds"]
     return (
         f"## {results.method.title} against each other arm\n\n{table(head, rows)}\n\nDifference: the method minus the "
-        "other arm, in points, mean over datasets, with the 95 % interval of a paired bootstrap. Within each dataset, "
-        "test groups are resampled, the same for all arms and seeds, and seeds vary with their spread; a single seed "
-        "has no spread, and its interval is too narrow. No interval covers that another seed might have tuned another "
-        "learning rate. A tie is an interval that includes 0; the intervals are not adjusted for the number of "
-        f"comparisons, p by Holm is adjusted for all rows. Within {margin}: two one-sided tests, with p of being worse "
-        "by that or more, and p of being better by that or more; they are impossible where the resamples of a dataset "
-        f"show no difference. Wilcoxon: the signed-rank test over datasets, which cannot fall below {2 / 2**n:.2g} for "
-        f"{n} of them. False claim: the probability that the arm with the higher accuracy is not the better one "
-        "(Christodoulou et al. 2025, arXiv 2505.04720), all test cases pooled; it takes trainings as fixed, so it can "
-        "be small although the interval, which does not, is a tie. Detectable: the true difference that such test "
-        "images and seeds would show four times in five. Intervals hold for these datasets; only the signed-rank test "
-        "generalizes to similar ones."
+        f"other arm, in {scale.unit}, mean over datasets, with the 95 % interval of a paired bootstrap. Within each "
+        "dataset, test groups are resampled, the same for all arms and seeds, and seeds vary with their spread; a "
+        "single seed has no spread, and its interval is too narrow. No interval covers that another seed might have "
+        "tuned another learning rate. A tie is an interval that includes 0; the intervals are not adjusted for the "
+        f"number of comparisons, p by Holm is adjusted for all rows.{equivalence} Wilcoxon: the signed-rank test over "
+        f"datasets, which cannot fall below {2 / 2**n:.2g} for {n} of them.{claim} Detectable: the true difference "
+        "that such test images and seeds would show four times in five. Intervals hold for these datasets; only the "
+        "signed-rank test generalizes to similar ones."
     )
 
 
@@ -158,7 +195,9 @@ def _equivalence(comparison: PairedComparison) -> str:
     return f"{label} ({comparison.tost.p_worse:.2g}, {comparison.tost.p_better:.2g})"
 
 
-def _probability(value: float) -> str:
+def _probability(value: float | None) -> str:
+    if value is None:
+        return NONE
     return f"{value:.2f}" if value >= 0.005 else "< 0.01"
 
 
@@ -169,19 +208,26 @@ def _dataset_section(results: Results, comparisons: Sequence[PairedComparison]) 
     rows = []
     for comparison in comparisons:
         differences = (comparison.by_dataset.get(dataset) for dataset in datasets)
-        rows.append([comparison.other.title, *(NONE if d is None else format_estimate(d) for d in differences)])
+        rows.append(
+            [
+                comparison.other.title,
+                *(NONE if d is None else format_estimate(d, scale=comparison.scale) for d in differences),
+            ]
+        )
     return f"### On each dataset\n\n{table(['against', *datasets], rows)}"
 
 
 def _all_metrics_section(results: Results) -> str:
     rows = []
     for entry in results.entries:
-        values = {name: results.mean(entry, name) for name in METRIC_TITLES}
+        values = {name: results.mean(entry, name) for name in results.measures.every}
         cells = [
-            NONE if v is None else points(v) if n not in ("mcc", "brier") else f"{v:.3f}" for n, v in values.items()
+            NONE if v is None else results.scale(n).text(v) if n not in ("mcc", "brier") else f"{v:.3f}"
+            for n, v in values.items()
         ]
         rows.append([entry.title, *cells])
-    return f"## All metrics, mean over datasets\n\n{table(['arm', *METRIC_TITLES.values()], rows)}"
+    head = ["arm", *(METRIC_TITLES[name] for name in results.measures.every)]
+    return f"## All metrics, mean over datasets\n\n{table(head, rows)}"
 
 
 def _every_metric_section(bootstrap: Bootstrap, comparisons: Sequence[PairedComparison]) -> str:
@@ -190,19 +236,27 @@ def _every_metric_section(bootstrap: Bootstrap, comparisons: Sequence[PairedComp
         [c.other.title, *(NONE if d is None else format_difference(d) for d in _in_each_metric(bootstrap, c))]
         for c in comparisons
     ]
-    head = ["against", *(METRIC_TITLES[metric] for metric in SHOWN)]
-    older = len(bootstrap.results.uncalibrated)
+    results, shown = bootstrap.results, bootstrap.results.measures.shown
+    head = ["against", *(METRIC_TITLES[metric] for metric in shown)]
+    units = " and ".join(dict.fromkeys(results.scale(metric).unit for metric in shown))
+    older = len(results.uncalibrated)
     note = (
         f"{older} cells have no temperature from validation images, so log loss and Brier score are at cross-fitted "
         "temperatures for all arms: each fifth of the test groups at the temperature that the others fit."
         if older
         else "Log loss and Brier score are at the temperature of the validation images."
+        if LOG_LOSS in shown
+        else ""
     )
-    return f"### In each metric\n\n{table(head, rows)}\n\nPoints, with 95 % intervals. {note}" if rows else ""
+    points_alone = units == POINTS.unit
+    body = f"{'Points' if points_alone else f'In {units}'}, with 95 % intervals. {note}".rstrip()
+    return f"### In each metric\n\n{table(head, rows)}\n\n{body}" if rows else ""
 
 
 def _in_each_metric(bootstrap: Bootstrap, comparison: PairedComparison) -> list[PairedComparison | None]:
-    return [bootstrap.compare(comparison.method, comparison.other, metric) for metric in SHOWN]
+    return [
+        bootstrap.compare(comparison.method, comparison.other, metric) for metric in bootstrap.results.measures.shown
+    ]
 
 
 def _cost_section(results: Results) -> str:
@@ -234,9 +288,15 @@ def _cost_section(results: Results) -> str:
 
 
 def _recall_section(bootstrap: Bootstrap) -> str:
-    """Write the recalls of the method, the baseline and the best arm; and pairs of classes by themselves."""
+    """Write the recalls of the method, the baseline and the best arm; and pairs of classes by themselves.
+
+    Of findings it is their AUROC; numbers have no classes.
+    """
     results = bootstrap.results
-    metric, baseline = results.plan.report.metric, results.baseline(results.plan.report.metric)
+    by_class = results.measures.by_class
+    if not by_class:
+        return ""
+    metric, baseline = results.metric, results.baseline(results.metric)
     means = [(value, e) for e in results.entries if (value := results.mean(e, metric, results.common[1])) is not None]
     sign = -1 if metric in SMALLER_IS_BETTER else 1
     best = max(means, key=lambda pair: sign * pair[0])[1] if means else None
@@ -248,21 +308,24 @@ def _recall_section(bootstrap: Bootstrap) -> str:
         if not rows:
             continue
         tested = results.predictions(rows[0][1][0]["key"])
-        names = [f"{name} (n = {tested.labels.count(c)})" for c, name in enumerate(tested.classes)]
-        body = [[e.title, *map(points, np.mean([r["recall"] for r in records], axis=0))] for e, records in rows]
-        parts.append(f"### {dataset}\n\n{table(['recall', *names], body)}")
+        counts = tested.task.counts(tested.labels, tested.classes)
+        names = [f"{name} (n = {count})" for name, count in counts.items()]
+        body = [[e.title, *map(points, _mean_by_class([r[by_class] for r in records]))] for e, records in rows]
+        parts.append(f"### {dataset}\n\n{table([BY_CLASS[by_class][0], *names], body)}")
         if pair := results.plan.report.pairs.get(dataset):
             parts.append(_pair(bootstrap, [e for e, _ in rows], dataset, pair))
-    note = (
-        "Mean over seeds; n is the number of test cases. The number of cases alone makes a recall uncertain by up to "
-        "98/√n points (95 %): 25 points for 15 cases, 10 for 100."
-    )
-    return "\n\n".join(["## Recall of each class", note, *parts]) if parts else ""
+    _, heading, note = BY_CLASS[by_class]
+    return "\n\n".join([heading, note, *parts]) if parts else ""
+
+
+def _mean_by_class(values: Sequence[Sequence[float | None]]) -> list[float | None]:
+    """Return the mean over seeds for each class; None where a seed's test images have none of it."""
+    return [None if None in column else float(np.mean(column)) for column in zip(*values, strict=True)]
 
 
 def _pair(bootstrap: Bootstrap, entries: Sequence[Entry], dataset: str, pair: tuple[str, str]) -> str:
     """Write the AUROC of two classes by themselves, with the difference to the baseline."""
-    baseline, rows = bootstrap.results.baseline(bootstrap.results.plan.report.metric), []
+    baseline, rows = bootstrap.results.baseline(bootstrap.results.metric), []
     for entry in entries:
         values = [float(values[0]) for values in bootstrap.by_seed(entry, dataset, "macro_auroc", pair).values()]
         against = None

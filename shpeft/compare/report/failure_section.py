@@ -3,15 +3,17 @@
 from collections import Counter
 from collections.abc import Sequence
 
-from shpeft.compare.analysis.formatting import points
 from shpeft.compare.analysis.paired_comparison import Bootstrap, PairedComparison
-from shpeft.compare.analysis.results import SMALLER_IS_BETTER
+from shpeft.compare.measures import SMALLER_IS_BETTER
+
+CHANCE = {"balanced_accuracy": None, "macro_auroc": 0.5, "quadratic_kappa": 0.0, "r2": 0.0}
+"""What guessing gives; None: one of the number of classes."""
 
 
 def failure_section(bootstrap: Bootstrap, comparisons: Sequence[PairedComparison]) -> str:
     """List arms that are not above the baseline, diverged trainings, and learning rates at an edge of the grid."""
     results = bootstrap.results
-    metric, lines = results.plan.report.metric, []
+    metric, lines = results.metric, list[str]()
     baseline = results.baseline(metric)
     if baseline is not None:
         datasets = results.common[1]
@@ -22,7 +24,8 @@ def failure_section(bootstrap: Bootstrap, comparisons: Sequence[PairedComparison
         below = [e.title for e, value in values.items() if value is not None and sign * value <= sign * level]
         if below:
             lines.append(
-                f"Not better than the stronger baseline, {baseline.title} ({points(level)}): {'; '.join(below)}."
+                f"Not better than the stronger baseline, {baseline.title} "
+                f"({results.scale(metric).text(level)}): {'; '.join(below)}."
             )
     worse = [comparison.other.title for comparison in comparisons if comparison.mean.verdict == "worse"]
     if worse:
@@ -51,19 +54,20 @@ def _count(edges: dict[str, str]) -> str:
 def _near_chance(bootstrap: Bootstrap) -> list[str]:
     """Name the datasets on which most arms do not exceed chance, so that they hardly tell arms apart."""
     results, lines = bootstrap.results, []
-    metric = results.plan.report.metric
-    if metric not in ("balanced_accuracy", "macro_auroc"):
+    metric = results.metric
+    if metric not in CHANCE:
         return []
     for dataset in results.plan.datasets:
         entries = [e for e in results.entries if results.rows(e, dataset)]
         if not entries:
             continue
         classes = len(results.predictions(results.rows(entries[0], dataset)[0]["key"]).classes)
-        chance = 1 / classes if metric == "balanced_accuracy" else 0.5
+        level = CHANCE[metric]
+        chance = 1 / classes if level is None else level
         above = [e for e in entries if bootstrap.estimate(e, metric, (dataset,)).interval()[0] > chance]
         if 2 * len(above) < len(entries):
             lines.append(
-                f"On {dataset}, {len(above)} of {len(entries)} arms exceed chance ({points(chance)}; 95 % interval): "
-                "this dataset hardly tells arms apart."
+                f"On {dataset}, {len(above)} of {len(entries)} arms exceed chance ("
+                f"{results.scale(metric).text(chance)}; 95 % interval): this dataset hardly tells arms apart."
             )
     return lines

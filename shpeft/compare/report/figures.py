@@ -11,6 +11,7 @@ from shpeft.compare.analysis.paired_comparison import Bootstrap, PairedCompariso
 from shpeft.compare.analysis.results import Entry, Ranking, Results
 from shpeft.compare.analysis.retained_gain import RetainedGain
 from shpeft.compare.analysis.support_overlap import SupportPair, grouped
+from shpeft.compare.measures import SMALLER_IS_BETTER
 from shpeft.support.formatting import METRIC_TITLES
 
 
@@ -22,11 +23,11 @@ def draw_figures(
 ) -> dict[str, tuple[str, Any]]:
     """Draw all figures of a report: by file name, the caption and the plotly figure."""
     results = bootstrap.results
-    metric, method = results.plan.report.metric, results.method
+    metric, method = results.metric, results.method
     drawn = {
         "differences": (
             f"{method.title} minus each other arm, mean over datasets, 95 % intervals; green: too small to matter.",
-            differences(comparisons, results.plan.report.margin),
+            differences(comparisons, results.margin(metric)),
         ),
         "ranks": (
             "Mean ranks over datasets; the bar is Nemenyi's critical difference around the method.",
@@ -70,8 +71,7 @@ def against_budget(bootstrap: Bootstrap, metric: str, method: Entry) -> Any | No
         return None
     levels = {e.arm: results.mean(e, metric) for e in compared_with_method(results) if e.budget is None}
     known = {arm: value for arm, value in levels.items() if value is not None}
-    unit = f"{METRIC_TITLES[metric].lower()}, points"
-    return figures.metric_by_budget(lines, known, intervals={method.arm: intervals}, unit=unit)
+    return figures.metric_by_budget(lines, known, intervals={method.arm: intervals}, **_axis(results, metric))
 
 
 def differences(
@@ -84,7 +84,9 @@ def differences(
         [difference.value for _, difference in shown],
         [difference.interval() for _, difference in shown],
         margin=margin,
-        unit=f"{METRIC_TITLES[comparisons[0].metric].lower()}, points" if comparisons else "",
+        unit=f"{METRIC_TITLES[comparisons[0].metric].lower()}, {comparisons[0].scale.unit}" if comparisons else "",
+        factor=comparisons[0].scale.factor if comparisons else 100,
+        decimals=comparisons[0].scale.decimals if comparisons else 1,
         larger_is_better=all(difference.larger_is_better for _, difference in shown),
     )
 
@@ -102,13 +104,16 @@ def weights(results: Results, metric: str, method: Entry) -> Any:
     entries, datasets = results.common
     shares = [results.typical(e, "share") for e in entries]
     values = [results.mean(e, metric, datasets) or 0.0 for e in entries]
-    unit = f"{METRIC_TITLES[metric].lower()}, points"
-    return figures.metric_by_trained_share([e.title for e in entries], shares, values, method.title, unit=unit)
+    better = metric not in SMALLER_IS_BETTER
+    titles = [e.title for e in entries]
+    return figures.metric_by_trained_share(
+        titles, shares, values, method.title, larger_is_better=better, **_axis(results, metric)
+    )
 
 
 def sparsity(results: Results, gains: Sequence[RetainedGain]) -> Any:
     """Draw the metric against k, between the baseline and full fine-tuning."""
-    metric = results.plan.report.metric
+    metric = results.metric
     datasets = tuple(d for d in results.plan.datasets if all(results.rows(g.entry, d) for g in gains))
     ends = [*dict.fromkeys(g.full for g in gains), results.baseline(metric)]
     levels = {end.title: results.mean(end, metric, datasets) for end in ends if end is not None}
@@ -121,8 +126,15 @@ def sparsity(results: Results, gains: Sequence[RetainedGain]) -> Any:
         },
         {title: value for title, value in levels.items() if value is not None},
         intervals={arm: [g.metric.interval() for g in line] for arm, line in lines.items()},
-        unit=f"{METRIC_TITLES[metric].lower()}, points",
+        **_axis(results, metric),
     )
+
+
+def _axis(results: Results, metric: str) -> dict[str, Any]:
+    """Return how a figure writes a metric: the title of its axis, and the factor and the decimals of its values."""
+    scale = results.scale(metric)
+    unit = f"{METRIC_TITLES[metric].lower()}, {scale.unit}"
+    return {"unit": unit, "factor": scale.factor, "decimals": scale.decimals}
 
 
 def overlaps(pairs: Sequence[SupportPair]) -> Any:

@@ -3,27 +3,25 @@
 from collections.abc import Sequence
 
 from shpeft import NOTICE
-from shpeft.compare.analysis.formatting import NONE, format_difference, points
+from shpeft.compare.analysis.formatting import format_difference
 from shpeft.compare.analysis.hypotheses import compared_with_method
 from shpeft.compare.analysis.paired_comparison import Bootstrap, PairedComparison
 from shpeft.compare.analysis.results import Entry, Results
+from shpeft.compare.measures import LOG_LOSS, MEASURES, NONE, POINTS, SMALLER_IS_BETTER, inside
 from shpeft.compare.report.markdown import table
 from shpeft.compare.report.summary import plain_name
-from shpeft.compare.table import BRIER, LOG_LOSS
 from shpeft.support.formatting import METRIC_TITLES, percent
+from shpeft.tasks import SINGLE_LABEL
 
 APPENDIX = "APPENDIX.md"
 
-SHOWN = (LOG_LOSS, BRIER, "balanced_accuracy")
-"""The metrics that every table of arms shows side by side."""
-
 VERBS = {
-    "better": "has better probabilities than each of",
-    "worse": "has worse probabilities than each of",
+    "better": "{better} than each of",
+    "worse": "{worse} than each of",
     "tie": "is not shown to differ from any of",
     "same": "gives the same predictions as each of",
 }
-"""Verdicts on log loss in a sentence, in the order in which they are listed."""
+"""Verdicts in a sentence, in the order in which they are listed."""
 
 
 def page(bootstrap: Bootstrap, figure: str = "") -> str:
@@ -34,9 +32,9 @@ def page(bootstrap: Bootstrap, figure: str = "") -> str:
         figure: the figure in Markdown.
     """
     results, report = bootstrap.results, bootstrap.results.plan.report
-    rows = shown_entries(results)
-    comparisons = {(e, m): bootstrap.compare(results.method, e, m) for e in rows if e != results.method for m in SHOWN}
-    log_loss = page_comparisons(bootstrap)
+    rows, shown = shown_entries(results), results.measures.shown
+    comparisons = {(e, m): bootstrap.compare(results.method, e, m) for e in rows if e != results.method for m in shown}
+    first = page_comparisons(bootstrap)
     parts = [
         f"# {report.title}",
         f"Made by `shpeft compare report` from the table beside it. {NOTICE}",
@@ -45,7 +43,7 @@ def page(bootstrap: Bootstrap, figure: str = "") -> str:
         f"## Setting\n\n{_setting(results)}",
         f"## Result\n\n{_table(results, rows, comparisons)}\n\n{_reading(results)}",
         figure,
-        "## What it means\n\n" + "\n".join(f"- {line}" for line in [*_sentences(results, log_loss), *report.meaning]),
+        "## What it means\n\n" + "\n".join(f"- {line}" for line in [*_sentences(results, first), *report.meaning]),
         "## Limits\n\n" + "\n".join(f"- {line}" for line in [*_limits(results), *report.limits]),
         f"Every comparison, dataset and question is in [{APPENDIX}]({APPENDIX}).",
     ]
@@ -64,9 +62,10 @@ def shown_entries(results: Results) -> list[Entry]:
 
 
 def page_comparisons(bootstrap: Bootstrap) -> list[PairedComparison]:
-    """Compare the method with the other rows of the page in log loss."""
+    """Compare the method with the other rows of the page in the first of the shown metrics, of classes log loss."""
     results = bootstrap.results
-    pairs = (bootstrap.compare(results.method, e, LOG_LOSS) for e in shown_entries(results) if e != results.method)
+    metric = results.measures.shown[0]
+    pairs = (bootstrap.compare(results.method, e, metric) for e in shown_entries(results) if e != results.method)
     return [comparison for comparison in pairs if comparison is not None]
 
 
@@ -101,24 +100,26 @@ def _rates(results: Results) -> str:
 def _table(
     results: Results, rows: Sequence[Entry], comparisons: dict[tuple[Entry, str], PairedComparison | None]
 ) -> str:
-    titles = [_short(metric) for metric in SHOWN]
+    shown = results.measures.shown
+    titles = [_short(metric) for metric in shown]
     method = _name(results, results.method)
     head = [
         "method",
         "trained weights",
         *titles,
-        *(f"{method} minus it, {title.replace('Log', 'log').replace('Balanced', 'balanced')}" for title in titles),
+        *(f"{method} minus it, {inside(metric)}" for metric in shown),
     ]
-    worst_first = sorted(rows, key=lambda entry: -(results.mean(entry, LOG_LOSS) or 0.0))
+    sign = -1 if shown[0] in SMALLER_IS_BETTER else 1
+    worst_first = sorted(rows, key=lambda entry: sign * (results.mean(entry, shown[0]) or 0.0))
     body = []
     for entry in worst_first:
-        differences = [comparisons.get((entry, metric)) for metric in SHOWN]
+        differences = [comparisons.get((entry, metric)) for metric in shown]
         name = _name(results, entry)
         body.append(
             [
                 f"**{name}**" if entry == results.method else name,
                 f"{results.typical(entry, 'trained'):,.0f} ({percent(results.typical(entry, 'share'))})",
-                *(points(results.mean(entry, metric)) for metric in SHOWN),
+                *(results.scale(metric).text(results.mean(entry, metric)) for metric in shown),
                 *(NONE if d is None else format_difference(d) for d in differences),
             ]
         )
@@ -140,6 +141,12 @@ def _short(metric: str) -> str:
 def _reading(results: Results) -> str:
     """Say what the columns are, and at which temperature the probabilities are."""
     datasets, older = results.common[1], len(results.uncalibrated)
+    brackets = (
+        "Brackets: 95 % intervals of paired differences over test cases and seeds, not adjusted for the number of "
+        "comparisons."
+    )
+    if results.measures != MEASURES[SINGLE_LABEL.name]:
+        return f"Mean over {_datasets(datasets)} and all seeds. {_units(results)} {brackets}"
     temperature = "at the temperature that each training's validation images fit"
     if older:
         finished = sum(record["status"] == "finished" for record in results.records)
@@ -149,20 +156,44 @@ def _reading(results: Results) -> str:
         )
     return (
         f"Mean over {len(datasets)} datasets and all seeds, in points of a hundred; of log loss (nats) and Brier score "
-        f"less is better. Both are {temperature}. Brackets: 95 % intervals of paired differences over test cases and "
-        "seeds, not adjusted for the number of comparisons."
+        f"less is better. Both are {temperature}. {brackets}"
     )
+
+
+def _datasets(names: Sequence[str]) -> str:
+    return "one dataset" if len(names) == 1 else f"{len(names)} datasets"
+
+
+def _units(results: Results) -> str:
+    """Say in which unit each column is, of which less is better, and at which temperature probabilities are."""
+    shown = results.measures.shown
+    units: dict[str, list[str]] = {}
+    for metric in shown:
+        units.setdefault(results.scale(metric).unit, []).append(inside(metric))
+    lines = [
+        f"{' and '.join(names)} in {unit}{' of a hundred' * (unit == POINTS.unit)}" for unit, names in units.items()
+    ]
+    listed = "; ".join(lines)
+    less = [inside(metric) for metric in shown if metric in SMALLER_IS_BETTER]
+    text = f"{listed[0].upper()}{listed[1:]}" + (f"; of {' and '.join(less)} less is better." if less else ".")
+    if LOG_LOSS in shown:
+        text += " Log loss (nats) is at the temperatures that each training's validation images fit."
+    return text
 
 
 def _sentences(results: Results, comparisons: Sequence[PairedComparison]) -> list[str]:
     lines = []
+    metric = results.measures.shown[0]
+    words = {"better": "is better", "worse": "is worse"}
+    if metric == LOG_LOSS:
+        words = {"better": "has better probabilities", "worse": "has worse probabilities"}
     for verdict, verb in VERBS.items():
         others = [c for c in comparisons if c.mean.verdict == verdict]
         if others:
             listed = "; ".join(f"{_name(results, c.other)} ({format_difference(c)})" for c in others)
             lines.append(
-                f"In this setting {_name(results, results.method)} {verb} the following (its log loss minus theirs, in "
-                f"points): {listed}."
+                f"In this setting {_name(results, results.method)} {verb.format(**words)} the following (its "
+                f"{inside(metric)} minus theirs, in {results.scale(metric).unit}): {listed}."
             )
     return lines
 

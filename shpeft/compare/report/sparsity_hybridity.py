@@ -4,11 +4,12 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from shpeft.compare.analysis.formatting import NONE, format_estimate
+from shpeft.compare.analysis.formatting import format_estimate
 from shpeft.compare.analysis.results import Results, size
 from shpeft.compare.analysis.retained_gain import RetainedGain, retention_verdicts
 from shpeft.compare.analysis.support_agreement import agreement_verdicts
 from shpeft.compare.analysis.support_overlap import MagnitudeAgreement, PrecisionAtK, SupportPair, grouped
+from shpeft.compare.measures import NONE
 from shpeft.compare.report.markdown import table
 from shpeft.compare.report.summary import verdict_table
 from shpeft.support.formatting import METRIC_TITLES
@@ -19,14 +20,14 @@ def sparsity_section(results: Results, gains: Sequence[RetainedGain]) -> str:
     verdicts = retention_verdicts(results, gains)
     if not verdicts and not gains:
         return ""
-    metric = METRIC_TITLES[results.plan.report.metric].lower()
+    metric, scale = METRIC_TITLES[results.metric].lower(), results.scale(results.metric)
     several = len({gain.full for gain in gains}) > 1
     rows = [
         [
             *([gain.full.title] if several else []),
             size(gain.budget),
-            format_estimate(gain.metric, sign=False),
-            format_estimate(gain.loss),
+            format_estimate(gain.metric, sign=False, scale=scale),
+            format_estimate(gain.loss, scale=scale),
             NONE if gain.share is None else _share(gain),
         ]
         for gain in gains

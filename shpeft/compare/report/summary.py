@@ -3,7 +3,7 @@
 from collections import Counter
 from collections.abc import Sequence
 
-from shpeft.compare.analysis.formatting import format_difference, format_margin, points
+from shpeft.compare.analysis.formatting import format_difference
 from shpeft.compare.analysis.hypotheses import (
     CALIBRATED_CLAUSE,
     NO,
@@ -15,8 +15,8 @@ from shpeft.compare.analysis.hypotheses import (
 from shpeft.compare.analysis.paired_comparison import PairedComparison
 from shpeft.compare.analysis.results import Entry, Results
 from shpeft.compare.cells import list_cells
+from shpeft.compare.measures import CALIBRATED, within_sentence
 from shpeft.compare.report.markdown import table
-from shpeft.compare.table import CALIBRATED
 from shpeft.support.formatting import METRIC_TITLES, percent
 
 VERDICT_PHRASES = {"better": "better than", "worse": "worse than", "tie": "tied with", "same": "identical to"}
@@ -56,7 +56,8 @@ def _counts(shown: Sequence[PairedComparison]) -> str:
 
 
 def _method(results: Results) -> str:
-    method, metric = results.method, results.plan.report.metric
+    method, metric = results.method, results.metric
+    scale = results.scale(metric)
     records = results.rows(method)
     datasets = tuple(d for d in results.plan.datasets if results.rows(method, d))
     cases = sum(results.rows(method, d)[0]["cases"]["test"] for d in datasets)
@@ -65,7 +66,7 @@ def _method(results: Results) -> str:
     images = "test images" if results.plan.tested_on == "test" else "images held out of the training splits"
     explained = " (the recall averaged over classes)" if metric == "balanced_accuracy" else ""
     others = [
-        f"for {plain_name(results, entry)} it is {points(level)}"
+        f"for {plain_name(results, entry)} it is {scale.text(level)}"
         for entry in compared_with_method(results)
         if results.plan.arms[entry.arm].kind in ("probe", "head", "full")
         and (level := results.mean(entry, metric, datasets)) is not None
@@ -73,8 +74,8 @@ def _method(results: Results) -> str:
     return (
         f"**{method.title}** trains {trained:,.0f} of the model's weights ({percent(share)}). On {_datasets(datasets)} "
         f"with {cases:,} {images} in total, averaged over {seeds} training run{'s' * (seeds > 1)} on each, its "
-        f"{METRIC_TITLES[metric].lower()}{explained} is {points(results.mean(method, metric, datasets))} points"
-        f"{'; ' if others else ''}{', '.join(others)}."
+        f"{within_sentence(METRIC_TITLES[metric])}{explained} is "
+        f"{scale.text(results.mean(method, metric, datasets))} {scale.unit}{'; ' if others else ''}{', '.join(others)}."
     )
 
 
@@ -84,7 +85,7 @@ def _datasets(datasets: Sequence[str]) -> str:
 
 def _lines(results: Results, shown: Sequence[PairedComparison]) -> list[str]:
     """Write a line for each comparison, by verdict; every number has its interval."""
-    margin = results.plan.report.margin
+    margin = results.margin(results.metric)
     lines = []
     for verdict, phrase in VERDICT_PHRASES.items():
         first, _, rest = phrase.partition(" ")
@@ -107,17 +108,19 @@ def plain_name(results: Results, entry: Entry) -> str:
     return f"{name} ({entry.title})" if name else entry.title
 
 
-def describe_comparison(comparison: PairedComparison, margin: float) -> str:
+def describe_comparison(comparison: PairedComparison, margin: float | None) -> str:
     """Write ``+1.0 [-0.2, +2.1] points; better on 1, tied on 4 of 5 datasets; at most 1 point worse``."""
-    parts = [format_difference(comparison) + ("" if comparison.mean.same else " points")]
+    parts = [format_difference(comparison) + ("" if comparison.mean.same else f" {comparison.scale.unit}")]
     if len(comparison.by_dataset) > 1 and not comparison.mean.same:
         labels = {verdict: phrase.partition(" ")[0] for verdict, phrase in VERDICT_PHRASES.items()}
         counts = ", ".join(f"{labels[verdict]} on {n}" for verdict, n in comparison.counts.items() if n)
         parts.append(f"{counts} of {len(comparison.by_dataset)} datasets")
-    if comparison.tost is not None and comparison.tost.equivalent:
-        parts.append(f"equivalent within {format_margin(margin)}")
-    elif comparison.tost is not None and comparison.tost.not_worse and comparison.mean.verdict != "better":
-        parts.append(f"not worse by {format_margin(margin)} or more")
+    if comparison.tost is None or margin is None:
+        return "; ".join(parts)
+    if comparison.tost.equivalent:
+        parts.append(f"equivalent within {comparison.scale.margin(margin)}")
+    elif comparison.tost.not_worse and comparison.mean.verdict != "better":
+        parts.append(f"not worse by {comparison.scale.margin(margin)} or more")
     return "; ".join(parts)
 
 
@@ -149,10 +152,11 @@ def _detectable(shown: Sequence[PairedComparison]) -> str:
     smallest = sorted(comparison.mean.smallest for comparison in shown if comparison.mean.smallest is not None)
     if not smallest:
         return ""
-    span = " to ".join(dict.fromkeys((points(smallest[0]), points(smallest[-1]))))
+    scale = shown[0].scale
+    span = " to ".join(dict.fromkeys((scale.text(smallest[0]), scale.text(smallest[-1]))))
     return (
-        f"These test images and training runs can show differences of about {span} points; smaller ones mostly appear "
-        "as ties."
+        f"These test images and training runs can show differences of about {span} {scale.unit}; smaller ones mostly "
+        "appear as ties."
     )
 
 

@@ -3,15 +3,17 @@
 import csv
 import io
 import json
+from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
 from shpeft.compare.analysis.hypotheses import method_verdicts
 from shpeft.compare.analysis.paired_comparison import Bootstrap
-from shpeft.compare.analysis.results import Results
+from shpeft.compare.analysis.results import Results, results_by_task
 from shpeft.compare.analysis.retained_gain import retained_gains, retention_verdicts
 from shpeft.compare.analysis.support_overlap import MagnitudeAgreement, PrecisionAtK, SupportPair, compare_supports
+from shpeft.compare.measures import inside
 from shpeft.compare.plan import Plan
 from shpeft.compare.report.budget_section import budget_section
 from shpeft.compare.report.document import report
@@ -44,29 +46,73 @@ def write_report(plan: Plan, out: str | Path, *, to: str | Path | None = None, r
     Raises:
         RunError: the table has no finished cell of this plan, or is damaged.
     """
-    bootstrap = Bootstrap(results := Results(plan, Table(out, make=False)), resamples)
+    table = Table(out, make=False)
+    groups, overlaps = results_by_task(plan, table), read_overlaps(table.folder)
+    folder = Path(to) if to else table.folder
+    several = len(groups) > 1
+    parts = [
+        _write_part(
+            Bootstrap(results, resamples),
+            folder,
+            overlaps if number == 1 else None,
+            f"{number}_{results.task.name}" * several,
+        )
+        for number, results in enumerate(groups, 1)
+    ]
+    write_atomic(folder / "table.csv", as_csv(groups))
+    pages, appendices = zip(*parts, strict=True)
+    if several:
+        headings = [results.heading for results in groups]
+        appendix = by_task(f"Appendix: {plan.report.title}", headings, appendices)
+        on_page = by_task(plan.report.title, headings, pages)
+    else:
+        on_page, appendix = pages[0], appendices[0]
+    write_atomic(folder / APPENDIX, appendix)
+    return write_atomic(folder / "RESULTS.md", on_page)
+
+
+def _write_part(
+    bootstrap: Bootstrap, folder: Path, overlaps: tuple[list[SupportPair], MagnitudeAgreement | None] | None, name: str
+) -> tuple[str, str]:
+    """Return the page and the appendix of the datasets of one task, and write their figures.
+
+    Args:
+        bootstrap: the results of these datasets.
+        folder: of the report.
+        overlaps: of the supports of all datasets; None: another part has them.
+        name: of the folder of the figures, in that of the report's figures; empty: this one.
+    """
+    results, (pairs, magnitude) = bootstrap.results, overlaps or ([], None)
     comparisons, gains = bootstrap.compare_all(), retained_gains(bootstrap)
-    pairs, magnitude = read_overlaps(results.table.folder)
-    folder = Path(to) if to else results.table.folder
     drawn = draw_figures(bootstrap, comparisons, gains, pairs)
-    on_page = page_comparisons(bootstrap)
-    drawn["log_loss"] = f"{results.method.title} minus other arms in log loss, 95 % intervals.", differences(on_page)
-    paths = save({name: figure for name, (_, figure) in drawn.items()}, folder / "figures")
+    first = results.measures.shown[0]
+    caption = f"{results.method.title} minus other arms in {inside(first)}, 95 % intervals."
+    drawn[first] = caption, differences(page_comparisons(bootstrap))
+    paths = save({name: figure for name, (_, figure) in drawn.items()}, folder / "figures" / name)
     links = []
-    for name, (caption, _) in drawn.items():
-        path = paths[name].relative_to(folder)
+    for figure, (caption, _) in drawn.items():
+        path = paths[figure].relative_to(folder)
         links.append(f"![{caption}]({path})\n\n{caption}" if path.suffix == ".svg" else f"[{caption}]({path})")
     page_figure = links.pop()
-    write_atomic(folder / "table.csv", as_csv(results))
     sections = [
         budget_section(bootstrap),
         "## Figures\n\n" + "\n\n".join(links),
         sparsity_section(results, gains),
-        hybridity_section(results, pairs, magnitude),
+        "" if overlaps is None else hybridity_section(results, pairs, magnitude),
     ]
     verdicts, retention = method_verdicts(bootstrap, comparisons), retention_verdicts(results, gains)
-    write_atomic(folder / APPENDIX, report(bootstrap, comparisons, verdicts, retention, sections))
-    return write_atomic(folder / "RESULTS.md", page(bootstrap, page_figure))
+    return page(bootstrap, page_figure), report(bootstrap, comparisons, verdicts, retention, sections)
+
+
+def by_task(title: str, headings: Sequence[str], parts: Sequence[str]) -> str:
+    """Join the reports of several tasks into one: each under its heading, with its own headings a level lower."""
+    lowered = []
+    for heading, part in zip(headings, parts, strict=True):
+        lines = part.rstrip().splitlines()[1:]
+        lowered.append("\n".join([f"## {heading}", *(f"#{line}" if line.startswith("#") else line for line in lines)]))
+    listed = "; ".join(heading.lower() for heading in headings)
+    note = f"The datasets have {len(parts)} tasks ({listed}). Their measures have no common mean: each task by itself."
+    return "\n\n".join([f"# {title}", note, *lowered]) + "\n"
 
 
 def write_overlaps(plan: Plan, out: str | Path, *, root: str | Path = ".", progress: Progress = silent) -> Path:
@@ -76,9 +122,10 @@ def write_overlaps(plan: Plan, out: str | Path, *, root: str | Path = ".", progr
     return write_atomic(Table(out).folder / OVERLAPS, json.dumps(overlaps, indent=1))
 
 
-def as_csv(results: Results) -> str:
-    """Return a table as CSV, a row for each cell; lists and mappings are in JSON."""
-    rows = [{k: v for k, v in record.items() if k != "libraries"} for record in results.records]
+def as_csv(groups: Sequence[Results]) -> str:
+    """Return the results of all tasks as CSV, a row for each cell; lists and mappings are in JSON."""
+    records = (record for results in groups for record in results.records)
+    rows = [{k: v for k, v in record.items() if k != "libraries"} for record in records]
     columns = list(dict.fromkeys(key for row in rows for key in row))
     buffer = io.StringIO()
     writer = csv.DictWriter(buffer, columns, lineterminator="\n")

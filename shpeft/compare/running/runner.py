@@ -13,25 +13,33 @@ from torch import Tensor
 from shpeft.backbones import Backbone
 from shpeft.compare.cells import Cell, list_cells
 from shpeft.compare.cost import CostEstimate, TableProgress
+from shpeft.compare.measures import AT_TEMPERATURE, measures_of
 from shpeft.compare.plan import Arm, Plan, Rate
 from shpeft.compare.running.memory import training_memory
 from shpeft.compare.running.score_cache import ScoreCache
 from shpeft.compare.running.task import Task, Tasks
 from shpeft.compare.running.training import FittedModel, Trainings, Trial, delta_model, probe_model
 from shpeft.compare.running.work_clock import WorkClock
-from shpeft.compare.table import AT_TEMPERATURE, PLAN, Record, Table, at_temperature
+from shpeft.compare.table import PLAN, Record, Table
 from shpeft.config.schema import Precision
 from shpeft.delta.sparse_delta import FlatEntries, SparseDelta
 from shpeft.errors import ConfigError, RunError
-from shpeft.evaluation.metrics import METRICS, evaluate, weighted_metrics
+from shpeft.evaluation.by_task import (
+    Temperature,
+    at_temperature,
+    fit_temperatures,
+    metric_names,
+    metrics_of,
+    replicates_of,
+)
 from shpeft.evaluation.predict import Predictions
-from shpeft.evaluation.temperature import fit_temperature
 from shpeft.importance.scores import Scores
 from shpeft.linear_probe import Head, fit_linear_probe
 from shpeft.selection.top_k import select
 from shpeft.support.atomic_files import write_atomic
 from shpeft.support.environment import environment
 from shpeft.support.progress import Progress, silent
+from shpeft.tasks import SINGLE_LABEL
 
 WAITING = "waiting for the cells of other processes"
 """The stage of a process that has nothing to begin."""
@@ -183,7 +191,7 @@ class CellRunner:
             validation = self.table.validation(earlier["key"]) if self.table.has_validation(earlier["key"]) else None
         elif fitted is not None:
             validation = fitted.predict(task.data.val)
-            temperature, _ = fit_temperature(validation.probabilities, validation.labels)
+            temperature = fit_temperatures(validation)
             predictions = fitted.predict(task.data.test)  # the only use of the test images
             outcome = {"status": "finished"} | _measure(fitted, task.backbone, predictions, temperature)
         record = base | tuned | outcome | {"seconds": round(seconds + self.clock.update() - began, 2)}
@@ -210,6 +218,7 @@ class CellRunner:
             "budget": cell.budget,
             "seed": cell.seed,
             "mask": cell.mask,
+            **({} if task.data.task == SINGLE_LABEL else {"task": task.data.task.to_dict()}),
             **fingerprints,
             "cases": {split.name: len(split) for split in task.data.splits},
             **{name: environment()[name] for name in ("libraries", "processor")},
@@ -364,19 +373,23 @@ def _trial_record(cell: Cell, rate: Rate, trial: Trial) -> Record:
     }
 
 
-def _measure(fitted: FittedModel, backbone: Backbone, predictions: Predictions, temperature: float) -> Record:
-    """Return the measured part of a record: metrics on the test images, and sizes."""
-    metrics = evaluate(predictions, resamples=0)
-    values = {name: getattr(metrics, name).value for name in METRICS}
-    calibrated = weighted_metrics(at_temperature(predictions, temperature), np.ones((1, len(predictions.labels))))
-    values |= {name: float(calibrated[of][0]) for name, of in AT_TEMPERATURE.items()}
-    head = backbone.head_weight_count
+def _measure(fitted: FittedModel, backbone: Backbone, predictions: Predictions, temperature: Temperature) -> Record:
+    """Return the measured part of a record: the task's metrics on the test images, and sizes."""
+    metrics, measures = metrics_of(predictions, resamples=0), measures_of(predictions.task)
+    values = {name: metrics[name]["value"] for name in metric_names(predictions.task)}
+    calibrated = replicates_of(at_temperature(predictions, temperature), np.ones((1, len(predictions.labels))))
+    values |= {name: float(calibrated[AT_TEMPERATURE[name]][0]) for name in measures.calibrated}
+    by_class, head = measures.by_class, backbone.head_weight_count
     return {
-        **{name: None if math.isnan(value) else value for name, value in values.items()},
-        "temperature": temperature,
-        "recall": [row["recall"].value for row in metrics.per_class],
+        **{name: _known(value) for name, value in values.items()},
+        **({} if temperature is None else {"temperature": temperature}),
+        **({by_class: [_known(row[by_class]["value"]) for row in metrics["per_class"]]} if by_class else {}),
         "trained": fitted.trained,
         "share": fitted.trained / backbone.weight_count,
         "share_with_head": (fitted.trained + head) / (backbone.weight_count + head),
         "bytes": fitted.bytes,
     }
+
+
+def _known(value: float) -> float | None:
+    return None if math.isnan(value) else value

@@ -1,12 +1,13 @@
 """Tasks: a dataset with a seed, its capped splits, backbone, frozen features and linear probe."""
 
-from collections import OrderedDict
+from collections import Counter, OrderedDict
 from collections.abc import Callable, Iterable
 from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
+from numpy.typing import NDArray
 from torch import Tensor
 
 from shpeft.backbones import Backbone, create_backbone
@@ -14,12 +15,11 @@ from shpeft.compare.plan import Plan
 from shpeft.config.schema import Precision
 from shpeft.datasets import Dataset, Split, load_dataset
 from shpeft.datasets.base import make_dataset
-from shpeft.errors import CannotSplit, DatasetError, SelectionError
+from shpeft.errors import CannotSplit, ConfigError, SelectionError
 from shpeft.forward.base import ForwardPass
 from shpeft.forward.cached import BackboneSplit, CachedForward, split_below
 from shpeft.linear_probe import fit_linear_probe
 from shpeft.support.progress import Progress, silent
-from shpeft.tasks import SINGLE_LABEL
 
 
 class FrozenForward(CachedForward):
@@ -88,6 +88,7 @@ class Tasks:
     def __init__(self, plan: Plan, root: str | Path, progress: Progress = silent):
         self.plan, self.root, self.progress = plan, Path(root), progress
         self._loaded: OrderedDict[tuple[str, int], Task] = OrderedDict()
+        self._names: dict[str, str] = {}
 
     def get(self, name: str, seed: int) -> Task:
         """Return a task, which becomes the latest."""
@@ -95,9 +96,24 @@ class Tasks:
             # Some arms need the gradients of all datasets of a seed.
             while len(self._loaded) >= len(self.plan.datasets):
                 self._loaded.popitem(last=False)
-            self._loaded[name, seed] = Task(self.plan, self.root, name, seed, self.progress)
+            task = self._loaded[name, seed] = Task(self.plan, self.root, name, seed, self.progress)
+            self._check_pooled(name, task.data.task.name)
         self._loaded.move_to_end((name, seed))
         return self.latest
+
+    def _check_pooled(self, name: str, task: str) -> None:
+        """Check that pooled tuning adds validation losses of one task.
+
+        Raises:
+            ConfigError: another dataset has another task, whose losses are no like numbers.
+        """
+        other = next((n for n, known in self._names.items() if known != task), None)
+        if self.plan.tune == "pooled" and other is not None:
+            raise ConfigError(
+                f"With tune: pooled the validation losses of all datasets are added, and the task of {name} is {task}, "
+                f"that of {other} {self._names[other]}. Use tune: first, or a plan for each task."
+            )
+        self._names[name] = task
 
     @property
     def latest(self) -> Task:
@@ -106,22 +122,12 @@ class Tasks:
 
 
 def load_splits(plan: Plan, root: Path, name: str, seed: int, progress: Progress = silent) -> Dataset:
-    """Load the images of a dataset, at most as many of a class as the plan allows.
-
-    Raises:
-        DatasetError: the images have another task than one class each.
-    """
+    """Load the images of a dataset, at most as many of a class as the plan allows."""
     config, caps = plan.datasets[name], plan.images_per_class.model_dump()
     settings = config.model_dump() | {"source": resolve_path(config.source, root)}
     if plan.tested_on == "training":
         settings |= {"val_fraction": 0.5}
     data = load_dataset(**settings, seed=seed, progress=progress)
-    if data.task != SINGLE_LABEL:
-        raise DatasetError(
-            f"The task of {name} is {data.task.name}, and a comparison needs one class for each image: its metrics are "
-            "of classes. Leave it out, or set its task to single-label if its labels allow that; shpeft sweep takes "
-            "every task."
-        )
     return halve_training(data, caps, seed) if plan.tested_on == "training" else cap_classes(data, caps, seed)
 
 
@@ -149,8 +155,8 @@ def halve_training(data: Dataset, caps: dict[str, int | None], seed: int) -> Dat
     rng = np.random.default_rng(seed)
 
     def of_each_class(split: Split, *parts: Callable[[int], slice]) -> list[Split]:
-        labels, rows = np.asarray(split.labels), [list[int]() for _ in parts]
-        for label in range(len(data.classes)):
+        labels, rows = _strata(split), [list[int]() for _ in parts]
+        for label in range(labels.max(initial=-1) + 1):
             order = rng.permutation(np.flatnonzero(labels == label))
             for selected, part in zip(rows, parts, strict=True):
                 selected += order[part(len(order))].tolist()
@@ -173,6 +179,14 @@ def _rebuild(data: Dataset, splits: list[Split], rule: str) -> Dataset:
 
 
 def _cap(split: Split, cap: int, seed: int) -> Split:
-    labels, rng = np.asarray(split.labels), np.random.default_rng(seed)
-    chosen = [rng.permutation(np.flatnonzero(labels == c))[:cap] for c in range(len(split.classes))]
+    labels, rng = _strata(split), np.random.default_rng(seed)
+    chosen = [rng.permutation(np.flatnonzero(labels == c))[:cap] for c in range(labels.max(initial=-1) + 1)]
     return split.subset(sorted(np.concatenate(chosen).tolist()))
+
+
+def _strata(split: Split) -> NDArray[np.int64]:
+    """Return (N,) the class that each case counts for: of several findings the rarest, of numbers the same for all."""
+    strata = split.task.strata(split.labels, split.classes)
+    number = Counter(stratum for own in strata for stratum in own)
+    rarest = [min(own, key=lambda stratum: (number[stratum], stratum), default=len(split.classes)) for own in strata]
+    return np.asarray(rarest, dtype=np.int64)
