@@ -41,7 +41,7 @@ def chart(figure: Any, key: str, alt: str, *, name: str = "", **options: Any) ->
     with st.popover(
         "Save as", icon=":material/print:", type="tertiary", width="content", help=plain(missing) if missing else HELP
     ):
-        format = st.segmented_control(
+        format: Any = st.segmented_control(
             "Format", list(TYPES), default="pdf", required=True, key=f"format-{key}", format_func=str.upper
         )
         width = st.number_input("Width in mm", 20, WIDEST_MM, COLUMN_MM, 5, key=f"width-{key}")

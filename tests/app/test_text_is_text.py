@@ -25,7 +25,7 @@ OPTIONS = {"radio", "segmented_control", "pills"}
 
 NUMBERS = """
     len int round share budget_text percent interval probability format_count format_difference format_duration
-    format_margin points strftime
+    points strftime
 """
 SAFE_CALLS = {"plain", "code", *NUMBERS.split()}
 """Functions that escape, or return a number as text."""

@@ -113,9 +113,10 @@ def compare_with_all(
 def completeness(results: Results) -> None:
     """Draw what was compared, and how many cells are done."""
     plan, missing = results.plan, results.missing
+    datasets = f"{len(plan.datasets)} dataset{'s' * (len(plan.datasets) > 1)}"
     done, planned = len(results.records), len(list_cells(plan))
     st.caption(
-        f"**{plain(plan.report.title)}** Backbone {plain(plan.backbone.name)}; {len(plan.datasets)} datasets, "
+        f"**{plain(plan.report.title)}** Backbone {plain(plan.backbone.name)}; {datasets}, "
         f"{len(results.planned)} arms, {len(plan.seeds)} seeds. {done:,} of {planned:,} cells are done."
     )
     if missing:
@@ -212,10 +213,10 @@ def differences(results: Results, method: Entry, metric: str, comparisons: list[
         key="differences",
         alt=f"Intervals: {method.title} minus each other arm",
     )
-    band = "" if margin is None else f" Green band: less than {scale.margin(margin)}, a negligible difference."
+    band = "" if margin is None else f"Green band: less than {scale.margin(margin)}, a negligible difference."
     st.caption(
         "The selected arm minus the other, with 95 % intervals. Blue triangles: better; orange triangles: worse; gray "
-        f"circles: tie.{plain(band)}",
+        f"circles: tie. {plain(band)}",
         help="Bootstrap with 2,000 resamples of the test images, or of whole patients if known; the same for both arms "
         "and all seeds; seeds are resampled too. Intervals are not corrected for multiple comparisons: 1 of 20 ties "
         "looks like a win. The p-values by Holm in the table are.",

@@ -117,7 +117,8 @@ def _claim(results: Results, comparison: PairedComparison) -> str:
         "tie": "and {other}: **a tie**, neither is shown to be better",
         "same": "and {other} give **the same decisions** on every test case",
     }[comparison.mean.verdict]
-    name, unit = inside(comparison.metric), plain(comparison.scale.unit)
+    name = plain(inside(comparison.metric))
+    unit = plain(comparison.scale.unit)
     rival = plain(comparison.other.title)
     other = "" if "{other}" in verb else f" {rival}"
     lines = [f"{plain(comparison.method.title)} {verb.format(other=rival)}{other} in {name}: "]
@@ -141,7 +142,8 @@ def _claim(results: Results, comparison: PairedComparison) -> str:
         lines.append(f"Corrected for all arms (Holm), the difference {significant}: p = {comparison.holm:.2g}.")
     n = len(comparison.by_dataset)
     lines.append(
-        f"Across datasets, the signed-rank test gives p = {comparison.wilcoxon:.2g}; with {n} datasets it cannot "
+        f"Across datasets, the signed-rank test gives p = {comparison.wilcoxon:.2g}; with {n} "
+        f"dataset{'s' * (n > 1)} it cannot "
         f"be below {2 / 2**n:.2g}."
     )
     if not comparison.complete:

@@ -143,10 +143,10 @@ def agreement_summary(run: RunFolder) -> None:
     elif numbers := [reading for reading in readings if isinstance(reading, NumberReading)]:
         of_numbers = number_agreement(numbers)
         st.markdown(
-            f"Over {len(numbers)} images: {plain(of_numbers.text)}",
-            help=f"95 % interval of the bias: {of_numbers.shown(of_numbers.bias_low)} to "
-            f"{of_numbers.shown(of_numbers.bias_high)}. Limits of agreement (Bland and Altman 1986): 95 % of the "
-            "differences lie between them if they are normal. Neither says who is right.",
+            f"Over {len(numbers):,} images: {plain(of_numbers.text)}",
+            help=f"95 % interval of the bias: {plain(of_numbers.shown(of_numbers.bias_low))} to "
+            f"{plain(of_numbers.shown(of_numbers.bias_high))}. Limits of agreement (Bland and Altman 1986): 95 % of "
+            "the differences lie between them if they are normal. Neither says who is right.",
         )
     else:
         summary = agreement([reading for reading in readings if isinstance(reading, Reading)])

@@ -22,9 +22,9 @@ def table_row(run: RunFolder) -> dict[str, object]:
         "run": run.name,
         "status": run_result.STATUS[state.status][0],
         "dataset": layout.dataset_name(run.config.dataset.source),
-        "backbone": run.config.backbone.name,
-        "result": run_result.headline(run) if metrics else "",
         **_measured(metrics),
+        "result": run_result.headline(run) if metrics else "",
+        "backbone": run.config.backbone.name,
         "date": datetime.fromtimestamp(state.started or state.updated),
     }
 

@@ -184,15 +184,15 @@ def _units(results: Results) -> str:
 def _sentences(results: Results, comparisons: Sequence[PairedComparison]) -> list[str]:
     lines = []
     metric = results.measures.shown[0]
-    words = {"better": "is better", "worse": "is worse"}
+    claims = {"better": "is better", "worse": "is worse"}
     if metric == LOG_LOSS:
-        words = {"better": "has better probabilities", "worse": "has worse probabilities"}
+        claims = {"better": "has better probabilities", "worse": "has worse probabilities"}
     for verdict, verb in VERBS.items():
         others = [c for c in comparisons if c.mean.verdict == verdict]
         if others:
             listed = "; ".join(f"{_name(results, c.other)} ({format_difference(c)})" for c in others)
             lines.append(
-                f"In this setting {_name(results, results.method)} {verb.format(**words)} the following (its "
+                f"In this setting {_name(results, results.method)} {verb.format(**claims)} the following (its "
                 f"{inside(metric)} minus theirs, in {results.scale(metric).unit}): {listed}."
             )
     return lines
