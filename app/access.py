@@ -7,7 +7,7 @@ import base64
 import hashlib
 import hmac
 import re
-from collections.abc import Iterator
+from collections.abc import Hashable, Iterator
 from http.cookies import SimpleCookie
 from pathlib import Path
 from urllib.parse import parse_qsl, urlencode, urlsplit
@@ -18,7 +18,8 @@ from starlette.requests import cookie_parser
 from starlette.responses import HTMLResponse, PlainTextResponse, RedirectResponse, Response
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from app.identity import has_login
+from app.identity import login_of
+from app.sent_media import MEDIA, SentMedia
 from shpeft.support.admission import Admission
 
 HOST = re.compile(r"(127\.0\.0\.1|localhost|\[::1\])(:\d{1,5})?")
@@ -67,6 +68,7 @@ class Access:
     def __init__(self, app: ASGIApp, token: str | None = None, site: Admission | None = None) -> None:
         Access.in_force = True
         self.app, self.token, self.site, self.policy = app, token, site or Admission(), content_policy()
+        self.sent = SentMedia()
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Pass a request on, answer it with a redirection, or refuse it."""
@@ -74,16 +76,39 @@ class Access:
             await self.app(scope, receive, send)
             return
         headers = Headers(scope=scope)
+        who = self._who(headers)
         if reason := _foreign(scope, headers, self.site) or _not_named(scope, headers, self.site):
             await _refuse(PlainTextResponse(reason, 403), scope, receive, send)
-        elif self.site.kind == "login" and not _may_before_login(scope) and not has_login(_cookies(headers), self.site):
+        elif self.site.kind == "login" and who is None and not _may_before_login(scope):
             await _refuse(_to_login(scope), scope, receive, send)
+        elif (
+            self.site.kind != "token" and scope["path"].startswith(MEDIA) and not self.sent.was_sent(who, scope["path"])
+        ):
+            await _refuse(PlainTextResponse("This file is not one of your pages'.", 403), scope, receive, send)
         elif scope["type"] == "http" and (token := self._token_in_address(scope)):
             await self._hand_out(token, scope, headers, receive, send)
         elif not self._has_token(scope, headers):
             await _refuse(HTMLResponse(NEEDS_TOKEN, 403), scope, receive, send)
         else:
-            await self.app(scope, receive, self._with_policy(scope, headers, send))
+            await self.app(scope, receive, self._observed(who, self._with_policy(scope, headers, send)))
+
+    def _who(self, headers: Headers) -> Hashable:
+        """Return what tells one account from another; None without an admitted one."""
+        if self.site.kind == "login":
+            return login_of(_cookies(headers), self.site)
+        return headers.get(self.site.header, "").strip() or None if self.site.kind == "proxy" else None
+
+    def _observed(self, who: Hashable, send: Send) -> Send:
+        """Return ``send``, which notes what media files an account's pages are sent the addresses of."""
+        if who is None:
+            return send
+
+        async def send_and_note(message: Message) -> None:
+            if message["type"] == "websocket.send":
+                self.sent.note(who, message.get("bytes") or b"")
+            await send(message)
+
+        return send_and_note
 
     def _has_token(self, scope: Scope, headers: Headers) -> bool:
         if self.token is None or scope["path"] == HEALTH:
@@ -106,8 +131,8 @@ class Access:
         await response(scope, receive, send)
 
     def _with_policy(self, scope: Scope, headers: Headers, send: Send) -> Send:
-        """Return ``send`` with the security headers added to each response."""
-        host = headers.get("host", "")
+        """Return ``send`` with the security headers added; cookies of a site with TLS are for TLS alone."""
+        host, encrypted = headers.get("host", ""), self.site.origin.startswith("https:")
 
         async def send_with_policy(message: Message) -> None:
             if message["type"] == "http.response.start":
@@ -118,6 +143,10 @@ class Access:
                 sent["Referrer-Policy"] = "no-referrer"
                 sent["Cross-Origin-Opener-Policy"] = "same-origin"
                 sent["Cross-Origin-Resource-Policy"] = "same-origin"
+                if scope["path"].startswith(MEDIA):
+                    sent["Cache-Control"] = "no-store"  # else the next person at the computer has them on its disk
+                if encrypted:
+                    message["headers"] = [*map(_for_tls_alone, message["headers"])]
             await send(message)
 
         return send_with_policy
@@ -204,6 +233,13 @@ def _to_login(scope: Scope) -> RedirectResponse | PlainTextResponse:
 def _cookies(headers: Headers) -> dict[str, str]:
     cookies: dict[str, str] = cookie_parser(headers.get("cookie", ""))
     return cookies
+
+
+def _for_tls_alone(header: tuple[bytes, bytes]) -> tuple[bytes, bytes]:
+    """Return a header; one that sets a cookie lets the browser send it over TLS alone."""
+    name, value = header
+    flags = [part.strip().lower() for part in value.split(b";")[1:]]
+    return (name, value + b"; Secure") if name.lower() == b"set-cookie" and b"secure" not in flags else header
 
 
 def _cookie_name(headers: Headers) -> str:

@@ -15,12 +15,12 @@ COOKIE = "_streamlit_user"
 """The cookie of ``st.login``: claims of the provider and the app's origin, signed with ``auth.cookie_secret``."""
 
 
-def has_login(cookies: Mapping[str, str], site: Admission) -> bool:
-    """Return whether the cookies hold a login of this site that is admitted now."""
+def login_of(cookies: Mapping[str, str], site: Admission) -> tuple[str, str] | None:
+    """Return issuer and subject of the cookies' login; None without one of this site that is admitted now."""
     identity = _identity(cookies)
     if identity.get("is_logged_in") is not True or identity.get("origin") != site.origin:
-        return False
-    return site.refusal(identity, time.time()) is None
+        return None
+    return None if site.refusal(identity, time.time()) else (str(identity["iss"]), str(identity["sub"]))
 
 
 def _identity(cookies: Mapping[str, str]) -> dict[str, Any]:

@@ -16,6 +16,7 @@ from shpeft.errors import Cancelled, Interrupted, RunError, ShpeftError
 from shpeft.runs import RunFolder, Snapshot, delete_run, find_run, new_run, runs_root
 from shpeft.runs.owner import Account, write_owner
 from shpeft.runs.state import Status
+from shpeft.runs.uploads import check_may_see
 from shpeft.support.progress import Eta, Progress
 from shpeft.support.right_of_way import RightOfWay
 from shpeft.support.work_queue import WorkQueue, stop_at_exit
@@ -92,9 +93,11 @@ class JobManager:
             account: whose the run is, in an app with accounts.
 
         Raises:
+            DatasetError: the images are another account's.
             RunError: the name is taken or invalid, or shpeft is closing.
             BackboneError: this machine does not have the device.
         """
+        check_may_see(config.dataset.source, account)
         device = str(self._device_of(config.device))
         with self._lock:
             self._check_open()
@@ -103,14 +106,20 @@ class JobManager:
             self._queue(folder, device)
         return folder.name
 
-    def resume(self, run: str) -> None:
+    def resume(self, run: str, account: Account | None = None) -> None:
         """Queue an unfinished run; it resumes after its last complete epoch.
 
+        Args:
+            run: its name.
+            account: who asks, in an app with accounts.
+
         Raises:
+            DatasetError: the images are another account's.
             RunError: there is no such run, or it is finished or running.
             BackboneError: this machine does not have the device.
         """
         folder = find_run(run, self.root)
+        check_may_see(folder.config.dataset.source, account)
         device = str(self._device_of(folder.config.device))
         with self._lock:
             self._check_open()

@@ -8,7 +8,8 @@ import streamlit as st
 from app.widgets import layout
 from shpeft.errors import ShpeftError
 from shpeft.runs.accounts import account_id
-from shpeft.runs.owner import Account, check_may_change, may_change
+from shpeft.runs.owner import Account, check_may_change, may_change, owner_of
+from shpeft.runs.uploads import check_may_see
 from shpeft.support.admission import Admission, admission
 from shpeft.support.markdown import plain
 
@@ -31,10 +32,13 @@ def current() -> Account | None:
 def require() -> None:
     """End the page, with the way to log in, for somebody who is not admitted."""
     try:
-        current()
+        account = current()
     except ShpeftError as error:
         layout.show_error(error)
         st.stop()
+    if account is not None and st.session_state.setdefault("account", account.id) != account.id:
+        st.session_state.clear()  # somebody else logged in at the proxy while this tab was open
+        st.session_state["account"] = account.id
 
 
 def check(folder: Path, what: str) -> None:
@@ -49,6 +53,20 @@ def check(folder: Path, what: str) -> None:
 def may(folder: Path) -> bool:
     """Return whether this session may change a run or a batch."""
     return may_change(folder, current())
+
+
+def check_images(source: str | Path) -> None:
+    """Check that a dataset or a path is not what another account dropped on the pages.
+
+    Raises:
+        DatasetError: it is.
+    """
+    check_may_see(source, current())
+
+
+def sees_list(folder: Path) -> bool:
+    """Return whether this session sees a list of diagnoses: those of nobody and its own; administrators see all."""
+    return owner_of(folder) is None or may(folder)
 
 
 def sidebar() -> None:

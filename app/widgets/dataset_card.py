@@ -7,7 +7,7 @@ from typing import Any
 
 import streamlit as st
 
-from app.widgets import thumbnails
+from app.widgets import account, thumbnails
 from shpeft.config.schema import RunConfig
 from shpeft.datasets import BackgroundLoad, Dataset, Split
 from shpeft.datasets.cache import clear_cache, usage
@@ -40,9 +40,14 @@ SPLITS = {"train": "Training", "val": "Validation", "test": "Test"}
 
 
 def show_dataset(config: RunConfig) -> Dataset | None:
-    """Draw the card and return the dataset; None until it is loaded, in the background."""
+    """Draw the card and return the dataset; None until it is loaded, in the background.
+
+    Raises:
+        DatasetError: the images cannot be read, or are another account's.
+    """
     if not config.dataset.source:
         return None
+    account.check_images(config.dataset.source)
     key = _key(config)
     if st.session_state.get("stopped_dataset") == key:
         st.caption("The images are not loaded. They are checked when the run starts, or now:")
@@ -60,7 +65,12 @@ def show_dataset(config: RunConfig) -> Dataset | None:
 
 
 def load_run_dataset(config: RunConfig) -> Dataset:
-    """Return the dataset of a run, from memory if possible; draws a progress bar while it loads."""
+    """Return the dataset of a run, from memory if possible; draws a progress bar while it loads.
+
+    Raises:
+        DatasetError: the images cannot be read, or are another account's.
+    """
+    account.check_images(config.dataset.source)
     opening = _opening(_key(config))
     if not opening.wait(GRACE_SECONDS):
         bar = st.progress(0.0)

@@ -4,7 +4,9 @@ from pathlib import Path
 
 import streamlit as st
 
-from shpeft.datasets.path_check import Kind, check_path
+from app.widgets import account
+from shpeft.datasets.path_check import Kind, PathCheck, check_path
+from shpeft.errors import DatasetError
 from shpeft.support.allowed_folders import allowed_folders, is_allowed
 from shpeft.support.markdown import code, plain
 
@@ -42,13 +44,22 @@ def _typed(label: str, key: str, kind: Kind, help: str, placeholder: str) -> Non
     text = st.text_input(label, key=key, persist_state="session", help=help, placeholder=placeholder, live=True).strip()
     ready = ""
     if text:
-        check = check_path(text, kind)
+        check = _check(text, kind)
         draw = {"ready": st.success, "incomplete": st.info, "wrong": st.error}[check.state]
         draw(plain(check.sentence), icon=ICONS[check.state])
         ready = text if check.state == "ready" else ""
     if ready != st.session_state.get(f"ready-{key}", ""):
         st.session_state[f"ready-{key}"] = ready
         st.rerun()
+
+
+def _check(text: str, kind: Kind) -> PathCheck:
+    """Return what a path holds; of another account's upload nothing."""
+    try:
+        account.check_images(text)
+    except DatasetError as error:
+        return PathCheck("wrong", str(error))
+    return check_path(text, kind)
 
 
 def _walk(key: str) -> None:

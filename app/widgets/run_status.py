@@ -219,7 +219,7 @@ def _stopped(snapshot: Snapshot) -> None:
             help="Continues after the last complete epoch, to the same numbers as without the interruption.",
         ):
             account.check(find_run(snapshot.run).path, f"The run {snapshot.run}")
-            session.jobs().resume(snapshot.run)
+            session.jobs().resume(snapshot.run, account.current())
             st.rerun()
     if snapshot.history:
         training_curves(snapshot)

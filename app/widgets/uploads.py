@@ -4,7 +4,7 @@ from typing import Any, Literal
 
 import streamlit as st
 
-from app.widgets import layout
+from app.widgets import account, layout
 from shpeft.runs import runs_root
 from shpeft.runs.uploads import save_upload
 
@@ -36,5 +36,5 @@ def drop(
 def store(files: list[tuple[str, Any]]) -> str | None:
     """Store dropped files in the private folder and return their path; None, with a sentence, if that fails."""
     with layout.error_boundary(), st.spinner("Storing the images"):
-        return str(save_upload(files, runs_root().resolve()))
+        return str(save_upload(files, runs_root().resolve(), account.current()))
     return None

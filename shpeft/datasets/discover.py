@@ -10,6 +10,7 @@ from pathlib import Path
 
 from shpeft.errors import ClassMismatch, DatasetError, EmptyDataset
 from shpeft.images import SUFFIXES, looks_like_image
+from shpeft.support.allowed_folders import UPLOADS
 from shpeft.support.progress import Progress, silent
 from shpeft.tasks import SINGLE_LABEL, Task
 
@@ -193,10 +194,10 @@ def _images(root: Path, folder: Path, split: str, before: int, progress: Progres
 
 
 def _files_below(folder: str) -> Iterator[str]:
-    """Yield the image files below a folder; links to folders are not followed."""
+    """Yield the image files below a folder, without what was dropped on the app's pages; no links to folders."""
     with os.scandir(folder) as entries:
         for entry in entries:
-            if entry.is_dir(follow_symlinks=False):
+            if entry.is_dir(follow_symlinks=False) and entry.name != UPLOADS:
                 yield from _files_below(entry.path)
             elif not entry.name.startswith(".") and entry.is_file() and looks_like_image(Path(entry.path)):
                 yield entry.path

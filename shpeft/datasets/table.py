@@ -101,7 +101,7 @@ def discover(
                     f"{path.name} names the file {name[:80]!r}, which no file can be called. Correct it."
                 )
             where = _file(path.parent, name)
-            check_allowed(where, DatasetError)
+            check_allowed(where, DatasetError, named_in=path)
             name = f"{split}/{name}" if split else name
             home = split or _split(path, str(row[names["split"]]) if "split" in names else "")
             subgroup = str(row[names["subgroup"]]).strip() if "subgroup" in names else ""

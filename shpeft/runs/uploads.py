@@ -12,10 +12,12 @@ from pathlib import Path, PurePosixPath
 from typing import IO
 
 from shpeft.errors import DatasetError
+from shpeft.runs.owner import Account, may_change, write_owner
+from shpeft.support.allowed_folders import UPLOADS, upload_of
 from shpeft.support.safe_zip import check_count, escapes, is_hidden, members
 
-UPLOADS = ".uploads"
-"""The folder of uploads inside the folder of runs; readable by its owner alone."""
+CONTENT = "images"
+"""What was uploaded, in the folder of an upload, beside whose it is."""
 
 FORGOTTEN = 24 * 3600.0
 """Seconds after which an upload that no run uses is deleted."""
@@ -25,7 +27,7 @@ TABLES = (".csv", ".tsv", ".parquet", ".jsonl")
 _TOKEN = re.compile(rf"{re.escape(UPLOADS)}[/\\]+([0-9a-f]{{12}})")
 
 
-def save_upload(files: Iterable[tuple[str, IO[bytes]]], root: Path) -> Path:
+def save_upload(files: Iterable[tuple[str, IO[bytes]]], root: Path, account: Account | None = None) -> Path:
     """Store uploaded files under ``root`` and return the folder or the file that a run can use.
 
     A zip is unpacked. Folders that hold nothing but one folder are skipped, so the result is the folder whose folders
@@ -34,6 +36,7 @@ def save_upload(files: Iterable[tuple[str, IO[bytes]]], root: Path) -> Path:
     Args:
         files: relative name and content of each file.
         root: the folder of runs.
+        account: whose it is, in an app with accounts.
 
     Raises:
         DatasetError: there is no file, a name leads out of the folder, a zip is refused or damaged, or the disk is
@@ -45,13 +48,16 @@ def save_upload(files: Iterable[tuple[str, IO[bytes]]], root: Path) -> Path:
         root.mkdir(parents=True, exist_ok=True)
         uploads.mkdir(mode=0o700, exist_ok=True)
         folder.mkdir(mode=0o700)
+        write_owner(folder, account)
+        content_folder = folder / CONTENT
+        content_folder.mkdir(mode=0o700)
         for count, (name, content) in enumerate(files, 1):
             check_count(count, DatasetError)
             if name.lower().endswith(".zip"):
-                _unpack(content, folder / (PurePosixPath(name).stem or "images"))
+                _unpack(content, content_folder / (PurePosixPath(name).stem or "images"))
             else:
-                _write(content, folder, name)
-        return _innermost(folder)
+                _write(content, content_folder, name)
+        return _innermost(content_folder)
     except OSError as error:
         shutil.rmtree(folder, ignore_errors=True)
         raise DatasetError(
@@ -61,6 +67,31 @@ def save_upload(files: Iterable[tuple[str, IO[bytes]]], root: Path) -> Path:
     except BaseException:
         shutil.rmtree(folder, ignore_errors=True)
         raise
+
+
+def check_may_see(source: str | Path, account: Account | None) -> None:
+    """Check that a source of images is not what another account dropped on the pages.
+
+    A model that was trained on them may be used; the images are their owner's and administrators' to see.
+
+    Args:
+        source: a path, or any other source of a dataset.
+        account: who asks; None without accounts.
+
+    Raises:
+        DatasetError: it is.
+
+    Examples:
+        >>> check_may_see("phantom:fundus", Account("0123456789abcdef"))
+        >>> check_may_see("/runs/.uploads/0123456789ab/images", Account("0123456789abcdef"))
+        Traceback (most recent call last):
+        ...
+        shpeft.errors.DatasetError: Another account dropped these images: you can use its models, not see its images.
+    """
+    text = str(source)
+    upload = upload_of(text.partition("=")[2].strip() if text.startswith("recipe:") else text)
+    if upload is not None and not may_change(upload, account):
+        raise DatasetError("Another account dropped these images: you can use its models, not see its images.")
 
 
 def delete_unused_uploads(root: Path, formerly: Sequence[str] = ()) -> None:

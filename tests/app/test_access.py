@@ -4,14 +4,17 @@ import asyncio
 import json
 import time
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from typing import Any
 
 import pytest
 from starlette.types import Message, Receive, Scope, Send
+from streamlit.proto.ForwardMsg_pb2 import ForwardMsg
 from streamlit.web.server.starlette.starlette_app_utils import create_signed_value
 
 from app import identity
 from app.access import Access
+from app.sent_media import SentMedia
 from shpeft.support.admission import Admission
 
 HOST = "127.0.0.1:8501"
@@ -34,6 +37,7 @@ def ask(
     kind: str = "http",
     site: Admission | None = None,
     client: str = "127.0.0.1",
+    access: Access | None = None,
 ) -> tuple[Any, dict[str, str]]:
     """Return the status of an answer, or the kind of a socket's first message, and the headers."""
     sent: list[Message] = []
@@ -41,7 +45,8 @@ def ask(
     pairs = headers.items() if isinstance(headers, dict) else headers
     scope["headers"] = [(name.encode(), value.encode()) for name, value in pairs]
     scope["client"] = (client, 50000)
-    access = Access(answer, token="secret") if site is None else Access(answer, site=site)
+    if access is None:
+        access = Access(answer, token="secret") if site is None else Access(answer, site=site)
 
     async def send(message: Message) -> None:
         sent.append(message)
@@ -124,7 +129,8 @@ NAMED = {"host": "shpeft.example", "x-forwarded-user": "reader"}
     ("headers", "client", "path", "status"),
     [
         (NAMED, "10.0.0.2", "/", 200),
-        (NAMED, "10.1.0.77", "/media/a.png", 200),
+        (NAMED, "10.1.0.77", "/static/a.js", 200),
+        (NAMED, "10.1.0.77", "/media/a.png", 403),
         (NAMED, "::ffff:10.0.0.2", "/", 200),
         (NAMED | {"origin": "https://shpeft.example"}, "10.0.0.2", "/_stcore/upload_file/a", 200),
         (NAMED, "10.0.0.3", "/", 403),
@@ -202,7 +208,7 @@ def _secret(monkeypatch: pytest.MonkeyPatch) -> None:
     ],
 )
 def test_files_and_uploads_need_an_admitted_login(changes: dict[str, Any], status: int) -> None:
-    assert ask(signed(**changes), "/media/a.png", site=LOGIN)[0] == status
+    assert ask(signed(**changes), "/component/a/b.html", site=LOGIN)[0] == status
     assert ask(signed(**changes), "/_stcore/upload_file/a/b", site=LOGIN)[0] == status
 
 
@@ -220,3 +226,87 @@ def test_before_the_login_the_page_with_its_button_is_all_there_is(cookie: str) 
     assert ask(socket | {"origin": "http://shpeft.example"}, "/_stcore/stream", kind="websocket", site=LOGIN)[0] == (
         "websocket.close"
     )
+
+
+# -- what is one account's
+
+
+ADDRESS = "/media/ab12.png"
+
+
+def message(kind: str, **fields: str) -> bytes:
+    """Return a message of Streamlit to a page: an image, or a field that repeats what a visitor typed."""
+    part = ForwardMsg()
+    element = getattr(part.delta.new_element, kind)
+    element = element.imgs.add() if kind == "imgs" else element
+    for name, value in fields.items():
+        setattr(element, name, value)
+    content: bytes = part.SerializeToString()
+    return content
+
+
+@pytest.mark.usefixtures("_secret")
+@pytest.mark.parametrize(
+    ("site", "reader", "other"),
+    [
+        (PROXIED, NAMED, NAMED | {"x-forwarded-user": "other"}),
+        (LOGIN, signed(), signed(sub="other")),
+        (LOGIN, signed(), signed(iss="https://other.example")),
+    ],
+    ids=["proxy", "login", "provider"],
+)
+def test_a_media_file_is_the_account_s_whose_page_got_its_address(
+    site: Admission, reader: dict[str, str], other: dict[str, str]
+) -> None:
+    messages = [message("imgs", url=ADDRESS), message("text_input", value=ADDRESS)]
+
+    async def pages(scope: Scope, receive: Receive, send: Send) -> None:
+        await answer(scope, receive, send)
+        if scope["type"] == "websocket":
+            await send({"type": "websocket.send", "bytes": messages.pop(0)})
+
+    access = Access(pages, site=site)
+    for headers in (reader, other):
+        ask(headers | {"origin": site.origin}, "/_stcore/stream", kind="websocket", client="10.0.0.2", access=access)
+    assert not messages
+    statuses = [ask(headers, ADDRESS, client="10.0.0.2", access=access)[0] for headers in (reader, other)]
+    assert statuses == [200, 403]
+    assert ask(reader, "/media/cd34.png", client="10.0.0.2", access=access)[0] == 403
+
+
+def test_an_account_s_latest_addresses_are_remembered(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("app.sent_media.MOST", 2)
+    sent = SentMedia()
+    for name in "abac":
+        sent.note("reader", message("imgs", url=f"/media/{name}"))
+    assert [sent.was_sent("reader", f"/media/{name}") for name in "abc"] == [True, False, True]
+
+
+@pytest.mark.parametrize(
+    ("site", "flags"),
+    [(PROXIED, "; HttpOnly; Secure"), (replace(PROXIED, origin="http://127.0.0.1:8501"), "; HttpOnly")],
+)
+def test_cookies_of_an_encrypted_site_are_for_tls_alone(site: Admission, flags: str) -> None:
+    async def pages(scope: Scope, receive: Receive, send: Send) -> None:
+        cookies = [(b"Set-Cookie", b"a=secure; HttpOnly"), (b"set-cookie", b"b=; secure")]
+        await send({"type": "http.response.start", "status": 200, "headers": cookies})
+
+    sent: list[Message] = []
+
+    async def send(message: Message) -> None:
+        sent.append(message)
+
+    headers = [(b"host", site.host.encode()), (b"x-forwarded-user", b"reader")]
+    scope = {"type": "http", "method": "GET", "path": "/", "query_string": b"", "headers": headers}
+    with ThreadPoolExecutor(1) as thread:
+        scope["client"] = ("10.0.0.2", 1)
+        thread.submit(asyncio.run, Access(pages, site=site)(scope, send, send)).result()  # type: ignore[arg-type]
+    assert [value for name, value in sent[0]["headers"] if name.lower() == b"set-cookie"] == [
+        f"a=secure{flags}".encode(),
+        b"b=; secure",
+    ]
+
+
+def test_media_files_stay_out_of_the_browsers_cache() -> None:
+    assert ask(HERE, "/media/ab12.png")[1]["cache-control"] == "no-store"
+    assert "cache-control" not in ask(HERE)[1]

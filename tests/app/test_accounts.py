@@ -1,15 +1,22 @@
 """The app with accounts: what is recorded, and what another account may not do. Without them, nothing changes."""
 
 import ast
+import io
 import shutil
+import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 
+import pytest
+
 from shpeft.batch import list_batches, worker
+from shpeft.config.schema import RunConfig
 from shpeft.runs import RunFolder, delete_run, deleted_runs, find_run, list_runs
 from shpeft.runs.owner import OWNER, owner_of, write_owner
+from shpeft.runs.uploads import save_upload
 from tests.helpers.app_accounts import Be
-from tests.helpers.app_pages import button_labels, open_page, page_text, press
+from tests.helpers.app_pages import button_labels, open_page, open_test_image, page_text, press
+from tests.helpers.image_folders import build_folder
 
 REFUSED = "you can use it, not change it"
 
@@ -88,6 +95,60 @@ def test_another_accounts_run_is_not_calibrated_again(own_run: RunFolder, be: Be
     app = open_page("evaluate", own_run.name)
     assert "Predict the validation images" not in button_labels(app)
     assert REFUSED in page_text(app)
+
+
+@pytest.fixture
+def on_dropped_images(own_run: RunFolder, be: Be) -> str:
+    """The name of a run on images that the account reader dropped on the page."""
+    with tempfile.TemporaryDirectory() as folder:
+        build_folder(Path(folder), {"ill": 12, "well": 12, "doubtful": 12})
+        files = [
+            (path.relative_to(folder).as_posix(), io.BytesIO(path.read_bytes())) for path in Path(folder).rglob("*.png")
+        ]
+        source = save_upload(files, own_run.path.parent, be("reader"))
+    config = own_run.config.model_dump() | {"dataset": {"source": str(source)}}
+    (own_run.path / "config.yaml").write_text(RunConfig.parse(config).to_yaml())
+    return own_run.name
+
+
+NOT_SHOWN = "Another account dropped these images: you can use its models, not see its images."
+
+
+def test_images_that_one_account_dropped_are_not_shown_to_another(on_dropped_images: str, be: Be) -> None:
+    source = find_run(on_dropped_images).config.dataset.source
+    assert "All images" in button_labels(open_test_image(on_dropped_images))
+    be("other")
+    for app in (
+        open_test_image(on_dropped_images),
+        open_page("train", set_kind="Drawn images", set_phantom=source),
+        open_page("diagnose", on_dropped_images, set_origin="Folder or zip", set_images_path=source),
+    ):
+        assert NOT_SHOWN in page_text(app)
+        assert "images to learn from" not in page_text(app)
+        assert not app.exception
+
+
+def test_lists_of_one_account_are_not_shown_to_another(own_run: RunFolder, be: Be, tmp_path: Path) -> None:
+    build_folder(tmp_path / "images", {"a": 1})
+    folders = [worker().submit(own_run, [tmp_path / "images"], be(name)) for name in ("reader", "other")]
+    assert [part.label for part in open_page("diagnose", own_run.name).expander if "lists" in part.label] == [
+        "Earlier lists (1)"
+    ]
+    be("chief", admin=True)
+    assert "Earlier lists (2)" in [part.label for part in open_page("diagnose", own_run.name).expander]
+    be("third")
+    assert not any("lists" in part.label for part in open_page("diagnose", own_run.name).expander)
+    for folder in folders:
+        worker().discard(folder)
+
+
+def test_a_session_of_one_account_holds_nothing_for_another(own_run: RunFolder, be: Be) -> None:
+    be("reader")
+    app = open_page("diagnose", own_run.name, set_origin="Test images", worklist="images of the reader")
+    be("other")
+    app.run()
+    assert "worklist" not in app.session_state
+    assert app.session_state["account"] == be("other").id
 
 
 CHANGES = {

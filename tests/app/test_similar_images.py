@@ -6,6 +6,8 @@ from pathlib import Path
 import pytest
 
 from shpeft.config.schema import RunConfig
+from shpeft.datasets import Dataset
+from shpeft.errors import DatasetError
 from shpeft.explanation.saliency import PassTime
 from shpeft.pipeline import run
 from shpeft.runs import RunFolder
@@ -24,7 +26,10 @@ def test_similar_images_stand_with_their_labels_or_say_why_not(
     assert "Most similar training images" in [heading.value for heading in app.header]
     assert page_text(app).count("similarity") == 4
 
-    monkeypatch.setattr("app.views.diagnose.similar._training_images", lambda run: None)
+    def gone(config: RunConfig) -> Dataset:
+        raise DatasetError("There is no such folder.")
+
+    monkeypatch.setattr("app.widgets.dataset_card.load_run_dataset", gone)
     assert "They cannot be shown: the dataset is no longer where it was" in page_text(app.run())
 
 

@@ -6,6 +6,7 @@ import urllib.error
 import urllib.request
 from collections.abc import Iterator
 from pathlib import Path
+from urllib.parse import urljoin
 
 import pytest
 
@@ -115,34 +116,66 @@ def test_nothing_of_the_login_is_logged(site: Server) -> None:
     assert not any(text in log for text in ("Somebody", "a@b.example", "s" * 40))
 
 
-def test_a_proxy_names_the_person(chromium: Browser, tmp_path: Path) -> None:
+@pytest.fixture(scope="module")
+def proxied(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Server, str]]:
+    """The app behind a proxy that names people, and the address in their browsers."""
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         port = probe.getsockname()[1]
     address = f"http://127.0.0.1:{port}"
     flags = ("--behind-proxy", "127.0.0.1", "--user-header", "X-Forwarded-User", "--url", address)
-    server = Server(tmp_path, *flags)
+    server = Server(tmp_path_factory.mktemp("proxied"), *flags)
     with naming_proxy(server.port, port):
         try:
             server.launch()
-            accounts = [account_of(chromium, address, name) for name in ("reader", "other", "reader")]
-            assert accounts[0] == accounts[2] != accounts[1]
-            request = urllib.request.Request(server.address, headers={"Host": f"127.0.0.1:{port}"})
-            with pytest.raises(urllib.error.HTTPError, match="403"):  # past the proxy
-                urllib.request.urlopen(request, timeout=10)
-            assert not server.outside.exists()
+            yield server, address
         finally:
             server.stop()
 
 
-def account_of(chromium: Browser, address: str, name: str) -> str:
-    """Return the account under which the app opens for somebody whom the proxy knows."""
-    context = chromium.new_context(http_credentials={"username": name, "password": "a"})
-    page = context.new_page()
-    page.goto(address)
-    shown = account(page)
-    context.close()  # an open page would call the proxy after the app has ended
-    return shown
+def test_a_proxy_names_the_person(chromium: Browser, proxied: tuple[Server, str]) -> None:
+    server, address = proxied
+    accounts = []
+    for name in ("reader", "other", "reader"):
+        page = page_of(chromium, name)
+        page.goto(address)
+        accounts.append(account(page))
+        page.context.close()  # an open page would call the proxy after the app has ended
+    assert accounts[0] == accounts[2] != accounts[1]
+    request = urllib.request.Request(server.address, headers={"Host": address.removeprefix("http://")})
+    with pytest.raises(urllib.error.HTTPError, match="403"):  # past the proxy
+        urllib.request.urlopen(request, timeout=10)
+    assert not server.outside.exists()
+
+
+def test_what_one_account_uploads_is_served_to_nobody_else(
+    chromium: Browser, proxied: tuple[Server, str], tmp_path: Path
+) -> None:
+    _, address = proxied
+    image = write_picture(tmp_path / "a.png", 1, (96, 96))
+    owner, other = page_of(chromium, "reader"), page_of(chromium, "other")
+    owner.goto(f"{address}/diagnose?run=example")
+    owner.locator("input[type=file]").first.set_input_files(image)
+    other.goto(f"{address}/diagnose?run=example")
+    account(other)
+    with owner.expect_download(timeout=A_WHILE) as download:
+        owner.get_by_role("button", name="Diagnosis (JSON)").click(timeout=A_WHILE)
+    files = [download.value.url]
+    assert [page.request.get(files[0]).status for page in (owner, other)] == [200, 403]
+    owner.get_by_role("link", name="Attribution").click()
+    picture = owner.get_by_role("img", name="The image", exact=True)
+    expect(picture).to_be_visible(timeout=A_WHILE)
+    files.append(urljoin(address, picture.get_attribute("src") or ""))
+    assert [page.request.get(files[1]).status for page in (owner, other)] == [200, 403]
+    assert all("/media/" in file for file in files)
+    expect(other.get_by_text("Earlier lists")).to_have_count(0)
+    for page in (owner, other):
+        page.context.close()
+
+
+def page_of(chromium: Browser, name: str) -> Page:
+    """Return a page of somebody whom the proxy knows."""
+    return chromium.new_context(http_credentials={"username": name, "password": "a"}).new_page()
 
 
 def test_the_app_for_this_computer_starts_by_its_own_command(chromium: Browser, tmp_path: Path) -> None:

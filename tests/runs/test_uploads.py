@@ -10,8 +10,11 @@ import pytest
 
 from shpeft.config.schema import RunConfig
 from shpeft.errors import DatasetError
+from shpeft.jobs import JobManager
 from shpeft.runs import RunFolder, delete_run, empty_trash, restore_run
-from shpeft.runs.uploads import FORGOTTEN, UPLOADS, delete_unused_uploads, save_upload
+from shpeft.runs.owner import Account
+from shpeft.runs.uploads import FORGOTTEN, check_may_see, delete_unused_uploads, save_upload
+from shpeft.support.allowed_folders import UPLOADS
 
 
 def zipped(*names: str) -> io.BytesIO:
@@ -93,6 +96,34 @@ def test_an_upload_that_no_run_uses_is_deleted_after_a_day(tmp_path: Path) -> No
     folder = save_upload([("upload.zip", zipped("ill/1.png", "well/1.png"))], tmp_path)
     delete_unused_uploads(tmp_path)
     assert folder.exists()
-    os.utime(folder.parent, (time.time() - FORGOTTEN - 1,) * 2)
+    os.utime(folder.parents[1], (time.time() - FORGOTTEN - 1,) * 2)
     delete_unused_uploads(tmp_path)
-    assert not folder.parent.exists()
+    assert not folder.parents[1].exists()
+
+
+def test_images_of_one_account_are_not_another_s_to_see(tmp_path: Path) -> None:
+    reader, other, chief = Account("0" * 16), Account("1" * 16), Account("2" * 16, is_admin=True)
+    folder = save_upload([("upload.zip", zipped("ill/1.png", "well/1.png"))], tmp_path, reader)
+    (tmp_path / "link").symlink_to(folder)
+    inside = f"{folder}/ill/../ill/1.png"
+    sources = [str(folder), f"recipe:oct2017={folder}", inside, str(tmp_path / "link"), str(folder.parents[1])]
+    for source in (*sources, str(tmp_path / UPLOADS)):
+        with pytest.raises(DatasetError, match="Another account dropped these images"):
+            check_may_see(source, other)
+        check_may_see(source, chief)
+        check_may_see(source, None)
+    for source in sources:
+        check_may_see(source, reader)
+    assert {path.name for path in folder.rglob("*")} == {"ill", "well", "1.png"}
+
+
+def test_no_run_is_made_or_resumed_on_images_of_another_account(tmp_path: Path) -> None:
+    folder = save_upload([("upload.zip", zipped("ill/1.png", "well/1.png"))], tmp_path, Account("0" * 16))
+    config = RunConfig.parse({"dataset": {"source": str(folder)}, "device": "cpu"})
+    jobs = JobManager(tmp_path)
+    with pytest.raises(DatasetError, match="Another account dropped these images"):
+        jobs.submit(config, "first", Account("1" * 16))
+    RunFolder.create(tmp_path / "imported", config).state.unlock()
+    with pytest.raises(DatasetError, match="Another account dropped these images"):
+        jobs.resume("imported", Account("1" * 16))
+    assert not (tmp_path / "first").exists()

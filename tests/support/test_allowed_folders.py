@@ -56,6 +56,34 @@ def test_paths_inside_and_built_in_data_are_read(outside: Path) -> None:
     assert not is_allowed("a\0b")
 
 
+def test_the_folder_of_accounts_is_never_read(outside: Path) -> None:
+    private = outside.parent / "runs" / ".accounts"
+    private.mkdir(parents=True)
+    assert not is_allowed(private)
+    assert not is_allowed(private / "key")
+    assert is_allowed(private.parent / "first")
+
+
+def test_a_table_names_files_of_its_own_upload_alone(outside: Path) -> None:
+    uploads = outside.parent / "runs" / ".uploads"
+    first, second = uploads / "0123456789ab" / "images", uploads / "ba9876543210" / "images"
+    for folder in (first, second):
+        build_folder(folder, COUNTS)
+    rows = [f"{name}/{n}.png,{name}" for name in COUNTS for n in range(12)]
+    (first / "own.csv").write_text("\n".join(["path,label", *rows]))
+    assert load_dataset(str(first / "own.csv")).classes == ("ill", "well")
+    for table in (first / "other.csv", outside.parent / "inside" / "other.csv"):
+        table.write_text("\n".join(["path,label", *(f"{second}/{row}" for row in rows)]))
+        with pytest.raises(ShpeftError, match="outside the folders that this server may read"):
+            load_dataset(str(table))
+
+
+def test_a_folder_around_the_uploads_does_not_hold_them(tmp_path: Path) -> None:
+    build_folder(tmp_path, COUNTS)
+    build_folder(tmp_path / "ill" / ".uploads" / "0123456789ab" / "images", COUNTS)
+    assert sum(load_dataset(str(tmp_path)).card["counts"]["train"].values()) < 24
+
+
 def test_without_the_variable_every_path_is_allowed(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv(VARIABLE, raising=False)
     assert is_allowed("/")

@@ -72,8 +72,8 @@ def latest(run: RunFolder, worklist: Worklist) -> str | None:
 
 
 def earlier(run: RunFolder) -> None:
-    """Draw the lists made before with this model: without images and file names, which are not stored."""
-    batches = list_batches(run)
+    """Draw this account's earlier lists with this model: without images and file names, which are not stored."""
+    batches = [folder for folder in list_batches(run) if account.sees_list(folder.path)]
     if not batches:
         return
     with st.expander(f"Earlier lists ({len(batches):,})"):

@@ -4,9 +4,9 @@ import streamlit as st
 
 from app.views.diagnose import model_tasks
 from app.views.diagnose.image import Case
-from app.widgets import dataset_card, layout
+from app.widgets import account, dataset_card, layout
 from shpeft.datasets import Split
-from shpeft.errors import ShpeftError
+from shpeft.errors import DatasetError, ShpeftError
 from shpeft.pipeline import LoadedRun, SimilarImage, similar_images, unit_features
 from shpeft.runs import RunFolder
 from shpeft.support.markdown import plain
@@ -29,23 +29,25 @@ def similar_training_images(run: RunFolder, case: Case) -> None:
             help="By the features that the model decides on. What they share with this image need not be the finding.",
         )
         train = _training_images(run)
-        if train is None:
+        if isinstance(train, str):
             labels = plain(", ".join(image.label for image in similar))
-            st.caption(
-                f"Their labels: {labels}. They cannot be shown: the dataset is no longer where it was, or it has "
-                "changed."
-            )
+            st.caption(f"Their labels: {labels}. They cannot be shown: {plain(train)}")
             return
         for column, image in zip(st.columns(len(similar)), similar, strict=True):
             column.image(train.image(image.row), width="stretch", alt=f"A training image of {image.label}")
             column.caption(f"**{plain(image.label)}**, similarity {image.similarity:.2f}")
 
 
-def _training_images(run: RunFolder) -> Split | None:
-    """Return the run's training images, or None if they cannot be read or have changed."""
+def _training_images(run: RunFolder) -> Split | str:
+    """Return the run's training images, or why they cannot be shown."""
     stored = run.similar.read()
+    gone = "the dataset is no longer where it was, or it has changed."
+    try:
+        account.check_images(run.config.dataset.source)
+    except DatasetError as error:
+        return str(error)
     try:
         data = dataset_card.load_run_dataset(run.config)
     except ShpeftError:
-        return None
-    return data.train if stored is not None and stored.dataset == data.fingerprint else None
+        return gone
+    return data.train if stored is not None and stored.dataset == data.fingerprint else gone
