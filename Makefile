@@ -38,6 +38,7 @@ docs: $(VENV)/installed-dev
 
 reliability: $(VENV)/installed-dev
 	$(BIN)/python tools/browser.py
+	$(BIN)/pip install --quiet --group fuzz
 	RELIABILITY=full OMP_NUM_THREADS=1 $(BIN)/python -m pytest -p no:cacheprovider tests/reliability
 
 test-lower-bounds: $(LOWER)/installed

@@ -2,6 +2,7 @@
 
 from collections.abc import Callable
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
@@ -29,7 +30,7 @@ def test_similar_images_stand_with_their_labels_or_say_why_not(
     def gone(config: RunConfig) -> Dataset:
         raise DatasetError("There is no such folder.")
 
-    monkeypatch.setattr("app.widgets.dataset_card.load_run_dataset", gone)
+    monkeypatch.setattr("app.views.diagnose.similar.dataset_card", SimpleNamespace(load_run_dataset=gone))
     assert "They cannot be shown: the dataset is no longer where it was" in page_text(app.run())
 
 
