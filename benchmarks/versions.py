@@ -4,7 +4,6 @@
 of two neighbors. Processor time counts this work alone, and the clock also waiting.
 """
 
-import argparse
 import os
 import socket
 import statistics
@@ -16,7 +15,7 @@ import urllib.request
 from collections.abc import Callable
 from pathlib import Path
 
-from harness import machine, table
+from harness import arguments, publish, table
 
 HERE = Path(__file__).resolve().parents[1]
 STEPS_A_TURN = 5
@@ -59,8 +58,6 @@ for line in sys.stdin:
         arm.step()
     print(time.process_time() - processor, time.perf_counter() - clock, flush=True)
 """
-
-PIPELINE = "import shpeft.pipeline; from shpeft import finetune"
 
 Times = tuple[float, float]
 """Seconds of processor time, and by the clock."""
@@ -137,15 +134,14 @@ def stepper(tree: Path, folder: Path) -> Callable[[], Times]:
 Measure = Callable[[Path, Path], Callable[[], Times]]
 """Takes a checkout and an empty folder; returns what measures once."""
 
-TURNS: dict[str, tuple[str, int, Measure]] = {
-    "help": ("`shpeft --help`", 15, lambda tree, folder: lambda: command(tree, folder, "-m", "shpeft", "--help")),
-    "import": ("`import shpeft.pipeline`", 15, lambda tree, folder: lambda: command(tree, folder, "-c", PIPELINE)),
-    "server": ("`shpeft ui` until it answers", 7, lambda tree, folder: lambda: server(tree, folder)),
-    "page": ("the first page", 7, lambda tree, folder: lambda: page(tree, folder, "first")),
-    "train": ("the Train page", 7, lambda tree, folder: lambda: page(tree, folder, "train")),
-    "step": ("a training step", 20, stepper),
+MEASURES: dict[str, tuple[str, Measure]] = {
+    "help": ("`shpeft --help`", lambda tree, folder: lambda: command(tree, folder, "-m", "shpeft", "--help")),
+    "server": ("`shpeft ui` until it answers", lambda tree, folder: lambda: server(tree, folder)),
+    "page": ("the first page", lambda tree, folder: lambda: page(tree, folder, "first")),
+    "train": ("the Train page", lambda tree, folder: lambda: page(tree, folder, "train")),
+    "step": ("a training step", stepper),
 }
-"""Each with its title, the number of pairs, and how it is measured."""
+"""Each with its title and how it is measured."""
 
 
 def row(name: str, pairs: list[tuple[Times, Times]]) -> list[str]:
@@ -174,19 +170,18 @@ def by_turns(this: Callable[[], Times], other: Callable[[], Times], turns: int) 
 
 def main() -> None:
     """Measure and print the table."""
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser = arguments(__doc__.splitlines()[0])
     parser.add_argument("other", type=Path, help="the other checkout")
-    parser.add_argument("--only", nargs="+", choices=TURNS, default=list(TURNS), help="what to measure; all by default")
+    parser.add_argument("--only", nargs="+", choices=MEASURES, default=list(MEASURES), help="all by default")
     options = parser.parse_args()
     trees, rows = (HERE, options.other.resolve()), []
     with tempfile.TemporaryDirectory() as name:
         for kind in options.only:
-            title, turns, measure = TURNS[kind]
+            title, measure = MEASURES[kind]
             this, other = (measure(tree, Path(name)) for tree in trees)
-            rows.append(row(title, by_turns(this, other, turns)))
-            print(rows[-1], file=sys.stderr, flush=True)
+            rows.append(row(title, by_turns(this, other, max(2, options.repeats))))
     header = ("", "pairs", "processor, s, this / other", "ratio", "by the clock, s", "ratio")
-    print(f"{table(header, rows)}\n\n{machine()}")
+    publish("The common path beside another version", table(header, rows), options.write)
 
 
 if __name__ == "__main__":

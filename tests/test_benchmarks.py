@@ -32,6 +32,7 @@ SMALLEST = {
     "loading.py": ["--images", "40", "--side", "64", "--files", "40"],
     "readiness.py": ["--library-only"],
     "right_of_way.py": ["--data", "phantom:fundus?n=36&size=32"],
+    "versions.py": [str(FOLDER.parent), "--only", "help"],
     "burnt_in.py": ["--drawn", "1", "--data", "phantom:mri?n=36&size=64"],
     "temperature.py": [
         *("--backbone", "test_vit", "--weights", "random", "--image-size", "32", "--epochs", "1"),
@@ -74,6 +75,7 @@ ROWS = {
     "loading.py": ["40 JPEGs of 64 px", "40 PNGs of 32 px, opened, again"],
     "readiness.py": ["library"],
     "right_of_way.py": ["the map with its checks"],
+    "versions.py": ["`shpeft --help` | 2 |"],
     "burnt_in.py": ["letters of", "arms of", "phantom:mri?n=36&size=64"],
     "temperature.py": ["never", "always"],
     "variants.py": ["linear probe", "one a row and column, 0.7 of the change"],
