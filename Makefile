@@ -22,10 +22,10 @@ LOWER_SKIPS := --deselect 'tests/images/test_images.py::test_modes_and_formats_b
 app: $(VENV)/installed
 	$(BIN)/shpeft ui --port $(PORT)
 
-# Two processes for two processors, and two for the browser, whose tests wait.
+# Three processes for two processors: the tests of the browser, in two of them at first, wait much of the time.
 test: $(VENV)/installed-dev
 	$(BIN)/python tools/browser.py
-	$(BIN)/python -m pytest -n 4 --dist loadfile --no-loadscope-reorder
+	$(BIN)/python -m pytest -n 3 --dist loadfile --no-loadscope-reorder
 
 check: $(VENV)/installed-dev
 	$(BIN)/ruff format --check .

@@ -31,7 +31,7 @@ class RightOfWay:
         0.0
         >>> with right_of_way.claimed():
         ...     waited = right_of_way.give_way(lambda: True)  # asked to end, it waits no longer
-        >>> waited
+        >>> round(waited, 1)
         0.0
     """
 

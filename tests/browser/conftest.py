@@ -7,13 +7,13 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from tests.browser.driver import Server, breaches, new_context
+from tests.browser.driver import A_WHILE, Server, breaches, new_context
 
 if TYPE_CHECKING:
     from playwright.sync_api import Browser, Page, Request, WebSocket
 
 playwright = pytest.importorskip("playwright.sync_api", reason="Playwright is not installed")
-playwright.expect.set_options(timeout=30_000)  # in milliseconds; other tests keep the computer busy
+playwright.expect.set_options(timeout=60_000)  # in milliseconds; other tests keep the computer busy
 
 
 @pytest.fixture(scope="session")
@@ -67,7 +67,7 @@ def open_page(chromium: "Browser", address: str) -> "Iterator[Callable[..., Page
 
     def open_path(path: str = "/") -> "Page":
         context = new_context(chromium, address, viewport={"width": 1400, "height": 900}, accept_downloads=True)
-        context.set_default_timeout(30_000)
+        context.set_default_timeout(A_WHILE)
         context.on("request", record)
         context.on("weberror", lambda error: broken.append(str(error.error)))
         context.on("console", lambda message: broken.extend(breaches(message)))

@@ -20,6 +20,9 @@ if TYPE_CHECKING:
 ROOT = Path(__file__).resolve().parents[2]
 WATCHMAN = Path(__file__).resolve().parent / "watchman"
 BROWSERS = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable")
+A_WHILE = 120_000
+"""Timeout in milliseconds on a busy computer."""
+
 TOKEN = secrets.token_urlsafe(16)
 """The token of the servers that this process launches."""
 

@@ -5,10 +5,13 @@ from collections.abc import Callable
 
 from playwright.sync_api import Page, expect
 
+from tests.browser.driver import A_WHILE
+
 OpenPage = Callable[..., Page]
 """The fixture that opens a path of the app in a new browser session."""
 
 NOTICE = "Research use only, not a medical device."
+ATTRIBUTED = re.compile(r"add up to [+-][\d.]+; the residual is")
 PHANTOM = "phantom:fundus?n=90&size=64"
 FILES, FOLDER = "input[type=file]:not([webkitdirectory])", "input[type=file][webkitdirectory]"
 """Where files and where a folder can be dropped; which is drawn first depends on what has been loaded."""
@@ -16,9 +19,6 @@ FILES, FOLDER = "input[type=file]:not([webkitdirectory])", "input[type=file][web
 SCREEN = 900
 THREE_SCREENS = 3 * SCREEN
 """How long a page may be, in pixels."""
-
-A_WHILE = 60_000
-"""Timeout in milliseconds on a busy computer."""
 
 
 def ready(page: Page) -> None:
@@ -101,6 +101,15 @@ def open_test_image(page: Page) -> None:
     expect(first).to_be_visible(timeout=A_WHILE)
     first.click()
     answered(page)
+
+
+def attribute_to_weights(page: Page) -> None:
+    """Wait for the attribution to the trained weights; on a slow computer it needs a click."""
+    begin, shown = page.get_by_role("button", name=re.compile("^Attribute")), page.get_by_text(ATTRIBUTED)
+    expect(begin.or_(shown).first).to_be_visible(timeout=A_WHILE)
+    if begin.count():
+        begin.click()
+    expect(shown).to_be_visible(timeout=2 * A_WHILE)
 
 
 def show_saliency_map(page: Page) -> None:

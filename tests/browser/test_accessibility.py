@@ -22,6 +22,7 @@ from tests.browser.steps import (
     FILES,
     THREE_SCREENS,
     OpenPage,
+    attribute_to_weights,
     choose,
     height,
     open_test_image,
@@ -108,7 +109,7 @@ def test_a_diagnosed_and_explained_image(trained: str, open_page: OpenPage) -> N
     ready(page)
     assert faults(page) == []
     go(page, "Attribution")
-    expect(page.get_by_text(re.compile("add up to"))).to_be_visible(timeout=A_WHILE)
+    attribute_to_weights(page)
     ready(page)
     assert faults(page) == []
 

@@ -22,6 +22,7 @@ from tests.browser.steps import (
     OpenPage,
     answered,
     assert_no_name,
+    attribute_to_weights,
     choose,
     discard,
     open_test_image,
@@ -179,7 +180,7 @@ def test_a_test_image_is_explained_by_pixels_and_by_trained_weights(trained: str
     page.goto(page.url.replace("/diagnose", "/attribution"))
     ready(page)
     page.get_by_text("Test images", exact=True).click()
-    expect(page.get_by_text(re.compile(r"add up to [+-][\d.]+; the residual is"))).to_be_visible(timeout=60_000)
+    attribute_to_weights(page)
     expect(page.locator(".js-plotly-plot")).to_have_count(2, timeout=A_WHILE)
     page.get_by_role("slider", name="Strength λ").press("ArrowLeft")
     expect(page.get_by_text("At λ = 0.9")).to_be_visible()

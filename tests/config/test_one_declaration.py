@@ -99,7 +99,7 @@ def test_the_defaults_of_functions_are_those_of_the_schema() -> None:
         "training": shpeft.finetune,
     }
     checked = []
-    other = ("columns", "lr_scale")  # the schema has a rule, the function what follows from it
+    other = ("columns", "lr_scale", "checkpointing")  # the schema has a rule, the function what follows from it
     for section, function in functions.items():
         parameters = inspect.signature(function).parameters
         for name, default in getattr(RunConfig(), section):
