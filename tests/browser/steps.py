@@ -5,7 +5,7 @@ from collections.abc import Callable
 
 from playwright.sync_api import Page, expect
 
-from tests.browser.driver import A_WHILE
+from tests.browser.driver import A_WHILE as A_WHILE
 
 OpenPage = Callable[..., Page]
 """The fixture that opens a path of the app in a new browser session."""
