@@ -25,7 +25,7 @@ app: $(VENV)/installed
 # Three processes for two processors: the tests of the browser, in two of them at first, wait much of the time.
 test: $(VENV)/installed-dev
 	$(BIN)/python tools/browser.py
-	$(BIN)/python -m pytest -n 3 --dist loadfile --no-loadscope-reorder
+	$(BIN)/python -m pytest -n 3 --dist loadfile --no-loadscope-reorder -rR
 
 check: $(VENV)/installed-dev
 	$(BIN)/ruff format --check .
