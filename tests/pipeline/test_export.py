@@ -28,6 +28,8 @@ from shpeft.runs.shared import open_shared
 from tests.helpers.app_pages import TINY
 from tests.helpers.command_line import shpeft
 
+PEFT = importlib.util.find_spec("peft") is not None
+
 
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory: pytest.TempPathFactory) -> RunFolder:
@@ -150,7 +152,8 @@ def test_a_result_with_other_logits_is_refused_and_nothing_is_left(
 def test_the_command_writes_and_says_how_exact_it_is(folder: RunFolder, tmp_path: Path) -> None:
     result = shpeft("export", folder.path, "--to", "timm", "--out", tmp_path / "merged")
     assert "Largest difference of its logits from the run's own: 0." in result.stdout
-    shpeft("export", folder.path, "--to", "peft", code=2)
+    adapter = shpeft("export", folder.path, "--to", "peft", "--out", tmp_path / "adapter", code=0 if PEFT else 2)
+    assert ("logits" in adapter.stdout) == PEFT
 
 
 @pytest.fixture(scope="module")
