@@ -56,31 +56,31 @@ def test_pages_without_a_run(open_page: OpenPage) -> None:
         assert faults(page) == [], name
 
 
-def test_pages_of_a_finished_run_are_accessible_and_short(trained: str, open_page: OpenPage) -> None:
+@pytest.mark.parametrize("name", PAGES)
+def test_a_page_of_a_finished_run_is_accessible_and_short(name: str, trained: str, open_page: OpenPage) -> None:
     page = open_page(f"/?run={trained}")
-    for name in PAGES:
-        go(page, name)
-        expect(page).to_have_url(re.compile(f"run={trained}"))  # the run stays selected from page to page
-        expect(page.locator("[data-testid=stSkeleton]")).to_have_count(0)  # charts are drawn last
-        assert height(page) <= THREE_SCREENS, name
-        if name == "Evaluate":
-            page.get_by_role("combobox", name=re.compile("Class")).first.scroll_into_view_if_needed()
-            choose(page, "Class", "exudates")
-            expect(page.get_by_text("On the validation images.", exact=True)).to_be_visible(timeout=A_WHILE)
+    go(page, name)
+    expect(page).to_have_url(re.compile(f"run={trained}"))  # the run stays selected from page to page
+    expect(page.locator("[data-testid=stSkeleton]")).to_have_count(0)  # charts are drawn last
+    assert height(page) <= THREE_SCREENS
+    if name == "Evaluate":
+        page.get_by_role("combobox", name=re.compile("Class")).first.scroll_into_view_if_needed()
+        choose(page, "Class", "exudates")
+        expect(page.get_by_text("On the validation images.", exact=True)).to_be_visible(timeout=A_WHILE)
+        ready(page)
+        page.get_by_role("tab", name="Confusion matrix").click()
+        choose(page, "Images of", "healthy, predicted healthy")
+        expect(page.locator("img[alt^='a test image of healthy']").first).to_be_visible(timeout=A_WHILE)
+    tabs = page.get_by_role("tab")
+    for number in range(max(1, tabs.count())):
+        if tabs.count():
+            tabs.nth(number).click()
             ready(page)
-            page.get_by_role("tab", name="Confusion matrix").click()
-            choose(page, "Images of", "healthy, predicted healthy")
-            expect(page.locator("img[alt^='a test image of healthy']").first).to_be_visible(timeout=A_WHILE)
-        tabs = page.get_by_role("tab")
-        for number in range(max(1, tabs.count())):
-            if tabs.count():
-                tabs.nth(number).click()
-                ready(page)
-            open_all(page)
-            assert faults(page) == [], (name, number)
-        if name == "Evaluate":  # other tests use the run as it was
-            page.get_by_role("button", name="Undo").click()
-            expect(page.get_by_role("button", name="Undo")).to_have_count(0, timeout=A_WHILE)
+        open_all(page)
+        assert faults(page) == [], number
+    if name == "Evaluate":  # other tests use the run as it was
+        page.get_by_role("button", name="Undo").click()
+        expect(page.get_by_role("button", name="Undo")).to_have_count(0, timeout=A_WHILE)
 
 
 def open_all(page: Page) -> None:
