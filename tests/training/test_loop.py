@@ -309,7 +309,7 @@ def test_reports_are_plain_numbers(prepared: Prepared, data: Dataset) -> None:
 
 def test_defaults_equal_the_configuration() -> None:
     defaults = {name: p.default for name, p in signature(finetune).parameters.items() if p.default is not p.empty}
-    # finetune takes a forward pass and the factors of the learning rates instead
-    settings = TrainingConfig().model_dump(exclude={"cache", "lr_scale"})
+    # finetune takes a forward pass, the factors of the learning rates, and whether activations are recomputed instead
+    settings = TrainingConfig().model_dump(exclude={"cache", "lr_scale", "checkpointing"})
     assert settings
     assert {name: defaults[name] for name in settings} == settings
