@@ -88,7 +88,7 @@ def test_a_list_is_stopped_resumed_and_opened(
         began = time.monotonic()
         find_button(app, "Stop").click().run()
         assert until_ended(run).status == "stopped"
-        assert time.monotonic() - began < 3
+        assert time.monotonic() - began < 20
     released.set()
     app.run()
     assert "2 of 4 rows are done" in page_text(app)

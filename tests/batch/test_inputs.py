@@ -149,7 +149,7 @@ def worker() -> Iterator[BatchWorker]:
 
 
 def until(worker: BatchWorker, batch: BatchFolder, *statuses: str) -> BatchSnapshot:
-    deadline = time.monotonic() + 20
+    deadline = time.monotonic() + 60
     while time.monotonic() < deadline:
         snapshot = worker.snapshot(batch)
         if snapshot.status in statuses:
@@ -173,7 +173,7 @@ def test_a_stopped_background_batch_resumes_to_the_same_bytes(
     monkeypatch.setattr(diagnose, "_open", slow)
     batch = worker.submit(folder, [image_folder])
     second = worker.submit(folder, [zipped(FILES)])
-    assert reached.wait(20)
+    assert reached.wait(60)
     assert worker.snapshot(second).status == "waiting"
     while (snapshot := worker.snapshot(batch)).done < 3:  # files are read ahead
         time.sleep(0.01)
@@ -182,7 +182,7 @@ def test_a_stopped_background_batch_resumes_to_the_same_bytes(
     worker.stop(batch)
     worker.stop(second)
     stopped = until(worker, batch, "stopped")
-    assert time.monotonic() - begin < 3
+    assert time.monotonic() - begin < 20
     assert (stopped.done, stopped.total, stopped.again, stopped.fraction) == (3, IMAGES, True, 3 / 7)
     assert whole.startswith(batch.results.read_bytes())
     held.set()

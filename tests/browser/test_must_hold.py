@@ -102,15 +102,15 @@ def test_the_page_of_an_active_run_is_accessible(watching: Page) -> None:
 def test_pages_respond_while_a_run_trains(
     watching: Page, trained: str, chromium: Browser, address: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Within three times the limits of benchmarks/app_latency.py, which are for an idle computer."""
+    """Within ten times the limits of benchmarks/app_latency.py, which are for an idle computer."""
     monkeypatch.syspath_prepend(str(Path(__file__).resolve().parents[2] / "benchmarks"))
     from app_latency import ACTS, answered, opened, shown
 
     page = opened(chromium, f"{address}/importance?run={trained}")
     paint, notice, _ = shown(page)
-    assert paint <= notice < 3 * 3
+    assert paint <= notice < 10 * 3
     for act, do in ACTS["importance"].items():
-        assert 0 < answered(page, do) < 3 * 1, act
+        assert 0 < answered(page, do) < 10 * 1, act
     page.context.close()
 
 

@@ -1,5 +1,6 @@
 """A comparison of every task: each measured as its task is, and tasks with unlike measures never averaged."""
 
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -27,10 +28,9 @@ ARMS: dict[str, Any] = {
     "probe": {"kind": "probe"},
     "head": {"kind": "head"},
     "full": {"kind": "full"},
-    "LoRA": {"kind": "lora"},
     "product": {"kind": "sparse", "images": 8},
     "random": {"kind": "sparse", "score": "random"},
-}
+} | ({"LoRA": {"kind": "lora"}} if find_spec("peft") else {})
 
 
 def datasets(folder: Path) -> dict[str, Any]:

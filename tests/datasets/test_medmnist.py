@@ -108,7 +108,7 @@ def test_without_a_network_loading_fails_within_seconds(home: Path, monkeypatch:
 def test_a_hanging_network_times_out(home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 
     def hang(*_: object, **__: object) -> io.BytesIO:
-        time.sleep(2)
+        time.sleep(15)
         return online()
 
     monkeypatch.setattr(urllib.request, "urlopen", hang)
@@ -116,7 +116,7 @@ def test_a_hanging_network_times_out(home: Path, monkeypatch: pytest.MonkeyPatch
     started = time.monotonic()
     with pytest.raises(DatasetError, match="no answer"):
         load_dataset("medmnist:breastmnist")
-    assert time.monotonic() - started < 1.5
+    assert time.monotonic() - started < 10
 
 
 def test_it_downloads_once_and_leaves_only_the_complete_file(home: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -43,10 +43,10 @@ def test_a_refused_connection_has_a_reason() -> None:
 
 def test_a_hanging_name_resolution_times_out(monkeypatch: pytest.MonkeyPatch) -> None:
     def hang(*_: object, **__: object) -> None:
-        time.sleep(3)
+        time.sleep(15)
         raise OSError("too late")
 
     monkeypatch.setattr(socket, "getaddrinfo", hang)
     begin = time.monotonic()
     assert unreachable("http://nowhere.invalid", timeout=0.2) == "no answer in 0.2 s"
-    assert time.monotonic() - begin < 2
+    assert time.monotonic() - begin < 10

@@ -33,13 +33,13 @@ def test_a_stream_of_requests_leaves_it_at_least_half_of_the_time(monkeypatch: p
     monkeypatch.setattr(right_of_way, "LONGEST", 0.2)
     way, began, waited, worked = RightOfWay(), time.monotonic(), 0.0, 0.0
     with way.claimed():  # by somebody, all the time
-        while time.monotonic() - began < 0.8:
+        while time.monotonic() - began < 2:
             step = time.monotonic()
             time.sleep(0.02)
             worked += time.monotonic() - step
             waited += way.give_way()
     assert waited >= 0.2
-    assert waited <= 0.2 + worked + 0.05
+    assert waited <= 0.2 + worked + 0.3
 
 
 def test_work_that_is_to_end_does_not_wait() -> None:
