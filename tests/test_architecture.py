@@ -54,6 +54,7 @@ HOMES = {
     "mlflow": {"pipeline"},
     "wandb": {"pipeline"},
     "trackio": {"pipeline"},
+    "ray": {"jobs"},
 }
 
 FORBIDDEN = {"found", "told", "wanted", "kept", "place", "one", "words", "start", "here", "there"}

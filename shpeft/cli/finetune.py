@@ -14,6 +14,8 @@ from shpeft.cli.teams import check_restartable, is_supervised, restarted_run, ru
 from shpeft.config import RunConfig
 from shpeft.config.sweep import Sweep
 from shpeft.errors import Cancelled, ConfigError, Interrupted, RunError, ShpeftError
+from shpeft.jobs import Engine, engine_named
+from shpeft.jobs.engines import run_on
 from shpeft.runs import RunFolder, delete_run, new_run
 from shpeft.support.progress import silent
 from shpeft.support.team import Team
@@ -31,6 +33,7 @@ def finetune(
     seeds: str | None = None,
     folds: str | None = None,
     track: options.Track = None,
+    engine: options.Engine = "thread",
     json: options.Json = False,
 ) -> None:
     """Select weights, train them, test them beside the linear probe, and write a run folder.
@@ -46,6 +49,9 @@ def finetune(
         folds: Cross-validate: a number of folds by class and patient, or 'site' or 'fold' for one fold by each value of
             that column of the table.
     """
+    carrier = engine_named(engine)
+    if carrier is not None and (is_supervised() or seeds is not None or folds is not None):
+        raise ConfigError(f"The engine {engine} carries out one run: leave out torchrun, --seeds and --folds.")
     if (seeds is not None or folds is not None) and resume is None:
         if is_supervised():
             raise ConfigError("A sweep runs in one process: leave out torchrun, or run its runs one by one.")
@@ -84,7 +90,7 @@ def finetune(
     check_restartable(out is not None or resume is not None)
     try:
         with Team.join() as team, run_folder(team, open_folder) as folder:
-            metrics = _run(folder, team, resume is None, track)
+            metrics = _run(folder, team, resume is None, track, carrier)
             if team.leads:
                 _print_results(folder, metrics, json)
     except Cancelled as error:
@@ -92,7 +98,7 @@ def finetune(
             raise
 
 
-def _run(folder: RunFolder, team: Team, is_new: bool, track: str | None) -> dict[str, Any]:
+def _run(folder: RunFolder, team: Team, is_new: bool, track: str | None, engine: Engine | None) -> dict[str, Any]:
     """Carry out the run with a progress bar; say how to go on where it is cancelled."""
     try:
         from shpeft import pipeline
@@ -111,14 +117,16 @@ def _run(folder: RunFolder, team: Team, is_new: bool, track: str | None) -> dict
                 line(report)
                 tracker.log(report.epoch, epoch_values(report))
 
-            metrics = pipeline.run(
-                folder.config,
-                folder,
-                progress=progress,
-                on_epoch=interrupts.count(follow),
-                stop=lambda: interrupts.asked,
-                team=team,
-            )
+            callbacks: dict[str, Any] = {
+                "progress": progress,
+                "on_epoch": interrupts.count(follow),
+                "stop": lambda: interrupts.asked,
+            }
+            if engine is None:
+                metrics = pipeline.run(folder.config, folder, team=team, **callbacks)
+            else:
+                run_on(engine, folder, **callbacks)
+                metrics = folder.metrics.read()
             if team.leads:
                 tracker.finish(result_values(metrics))
             return metrics

@@ -24,6 +24,13 @@ Track = Annotated[
         "folder or the address of your server."
     ),
 ]
+Engine = Annotated[
+    str,
+    Parameter(
+        help="Who carries out runs: thread (this process), process (one of its own for each run), ray (the Ray cluster "
+        "that this computer is part of) or ray://HOST:PORT."
+    ),
+]
 Json = Annotated[bool, Parameter(help="Print JSON.", show_default=False)]
 
 UNSET = RunConfig()

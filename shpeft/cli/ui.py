@@ -8,9 +8,10 @@ from typing import Annotated
 from cyclopts import Parameter
 from cyclopts.validators import Number
 
-from shpeft.cli import app_server
+from shpeft.cli import app_server, options
 from shpeft.cli.serving_others import HOW, by_login, by_proxy, is_loopback
 from shpeft.errors import ConfigError
+from shpeft.jobs.engines import VARIABLE, engine_named
 from shpeft.runs import runs_root
 from shpeft.support import admission, allowed_folders
 from shpeft.support.isolation import isolate
@@ -29,6 +30,7 @@ def ui(
     admin: list[str] | None = None,
     certificate: Path | None = None,
     key: Path | None = None,
+    engine: options.Engine = "thread",
 ) -> None:
     """Start the app and print its address: on this machine only, unless people have accounts.
 
@@ -46,6 +48,8 @@ def ui(
         certificate: A TLS certificate (PEM), for an app without a proxy.
         key: Its key (PEM).
     """
+    engine_named(engine)
+    os.environ[VARIABLE] = engine
     local = is_loopback(host)
     if login is not None and behind_proxy:
         raise ConfigError("Give --login or --behind-proxy, not both: either the app logs people in, or the proxy.")

@@ -4,6 +4,7 @@ A job exists while it is queued or running. Its results are in its run folder, s
 the same way.
 """
 
+import os
 import threading
 from collections.abc import Callable
 from contextlib import suppress
@@ -13,6 +14,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 from shpeft.config.schema import RunConfig
 from shpeft.errors import Cancelled, Interrupted, RunError, ShpeftError
+from shpeft.jobs.engines import VARIABLE, Engine, engine_named, run_on
 from shpeft.runs import RunFolder, Snapshot, delete_run, find_run, new_run, runs_root
 from shpeft.runs.owner import Account, write_owner
 from shpeft.runs.state import Status
@@ -46,7 +48,7 @@ class Execute(Protocol):
 
 @dataclass
 class _Job:
-    """A queued or running job; ``lock`` of the manager guards it."""
+    """A queued or running job; ``lock`` of the manager guards it. Jobs of one ``device`` wait for each other."""
 
     folder: RunFolder
     device: str
@@ -68,6 +70,7 @@ class JobManager:
         root: Path | None = None,
         execute: Execute | None = None,
         device_of: Callable[[str], object] | None = None,
+        engine: Engine | None = None,
     ) -> None:
         """Create a manager; the first job of a device starts the device's thread.
 
@@ -75,11 +78,13 @@ class JobManager:
             root: the folder of the run folders.
             execute: carries out one run.
             device_of: resolves a configuration's ``device``; jobs of one device wait for each other.
+            engine: carries out the runs instead; an engine that schedules gets all of them at once.
         """
         self.root = Path(root) if root is not None else runs_root()
         self.right_of_way = RightOfWay()
-        self._execute = execute or _run
-        self._device_of = device_of or _device
+        self._execute = execute or (_run if engine is None else _by_engine(engine))
+        self._schedules = engine is not None and engine.schedules
+        self._device_of = device_of or (str if self._schedules else _device)
         self._lock = threading.Lock()
         self._jobs: dict[str, _Job] = {}
         self._devices = WorkQueue("shpeft")
@@ -132,9 +137,9 @@ class JobManager:
 
     def _queue(self, folder: RunFolder, device: str) -> None:
         """Queue a job on its device."""
-        job = _Job(folder, device, Snapshot(folder.name, "queued"))
+        job = _Job(folder, folder.name if self._schedules else device, Snapshot(folder.name, "queued"))
         self._jobs[folder.name] = job
-        self._devices.put(device, lambda: self._carry_out(job))
+        self._devices.put(job.device, lambda: self._carry_out(job))
 
     def snapshot(self, run: str) -> Snapshot:
         """Return the state of a run of this process or an earlier one.
@@ -284,6 +289,15 @@ def _run(config: RunConfig, folder: RunFolder, **options: Any) -> object:
     return pipeline.run(config, folder, **options)
 
 
+def _by_engine(engine: Engine) -> Execute:
+    """Return the function that has an engine carry out a run."""
+
+    def execute(config: RunConfig, folder: RunFolder, **callbacks: Any) -> None:
+        run_on(engine, folder, **callbacks)
+
+    return execute
+
+
 def _device(device: str) -> object:
     from shpeft.backbones import resolve_device
 
@@ -295,10 +309,13 @@ _managers_lock = threading.Lock()
 
 
 def manager(root: Path | None = None) -> JobManager:
-    """Return the process's manager of the runs under ``root``; it stops when the process exits."""
+    """Return the process's manager of the runs under ``root``; it stops when the process exits.
+
+    ``$SHPEFT_ENGINE`` names the engine that carries out its runs.
+    """
     path = (Path(root) if root is not None else runs_root()).resolve()
     with _managers_lock:
         if path not in _managers:
-            _managers[path] = JobManager(path)
+            _managers[path] = JobManager(path, engine=engine_named(os.environ.get(VARIABLE, "thread")))
             stop_at_exit(_managers[path].shutdown)
         return _managers[path]
