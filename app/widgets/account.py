@@ -55,6 +55,12 @@ def may(folder: Path) -> bool:
     return may_change(folder, current())
 
 
+def may_administer() -> bool:
+    """Return whether this session may change what all accounts share: administrators may, and whoever has no accounts."""
+    account = current()
+    return account is None or account.is_admin
+
+
 def check_images(source: str | Path) -> None:
     """Check that a dataset or a path is not what another account dropped on the pages.
 

@@ -132,13 +132,15 @@ def _progress(opening: BackgroundLoad) -> tuple[float, str]:
 
 
 def cache_usage() -> None:
-    """Draw the size of the image cache and a button that empties it."""
+    """Draw the size of the image cache and, for whoever may, a button that empties it."""
     cache = usage()
     left, right = st.columns([3, 1], vertical_alignment="center")
     if cache.folder is None:
         left.caption("The cache is turned off: resized images are not stored.")
         return
     left.caption(f"The cache holds {cache.bytes / 2**20:,.0f} MiB of resized images; see `shpeft cache`.")
+    if not account.may_administer():  # all accounts read from it
+        return
     if right.button("Empty the cache", disabled=not cache.bytes, width="stretch"):
         clear_cache()
         st.rerun()

@@ -1,14 +1,17 @@
 """``shpeft compare``: fill a table of arms × seeds × datasets × budgets, and report on it."""
 
 import sys
-from collections.abc import Sequence
+import time
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 from cyclopts import App, Parameter
 from cyclopts.validators import Number
 
-from shpeft.cli import output
+from shpeft.cli import options, output
+from shpeft.errors import ConfigError, RunError
+from shpeft.jobs import Engine, engine_named
 from shpeft.support.progress import format_duration
 
 if TYPE_CHECKING:
@@ -38,17 +41,23 @@ def run(
     only: list[str] | None = None,
     reuse: Path | None = None,
     dry_run: bool = False,
+    engine: options.Engine = "thread",
+    workers: Annotated[int, Parameter(validator=Number(gte=1))] = 1,
 ) -> None:
-    """Compute every cell that the table lacks, with a line for each. One process per processor can share the work.
+    """Compute every cell that the table lacks, with a line for each. Several processes can share the work.
 
     Args:
         config: The comparison: backbone, datasets, arms, budgets, seeds.
         only: Cells whose DATASET/ARM matches a pattern such as 'busi/*'; repeatable.
         reuse: The folder of another table, whose finished cells are copied.
         dry_run: Print how many cells and trainings are left and how long they take on this machine; train nothing.
+        workers: How many processes of the engine share the cells.
     """
     plan = _plan(config)
     folder, root = out or config.with_suffix(""), data_root or config.parent
+    carrier = engine_named(engine)
+    if carrier is None and workers > 1:
+        raise ConfigError("The engine thread works alone: add --engine process, or --engine ray.")
     if dry_run:
         _print_work(plan, folder, root, only or ())
         return
@@ -56,6 +65,19 @@ def run(
 
     if caution := compare.slow_precision(plan):
         print(caution, file=sys.stderr)
+    if carrier is not None:
+        cells = compare.matching_cells(plan, only or ())
+        command = ["shpeft", "compare", str(config.resolve()), "--out", str(folder.resolve())]
+        command += ["--data-root", str(root.resolve()), *(part for name in only or () for part in ("--only", name))]
+        command += [] if reuse is None else ["--reuse", str(reuse.resolve())]
+
+        def finished() -> list[bool]:
+            keys = compare.Table(folder).cells()
+            return [cell.key in keys for cell in cells]
+
+        _share(carrier, workers, command, finished)
+        print(f"{len(compare.Table(folder).cells())} cells in {folder}")
+        return
     with output.progress_bar(stages=False) as (progress, line):
         table = compare.run(
             plan,
@@ -142,6 +164,29 @@ def pack(config: Path, /, *, out: Out = None) -> None:
 
     packed = compare.Table.existing(plan_folder).pack()
     print(f"{packed} cells packed into {plan_folder / 'predictions.npz'}")
+
+
+def _share(engine: Engine, workers: int, command: Sequence[str], finished: Callable[[], list[bool]]) -> None:
+    """Have several processes of an engine carry out one command, which shares its cells among them.
+
+    Raises:
+        RunError: one of them ended early; finished cells stay.
+    """
+    tickets = [engine.submit(command, "auto") for _ in range(workers)]
+    try:
+        with output.progress_bar(stages=False) as (progress, _):
+            while None in (outcomes := [engine.outcome(ticket) for ticket in tickets]):
+                state = finished()
+                progress(f"{outcomes.count(None)} processes", sum(state), len(state))
+                time.sleep(2)
+    finally:
+        for ticket in tickets:
+            engine.kill(ticket)
+    if reasons := list(filter(None, outcomes)):
+        raise RunError(
+            f"{len(reasons)} of {workers} processes ended early ({reasons[0]}). Run the command again: finished cells "
+            "stay."
+        )
 
 
 def _sentence(cell: "Cell", record: dict[str, Any], done: int, total: int, left: float | None) -> str:

@@ -1,12 +1,11 @@
 """Who carries out a run: this process, a process of its own, or a cluster of computers.
 
-An engine only begins work and ends it. Progress, epochs, requests to stop and results go through the run's folder.
+An engine only begins a command and ends it. Progress, epochs, requests to stop and results go through the run's folder.
 """
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import suppress
-from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
 from shpeft.errors import Cancelled, ConfigError, Interrupted, RunError
@@ -19,6 +18,8 @@ if TYPE_CHECKING:
 VARIABLE = "SHPEFT_ENGINE"
 """How ``shpeft ui --engine`` tells the app; unset, a thread of the app carries out the runs."""
 
+WORKER = "shpeft.jobs.worker"
+
 INTERVAL = 0.5
 """Seconds between two looks into a run's folder; its worker writes progress once a second."""
 
@@ -27,22 +28,22 @@ UNLOCKING = 30.0
 
 
 class Engine(Protocol):
-    """Something that carries out runs outside this process.
+    """Something that carries out commands outside this process.
 
     Attributes:
-        waiting: the stage that is shown while nobody works on the run yet.
+        waiting: the stage that is shown while nobody works on a run yet.
         schedules: whether the engine itself decides which run waits; otherwise runs of one device wait for each other.
     """
 
     waiting: str
     schedules: bool
 
-    def submit(self, folder: Path, device: str) -> Any:
-        """Have somebody carry out the run of a folder, from its checkpoint if it has one; return a ticket.
+    def submit(self, command: Sequence[str], device: str) -> Any:
+        """Have somebody carry out a command; return a ticket.
 
         Args:
-            folder: the run's folder, as an absolute path.
-            device: the device that the run's configuration names.
+            command: a module and its arguments, as after ``python -m``; paths are absolute.
+            device: the device that the command computes on, as in a configuration.
 
         Raises:
             ShpeftError: the engine cannot be reached, or its package is not installed.
@@ -107,7 +108,7 @@ def run_on(
         Cancelled: ``progress`` raised it, or another process discarded the run.
     """
     folder.state.unlock()  # the lock belongs to the worker
-    ticket = engine.submit(folder.path.resolve(), folder.config.device)
+    ticket = engine.submit([WORKER, str(folder.path.resolve())], folder.config.device)
     seen: list[str] = []
     try:
         while True:

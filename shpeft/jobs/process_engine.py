@@ -1,14 +1,16 @@
-"""A process for each run: a run that takes all memory, or ends its process, leaves the app alone."""
+"""A process for each command: a run that takes all memory, or ends its process, leaves the app alone."""
 
 import os
 import signal
 import subprocess
 import sys
-from pathlib import Path
+from collections.abc import Sequence
+
+from shpeft.jobs.worker import WATCHER
 
 
 class ProcessEngine:
-    """Carry out each run in a process of its own on this computer.
+    """Carry out each command in a process of its own on this computer.
 
     Examples:
         >>> ProcessEngine().waiting
@@ -18,11 +20,15 @@ class ProcessEngine:
     waiting = "Starting a process"
     schedules = False
 
-    def submit(self, folder: Path, device: str) -> "subprocess.Popen[bytes]":
-        """Begin a process; it ends by itself at its next step if this one ends."""
-        command = [sys.executable, "-m", "shpeft.jobs.worker", str(folder), str(os.getpid())]
+    def submit(self, command: Sequence[str], device: str) -> "subprocess.Popen[bytes]":
+        """Begin a process; the worker of a run ends by itself if this process ends."""
         # A session of its own: Control-C in the terminal goes to this process alone, which decides what it means.
-        return subprocess.Popen(command, stdin=subprocess.DEVNULL, start_new_session=True)
+        return subprocess.Popen(
+            [sys.executable, "-m", *command],
+            stdin=subprocess.DEVNULL,
+            start_new_session=True,
+            env=os.environ | {WATCHER: str(os.getpid())},
+        )
 
     def outcome(self, ticket: "subprocess.Popen[bytes]") -> str | None:
         """Return None while the process lives; then the signal or exit code that ended it, empty for success."""

@@ -1,22 +1,24 @@
-"""Runs on the computers of a Ray cluster, which reach the runs' folder by the same path.
+"""Commands on the computers of a Ray cluster, which reach the folders of runs and images by the same paths.
 
 No code is sent: every computer runs its own installed shpeft, of the same version.
 """
 
 import os
+import runpy
+import sys
 import threading
-from pathlib import Path
+from collections.abc import Sequence
 from typing import Any
 
 from shpeft import __version__
 from shpeft.errors import MissingExtra, RunError
 
 RETRIES = 3
-"""How often Ray gives a run to another computer after one is gone; the run resumes from its checkpoint."""
+"""How often Ray gives a command to another computer after one is gone; a run resumes from its checkpoint."""
 
 
 class RayEngine:
-    """Carry out runs on a Ray cluster: each takes one graphics card, or one computer where there is no card."""
+    """Carry out commands on a Ray cluster: each takes a graphics card, or a computer where there is none."""
 
     waiting = "Waiting for a computer of the cluster"
     schedules = True
@@ -59,17 +61,17 @@ class RayEngine:
                     "name one: --engine ray://HOST:10001."
                 ) from None
 
-    def submit(self, folder: Path, device: str) -> Any:
-        """Queue the run on the cluster."""
+    def submit(self, command: Sequence[str], device: str) -> Any:
+        """Queue the command on the cluster."""
         self.connect()
         nodes = [node["Resources"] for node in self._ray.nodes() if node["Alive"]]
         processors = int(min((node["CPU"] for node in nodes if node.get("CPU")), default=1))
         cards = 1 if device != "cpu" and any(node.get("GPU") for node in nodes) else 0
-        task = self._ray.remote(max_retries=RETRIES, num_gpus=cards, num_cpus=1 if cards else processors)(_work)
-        return task.remote(str(folder), __version__)
+        task = self._ray.remote(max_retries=RETRIES, num_gpus=cards, num_cpus=1 if cards else processors)(_run_module)
+        return task.remote(list(command), __version__)
 
     def outcome(self, ticket: Any) -> str | None:
-        """Return None while the run waits or is worked on; then the cause of its end, empty for success."""
+        """Return None while the command waits or is carried out; then the cause of its end, empty for success."""
         try:
             ready, _ = self._ray.wait([ticket], timeout=0)
             if not ready:
@@ -86,12 +88,13 @@ class RayEngine:
         self._ray.cancel(ticket, force=True)
 
 
-def _work(folder: str, version: str) -> None:
-    """Carry out a run on a computer of the cluster."""
-    from shpeft.jobs.worker import work
-
+def _run_module(command: list[str], version: str) -> None:
+    """Run a module with arguments on a computer of the cluster, as ``python -m`` does."""
     if version != __version__:
-        raise RunError(f"This computer has shpeft {__version__}, the one that began the run {version}.")
-    if not Path(folder).is_dir():
-        raise RunError("This computer does not reach the run's folder. Keep runs on a disk that all computers share.")
-    work(Path(folder))
+        raise RunError(f"This computer has shpeft {__version__}, the one that began the work {version}.")
+    sys.argv = list(command)
+    try:
+        runpy.run_module(command[0], run_name="__main__", alter_sys=True)
+    except SystemExit as error:
+        if error.code:
+            raise RunError(f"exit code {error.code}") from None

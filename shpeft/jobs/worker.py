@@ -1,6 +1,6 @@
 """Carry out the run of a folder in this process: what every engine runs, on installed code.
 
-``python -m shpeft.jobs.worker FOLDER PARENT`` is a process of :mod:`shpeft.jobs.process_engine`.
+``python -m shpeft.jobs.worker FOLDER`` ends at its next step if the process that ``$SHPEFT_WATCHER`` names is gone.
 """
 
 import os
@@ -11,6 +11,8 @@ from pathlib import Path
 
 from shpeft.errors import Interrupted, RunError
 from shpeft.runs import RunFolder
+
+WATCHER = "SHPEFT_WATCHER"
 
 PATIENCE = 60.0
 """Seconds that a worker waits for the lock of one that is gone: a file server may notice late."""
@@ -49,5 +51,5 @@ def work(folder: Path, alive: Callable[[], bool] = lambda: True) -> None:
 
 
 if __name__ == "__main__":
-    watcher = int(sys.argv[2])
-    work(Path(sys.argv[1]), lambda: os.getppid() == watcher)
+    watcher = os.environ.get(WATCHER)
+    work(Path(sys.argv[1]), lambda: watcher is None or os.getppid() == int(watcher))

@@ -57,6 +57,15 @@ def test_rules_of_another_accounts_run_are_not_saved(own_run: RunFolder, be: Be)
     assert (own_run.path / "trust.json").read_bytes() != before
 
 
+def test_the_cache_that_all_share_is_an_administrators_to_empty(be: Be) -> None:
+    be("reader")
+    app = open_page("train")
+    assert "MiB of resized images" in page_text(app)
+    assert "Empty the cache" not in button_labels(app)
+    be("chief", admin=True)
+    assert "Empty the cache" in button_labels(open_page("train"))
+
+
 def test_the_trash_shows_ones_own_runs_and_empties_those_alone(own_run: RunFolder, be: Be) -> None:
     second = Path(shutil.copytree(own_run.path, own_run.path.with_name("second")))
     write_owner(own_run.path, be("reader"))

@@ -5,7 +5,7 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
 import pytest
@@ -49,12 +49,12 @@ class WatchedEngine(ProcessEngine):
         self.worker = worker
         self.processes: list[subprocess.Popen[bytes]] = []
 
-    def submit(self, folder: Path, device: str) -> "subprocess.Popen[bytes]":
+    def submit(self, command: Sequence[str], device: str) -> "subprocess.Popen[bytes]":
         if self.worker is None:
-            process = super().submit(folder, device)
+            process = super().submit(command, device)
         else:
-            command = [sys.executable, "-c", self.worker, str(folder)]
-            process = subprocess.Popen(command, start_new_session=True, stderr=subprocess.DEVNULL)
+            stand_in = [sys.executable, "-c", self.worker, *command[1:]]
+            process = subprocess.Popen(stand_in, start_new_session=True, stderr=subprocess.DEVNULL)
         self.processes.append(process)
         return process
 
