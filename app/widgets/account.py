@@ -56,7 +56,7 @@ def may(folder: Path) -> bool:
 
 
 def may_administer() -> bool:
-    """Return whether this session may change what all accounts share: administrators may, and whoever has no accounts."""
+    """Return whether this session may change what all accounts share: an administrator, or anybody without accounts."""
     account = current()
     return account is None or account.is_admin
 

@@ -35,6 +35,7 @@ def until_ended(manager: JobManager, run: str) -> Snapshot:
 @pytest.fixture
 def cluster(monkeypatch: pytest.MonkeyPatch) -> Iterator[Any]:
     monkeypatch.setenv("RAY_USAGE_STATS_ENABLED", "0")
+    monkeypatch.setenv("RAY_worker_niceness", "0")  # 15 by default: beside other work, a test would wait for minutes
     cluster = cluster_utils.Cluster(initialize_head=True, head_node_args={"num_cpus": 0, "include_dashboard": False})
     monkeypatch.setenv("RAY_ADDRESS", cluster.address)
     yield cluster
@@ -56,9 +57,9 @@ def epochs(manager: JobManager, run: str) -> int:
 def test_a_run_outlives_the_computer_that_carried_it_out(cluster: Any, manager: JobManager, tmp_path: Path) -> None:
     lost = cluster.add_node(num_cpus=1)
     run = manager.submit(LONG)
-    waiting = manager.submit(RunConfig.parse(TINY | {"device": "cpu"}))
     until(lambda: epochs(manager, run) >= 2)
-    assert manager.snapshot(waiting).stage == "Waiting for a computer of the cluster"
+    waiting = manager.submit(RunConfig.parse(TINY | {"device": "cpu"}))
+    until(lambda: manager.snapshot(waiting).stage == "Waiting for a computer of the cluster")
     cluster.add_node(num_cpus=1)
     assert until_ended(manager, waiting).status == "finished"
     before = epochs(manager, run)
