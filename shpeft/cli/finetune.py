@@ -126,7 +126,7 @@ def _run(folder: RunFolder, team: Team, is_new: bool, track: str | None, engine:
                 metrics = pipeline.run(folder.config, folder, team=team, **callbacks)
             else:
                 run_on(engine, folder, **callbacks)
-                metrics = folder.metrics.read()
+                metrics = folder.metrics.read() or {}
             if team.leads:
                 tracker.finish(result_values(metrics))
             return metrics

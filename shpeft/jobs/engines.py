@@ -135,8 +135,9 @@ def _report_epochs(folder: RunFolder, seen: list[str], on_epoch: "Callable[[Epoc
     reports = folder.history.read()
     texts = [repr(report) for report in reports]
     fresh = len(seen) if texts[: len(seen)] == seen else 0
-    for report in reports[fresh:] if on_epoch else ():
-        on_epoch(report)
+    if on_epoch is not None:
+        for report in reports[fresh:]:
+            on_epoch(report)
     return texts
 
 
