@@ -176,7 +176,7 @@ def main() -> None:
 
         timings = interleaved({name: lambda arm=arm: turn(arm) for name, arm in arms.items()}, options.repeats)
         warm = {name: timing.median / options.switches for name, timing in timings.items()}
-        cold = after_forward(arms, torch.randn(1, 3, pristine.image_size, pristine.image_size), options.repeats)
+        cold = after_forward(arms, torch.randn(1, *pristine.input_shape), options.repeats)
         changed = {}
         for name, arm in arms.items():
             arm.restore()

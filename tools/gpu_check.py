@@ -236,8 +236,7 @@ class Checks:
 
     def _work(self, model: str, batch: int) -> Work:
         backbone = self._backbone(model, 32 if model == "test_vit" else None)
-        size = backbone.image_size
-        images = torch.randn(batch, 3, size, size, device=self.device)
+        images = torch.randn(batch, *backbone.input_shape, device=self.device)
         labels = torch.arange(batch, device=self.device) % len(self.data.classes)
         return Work(backbone, images, labels, self.data.train)
 

@@ -155,14 +155,7 @@ def _converted(state: State, module: nn.Module) -> State:
     same = patches is None or own_patches is None or patches.ndim != 4 or patches.shape[-2:] == own_patches.shape[-2:]
     if not same or not _resampleable(state, module):
         return state
-    converter: Any = next(
-        (
-            function
-            for name in ("checkpoint_filter_fn", "_filter_fn", "_filter_torchvision_pretrained")
-            if (function := getattr(sys.modules[type(module).__module__], name, None)) is not None
-        ),
-        None,
-    )
+    converter = _converter(module)
     if converter is None:
         return state
     for arguments in ((module,), ()):
@@ -173,6 +166,21 @@ def _converted(state: State, module: nn.Module) -> State:
         except (RuntimeError, KeyError, ValueError, AssertionError, AttributeError, IndexError):
             return state
     return state
+
+
+def _converter(module: nn.Module) -> Any:
+    """Return timm's converter of a model's weights; None if it has none."""
+    names = ("checkpoint_filter_fn", "_filter_fn", "_filter_torchvision_pretrained")
+    own = sys.modules[type(module).__module__]
+    return next((function for name in names if (function := getattr(own, name, None)) is not None), None)
+
+
+def resamples_positions(module: nn.Module, name: str) -> bool:
+    """Return whether timm's converter resamples these weights of single positions to a grid of other proportions."""
+    converter = getattr(_converter(module), "__module__", "")
+    if name == "pos_embed":
+        return converter in ("timm.models.vision_transformer", "timm.models.eva")
+    return bool(converter) and name.endswith("relative_position_bias_table")
 
 
 def _for_channels(state: State, module: nn.Module) -> tuple[State, bool]:
@@ -191,12 +199,21 @@ def _for_channels(state: State, module: nn.Module) -> tuple[State, bool]:
 
 
 def _resampleable(state: State, module: nn.Module) -> bool:
-    """Return whether a position embedding has one entry per patch of a square or of the model's grid, and per token."""
+    """Return whether a position embedding has one entry per token, and per patch of a square or of a known grid.
+
+    Known are the model's grid, and that of the input size of its configuration.
+    """
     embedding, own = state.get("pos_embed"), getattr(module, "pos_embed", None)
     if embedding is None or own is None or embedding.ndim != 3 or "register_tokens" in state:
         return True
     tokens = 0 if getattr(module, "no_embed_class", False) else int(getattr(module, "num_prefix_tokens", 1))
     patches = embedding.shape[1] - tokens
+    config: Any = getattr(module, "pretrained_cfg", None) or {}
+    sides = getattr(getattr(module, "patch_embed", None), "patch_size", None)
+    if isinstance(sides, tuple) and "input_size" in config:
+        height, width = config["input_size"][-2:]
+        if patches == (height // sides[0]) * (width // sides[1]):
+            return True
     return embedding.shape[1] == own.shape[1] or (patches > 0 and math.isqrt(patches) ** 2 == patches)
 
 

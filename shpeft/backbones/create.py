@@ -12,22 +12,17 @@ from torch import nn
 from shpeft.backbones.model import Backbone
 from shpeft.backbones.model_arguments import ModelArgs, arguments_of
 from shpeft.backbones.sources import FOLDER, Source, source_of
-from shpeft.backbones.weights import build, load, on_meta, takes_image_size
+from shpeft.backbones.weights import build, check_positions, load, on_meta, takes_image_size
 from shpeft.config import EMBEDDED, BackboneConfig
 from shpeft.config.schema import read_model_args
 from shpeft.errors import BackboneError
 from shpeft.images import InputTransform
 from shpeft.images.transform import RESAMPLING
+from shpeft.support.image_size import ImageSize, height_and_width, read_image_size
 from shpeft.tasks import SINGLE_LABEL, Task
 
 DEFAULTS = BackboneConfig()
 """The settings of a run that names none."""
-
-SQUARE = (
-    "The whole image is resized to a square, so that maps, caches and files have one side; give its side as the image "
-    "size, such as 224."
-)
-"""Why there are no other inputs."""
 
 
 def create_backbone(
@@ -36,7 +31,7 @@ def create_backbone(
     classes: Sequence[str],
     weights: str | Path = DEFAULTS.weights,
     model_args: ModelArgs = DEFAULTS.model_args,
-    image_size: int | None = DEFAULTS.image_size,
+    image_size: ImageSize | tuple[int, int] | None = DEFAULTS.image_size,
     mean: Sequence[float] | None = DEFAULTS.mean,
     std: Sequence[float] | None = DEFAULTS.std,
     seed: int = 0,
@@ -55,8 +50,8 @@ def create_backbone(
             ``tools/distill_backbone.py`` do.
         model_args: arguments of the timm model by name, such as ``{"init_values": 1e-5}``; with ``{"in_chans": 1}`` the
             first layer is adapted as timm does, and images are read as gray.
-        image_size: side of the square input in pixels, to which position embeddings are resampled. None: the model's
-            own size.
+        image_size: side of a square input in pixels, or height and width as ``"224x448"`` or ``(224, 448)``. Position
+            embeddings are resampled to it. None: the model's own size.
         mean, std: of each channel, for values from 0 to 1. None: those of the weights.
         seed: for random weights, if any, and for the initial head.
         device: where to put the weights.
@@ -69,8 +64,7 @@ def create_backbone(
         UnknownBackbone: there is no such name; the message offers the nearest ones.
         WeightsUnavailable: the file or the hub cannot be read, or the weights do not fit the model; the message names
             what differs, and arguments with which they would fit.
-        BackboneError: the model has no single linear head, its inputs are not square, or the image size or an argument
-            does not fit it.
+        BackboneError: the model has no single linear head, or the image size or an argument does not fit it.
 
     Examples:
         >>> import shpeft
@@ -80,21 +74,24 @@ def create_backbone(
         >>> tuple(backbone(torch.zeros(1, 3, 32, 32)).shape)
         (1, 2)
     """
-    if image_size is not None and not isinstance(image_size, int):
-        raise BackboneError(f"The image size is {image_size!r}, and inputs are square. {SQUARE}")
+    size = _read_size(image_size)
     if len(classes) < task.fewest_classes:
         raise BackboneError(f"A backbone needs at least two classes; found {list(classes)}. Name two or more.")
     source = source_of(name, str(weights))
     arguments = arguments_of(model_args) | {"num_classes": len(classes)}
-    if image_size is not None and takes_image_size(source, arguments):
-        arguments["img_size"] = image_size
+    if size is not None and takes_image_size(source, arguments, size):
+        arguments["img_size"] = size if isinstance(size, int) else height_and_width(size)
     module = build(source, arguments, seed)
-    _check_image_size(name, module, image_size)
+    _check_image_size(name, module, size)
     origin = f"random, seed {seed}"
     if str(weights) != "random":
+        if isinstance(size, str):
+            check_positions(module, source, arguments, name)
         module, steps = load(module, source, lambda text: _rebuilt(source, arguments, text), name)
         origin = "; ".join([source.origin, *steps])
-    transform = _transform(module, name, image_size, mean, std, int(arguments.get("in_chans", 3)))
+    transform = _transform(module, size, mean, std, int(arguments.get("in_chans", 3)))
+    if isinstance(transform.size, str):
+        _check_runs(name, module, transform)
     given = mean is not None and std is not None
     return Backbone(
         _public(name),
@@ -121,10 +118,16 @@ def _public(name: str) -> str:
     return FOLDER + Path(name.removeprefix(FOLDER)).name if name.startswith(FOLDER) else name
 
 
+def _read_size(image_size: ImageSize | tuple[int, int] | None) -> ImageSize | None:
+    try:
+        return None if image_size is None else read_image_size(image_size)
+    except ValueError as error:
+        raise BackboneError(f"There is no such input: {error}.") from None
+
+
 def _transform(
     module: nn.Module,
-    name: str,
-    image_size: int | None,
+    size: ImageSize | None,
     mean: Sequence[float] | None,
     std: Sequence[float] | None,
     channels: int,
@@ -135,11 +138,9 @@ def _transform(
     deviations = config["std"] if std is None else std
     if min(deviations) <= 0:
         raise BackboneError(f"The standard deviations are {tuple(deviations)}; each must be above 0.")
-    interpolation, (height, width) = config["interpolation"], config["input_size"][-2:]
-    if image_size is None and height != width:
-        raise BackboneError(f"{name} takes inputs of {height} × {width} px, and inputs are square here. {SQUARE}")
+    interpolation = config["interpolation"]
     return InputTransform(
-        size=image_size or config["input_size"][-1],
+        size=size or read_image_size(config["input_size"][-2:]),
         mean=(red, green, blue),
         std=tuple(deviations),
         interpolation=interpolation if interpolation in RESAMPLING else "bicubic",
@@ -181,15 +182,31 @@ def resolve_device(device: str = "auto") -> torch.device:
     return torch.device(device)
 
 
-def _check_image_size(name: str, module: nn.Module, image_size: int | None) -> None:
-    """Raise if the size is not a multiple of the patch size; timm would silently drop the remaining pixels."""
+def _check_image_size(name: str, module: nn.Module, size: ImageSize | None) -> None:
+    """Raise if a side is not a multiple of the patch size; timm would silently drop the remaining pixels."""
     patch = getattr(getattr(module, "patch_embed", None), "patch_size", None)
-    if image_size is None or patch is None:
+    if size is None or patch is None:
         return
-    side = patch[0] if isinstance(patch, tuple) else int(patch)
-    if image_size % side:
-        near = image_size - image_size % side
+    patches = patch if isinstance(patch, tuple) else (int(patch), int(patch))
+    for pixels, side in zip(height_and_width(size), patches, strict=True):
+        if pixels % side:
+            near = pixels - pixels % side
+            raise BackboneError(
+                f"{name} cuts images into patches of {side} px, which {pixels} px is not a multiple of. Use a multiple "
+                f"of {side}, such as {near or side} or {near + side}."
+            )
+
+
+@torch.no_grad()
+def _check_runs(name: str, module: nn.Module, transform: InputTransform) -> None:
+    """Raise if the model cannot run on its input; that of some families has to be square, or a multiple of a window."""
+    height, width = transform.shape
+    parameter = next(module.parameters())
+    try:
+        module(torch.zeros(1, transform.channels, height, width, device=parameter.device, dtype=parameter.dtype))
+    except (RuntimeError, ValueError, AssertionError, IndexError) as error:
+        reason = " ".join(str(error).split())[:200].rstrip(".") or type(error).__name__
         raise BackboneError(
-            f"{name} cuts images into patches of {side} px, which {image_size} px is not a multiple of. Use a multiple "
-            f"of {side}, such as {near or side} or {near + side}."
-        )
+            f"{name} cannot run on inputs of {height} × {width} px (height x width): {reason}. Give the side of a "
+            f"square, such as --image-size {height}, or choose a vision transformer or a convolutional network."
+        ) from None

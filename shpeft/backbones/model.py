@@ -15,6 +15,7 @@ from torch import Tensor, nn
 from shpeft.backbones.weight_info import WeightInfo, classifier, weight_infos
 from shpeft.errors import BackboneError, ConfigError
 from shpeft.images import InputTransform
+from shpeft.support.image_size import ImageSize
 from shpeft.tasks import SINGLE_LABEL, Task
 
 
@@ -66,14 +67,14 @@ class Backbone:
         self.occupied = False
 
     @property
-    def image_size(self) -> int:
-        """The side of the square input in pixels."""
+    def image_size(self) -> ImageSize:
+        """The side of a square input in pixels, or ``HEIGHTxWIDTH``."""
         return self.transform.size
 
     @property
     def input_shape(self) -> tuple[int, int, int]:
         """The channels, height and width of one input."""
-        return self.transform.channels, self.transform.size, self.transform.size
+        return self.transform.channels, *self.transform.shape
 
     @property
     def device(self) -> torch.device:
@@ -95,7 +96,7 @@ class Backbone:
         return f"Backbone({self.name!r}, {size}, {self.weights})"
 
     def __call__(self, inputs: Tensor) -> Tensor:
-        """Return logits (B, C) for normalized inputs (B, 3, S, S)."""
+        """Return logits (B, C) for normalized inputs (B, 3, H, W)."""
         logits: Tensor = self.module(inputs)
         return logits
 
@@ -105,7 +106,7 @@ class Backbone:
         A head that reads all tokens (B, N, D) is linear, so the logits are its output on one token or on their mean.
 
         Args:
-            inputs: normalized inputs (B, 3, S, S), or whatever ``forward`` takes.
+            inputs: normalized inputs (B, 3, H, W), or whatever ``forward`` takes.
             forward: runs the model on ``inputs`` up to the logits. None: the whole model.
 
         Raises:

@@ -9,11 +9,13 @@ import timm
 import torch
 from torch import nn
 
-from shpeft.backbones.checkpoint import State, fitted
+from shpeft.backbones.checkpoint import State, fitted, resamples_positions
+from shpeft.backbones.feature_maps import patch_grid
 from shpeft.backbones.model_arguments import unknown_argument
 from shpeft.backbones.sources import FOLDER, HUB, Source
 from shpeft.backbones.weight_info import classifier
 from shpeft.errors import BackboneError, WeightsUnavailable
+from shpeft.support.image_size import ImageSize, read_image_size
 from shpeft.support.seeding import seeded
 
 
@@ -109,13 +111,45 @@ def load(
     return module, tuple(steps)
 
 
-def takes_image_size(source: Source, arguments: Mapping[str, Any]) -> bool:
-    """Return whether the model has position embeddings of a fixed size; convolutional models take any size."""
+def takes_image_size(source: Source, arguments: Mapping[str, Any], size: ImageSize) -> bool:
+    """Return whether the model is created for its input's size; convolutional models take any size."""
     if not source.architecture.startswith((HUB, FOLDER)):
         known = timm.get_pretrained_cfg(source.architecture)
         return known is not None and known.fixed_input_size
-    config: Any = getattr(on_meta(source, arguments), "pretrained_cfg", None) or {}
-    return bool(config.get("fixed_input_size"))
+    model = on_meta(source, arguments)
+    config: Any = getattr(model, "pretrained_cfg", None) or {}
+    grid = patch_grid(model)
+    dynamic = grid is not None and (grid[0] != grid[1] or isinstance(size, str))  # its grid has to be the real one
+    return bool(config.get("fixed_input_size")) or dynamic
+
+
+def check_positions(module: nn.Module, source: Source, arguments: Mapping[str, Any], label: str) -> None:
+    """Check that pretrained weights have a meaning for the positions of an input of other proportions.
+
+    Weights of single positions have other shapes at another size, and are refused by these unless they are resampled.
+    At a size with as many positions they would fit by their shapes alone, and be those of other positions.
+
+    Raises:
+        BackboneError: the model has such weights, and they are not resampled.
+    """
+    config: Any = module.pretrained_cfg
+    height, width = config["input_size"][-2:]
+    if "img_size" not in arguments or (height, width) == arguments["img_size"]:
+        return
+
+    def shapes(size: tuple[int, int]) -> dict[str, torch.Size]:
+        model = on_meta(source, {**arguments, "img_size": size})
+        return {name: value.shape for name, value in model.state_dict().items()}
+
+    own = {name: value.shape for name, value in module.state_dict().items()}
+    native, twice = shapes((height, width)), shapes((2 * height, 2 * width))
+    bound = [name for name, shape in native.items() if own.get(name) == shape != twice.get(name)]
+    if left := [name for name in bound if not resamples_positions(module, name)]:
+        raise BackboneError(
+            f"The weights of {label} belong to the positions of an image of {height} × {width} px ({left[0]}), and are "
+            f"not resampled to other proportions. Use --image-size {read_image_size((height, width))}, or a vision "
+            "transformer or a convolutional network."
+        )
 
 
 def on_meta(source: Source, arguments: Mapping[str, Any]) -> nn.Module:

@@ -8,7 +8,8 @@ from pydantic import BaseModel
 from pydantic.fields import FieldInfo
 
 from shpeft.config.documents import fields, limits
-from shpeft.config.schema import Channels, RunConfig, Setting
+from shpeft.config.schema import LARGEST_SIDE, LEAST_SIDE, Channels, RunConfig, Setting
+from shpeft.support.image_size import ImageSize
 
 TYPES = {int: "integer", float: "number", str: "text", bool: "yes or no"}
 BOUNDS = {"ge": "at least", "gt": "above", "le": "at most", "lt": "below"}
@@ -48,6 +49,8 @@ def _values(field: FieldInfo) -> str:
 def _type(annotation: Any) -> str:
     if get_origin(annotation) is Literal:
         return ", ".join(f"`{value}`" for value in get_args(annotation))
+    if annotation == ImageSize | None:
+        return f"a side or `HEIGHTxWIDTH`, each at least {LEAST_SIDE}, at most {LARGEST_SIDE}"
     if get_origin(annotation) in (Union, UnionType):
         return " or ".join(_type(part) for part in get_args(annotation) if part is not type(None))
     if annotation == Channels:

@@ -15,6 +15,7 @@ from pydantic import AliasChoices, BeforeValidator, Field
 
 from shpeft.config.documents import Document, Section, read_mapping
 from shpeft.config.presets import PRESETS, SELECTION_OF_OLD_RUNS
+from shpeft.support.image_size import ImageSize, height_and_width, read_image_size
 
 EMBEDDED = "embedded"
 """The name of the backbone that ships with shpeft."""
@@ -24,6 +25,9 @@ CONFIDENCE = 0.9
 
 SCOPES = r"all|matrices|last:([1-9]\d*|[1-9]\d?%)"
 """Which weights are eligible, as a pattern."""
+
+LEAST_SIDE, LARGEST_SIDE = 16, 2048
+"""Pixels of each side of a model's input."""
 
 AUTO: Final = "auto"
 """A budget that is chosen on the validation images."""
@@ -163,6 +167,24 @@ def read_channels(value: Any) -> Any:
     return (numbers * 3 if len(numbers) == 1 else numbers) or None
 
 
+def read_input_size(value: Any) -> Any:
+    """Read the size of a model's input: a side, ``HEIGHTxWIDTH`` or a pair; None and empty text are the model's own.
+
+    Raises:
+        ValueError: text that is no size, or a side out of range.
+
+    Examples:
+        >>> [read_input_size(size) for size in (224, "224x448", "224x224", "")]
+        [224, '224x448', 224, None]
+    """
+    if value is None or (isinstance(value, str) and not value.strip()):
+        return None
+    size = read_image_size(value)
+    if any(not LEAST_SIDE <= side <= LARGEST_SIDE for side in height_and_width(size)):
+        raise ValueError(f"each side of the image size must have {LEAST_SIDE} to {LARGEST_SIDE} pixels")
+    return size
+
+
 def _checkpointing(value: object) -> object:
     """Read the truth values of older files."""
     return {True: "always", False: "never"}[value] if isinstance(value, bool) else value
@@ -195,8 +217,14 @@ class BackboneConfig(Section):
         description="Arguments of the timm model that the weights need, such as init_values=1e-5 (LayerScale), "
         "global_pool=avg, reg_tokens=4 or class_token=false.",
     )
-    image_size: Annotated[int | None, Setting("Image size", advanced=False)] = Field(
-        None, ge=16, le=2048, description="Side of the square model input in pixels; smaller is faster."
+    image_size: Annotated[
+        ImageSize | None,
+        BeforeValidator(read_input_size),
+        Setting("Image size (or height x width)", advanced=False),
+    ] = Field(
+        None,
+        description="Model input in pixels: the side of a square, such as 224, or height x width, such as 224x448. "
+        "Smaller is faster.",
     )
     mean: Annotated[
         Channels | None, BeforeValidator(read_channels), Parameter(n_tokens=1), Setting("Mean of each channel")
@@ -526,7 +554,8 @@ class TrainingConfig(Section):
     ] = Field(
         "auto",
         description="What augmentation may change: it keeps left and right in X-rays, CT and MRI, and the stain's "
-        "colors in histopathology. auto: as the dataset says; where it does not, as general.",
+        "colors in histopathology. auto: as the dataset says; where it does not, as general. Only square inputs are "
+        "turned by 90°.",
     )
     mixup: Annotated[float, Setting("Mixup", step=0.1)] = Field(
         0.0,

@@ -59,7 +59,7 @@ CACHE = PixelCache()
 
 
 def pixels(split: Split, index: int, transform: InputTransform) -> torch.Tensor:
-    """Return the resized pixels of one case, uint8 (3, S, S); the cache shares them, so they must not be modified."""
+    """Return the resized pixels of one case, uint8 (3, H, W); the cache shares them, so they must not be modified."""
     key = (split.ids[index], transform)
     cached = CACHE.get(key)
     if cached is None:
@@ -90,13 +90,13 @@ def batches(
     order: Sequence[int] | None = None,
     progress: Progress | None = None,
 ) -> Iterator[tuple[torch.Tensor, torch.Tensor]]:
-    """Yield batches of pixels, uint8 (B, 3, S, S), and labels (B, ...); the last batch may be smaller.
+    """Yield batches of pixels, uint8 (B, 3, H, W), and labels (B, ...); the last batch may be smaller.
 
     A few threads decode one batch ahead.
 
     Args:
         split: the images.
-        transform: resizes them to S pixels.
+        transform: resizes them to H x W pixels.
         batch_size: B.
         order: indices of the cases. None: all cases in their order.
         progress: called with the number of images yielded.

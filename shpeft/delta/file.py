@@ -31,6 +31,7 @@ from shpeft.linear_probe import Head
 from shpeft.selection.top_k import Support
 from shpeft.support.atomic_files import write_atomic
 from shpeft.support.bounded_files import parse_json
+from shpeft.support.image_size import read_image_size
 from shpeft.tasks import SINGLE_LABEL, Task, read_task
 
 FORMAT = "shpeft.delta/2"
@@ -38,11 +39,11 @@ FORMAT = "shpeft.delta/2"
 PAGE = 1 << 16
 """Positions that share their high bits, which the page's number gives: two bytes are enough for each position."""
 
-REQUIRED = {
+REQUIRED: dict[str, Any] = {
     "format": str,
     "backbone": str,
     "weights": str,
-    "image_size": int,
+    "image_size": int | str,
     "classes": list,
     "base": str,
     "total": int,
@@ -233,6 +234,8 @@ def _open(path: Path) -> tuple[dict[str, Any], dict[str, Tensor]]:
     if not all(isinstance(name, str) for name in header["classes"]):
         raise _damaged(path, "its classes are not names")
     try:
+        if read_image_size(header["image_size"]) != header["image_size"]:
+            raise ValueError("its image size is not written as this program writes it")
         task_of(header)
     except ValueError as error:
         raise _damaged(path, str(error)) from None

@@ -14,6 +14,7 @@ from shpeft.images import InputTransform
 from shpeft.linear_probe import Head
 from shpeft.selection.top_k import Support
 from shpeft.support.formatting import short_count
+from shpeft.support.image_size import ImageSize
 from shpeft.tasks import SINGLE_LABEL, Task
 
 
@@ -106,8 +107,8 @@ class SparseDelta:
         return self.support.k
 
     @property
-    def image_size(self) -> int:
-        """The side of the square input, in pixels."""
+    def image_size(self) -> ImageSize:
+        """The side of a square input in pixels, or ``HEIGHTxWIDTH``."""
         return self.transform.size
 
     def pieces(self) -> dict[str, Tensor]:

@@ -11,6 +11,7 @@ from PIL import Image
 from torch import Tensor, nn
 
 from shpeft.backbones import Backbone
+from shpeft.backbones.feature_maps import channels_first
 
 Array = NDArray[np.float32]
 
@@ -36,7 +37,7 @@ def features_and_logits(
     The features of each block are the mean of its tokens, or of its map over all positions, scaled to length 1.
 
     Args:
-        inputs: normalized inputs (B, 3, S, S).
+        inputs: normalized inputs (B, 3, H, W).
         blocks: names of blocks; without any, the features are the input of the head.
         forward: runs the model; None: the whole backbone.
     """
@@ -46,7 +47,7 @@ def features_and_logits(
 
     def hook(name: str) -> Callable[[nn.Module, tuple[Any, ...], Any], None]:
         def keep_mean(_: nn.Module, args: tuple[Any, ...], output: Any) -> None:
-            pooled[name] = _mean(output[0] if isinstance(output, tuple) else output).float()
+            pooled[name] = _mean(output[0] if isinstance(output, tuple) else output, backbone.transform.shape).float()
 
         return keep_mean
 
@@ -71,8 +72,6 @@ def image_features(backbone: Backbone, images: Iterable[Image.Image], blocks: Se
     return np.concatenate(rows)
 
 
-def _mean(output: Tensor) -> Tensor:
-    """Return the mean over all positions, (B, D): of tokens (B, N, D), or of a square map, channels first or last."""
-    if output.ndim == 4:
-        return output.mean((2, 3) if output.shape[2] == output.shape[3] else (1, 2))
-    return output.mean(1)
+def _mean(output: Tensor, input_shape: tuple[int, int]) -> Tensor:
+    """Return the mean over all positions, (B, D): of tokens (B, N, D), or of a map, channels first or last."""
+    return channels_first(output, input_shape).mean((2, 3)) if output.ndim == 4 else output.mean(1)

@@ -15,7 +15,7 @@ from shpeft.forward.shares import share_batch, share_sizes
 from shpeft.support.team import ALONE, Team
 
 Vary = Callable[[int, Tensor, Tensor], tuple[Tensor, Tensor]]
-"""Changes a batch at random: its number, pixels (B, 3, S, S) and labels (B,) to pixels and labels or shares (B, C)."""
+"""Changes a batch at random: its number, pixels (B, 3, H, W) and labels (B,) to pixels and labels or shares (B, C)."""
 
 FEW_PATCHES = 128
 """Patches an image up to which unfused attention is faster than fused attention, in bfloat16 on a processor.
@@ -49,7 +49,7 @@ class ForwardPass:
         mirrored: Sequence[bool] | None = None,
         vary: Vary | None = None,
     ) -> Iterator[tuple[Tensor, Tensor]]:
-        """Yield model inputs (B, 3, S, S) and labels (B, ...); the last batch may be smaller.
+        """Yield model inputs (B, 3, H, W) and labels (B, ...); the last batch may be smaller.
 
         Args:
             order: the rows of the split to yield; None: all, in the split's order.
@@ -143,7 +143,7 @@ class ForwardPass:
         return self.team.assemble(own, parts, len(split))
 
     def normalize(self, pixels: Tensor) -> Tensor:
-        """Turn pixels (B, 3, S, S) from 0 to 255 into the backbone's input, on its device and in its type."""
+        """Turn pixels (B, 3, H, W) from 0 to 255 into the backbone's input, on its device and in its type."""
         return self.backbone.transform.normalize(self.to_device(pixels)).to(self.backbone.head.weight.dtype)
 
     def check(self, names: Iterable[str]) -> None:

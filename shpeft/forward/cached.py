@@ -62,7 +62,7 @@ class BackboneSplit:
         return f"BackboneSplit({self.backbone.name} in front of {self.block})"
 
     def encode(self, inputs: Tensor) -> Tensor:
-        """Return the block's input (B, ...) for model inputs (B, 3, S, S)."""
+        """Return the block's input (B, ...) for model inputs (B, 3, H, W)."""
 
         def stop(_: nn.Module, args: tuple[Any, ...]) -> None:
             raise _Reached(args[0])
@@ -190,8 +190,7 @@ class CachedForward(ForwardPass):
         self.backbone_split, self._folder = backbone_split, folder
         self._caches: dict[str, _FeatureCache | None] = {}
         self._bytes = 0
-        size = self.backbone.image_size
-        self._example = self._encode(torch.zeros(1, 3, size, size, dtype=torch.uint8))[0]
+        self._example = self._encode(torch.zeros(1, 3, *self.backbone.transform.shape, dtype=torch.uint8))[0]
 
     def __repr__(self) -> str:
         views = sum(cache is not None for cache in self._caches.values())

@@ -8,6 +8,8 @@ import numpy as np
 import torch
 from PIL import Image
 
+from shpeft.support.image_size import ImageSize, height_and_width, read_image_size
+
 RESAMPLING = {
     "nearest": Image.Resampling.NEAREST,
     "bilinear": Image.Resampling.BILINEAR,
@@ -21,25 +23,39 @@ class InputTransform:
     """The input format of a backbone.
 
     Attributes:
-        size: side S of the square input in pixels.
+        size: side S of a square input in pixels, or ``HEIGHTxWIDTH``; a pair (height, width) is read as such.
         mean, std: mean and standard deviation of each channel, for values from 0 to 1.
         interpolation: resampling filter, a key of ``RESAMPLING``.
         channels: 3 for RGB; 1 for gray, by the luminance of ITU-R 601, with the means of ``mean`` and ``std``.
     """
 
-    size: int
+    size: ImageSize
     mean: tuple[float, float, float]
     std: tuple[float, float, float]
     interpolation: str = "bicubic"
     channels: int = 3
 
+    def __post_init__(self) -> None:
+        """Write the size in its one form.
+
+        Raises:
+            ValueError: it is no size.
+        """
+        object.__setattr__(self, "size", read_image_size(self.size))
+
+    @property
+    def shape(self) -> tuple[int, int]:
+        """The height H and the width W of the input in pixels."""
+        return height_and_width(self.size)
+
     def pixels(self, image: Image.Image) -> torch.Tensor:
-        """Resize the whole image, so that no diagnostic pixel is cropped: uint8 (3, S, S)."""
-        resized = image.convert("RGB").resize((self.size, self.size), RESAMPLING[self.interpolation])
+        """Resize the whole image, so that no diagnostic pixel is cropped: uint8 (3, H, W)."""
+        height, width = self.shape
+        resized = image.convert("RGB").resize((width, height), RESAMPLING[self.interpolation])
         return torch.from_numpy(np.array(resized)).permute(2, 0, 1).contiguous()
 
     def normalize(self, pixels: torch.Tensor) -> torch.Tensor:
-        """Return the model's inputs, float32: pixels from 0 to 255 (..., 3, S, S) scaled by the mean and deviation."""
+        """Return the model's inputs, float32: pixels from 0 to 255 (..., 3, H, W) scaled by the mean and deviation."""
         if self.channels == 1:
             return (luminance(pixels) / 255 - sum(self.mean) / 3) / (sum(self.std) / 3)
         mean = torch.tensor(self.mean, device=pixels.device).view(3, 1, 1)
@@ -47,7 +63,7 @@ class InputTransform:
         return (pixels.float() / 255 - mean) / std
 
     def __call__(self, image: Image.Image) -> torch.Tensor:
-        """Return the inputs for one image, a batch of one: float32 (1, 3, S, S), of gray ones (1, 1, S, S)."""
+        """Return the inputs for one image, a batch of one: float32 (1, 3, H, W), of gray ones (1, 1, H, W)."""
         return self.normalize(self.pixels(image))[None]
 
     def to_dict(self) -> dict[str, Any]:
@@ -60,11 +76,11 @@ class InputTransform:
         """Return the transform that :meth:`to_dict` describes."""
         mean, std = (tuple(float(x) for x in values[key]) for key in ("mean", "std"))
         channels = int(values.get("channels", 3))
-        return cls(int(values["size"]), mean, std, str(values["interpolation"]), channels)  # type: ignore[arg-type]
+        return cls(values["size"], mean, std, str(values["interpolation"]), channels)  # type: ignore[arg-type]
 
 
 def luminance(pixels: torch.Tensor) -> torch.Tensor:
-    """Return gray values (..., 1, S, S), float32, of RGB from 0 to 255; of whole numbers those of Pillow's mode L.
+    """Return gray values (..., 1, H, W), float32, of RGB from 0 to 255; of whole numbers those of Pillow's mode L.
 
     Examples:
         >>> luminance(torch.tensor([[[[200]], [[100]], [[50]]]], dtype=torch.uint8)).item()

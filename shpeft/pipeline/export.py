@@ -234,9 +234,9 @@ def _description(loaded: LoadedRun, more: dict[str, Any]) -> str:
 
 
 def _batch(backbone: Backbone, size: int) -> Tensor:
-    """Return normalized inputs (B, 3, S, S) of random pixels, always the same."""
+    """Return normalized inputs (B, 3, H, W) of random pixels, always the same."""
     generator = torch.Generator().manual_seed(size)
-    pixels = torch.randint(0, 256, (size, 3, backbone.image_size, backbone.image_size), generator=generator)
+    pixels = torch.randint(0, 256, (size, 3, *backbone.transform.shape), generator=generator)
     return backbone.transform.normalize(pixels)
 
 

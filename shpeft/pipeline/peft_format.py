@@ -23,8 +23,8 @@ base = ...  # {backbone} with {count} classes and the base weights {base}
 model = peft.PeftModel.from_pretrained(base, "FOLDER").eval()
 ```
 
-The base weights have the SHA-256 fingerprint `{fingerprint}`. Images are resized to {size} x {size} px by
-{interpolation}, scaled to 0..1, and normalized with mean {mean} and deviation {std}.
+The base weights have the SHA-256 fingerprint `{fingerprint}`. Images are resized to {height} x {width} px (height x
+width) by {interpolation}, scaled to 0..1, and normalized with mean {mean} and deviation {std}.
 """
 
 
@@ -121,6 +121,8 @@ def _card(loaded: LoadedRun) -> str:
         classes=", ".join(delta.classes),
         backbone=delta.backbone,
         size=transform.size,
+        height=transform.shape[0],
+        width=transform.shape[1],
         count=len(delta.classes),
         base=delta.weights if delta.weights in ("pretrained", "random", "embedded") else "that it was trained with",
         fingerprint=delta.base,

@@ -114,7 +114,7 @@ def patch_onnx(loaded: LoadedRun, program: Path, path: Path, describe: Describe)
 
 
 def onnx_program(path: Path) -> Callable[[Tensor], Tensor]:
-    """Return what runs an ONNX model: inputs (B, 3, S, S) to logits (B, C)."""
+    """Return what runs an ONNX model: inputs (B, 3, H, W) to logits (B, C)."""
     import onnxruntime
 
     session = onnxruntime.InferenceSession(str(path), providers=["CPUExecutionProvider"])

@@ -41,7 +41,7 @@ def unit_features(backbone: Backbone, inputs: Tensor, forward_pass: ForwardPass 
 
     Args:
         backbone: the fine-tuned model.
-        inputs: normalized inputs (B, 3, S, S), or what the forward pass takes.
+        inputs: normalized inputs (B, 3, H, W), or what the forward pass takes.
         forward_pass: runs the model; None: the whole backbone.
     """
     with torch.no_grad():

@@ -20,6 +20,7 @@ from shpeft.explanation.saliency import METHODS, Sanity, overlay
 from shpeft.images import Decoding, ImageSource, open_image
 from shpeft.reports import image_section, provenance_section
 from shpeft.runs import RunFolder
+from shpeft.support.image_size import height_and_width
 
 
 def report(
@@ -100,7 +101,7 @@ def report(
         target=diagnosis.target,
         note=note.strip(),
         size=opened.size,
-        input_size=header["image_size"],
+        input_size=height_and_width(header["image_size"])[::-1],
         picture=_png(opened),
         map_picture=None if saliency is None or withheld else _png(overlay(opened, saliency.map)),
         method=None if saliency is None else METHODS[saliency.method].title,

@@ -19,9 +19,10 @@ from shpeft.support.limits import DOCUMENT_BYTES
 def model(header: Mapping[str, Any], metrics: Mapping[str, Any], reliability: AnyReliability | None) -> Section:
     """Return the model card."""
     weights, training = metrics["weights"], metrics["training"]
-    best = training["best_epoch"]
+    best, size = training["best_epoch"], header["image_size"]
+    shape = f"{size} pixels square" if isinstance(size, int) else f"{size} pixels (height x width)"
     facts = [
-        ("Backbone", f"{header['backbone']} ({header['weights']}), input {header['image_size']} pixels square"),
+        ("Backbone", f"{header['backbone']} ({header['weights']}), input {shape}"),
         ("Quantity" if "unit" in metrics["finetuned"] else "Classes", ", ".join(header["classes"])),
         (
             "Trained weights",

@@ -206,7 +206,8 @@ def _training(config: RunConfig, metrics: Mapping[str, Any]) -> str:
 
 def _loading(config: RunConfig, header: Mapping[str, Any]) -> str:
     backbone = config.portable().backbone
-    given = f", weights={json.dumps(backbone.weights)}" if backbone.weights != "pretrained" else ""
+    given = f", image_size={json.dumps(header['image_size'])}"
+    given += f", weights={json.dumps(backbone.weights)}" if backbone.weights != "pretrained" else ""
     given += f", model_args={list(backbone.model_args)!r}" if backbone.model_args else ""
     given += "".join(f", {name}={getattr(backbone, name)!r}" for name in ("mean", "std") if getattr(backbone, name))
     given += f", task=shpeft.tasks.read_task({header['task']!r})" if "task" in header else ""
@@ -216,7 +217,7 @@ def _loading(config: RunConfig, header: Mapping[str, Any]) -> str:
 import shpeft
 
 model = shpeft.create_backbone(
-    {json.dumps(header["backbone"])}, classes={tuple(header["classes"])!r}, image_size={header["image_size"]}{given}
+    {json.dumps(header["backbone"])}, classes={tuple(header["classes"])!r}{given}
 )
 delta = shpeft.load_delta("delta.safetensors", base=model)  # refuses another base
 with delta.applied(model):  # restored bit for bit afterwards

@@ -13,7 +13,7 @@ STRENGTHS: dict[Augmentation, float] = {"light": 0.5, "medium": 1.0, "strong": 1
 """Factor of every range in :data:`RANGES`."""
 
 MARGIN = 0.25
-"""Share of the side that is reflected around an image, so that a rotation shows no empty corners."""
+"""Share of the longer side that is reflected around an image, so that a rotation shows no empty corners."""
 
 
 @dataclass(frozen=True)
@@ -22,9 +22,9 @@ class Ranges:
 
     Attributes:
         mirror: whether left and right may be exchanged.
-        turn: whether the image has no upper side: it is also flipped upside down and turned by 90°.
+        turn: whether the image has no upper side: it is also flipped upside down and, if it is square, turned by 90°.
         rotation: degrees.
-        shift: share of the side.
+        shift: share of each side.
         zoom: 0.1 is from 0.9 to 1.1.
         light: relative change of brightness and of contrast.
         saturation: relative change of the saturation.
@@ -73,34 +73,38 @@ def modality_of(setting: Modality, dataset: str | None) -> str:
     return name if name in RANGES else "general"
 
 
-def augmentation(strength: Augmentation, modality: str, size: int) -> Callable[[Tensor], Tensor]:
-    """Return the random changes of images of ``size`` pixels, uint8 (3, S, S), by torch's global generator.
+def augmentation(strength: Augmentation, modality: str, shape: tuple[int, int]) -> Callable[[Tensor], Tensor]:
+    """Return the random changes of images, uint8 (3, H, W), by torch's global generator.
 
     Args:
         strength: light, medium or strong.
         modality: a key of :data:`RANGES`.
-        size: S.
+        shape: height H and width W in pixels.
 
     Examples:
         >>> import torch
         >>> image = torch.arange(3 * 32 * 32).reshape(3, 32, 32).to(torch.uint8)
-        >>> changed = augmentation("light", "chest-xray", 32)(image)
+        >>> changed = augmentation("light", "chest-xray", (32, 32))(image)
         >>> changed.shape, changed.dtype, bool((changed != image).any())
         (torch.Size([3, 32, 32]), torch.uint8, True)
     """
-    ranges, factor, margin = RANGES[modality], STRENGTHS[strength], round(MARGIN * size)
-    light, zoom, shift = ranges.light * factor, ranges.zoom * factor, ranges.shift * factor / (1 + 2 * MARGIN)
+    ranges, factor = RANGES[modality], STRENGTHS[strength]
+    light, zoom = ranges.light * factor, ranges.zoom * factor
+    margins = [min(MARGIN * max(shape), side - 1) for side in shape]  # a reflection is shorter than its side
+    down, along = (ranges.shift * factor / (1 + 2 * margin / side) for margin, side in zip(margins, shape, strict=True))
     steps: list[torch.nn.Module] = []
     if ranges.mirror:
         steps.append(v2.RandomHorizontalFlip())
     if ranges.turn:
-        steps += [v2.RandomVerticalFlip(), v2.RandomChoice([v2.Identity(), v2.Lambda(_quarter_turn)])]
+        steps.append(v2.RandomVerticalFlip())
+        if shape[0] == shape[1]:
+            steps.append(v2.RandomChoice([v2.Identity(), v2.Lambda(_quarter_turn)]))
     steps += [
-        v2.Pad(margin, padding_mode="reflect"),
+        v2.Pad([round(margins[1]), round(margins[0])], padding_mode="reflect"),
         v2.RandomAffine(
-            ranges.rotation * factor, (shift, shift), (1 - zoom, 1 + zoom), interpolation=InterpolationMode.BILINEAR
+            ranges.rotation * factor, (along, down), (1 - zoom, 1 + zoom), interpolation=InterpolationMode.BILINEAR
         ),
-        v2.CenterCrop(size),
+        v2.CenterCrop(shape),
         v2.ColorJitter(light, light, ranges.saturation * factor, ranges.hue * factor),
     ]
     change: Callable[[Tensor], Tensor] = v2.Compose(steps)

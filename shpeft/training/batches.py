@@ -80,7 +80,8 @@ class TrainingBatches:
     def _vary(self, epoch: int) -> Vary:
         def vary(batch: int, pixels: Tensor, target: Tensor) -> tuple[Tensor, Tensor]:
             if self._strength is not None:
-                change, first = augmentation(self._strength, self._modality, pixels.shape[-1]), batch * self._size
+                change = augmentation(self._strength, self._modality, (pixels.shape[-2], pixels.shape[-1]))
+                first = batch * self._size
                 changed = []
                 for position, image in enumerate(pixels, first):
                     with seeded(_number(self._seed, epoch, position)):

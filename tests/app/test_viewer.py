@@ -122,12 +122,13 @@ def test_frames_are_counted_and_one_is_read() -> None:
 
 
 def test_the_message_has_the_values_and_no_patient() -> None:
-    saliency = Saliency("saliency", 0, np.array([[0, 1], [2, 4]], np.float32), None, 0.0)
+    saliency = Saliency("saliency", 0, np.array([[0, 1, 3], [2, 4, 0]], np.float32), None, 0.0)
     message = viewer.viewer_message(open_pixels(FILES["CT"]), "1234", saliency, "healthy")
     fields = header(message)
     assert PATIENT.encode() not in message
     assert (fields["image"], fields["unit"], fields["type"], fields["blank"]) == ("1234", "HU", "uint16", [4000, 4000])
     assert message.endswith(HOUNSFIELD.astype("<u2").tobytes() + to_uint8(saliency.map).tobytes())
+    assert (fields["map"]["height"], fields["map"]["width"]) == (2, 3)
     assert fields["map"]["caption"].startswith("Where the score is sensitive, not where disease is. ")
     assert [view["name"] for view in fields["views"]] == [
         *("As the model sees it", "From the file, 1", "From the file, 2"),

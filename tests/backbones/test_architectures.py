@@ -95,7 +95,7 @@ def test_a_family_goes_through_every_stage(name: str, few: Dataset, tmp_path: Pa
 @torch.no_grad()
 def assert_head_reads_features(backbone: Backbone) -> None:
     """Check that the logits are the head's output on the features, one row an image."""
-    images = torch.randn(3, 3, backbone.image_size, backbone.image_size)
+    images = torch.randn(3, *backbone.input_shape)
     features = backbone.features(images)
     assert features.shape == (3, backbone.head.in_features)
     torch.testing.assert_close(backbone.head(features), backbone(images))

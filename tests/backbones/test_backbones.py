@@ -187,8 +187,8 @@ def test_the_embedded_backbone_comes_first_and_works() -> None:
     assert random.transform == backbone.transform
     assert random(random.transform(image)).shape == (1, 3)
     assert random.fingerprint != backbone.fingerprint
-    larger = create_backbone(classes=CLASSES, image_size=2 * backbone.image_size)
-    assert larger.image_size == 2 * backbone.image_size
+    larger = create_backbone(classes=CLASSES, image_size=2 * backbone.transform.shape[0])
+    assert larger.transform.shape == tuple(2 * side for side in backbone.transform.shape)
     assert torch.equal(larger.parameters["blocks.1.attn.qkv.weight"], backbone.parameters["blocks.1.attn.qkv.weight"])
 
 

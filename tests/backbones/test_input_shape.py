@@ -1,4 +1,4 @@
-"""Inputs of one channel are those of plain timm; inputs that are not square are refused."""
+"""Inputs of one channel and of three are those of plain timm."""
 
 from pathlib import Path
 from typing import Any
@@ -13,7 +13,6 @@ from torch import nn
 
 import shpeft
 from shpeft.backbones import create_backbone
-from shpeft.errors import BackboneError
 from shpeft.images import InputTransform
 from shpeft.images.transform import luminance
 from tests.pipeline.conftest import carry_out, tiny
@@ -111,13 +110,3 @@ def test_a_run_on_gray_inputs_goes_from_training_to_explanation(tmp_path: Path) 
         with loaded.pretrained() as base:
             attribution = shpeft.attribute_weights(base, loaded.delta, inputs, 0)
         assert attribution.converged
-
-
-def test_inputs_that_are_not_square_are_refused(monkeypatch: pytest.MonkeyPatch) -> None:
-    with pytest.raises(BackboneError, match=r"image size is \(64, 32\), and inputs are square"):
-        create_backbone("test_vit", classes=CLASSES, weights="random", image_size=(64, 32))  # type: ignore[arg-type]
-    settings = timm.data.resolve_data_config({}, model=timm.create_model("test_vit"))
-    wide = lambda *_, **__: settings | {"input_size": (3, 256, 128)}  # noqa: E731
-    monkeypatch.setattr(timm.data, "resolve_data_config", wide)
-    with pytest.raises(BackboneError, match="takes inputs of 256 × 128 px, and inputs are square here"):
-        create_backbone("test_vit", classes=CLASSES, weights="random")

@@ -31,6 +31,7 @@ def test_only_settings_that_differ_are_listed() -> None:
         {"selection": {"budget": 500}, "training": {"cache": False, "checkpointing": "always", "lr": 1 / 3}},
         {"dataset": {"source": "/my scans/it's.csv", "columns": {"path": "a file", "label": "dx"}, "frame": 0}},
         {"backbone": {"name": "test_vit", "weights": "random", "image_size": 32}, "precision": "bfloat16"},
+        {"backbone": {"image_size": "224x448"}},
     ],
 )
 def test_the_command_of_a_configuration_is_that_configuration(raw: dict[str, Any]) -> None:

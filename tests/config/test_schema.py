@@ -55,3 +55,23 @@ def test_files_without_a_mapping_are_refused(text: str, tmp_path: Path) -> None:
         RunConfig.from_yaml(path)
     with pytest.raises(ConfigError, match="cannot be read"):
         RunConfig.from_yaml(tmp_path / "nothing.yaml")
+
+
+def test_an_image_size_is_a_number_or_height_x_width() -> None:
+    def size(value: object) -> int | str | None:
+        return RunConfig.parse({"backbone": {"image_size": value}}).backbone.image_size
+
+    assert [size(value) for value in (224, "224", 224.0, "224x224", [224, 224])] == [224] * 5
+    assert [size(value) for value in ("224x448", "224 X 448", "224×448", (224, 448))] == ["224x448"] * 4
+    assert size(None) is size("") is None
+    config = RunConfig.parse({"backbone": {"image_size": "64x32"}})
+    for written, parsed in (("image_size: 64x32", config), ("image_size: 64", None)):
+        own = parsed or RunConfig.parse({"backbone": {"image_size": "64x64"}})
+        assert written in own.to_yaml().replace("'", "").splitlines()[4].strip()
+        assert RunConfig.parse(yaml.safe_load(own.to_yaml())) == own
+    for wrong in ("wide", "224x", "1x2x3", 32.5, True, [1, 2, 3], -64):
+        with pytest.raises(ConfigError, match=r"backbone\.image_size: .* nor height x width, such as 224x448"):
+            size(wrong)
+    for outside in (15, 2049, "15x64", "64x2049", 0):
+        with pytest.raises(ConfigError, match=r"backbone\.image_size: (each side .* 16 to 2048 pixels|.*neither)"):
+            size(outside)

@@ -25,7 +25,7 @@ def heads_by_probing(backbone: Backbone) -> dict[str, int]:
     calls: dict[str, tuple[Any, Any]] = {}
     first = next(backbone.module.parameters())
     generator = torch.Generator().manual_seed(0)
-    image = torch.randn(1, 3, backbone.image_size, backbone.image_size, generator=generator)
+    image = torch.randn(1, *backbone.input_shape, generator=generator)
 
     def note_call(name: str) -> Callable[[nn.Module, Any, Any], None]:
         def hook(_: nn.Module, args: Any, options: Any) -> None:

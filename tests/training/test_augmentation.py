@@ -19,7 +19,7 @@ def halves() -> torch.Tensor:
 
 
 def views(modality: str, image: torch.Tensor, strength: str = "strong") -> list[torch.Tensor]:
-    change = augmentation(strength, modality, SIZE)  # type: ignore[arg-type]
+    change = augmentation(strength, modality, (SIZE, SIZE))  # type: ignore[arg-type]
     changed = []
     for seed in range(24):
         with seeded(seed):

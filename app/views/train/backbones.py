@@ -55,7 +55,7 @@ def _apply() -> None:
     if entry is None:
         return
     st.session_state[widget_key("backbone.name")] = entry.name
-    st.session_state[widget_key("backbone.image_size")] = None if entry.name == EMBEDDED else entry.image_size
+    st.session_state[widget_key("backbone.image_size")] = "" if entry.name == EMBEDDED else str(entry.image_size)
     st.session_state["set_weights"] = PRETRAINED
 
 

@@ -67,7 +67,7 @@ def draw(path: str, column: DeltaGenerator, choices: Mapping[str, str] | None = 
     if bool in types:
         return column.toggle(label, default, **shared)
     for number in (float, int):
-        if number in types:
+        if number in types and str not in types:
             bounds = {name: number(value) for name, value in limits(field).items()}
             return column.number_input(
                 label,

@@ -80,9 +80,10 @@ def viewer_message(pixels: Pixels, image_id: str, saliency: Saliency | None = No
     layer = b""
     if saliency is not None:
         layer = to_uint8(saliency.map).tobytes()
-        side = len(saliency.map)
+        rows, columns = saliency.map.shape
         caption = f"{CAPTION} The stronger the blue, the more the score for {target} depends on those pixels."
-        header["map"] = {"side": side, "color": HUE, "caption": caption, "name": f"{saliency.method}/{target}"}
+        name = f"{saliency.method}/{target}"
+        header["map"] = {"height": rows, "width": columns, "color": HUE, "caption": caption, "name": name}
     text = json.dumps(header).encode()
     return b"".join([struct.pack("<I", len(text)), text, values, layer])
 

@@ -15,7 +15,7 @@ function unpack(bytes) {
   const offset = 4 + length;
   const size = image.width * image.height * image.channels * Values.BYTES_PER_ELEMENT;
   image.values = new Values(bytes.slice(offset, offset + size).buffer); // a copy, because typed arrays must be aligned
-  if (image.map) image.map.levels = bytes.slice(offset + size, offset + size + image.map.side ** 2);
+  if (image.map) image.map.levels = bytes.slice(offset + size, offset + size + image.map.width * image.map.height);
   return image;
 }
 

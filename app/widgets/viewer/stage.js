@@ -62,11 +62,11 @@ class Stage {
     this.onchange();
   }
 
-  /** Set the saliency map: side × side levels, each the opacity of one color. */
+  /** Set the saliency map: height × width levels, each the opacity of one color. */
   cover(map) {
-    this.layer.width = this.layer.height = map ? map.side : 0;
+    Object.assign(this.layer, map ? { width: map.width, height: map.height } : { width: 0, height: 0 });
     if (!map) return this.orient();
-    const image = new ImageData(map.side, map.side);
+    const image = new ImageData(map.width, map.height);
     map.levels.forEach((level, i) => image.data.set([...map.color, level], 4 * i));
     this.layer.getContext("2d").putImageData(image, 0, 0);
     this.orient();

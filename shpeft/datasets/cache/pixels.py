@@ -11,6 +11,7 @@ from threading import Lock
 import numpy as np
 
 from shpeft.datasets.cache.database import Database
+from shpeft.support.image_size import ImageSize, height_and_width
 
 LIMIT = 8 * 2**30
 """Maximum bytes of pixels on disk; half of the free disk space is a second limit."""
@@ -29,7 +30,7 @@ CREATE INDEX IF NOT EXISTS pixels_used ON pixels (used);
 """
 
 
-def pixel_key(content: bytes, size: int, interpolation: str) -> bytes:
+def pixel_key(content: bytes, size: ImageSize, interpolation: str) -> bytes:
     """Return the key of resized pixels, from content and decoding, size and interpolation."""
     return hashlib.blake2b(content + f"{size} {interpolation}".encode(), digest_size=20).digest()
 
@@ -45,8 +46,9 @@ class PixelFile:
         self._touched: set[bytes] = set()
         self._lock = Lock()
 
-    def get(self, key: bytes, size: int) -> np.ndarray | None:
-        """Return the pixels of a key, uint8 (3, size, size), or None if they are missing or damaged."""
+    def get(self, key: bytes, size: ImageSize) -> np.ndarray | None:
+        """Return the pixels of a key, uint8 (3, H, W), or None if they are missing or damaged."""
+        height, width = height_and_width(size)
         with self._lock:
             if key in self._pending:
                 return self._pending[key]
@@ -57,12 +59,12 @@ class PixelFile:
             return row
 
         row = self.database.attempt(look_up, None)
-        if row is None or len(row[2]) != 3 * size * size or _checksum(key, row[2]) != row[1]:
+        if row is None or len(row[2]) != 3 * height * width or _checksum(key, row[2]) != row[1]:
             return None
         if row[0] < time.time() - RECENT:
             with self._lock:
                 self._touched.add(key)
-        return np.frombuffer(bytearray(row[2]), np.uint8).reshape(3, size, size)
+        return np.frombuffer(bytearray(row[2]), np.uint8).reshape(3, height, width)
 
     def put(self, key: bytes, pixels: np.ndarray) -> None:
         """Add pixels; they are written together with others, at the latest by :meth:`flush`."""

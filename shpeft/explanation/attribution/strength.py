@@ -77,7 +77,7 @@ def strength_curve(
 
     Args:
         backbone: the delta's base, without the delta.
-        inputs: normalized image (1, 3, S, S), as ``backbone.transform(image)`` returns it.
+        inputs: normalized image (1, 3, H, W), as ``backbone.transform(image)`` returns it.
         strengths: values of λ.
         temperature: that of the fitted calibration, ``reliability.calibration.temperature``; None: not calibrated.
 
@@ -112,11 +112,11 @@ def strength_curve(
 
 def check_inputs(delta: SparseDelta, inputs: Tensor) -> None:
     """Check that ``inputs`` is one image of the delta's size."""
-    size, channels = delta.image_size, delta.transform.channels
-    if inputs.shape != (1, channels, size, size):
+    channels, (height, width) = delta.transform.channels, delta.transform.shape
+    if inputs.shape != (1, channels, height, width):
         raise DiagnosisError(
-            f"The inputs must be one image of shape (1, {channels}, {size}, {size}); found {tuple(inputs.shape)}. Use "
-            "backbone.transform(image)."
+            f"The inputs must be one image of shape (1, {channels}, {height}, {width}); found {tuple(inputs.shape)}. "
+            "Use backbone.transform(image)."
         )
 
 

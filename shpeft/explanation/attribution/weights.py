@@ -55,7 +55,7 @@ def attribute_weights(
 
     Args:
         backbone: the delta's base, without the delta.
-        inputs: normalized image (1, 3, S, S), as ``backbone.transform(image)`` returns it.
+        inputs: normalized image (1, 3, H, W), as ``backbone.transform(image)`` returns it.
         target: the class to explain, by name or by index into the delta's classes.
         initial_head: the head at the start of training, such as the linear probe; None: the head's part is left out.
         tolerance: largest |residual|, as a share of Σ |a_j|.

@@ -3,6 +3,7 @@
 The baseline is the mean color of the training images, which is zero after normalization.
 """
 
+import math
 from itertools import pairwise
 
 import captum.attr as attr
@@ -74,7 +75,8 @@ def gradient_shap(case: Explained) -> Result:
 
 def occlusion(case: Explained) -> Result:
     """Return the change of the logit under a square that covers each position."""
-    side = max(1, round(case.image.shape[-1] / OCCLUSION_WINDOWS))
+    height, width = case.image.shape[-2:]
+    side = min(height, width, max(1, round(math.sqrt(height * width) / OCCLUSION_WINDOWS)))
     step = max(1, side // 2)
     with torch.no_grad():
         change = attr.Occlusion(case.forward).attribute(

@@ -10,7 +10,7 @@ from shpeft.backbones import Backbone
 
 @dataclass(frozen=True)
 class Explained:
-    """What a method explains: one image (1, 3, S, S) that requires gradients, the forward pass, and the class."""
+    """What a method explains: one image (1, 3, H, W) that requires gradients, the forward pass, and the class."""
 
     backbone: Backbone
     forward: Callable[[Tensor], Tensor]
@@ -19,4 +19,4 @@ class Explained:
 
 
 Result = tuple[Tensor, float | None]
-"""Attributions (1, C, S, S), and the completeness residual of methods with that property."""
+"""Attributions (1, C, H, W), and the completeness residual of methods with that property."""

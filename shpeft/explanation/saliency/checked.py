@@ -51,7 +51,7 @@ def explain_and_check(
 
     Args:
         backbone: the model to explain; it is unchanged.
-        inputs: normalized image (1, 3, S, S).
+        inputs: normalized image (1, 3, H, W).
         target: the class to explain, by name or by index.
         method: a key of :data:`METHODS`. None: the backbone's default.
         seed: of the methods' samples and the checks.

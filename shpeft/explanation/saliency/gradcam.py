@@ -4,7 +4,6 @@ The element-wise form (HiResCAM, Draelos and Carin 2020): gradient times activat
 networks that end in global average pooling it equals Grad-CAM; with tokens it needs no average over positions.
 """
 
-import math
 from typing import Any
 
 import captum.attr as attr
@@ -13,15 +12,16 @@ from torch import Tensor, nn
 from torch.nn.functional import interpolate
 
 from shpeft.backbones import Backbone
+from shpeft.backbones.feature_maps import channels_first, patch_grid
 from shpeft.errors import DiagnosisError
 from shpeft.explanation.saliency.case import Explained, Result
 
 
 def grad_cam(case: Explained) -> Result:
-    """Return the positive part of gradient × activation at each position, enlarged to the image: (1, 1, S, S)."""
+    """Return the positive part of gradient × activation at each position, enlarged to the image: (1, 1, H, W)."""
     layer = _last_spatial_layer(case.backbone, case.image)
     product = attr.LayerGradientXActivation(case.forward, layer).attribute(case.image, target=case.target)
-    coarse = _channels_first(product, _prefix(case.backbone)).sum(1, keepdim=True)
+    coarse = _by_position(product, case).sum(1, keepdim=True)
     return interpolate(coarse.relu(), size=case.image.shape[-2:], mode="bilinear", align_corners=False), None
 
 
@@ -38,9 +38,9 @@ def _last_spatial_layer(backbone: Backbone, image: Tensor) -> nn.Module:
     pooled = getattr(backbone.module, "global_pool", "token") != "token"
     last = backbone.module if pooled else list(getattr(backbone.module, "blocks", [None]))[-1]
     norm: nn.Module | None = getattr(last, "norm" if pooled else "norm1", None)
-    grid = getattr(getattr(backbone.module, "patch_embed", None), "grid_size", None)
+    grid = patch_grid(backbone.module)
     tokens = shapes[norm][1] if norm is not None and norm in shapes else 0
-    if norm is not None and grid and grid[0] == grid[1] and tokens == grid[0] * grid[1] + _prefix(backbone):
+    if norm is not None and grid and tokens == grid[0] * grid[1] + _prefix(backbone):
         return norm
     raise DiagnosisError(
         f"Grad-CAM needs a layer with spatial positions; {backbone.name} has none. Choose another method."
@@ -73,10 +73,10 @@ def _prefix(backbone: Backbone) -> int:
     return int(getattr(backbone.module, "num_prefix_tokens", 0))
 
 
-def _channels_first(x: Tensor, prefix: int) -> Tensor:
+def _by_position(x: Tensor, case: Explained) -> Tensor:
     """Return a layer's output as (1, C, h, w): a map with channels first or last, or tokens after a prefix."""
-    if x.ndim == 4:
-        return x if x.shape[2] == x.shape[3] else x.permute(0, 3, 1, 2)
-    tokens = x[:, prefix:]
-    side = math.isqrt(tokens.shape[1])
-    return tokens.transpose(1, 2).reshape(1, -1, side, side)
+    grid = patch_grid(case.backbone.module)
+    if x.ndim == 4 or grid is None:
+        return channels_first(x, case.backbone.transform.shape)
+    patches: Tensor = x[:, _prefix(case.backbone) :].transpose(1, 2).unflatten(2, grid)
+    return patches

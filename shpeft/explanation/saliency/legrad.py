@@ -18,7 +18,7 @@ from shpeft.explanation.saliency.case import Explained, Result
 
 
 def legrad(case: Explained) -> Result:
-    """Sum, over the layers, the positive gradients with respect to the attention maps: (1, 1, S, S).
+    """Sum, over the layers, the positive gradients with respect to the attention maps: (1, 1, H, W).
 
     With z^l the tokens after block l and A^l (heads, n, n) its attention map::
 

@@ -1,7 +1,7 @@
 """Localization: how well saliency points at the lesion, against the true mask and against chance.
 
-The map has S x S values, the mask the image's own size. Each value of the map stands for a rectangle of the image and
-counts by the share of the rectangle that the mask covers.
+The map has the size of the model's input, the mask the image's own. Each value of the map stands for a rectangle of the
+image and counts by the share of the rectangle that the mask covers.
 """
 
 from collections.abc import Sequence
@@ -35,7 +35,7 @@ def mass_in_mask(saliency_map: Map, mask: Mask) -> float:
     An all-zero map counts as a constant one.
 
     Args:
-        saliency_map: (S, S), at least 0.
+        saliency_map: (H, W), at least 0.
         mask: bool (height, width) of the image that the map explains.
 
     Raises:

@@ -26,13 +26,13 @@ RANDOM_MAPS = 19
 """Control maps: an uninformative map beats all of them with probability 1/20."""
 
 NEAREST = 1 / 4
-"""Smallest shift of a control map along one side, as a share of it; a smaller shift would give almost the same map."""
+"""Smallest shift of a control map along a side, as a share of it; a smaller shift would give almost the same map."""
 
 NOISY, NOISE = 2, 0.02
 """Number of noisy images, and the noise's largest size in normalized units (Captum's default)."""
 
 Explainer = Callable[[Backbone, Tensor, Progress], Map]
-"""Returns the map (S, S) of one image (1, 3, S, S)."""
+"""Returns the map (H, W) of one image (1, 3, H, W)."""
 
 
 def randomization(
@@ -160,13 +160,17 @@ def faithfulness(
 
 
 def _moved_copy(saliency_map: Map, rng: np.random.Generator) -> Map:
-    """Return the map rotated, perhaps flipped, and shifted with wrap-around by at least :data:`NEAREST`."""
-    turned = np.rot90(saliency_map, int(rng.integers(4)))
+    """Return the map rotated, perhaps flipped, and shifted with wrap-around by at least :data:`NEAREST`.
+
+    A map that is not square is rotated by 180° alone, so that its shape stays.
+    """
+    sides = np.array(saliency_map.shape)
+    turns = int(rng.integers(4))
+    turned = np.rot90(saliency_map, turns if sides[0] == sides[1] else 2 * (turns % 2))
     turned = turned[:, ::-1] if rng.integers(2) else turned
-    side, near = saliency_map.shape[0], NEAREST * saliency_map.shape[0]
     while True:
-        shift = rng.integers(side, size=2)
-        if np.minimum(shift, side - shift).max() >= near:
+        shift = rng.integers(sides[0], size=2) if sides[0] == sides[1] else rng.integers(sides)
+        if (np.minimum(shift, sides - shift) >= NEAREST * sides).any():
             return np.roll(turned, tuple(shift), (0, 1))
 
 
@@ -177,7 +181,7 @@ def _order(saliency_map: Map, rng: np.random.Generator) -> NDArray[np.int64]:
 
 
 def _batches(images: Iterator[Tensor]) -> Iterator[Tensor]:
-    """Stack (3, S, S) images into batches."""
+    """Stack (3, H, W) images into batches."""
     batch = list[Tensor]()
     for image in images:
         batch.append(image)

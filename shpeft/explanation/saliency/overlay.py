@@ -13,7 +13,8 @@ HUE = (0, 158, 255)
 """Azure, RGB: distinct with any color vision, on black and white, and from the hues of skin, retina and stains."""
 
 SMOOTHING = 1 / 40
-"""Standard deviation of the Gaussian over the map's side: less than half a patch of a transformer at its usual size."""
+"""Standard deviation of the Gaussian over the map's shorter side: less than half a patch of a transformer at its
+usual size."""
 
 THRESHOLD = 0.3
 """Share of full scale up to which nothing is drawn, so that weak and diffuse values do not veil the image."""
@@ -37,13 +38,13 @@ def opacity_map(saliency_map: Map, size: tuple[int, int] | None = None) -> Map:
     to :data:`THRESHOLD` become 0 and the rest is stretched to (0, 1].
 
     Args:
-        saliency_map: (S, S), at least 0.
+        saliency_map: (H, W), at least 0.
         size: (width, height) of the result; None: that of the map.
 
     Returns:
         (height, width), from 0 to 1.
     """
-    smooth = normalize(gaussian_filter(saliency_map, SMOOTHING * len(saliency_map)))
+    smooth = normalize(gaussian_filter(saliency_map, SMOOTHING * min(saliency_map.shape)))
     if size is not None:
         smooth = np.asarray(Image.fromarray(smooth).resize(size, Image.Resampling.BICUBIC))
     opacity: Map = np.clip((smooth - THRESHOLD) / (1 - THRESHOLD), 0, 1).astype(np.float32)
@@ -60,7 +61,7 @@ def overlay(image: Image.Image, saliency_map: Map, opacity: float = 0.6) -> Imag
 
     Args:
         image: before it is resized for the model.
-        saliency_map: (S, S), at least 0.
+        saliency_map: (H, W), at least 0.
         opacity: of :data:`HUE` where the map is highest, from 0 (the image, bit for bit) to 1. Elsewhere it is in
             proportion to :func:`opacity_map`; where that is 0, the image is unchanged.
 

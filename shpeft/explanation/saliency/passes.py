@@ -12,4 +12,4 @@ NOISE_SAMPLES, NOISE_SHARE = 32, 0.15
 
 SHAP_SAMPLES, SHAP_BASELINES = 64, 16
 OCCLUSION_WINDOWS = 8
-"""Side of the image over that of the occluding square, which moves by half its side."""
+"""Side of the image (of a square of its area) over that of the occluding square, which moves by half its side."""

@@ -24,7 +24,7 @@ class Saliency:
     Attributes:
         method: a key of :data:`METHODS`.
         target: index of the class.
-        map: (S, S) float32, at least 0, not normalized: Σ over the channels of |attribution|. For occlusion it is the
+        map: (H, W) float32, at least 0, not normalized: Σ over the channels of |attribution|. For occlusion it is the
             absolute change of the logit; for Grad-CAM the positive part.
         residual: completeness error |Σ attributions − (logit of the image − logit of the baseline)| over that
             difference; None for methods without the completeness property.
@@ -63,7 +63,7 @@ def explain(
 
     Args:
         backbone: the model to explain.
-        inputs: normalized image (1, 3, S, S), as ``backbone.transform(image)`` returns it.
+        inputs: normalized image (1, 3, H, W), as ``backbone.transform(image)`` returns it.
         target: the class to explain, by name or by index.
         method: a key of :data:`METHODS`. None: :func:`default_method`.
         seed: of SmoothGrad's noise and Gradient SHAP's baselines.
@@ -82,11 +82,16 @@ def explain(
     method = default_method(backbone) if method is None else method
     check_method(method)
     c = target_index(target, backbone.classes)
-    channels = backbone.transform.channels
-    if inputs.ndim != 4 or inputs.shape[:2] != (1, channels) or inputs.shape[2] != inputs.shape[3]:
+    channels, (height, width) = backbone.transform.channels, backbone.transform.shape
+    square = height == width
+    if (
+        inputs.ndim != 4
+        or inputs.shape[:2] != (1, channels)
+        or (inputs.shape[2] != inputs.shape[3] if square else inputs.shape[2:] != (height, width))
+    ):
         raise DiagnosisError(
-            f"The inputs must be one image of shape (1, {channels}, S, S); found {tuple(inputs.shape)}. Use "
-            "backbone.transform(image)."
+            f"The inputs must be one image of shape (1, {channels}, {'S, S' if square else f'{height}, {width}'}); "
+            f"found {tuple(inputs.shape)}. Use backbone.transform(image)."
         )
     began, passed, total = time.monotonic(), 0, METHODS[method].cost
 

@@ -166,7 +166,7 @@ def check_saliency(
 
     Args:
         backbone: the model that the map explains.
-        inputs: normalized image (1, 3, S, S), the one that the map explains.
+        inputs: normalized image (1, 3, H, W), the one that the map explains.
         saliency: the map, as :func:`explain` returns it; it carries its own method and target.
         seed: of the random weights, the moved copies, the noise and the methods' own samples.
 

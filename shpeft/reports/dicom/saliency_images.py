@@ -25,8 +25,8 @@ LETTER = 1 / 40
 def parametric_map(diagnosis: Diagnosis, source: Source, model: Model) -> "Dataset":
     """Return the map's own values as a Parametric Map over the same rectangle as the image.
 
-    The map keeps its grid of S x S values, without interpolation; each value has its position in the patient. The
-    standard has no Parametric Map of an image without a geometry.
+    The map keeps its grid of one value per pixel of the model's input, without interpolation; each value has its
+    position in the patient. The standard has no Parametric Map of an image without a geometry.
     """
     import highdicom
     from highdicom.pm import ParametricMap, RealWorldValueMapping
