@@ -17,7 +17,7 @@ LOWER_SKIPS := --deselect 'tests/images/test_images.py::test_modes_and_formats_b
 	--deselect tests/figures/test_names_are_text.py::test_plotly_shows_the_name_as_it_is \
 	--deselect tests/images/test_decoder_process.py::test_a_file_that_ends_gdcm_ends_the_child_alone
 
-.PHONY: app test check docs test-lower-bounds reliability screenshots results results-quick clean
+.PHONY: app test test-slow check docs test-lower-bounds reliability screenshots results results-quick clean
 
 app: $(VENV)/installed
 	$(BIN)/shpeft ui --port $(PORT)
@@ -25,7 +25,11 @@ app: $(VENV)/installed
 # Three processes for two processors: the tests of the browser, in two of them at first, wait much of the time.
 test: $(VENV)/installed-dev
 	$(BIN)/python tools/browser.py
-	$(BIN)/python -m pytest -n 3 --dist loadfile --no-loadscope-reorder -rR
+	$(BIN)/python -m pytest -n 3 --dist loadfile --no-loadscope-reorder -rR -m "not slow"
+
+# Benchmarks at their smallest size, compilers, simulated draws.
+test-slow: $(VENV)/installed-dev
+	$(BIN)/python -m pytest -n 2 --dist loadfile --no-loadscope-reorder -m slow
 
 check: $(VENV)/installed-dev
 	$(BIN)/ruff format --check .

@@ -109,6 +109,7 @@ def run_script(path: Path, options: tuple[str, ...], output: Path, errors: Path)
     runpy.run_path(str(path), run_name="__main__")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", SMALLEST)
 def test_it_runs(name: str, tmp_path: Path) -> None:
     before = (FOLDER / "RESULTS.md").read_text()
@@ -125,6 +126,7 @@ def test_it_runs(name: str, tmp_path: Path) -> None:
     assert (FOLDER / "RESULTS.md").read_text() == before  # nothing is written without --write
 
 
+@pytest.mark.slow
 def test_rows_of_peft_are_present_or_reported_missing(tmp_path: Path) -> None:
     options = [*SMALLEST["step.py"], "--repeats", "1", "--arms", "floor", "lora-qkv"]
     status, output, errors = run("step.py", tmp_path, *options)

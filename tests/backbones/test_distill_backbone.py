@@ -77,6 +77,7 @@ def teacher_file(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return path
 
 
+@pytest.mark.slow
 def test_the_script_runs_and_its_file_is_a_backbone(teacher_file: Path, tmp_path: Path) -> None:
     (tmp_path / "photos").mkdir()
     for number in range(2):
@@ -139,6 +140,7 @@ def test_training_sees_the_rounded_weights_and_passes_the_gradient_through(scrip
     )
 
 
+@pytest.mark.slow
 def test_training_learns_and_resumes(
     script: Any, teacher_file: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -84,7 +84,10 @@ def test_compiled_in_one_graph(k: int, scope: str, seeds: int) -> None:
 
 
 @pytest.mark.skipif(not (shutil.which("c++") or shutil.which("g++")), reason="torch.compile needs a C++ compiler")
-@pytest.mark.parametrize(("cached", "backend", "batch_size"), [(False, "inductor", 30), (True, "aot_eager", 25)])
+@pytest.mark.parametrize(
+    ("cached", "backend", "batch_size"),
+    [pytest.param(False, "inductor", 30, marks=pytest.mark.slow), (True, "aot_eager", 25)],
+)
 def test_compiled_finetuning_learns_the_same(
     data: Dataset, monkeypatch: pytest.MonkeyPatch, cached: bool, backend: str, batch_size: int
 ) -> None:

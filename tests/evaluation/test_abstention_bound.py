@@ -31,6 +31,7 @@ def shares_answered(cases: int, on: Literal["maximum", "threshold"], confidence:
     return np.array(shares)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("on", ["maximum", "threshold"])
 @pytest.mark.parametrize("cases", [40, 160])
 def test_the_promise_holds_in_nine_of_ten_draws(cases: int, on: Literal["maximum", "threshold"]) -> None:
@@ -39,6 +40,7 @@ def test_the_promise_holds_in_nine_of_ten_draws(cases: int, on: Literal["maximum
     assert shares.mean() < 0.99  # and not because nothing is withheld
 
 
+@pytest.mark.slow
 def test_without_a_confidence_the_share_holds_on_average_alone() -> None:
     shares = shares_answered(40, "maximum", None)
     assert shares.mean() >= 0.9 - 0.01
@@ -85,6 +87,7 @@ def wrong_answers(cases: int, target: float, confidence: float | None, draws: in
     return shares
 
 
+@pytest.mark.slow
 def test_the_promise_about_wrong_answers_holds_in_nine_of_ten_draws() -> None:
     new = sample_predictions(20_000, 1)
     full = evaluation.risk_coverage(new).risk[-1]
