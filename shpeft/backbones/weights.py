@@ -67,9 +67,15 @@ def _is_module(value: object) -> TypeGuard[type[nn.Module]]:
 def _not_created(source: Source, arguments: Mapping[str, Any], error: Exception) -> BackboneError:
     reason = " ".join(str(error).split())[:300] or type(error).__name__
     given = ", ".join(f"{name}={value}" for name, value in arguments.items() if name != "num_classes")
+    advice = "Choose another image size or other arguments of the model."
+    if isinstance(size := arguments.get("img_size"), tuple):
+        advice = (
+            f"Some models take squares alone: give a side, such as --image-size {size[0]}, or choose a vision "
+            "transformer or a convolutional network."
+        )
     return BackboneError(
         f"{source.architecture.removeprefix(FOLDER)} cannot be created{f' with {given}' if given else ''}: "
-        f"{reason.rstrip('.')}. Choose another image size or other arguments of the model."
+        f"{reason.rstrip('.')}. {advice}"
     )
 
 

@@ -75,3 +75,11 @@ def test_a_setting_without_effect_is_not_drawn() -> None:
     keys = {widget.key for widget in [*form.selectbox, *form.number_input]}
     assert "set_spread" in keys
     assert not keys & {"set_formula", "set_norm", "set_lam", "set_normalizer", "set_expectation"}
+
+
+def test_an_image_size_is_a_side_or_height_x_width(form: AppTest) -> None:
+    field = form.text_input(key="set_image_size")
+    assert (field.value, field.label) == ("", "Image size (or height x width)")
+    assert not field.set_value("32x64").run().error
+    wrong = form.text_input(key="set_image_size").set_value("wide").run()
+    assert any("nor height x width, such as 224x448" in message.value for message in wrong.error)

@@ -112,6 +112,11 @@ def test_sizes_that_do_not_fit_are_refused() -> None:
             wide("test_vit", wrong)
 
 
+def test_a_model_of_squares_is_refused() -> None:
+    with pytest.raises(BackboneError, match=r"only handles square inputs.* such as --image-size 224, or choose"):
+        wide("nest_tiny", "224x448")
+
+
 def test_a_model_that_cannot_run_on_its_input_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
     module: Any = timm.create_model("test_convnext")
 

@@ -45,3 +45,16 @@ def test_settings_of_an_arm_give_the_same_keys_as_settings_of_the_plan() -> None
     assert own.settings(own.arms["a"]) == common.training
     assert [cell.key for cell in list_cells(own)] == [cell.key for cell in list_cells(common)]
     assert list_cells(own)[0].trial_key(Rate(1e-3)) == list_cells(common)[0].trial_key(Rate(1e-3))
+
+
+def test_a_key_covers_both_sides_of_an_image() -> None:
+    """A square has the key of its side, however it is written."""
+
+    def key(size: Any) -> str:
+        backbone = SETTING["backbone"] | {"image_size": size}
+        plan = plan_of({"a": {"kind": "sparse"}}, backbone=backbone)
+        [cell] = list_cells(Plan.parse(yaml.safe_load(plan.to_yaml())))[:1]
+        return cell.key
+
+    assert key(32) == key("32x32") == key("32")
+    assert len({key(32), key("32x64"), key("64x32")}) == 3
