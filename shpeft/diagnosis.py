@@ -34,7 +34,7 @@ from shpeft.evaluation.findings import sides
 from shpeft.evaluation.ood_features import features_and_logits
 from shpeft.explanation.saliency import Saliency, check_method, explain
 from shpeft.explanation.target import target_index
-from shpeft.images import DEFAULT_DECODING, Acquisition, Decoding, ImageSource, open_image
+from shpeft.images import DEFAULT_DECODING, Decoding, Facts, ImageSource, open_image
 from shpeft.images.burnt_in import BurntIn
 from shpeft.support.progress import Progress, silent
 from shpeft.tasks import MultiLabel, Regression
@@ -97,9 +97,17 @@ class Diagnosis:
     burnt_in: BurntIn | None = None
 
     @property
-    def remarks(self) -> tuple[str, ...]:
-        """Sentences about the image that a reader needs with the answer, and without one."""
-        return () if self.burnt_in is None or not self.burnt_in.present else (self.burnt_in.sentence,)
+    def cautions(self) -> tuple[str, ...]:
+        """Sentences about the image that a reader needs before the answer, and without one.
+
+        Examples:
+            >>> import shpeft
+            >>> left = shpeft.evaluation.OODScore(1.0, 0.4, False, cautions=("The file is marked left.",))
+            >>> shpeft.Diagnosis(("healthy", "ill"), (0.2, 0.8), "ill", "ill", None, (640, 480), ood=left).cautions
+            ('The file is marked left.',)
+        """
+        marked = () if self.burnt_in is None or not self.burnt_in.present else (self.burnt_in.sentence,)
+        return (*(() if self.ood is None else self.ood.cautions), *marked)
 
     @property
     def calibrated(self) -> bool:
@@ -165,10 +173,14 @@ class Diagnosis:
                 "probabilities": dict(zip(self.classes, self.probabilities, strict=True)),
                 "judgement": self._judgement(),
             }
+        novelty = None if self.ood is None else {**asdict(self.ood), "mismatches": list(self.ood.mismatches)}
+        if novelty is not None:
+            del novelty["cautions"]  # among those of the diagnosis
         return {
+            "cautions": list(self.cautions),
             "answer": self.answer.to_dict(),
             **decided,
-            "novelty": None if self.ood is None else {**asdict(self.ood), "mismatches": list(self.ood.mismatches)},
+            "novelty": novelty,
             "burnt_in": None if self.burnt_in is None else self.burnt_in.to_dict(),
             "saliency": saliency,
             "image_size": list(self.image_size),
@@ -290,7 +302,7 @@ def _judge(
     for image, row, outputs in zip(images, features, logits, strict=True):
         probabilities = tuple(backbone.task.probabilities(outputs).tolist())
         if all(map(math.isfinite, probabilities)):
-            ood = None if ood_detector is None else ood_detector.score(row, Acquisition.of_image(image))
+            ood = None if ood_detector is None else ood_detector.score(row, Facts.of_image(image))
             judged.append(_diagnosis(backbone, probabilities, image.size, reliability, ood))
         else:
             judged.append(

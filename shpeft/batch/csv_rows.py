@@ -30,6 +30,9 @@ ID, ANSWER, PREDICTED, ABSTAIN, UNLIKE = "id", "answer", "predicted", "abstain",
 MARKED = "text_or_markers"
 """Whether text or markers are burnt into the image; empty where nobody looked."""
 
+CAUTIONS = "cautions"
+"""Sentences that a reader needs before the answer, such as of text in the image or of an unusual view."""
+
 ERROR, MADE_BY = "error", "made_by"
 FINDINGS_END = ("calibrated", "threshold_class", ABSTAIN, UNLIKE, "novelty_percentile")
 """Columns of findings between those of each finding and those of every row."""
@@ -42,15 +45,29 @@ def header(classes: Sequence[str], task: Task = SINGLE_LABEL) -> list[str]:
     """Return the names of the columns; findings that may occur together have an answer and a threshold each."""
     if isinstance(task, MultiLabel):
         each = [f"{kind}:{name}" for kind in ("answer", "probability", "threshold") for name in classes]
-        return [ID, "width", "height", MARKED, ANSWER, "reasons", *each, *FINDINGS_END, ERROR, MADE_BY, "notice"]
+        return [
+            ID,
+            "width",
+            "height",
+            MARKED,
+            CAUTIONS,
+            ANSWER,
+            "reasons",
+            *each,
+            *FINDINGS_END,
+            ERROR,
+            MADE_BY,
+            "notice",
+        ]
     if isinstance(task, Regression):
         ends = (UNLIKE, "novelty_percentile", ERROR, MADE_BY, "notice")
-        return [ID, "width", "height", MARKED, ANSWER, "reasons", *NUMBER, *ends]
+        return [ID, "width", "height", MARKED, CAUTIONS, ANSWER, "reasons", *NUMBER, *ends]
     return [
         ID,
         "width",
         "height",
         MARKED,
+        CAUTIONS,
         ANSWER,
         "reasons",
         "probability_of",
@@ -105,6 +122,7 @@ def judged(data: bytes, diagnosis: Diagnosis, made_by: str, urgent: str = "") ->
         width,
         height,
         _marked(diagnosis),
+        " ".join(diagnosis.cautions),
         answer.headline,
         " ".join(answer.reasons),
         answer.probability_of,
@@ -137,6 +155,7 @@ def _judged_findings(data: bytes, diagnosis: Diagnosis, made_by: str, urgent: st
         case_id(data),
         *diagnosis.image_size,
         _marked(diagnosis),
+        " ".join(diagnosis.cautions),
         answer.headline,
         " ".join(answer.reasons),
         *(mark + _side(part) if part.given or mark else NO_ANSWER for part in answer.findings),
@@ -163,6 +182,7 @@ def _judged_number(data: bytes, diagnosis: Diagnosis, estimate: Estimate, made_b
         case_id(data),
         *diagnosis.image_size,
         _marked(diagnosis),
+        " ".join(diagnosis.cautions),
         answer.headline,
         " ".join(answer.reasons),
         *(estimate.quantity, value, estimate.unit, low, high, coverage),

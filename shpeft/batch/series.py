@@ -203,7 +203,8 @@ def diagnose_series(
     key = max(range(len(risks)), key=risks.__getitem__)
     diagnosis = single[key] if rule == "highest-risk" else replace(diagnosis, image_size=single[key].image_size)
     burnt_in = BurntIn.of_series([each.burnt_in for each in single if each.burnt_in is not None])
-    return SeriesDiagnosis(replace(diagnosis, burnt_in=burnt_in), rule, positive, risks, key)
+    diagnosis = replace(diagnosis, ood=_with_cautions(diagnosis.ood, single), burnt_in=burnt_in)
+    return SeriesDiagnosis(diagnosis, rule, positive, risks, key)
 
 
 def _mean(run: LoadedRun, single: Sequence[Diagnosis]) -> Diagnosis:
@@ -227,6 +228,14 @@ def _median(scores: Sequence[OODScore]) -> OODScore | None:
     """Return the median score by distance, the upper one of two; None without scores."""
     ranked = sorted(scores, key=lambda score: score.distance)
     return ranked[len(ranked) // 2] if ranked else None
+
+
+def _with_cautions(score: OODScore | None, single: Sequence[Diagnosis]) -> OODScore | None:
+    """Return a score with the cautions of all slices, each once."""
+    if score is None:
+        return None
+    cautions = dict.fromkeys(caution for each in single if each.ood is not None for caution in each.ood.cautions)
+    return replace(score, cautions=tuple(cautions))
 
 
 def _reader(series: Series) -> Callable[[int], bytes]:

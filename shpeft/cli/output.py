@@ -222,8 +222,10 @@ def headline(result: "AnyReliability | None") -> None:
 def diagnosis(name: str, result: "Diagnosis") -> None:
     """Print the answer to an image, or why there is none, with the counts behind it and the other classes."""
     answer, case = result.answer, result.reliability
+    for caution in result.cautions:
+        print(f"{name}: {caution}")
     print(f"{name}: {answer.headline}")
-    for reason in (*answer.reasons, *result.remarks):
+    for reason in answer.reasons:
         print(f"  {reason}")
     if not answer.given:
         print(f"  Not an answer, only what the model computed: {answer.decision}.")

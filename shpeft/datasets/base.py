@@ -12,7 +12,7 @@ from PIL import Image
 
 from shpeft.datasets.cautions import cautions, numbers
 from shpeft.errors import ClassMismatch
-from shpeft.images import Acquisition, Pixels, open_pixels
+from shpeft.images import NO_FACTS, Facts, Pixels, open_pixels
 from shpeft.tasks import SINGLE_LABEL, Regression, Task
 
 
@@ -30,14 +30,14 @@ class ImageStore(Protocol):
 
 @runtime_checkable
 class DeepStore(Protocol):
-    """A store of files, whose images may have more than 8 bits and state how they were acquired."""
+    """A store of files, whose images may have more than 8 bits and state how they were made."""
 
     def pixels(self, index: int) -> Pixels:
         """Return an image with all its bits."""
         ...
 
-    def acquisition(self, index: int) -> Acquisition:
-        """Return the modality and body part that an image's file states."""
+    def facts(self, index: int) -> Facts:
+        """Return what an image's file states about how it was made."""
         ...
 
 
@@ -114,12 +114,12 @@ class Split:
         )
         return store.pixels(row) if isinstance(store, DeepStore) else open_pixels(store.image(row))
 
-    def acquisition(self, index: int) -> Acquisition:
-        """Return the modality and body part of a case, if its file states them."""
+    def facts(self, index: int) -> Facts:
+        """Return what a case's file states about how it was made, such as its modality and pixel spacing."""
         store, row = (
             (self.source.store, self.source.indices[index]) if isinstance(self.source, Rows) else (self.source, index)
         )
-        return store.acquisition(row) if isinstance(store, DeepStore) else Acquisition()
+        return store.facts(row) if isinstance(store, DeepStore) else NO_FACTS
 
     def mask(self, index: int) -> np.ndarray | None:
         """Return the lesion mask of a case, bool (height, width), or None if there is no ground truth."""

@@ -22,7 +22,7 @@ from shpeft.datasets.labels import AUTOMATIC, LabelRules, check_labels
 from shpeft.datasets.scan import check, shown_as
 from shpeft.datasets.splitting import split_off
 from shpeft.errors import DatasetError, EmptyDataset, UnreadableImage, with_file_notes
-from shpeft.images import DEFAULT_DECODING, Acquisition, Decoding, Pixels, open_image, open_pixels, read_acquisition
+from shpeft.images import DEFAULT_DECODING, Decoding, Facts, Pixels, open_image, open_pixels, read_facts
 from shpeft.support.bounded_files import read_regular_file
 from shpeft.support.limits import IMAGE_BYTES
 from shpeft.support.progress import Progress
@@ -50,9 +50,9 @@ class Files:
         """Return an image with all the bits of its file."""
         return open_pixels(self._data(index), self.decoding)
 
-    def acquisition(self, index: int) -> Acquisition:
-        """Return the modality and body part that an image's file states."""
-        return read_acquisition(self.paths[index])
+    def facts(self, index: int) -> Facts:
+        """Return what an image's file states about how it was made."""
+        return read_facts(self.paths[index], self.decoding.frame)
 
     def _data(self, index: int) -> bytes:
         content = self.contents[index]

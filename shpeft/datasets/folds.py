@@ -13,7 +13,7 @@ from shpeft.datasets.base import Dataset, DeepStore, ImageStore, Rows, Split, ma
 from shpeft.datasets.discover import natural
 from shpeft.datasets.splitting import split_off
 from shpeft.errors import DatasetError
-from shpeft.images import Acquisition, Pixels, open_pixels
+from shpeft.images import NO_FACTS, Facts, Pixels, open_pixels
 from shpeft.tasks import SingleLabel
 
 FOLD = re.compile(r"(?:(site|fold):)?([1-9]\d*)/([1-9]\d*)")
@@ -184,8 +184,8 @@ class Pool:
         store = self.stores[number]
         return store.pixels(row) if isinstance(store, DeepStore) else open_pixels(store.image(row))
 
-    def acquisition(self, index: int) -> Acquisition:
-        """Return the modality and body part that an image's file states."""
+    def facts(self, index: int) -> Facts:
+        """Return what an image's file states about how it was made."""
         number, row = self.rows[index]
         store = self.stores[number]
-        return store.acquisition(row) if isinstance(store, DeepStore) else Acquisition()
+        return store.facts(row) if isinstance(store, DeepStore) else NO_FACTS

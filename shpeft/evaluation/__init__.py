@@ -44,6 +44,7 @@ from shpeft.evaluation.thresholds import (
     rates_by_class,
     threshold_curve,
 )
+from shpeft.evaluation.training_facts import TrainingFacts
 
 __all__ = [
     "NO_ANSWER",
@@ -80,6 +81,7 @@ __all__ = [
     "Subgroup",
     "TestResults",
     "ThresholdCurve",
+    "TrainingFacts",
     "ThresholdDecision",
     "ThresholdRule",
     "abstention_rates",

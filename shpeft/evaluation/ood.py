@@ -2,11 +2,10 @@
 
 The score is the Mahalanobis distance of an image's features to the mean of the training images, under their shrunk
 covariance (Lee et al. 2018), from blocks at three depths of the backbone. The distances of the validation images are
-the reference. Beside it, what the file says about modality and body part is compared with the training images. The
-detector stores a mean, the directions of the largest variance, quantiles and codes, nothing of a single image.
+the reference. Beside it, what the file says about how it was made is compared with the training images. The detector
+stores a mean, the directions of the largest variance, quantiles, codes and their counts, nothing of a single image.
 """
 
-from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 
@@ -15,7 +14,8 @@ from numpy.typing import NDArray
 from scipy.stats import t as student
 from sklearn.covariance import ledoit_wolf_shrinkage
 
-from shpeft.images import CODES_OF_DATASETS, UNKNOWN, Acquisition
+from shpeft.evaluation.training_facts import TrainingFacts, shared
+from shpeft.images import CODES_OF_DATASETS, NO_FACTS, Acquisition, Facts
 
 Array = NDArray[np.float32]
 
@@ -27,9 +27,6 @@ ALARM = 0.03
 
 QUANTILES = 201
 
-FEWEST = 5
-"""Training images that share a modality or body part before the detector stores it."""
-
 
 @dataclass(frozen=True)
 class OODScore:
@@ -40,12 +37,14 @@ class OODScore:
         percentile: share of the validation images that are less unusual.
         alarm: whether the distance is beyond the detector's limit.
         mismatches: sentences on what the file says against the training images, such as another modality.
+        cautions: sentences on what it says that makes the answer less certain, but does not withhold it.
     """
 
     distance: float
     percentile: float
     alarm: bool
     mismatches: tuple[str, ...] = ()
+    cautions: tuple[str, ...] = ()
 
     @property
     def reasons(self) -> tuple[str, ...]:
@@ -71,6 +70,7 @@ class OODDetector:
         cases: number of validation images behind the limit.
         blocks: names of the blocks whose features it reads; empty for the input of the head.
         modalities, body_parts: DICOM codes of the training images; empty if unknown.
+        training: sides, views, planes and pixel spacing of the training images; None if unknown.
     """
 
     mean: Array
@@ -83,6 +83,7 @@ class OODDetector:
     blocks: tuple[str, ...] = ()
     modalities: tuple[str, ...] = ()
     body_parts: tuple[str, ...] = ()
+    training: TrainingFacts | None = None
 
     def __repr__(self) -> str:
         return (
@@ -104,12 +105,16 @@ class OODDetector:
         beyond: NDArray[np.bool_] = distances > self.limit * (1 + 1e-9)
         return beyond
 
-    def score(self, features: Array, acquisition: Acquisition = UNKNOWN) -> OODScore:
-        """Score one image by its features (D,) and what its file says about its acquisition."""
+    def score(self, features: Array, facts: Facts = NO_FACTS) -> OODScore:
+        """Score one image by its features (D,) and what its file says about how it was made."""
         distances = self.distances(features[None])
         below = np.interp(distances[0], self.reference, np.linspace(0, 1, len(self.reference)), left=0, right=1)
         return OODScore(
-            float(distances[0]), float(below), bool(self.alarms(distances)[0]), self.mismatches(acquisition)
+            float(distances[0]),
+            float(below),
+            bool(self.alarms(distances)[0]),
+            self.mismatches(facts.acquisition),
+            () if self.training is None else self.training.cautions(facts),
         )
 
     def mismatches(self, acquisition: Acquisition) -> tuple[str, ...]:
@@ -131,7 +136,7 @@ def fit_ood_detector(
     validation: Array,
     *,
     blocks: Sequence[str] = (),
-    acquisitions: Iterable[Acquisition] = (),
+    facts: Iterable[Facts] = (),
     modality: str | None = None,
 ) -> OODDetector:
     """Fit the distance on training features (N, D) and the alarm limit on validation features (M, D).
@@ -141,7 +146,7 @@ def fit_ood_detector(
 
     Args:
         blocks: the blocks of the backbone that the features come from.
-        acquisitions: what the training images' files say.
+        facts: what the training images' files say.
         modality: of the dataset, such as ``ultrasound``, used where the files do not say it.
     """
     x = _unit(train)
@@ -152,7 +157,7 @@ def fit_ood_detector(
     sphere = float(variances.sum()) / width
     count = min(DIRECTIONS, len(variances) - 1)
     remaining = float(variances[count:].sum()) / (width - count)
-    files = list(acquisitions)
+    files = list(facts)
     detector = OODDetector(
         mean=x.mean(0).astype(np.float32),
         directions=np.ascontiguousarray(vectors[:count].astype(np.float32)),
@@ -162,8 +167,10 @@ def fit_ood_detector(
         limit=0.0,
         cases=len(validation),
         blocks=tuple(blocks),
-        modalities=_common(file.modality for file in files) or CODES_OF_DATASETS.get((modality or "").lower(), ()),
-        body_parts=_common(file.body_part for file in files),
+        modalities=tuple(shared(file.acquisition.modality for file in files))
+        or CODES_OF_DATASETS.get((modality or "").lower(), ()),
+        body_parts=tuple(shared(file.acquisition.body_part for file in files)),
+        training=TrainingFacts.of(files),
     )
     distances = detector.distances(validation)
     reference = np.quantile(distances, np.linspace(0, 1, QUANTILES)).astype(np.float32)
@@ -183,11 +190,6 @@ def alarm_limit(distances: NDArray[np.float64]) -> float:
     logs = np.log(np.maximum(distances, 1e-12))
     width = student.ppf(1 - ALARM, n - 1) * logs.std(ddof=1) * np.sqrt(1 + 1 / n) if n > 1 else 0.0
     return max(float(distances.max()), float(np.exp(logs.mean() + width)))
-
-
-def _common(codes: Iterable[str]) -> tuple[str, ...]:
-    """Return the codes that at least :data:`FEWEST` images share: none identifies anyone."""
-    return tuple(sorted(code for code, count in Counter(codes).items() if code and count >= FEWEST))
 
 
 def _unit(features: Array) -> NDArray[np.float64]:

@@ -2,6 +2,7 @@
 
 from shpeft.images.acquisition import CODES_OF_DATASETS, MODALITIES, UNKNOWN, Acquisition
 from shpeft.images.decoding import CT_WINDOWS, DECODER_VERSION, Decoding
+from shpeft.images.facts import NO_FACTS, Facts
 from shpeft.images.pixels import Pixels, View
 from shpeft.images.reading import (
     DEFAULT_DECODING,
@@ -11,7 +12,7 @@ from shpeft.images.reading import (
     looks_like_image,
     open_image,
     open_pixels,
-    read_acquisition,
+    read_facts,
 )
 from shpeft.images.transform import InputTransform
 
@@ -23,9 +24,11 @@ __all__ = [
     "CT_WINDOWS",
     "DECODER_VERSION",
     "FORMATS",
+    "NO_FACTS",
     "SUFFIXES",
     "UNKNOWN",
     "Decoding",
+    "Facts",
     "ImageSource",
     "InputTransform",
     "Pixels",
@@ -33,5 +36,5 @@ __all__ = [
     "looks_like_image",
     "open_image",
     "open_pixels",
-    "read_acquisition",
+    "read_facts",
 ]

@@ -1,16 +1,11 @@
-"""How an image was acquired: modality and body part as a DICOM file states them. Nothing else of the file is read."""
+"""How an image was acquired: modality and body part as a DICOM file states them."""
 
 import re
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from PIL import Image
-
 if TYPE_CHECKING:
     from pydicom import Dataset
-
-KEY = "acquisition"
-"""The entry of a Pillow image's ``info`` that holds its acquisition."""
 
 CODE = re.compile(r"[A-Z0-9 _]{1,16}")
 """A DICOM code string (PS3.5, 6.2); anything else in these tags is ignored."""
@@ -69,12 +64,6 @@ class Acquisition:
     def of_tags(cls, tags: "Dataset") -> "Acquisition":
         """Read both tags; a value that is not a code string counts as missing."""
         return cls(code(tags.get("Modality")), code(tags.get("BodyPartExamined")))
-
-    @classmethod
-    def of_image(cls, image: Image.Image) -> "Acquisition":
-        """Return the acquisition of an image that ``open_image`` read; unknown for any other."""
-        acquisition = image.info.get(KEY)
-        return acquisition if isinstance(acquisition, cls) else cls()
 
     @property
     def modality_name(self) -> str:

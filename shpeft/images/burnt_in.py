@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from PIL import Image, ImageDraw
 from scipy import ndimage
 
-from shpeft.images.facts import BURNT_IN
+from shpeft.images.facts import Facts
 
 Array = NDArray[np.float32]
 Kind = Literal["text", "calipers", "color"]
@@ -116,8 +116,7 @@ class BurntIn:
     @classmethod
     def of_image(cls, image: Image.Image) -> "BurntIn":
         """Search an image that ``open_image`` read; of any other, nothing is known but its pixels."""
-        stated = image.info.get(BURNT_IN)
-        return cls(find_marks(image), stated if isinstance(stated, bool) else None)
+        return cls(find_marks(image), Facts.of_image(image).burnt_in)
 
     @classmethod
     def of_series(cls, slices: Sequence["BurntIn"]) -> "BurntIn":

@@ -7,11 +7,11 @@ from typing import TYPE_CHECKING, Any, BinaryIO
 import numpy as np
 
 from shpeft.errors import MissingExtra, UnreadableImage
-from shpeft.images import color, dicom_pixels, facts
-from shpeft.images.acquisition import Acquisition
+from shpeft.images import color, dicom_pixels
 from shpeft.images.decoder_process import DecodingFailed, decode_frame
 from shpeft.images.decoding import Decoding
 from shpeft.images.dicom_header import TAGS, UNDEFINED, Header, parse
+from shpeft.images.facts import KEYWORDS, Facts
 from shpeft.images.jpeg_header import Codestream, describe
 from shpeft.images.pixels import Pixels, View
 from shpeft.support.isolation import is_isolated
@@ -63,12 +63,11 @@ def read(file: BinaryIO, decoding: Decoding, max_pixels: int, name: str) -> Pixe
             "with: pip install --force-reinstall 'shpeft[dicom]'"
         ) from None
     try:
-        header = parse(file, BYTES_PER_PIXEL * max_pixels, name, (*TAGS, *facts.KEYWORDS))
+        header = parse(file, BYTES_PER_PIXEL * max_pixels, name, (*TAGS, *KEYWORDS))
         frame = _frame(header, decoding.frame, name)
         _check_size(header, max_pixels, name)
         pixels = _described(_pixels(header, frame, name), header, frame, decoding)
-        stated = facts.Facts.of_tags(header.tags, frame)
-        return replace(pixels, frame=frame, frames=header.frames, acquisition=stated.acquisition, facts=stated)
+        return replace(pixels, frame=frame, frames=header.frames, facts=Facts.of_tags(header.tags, frame))
     except (UnreadableImage, MissingExtra):
         raise
     except MemoryError:
@@ -79,9 +78,10 @@ def read(file: BinaryIO, decoding: Decoding, max_pixels: int, name: str) -> Pixe
         ) from None
 
 
-def read_acquisition(file: BinaryIO) -> Acquisition:
-    """Return modality and body part; only the header is read."""
-    return Acquisition.of_tags(parse(file, HEADER_BYTES, "the file").tags)
+def read_facts(file: BinaryIO, frame: int | None) -> Facts:
+    """Return the facts of a frame, or of the middle one; only the header is read."""
+    header = parse(file, HEADER_BYTES, "the file", (*TAGS, *KEYWORDS))
+    return Facts.of_tags(header.tags, _frame(header, frame, "the file"))
 
 
 def _frame(header: Header, requested: int | None, name: str) -> int:

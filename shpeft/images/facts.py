@@ -1,7 +1,10 @@
 """What a DICOM file states about how it was made and how it lies in the patient. None of it identifies anyone."""
 
 from dataclasses import dataclass
+from math import isfinite
 from typing import TYPE_CHECKING, Any
+
+from PIL import Image
 
 from shpeft.images.acquisition import UNKNOWN, Acquisition, code
 from shpeft.images.dicom_header import functional_group
@@ -15,8 +18,8 @@ KEYWORDS = (
 )
 """Tags that only the facts need."""
 
-BURNT_IN = "burnt_in"
-"""The entry of a Pillow image's ``info`` that holds what its file says about text in the pixels."""
+KEY = "facts"
+"""The entry of a Pillow image's ``info`` that holds what its file states."""
 
 AXES = ("LR", "PA", "HF")
 """Letters of the positive and the negative direction of each axis of the patient (PS3.3 C.7.6.1.1.1)."""
@@ -27,6 +30,9 @@ LEAST_COSINE = 0.3
 """Smallest direction cosine that is named; a second letter stands for an oblique direction."""
 
 SIDES = {"L": "left", "R": "right", "B": "both sides"}
+
+PLANES = {frozenset("xy"): "axial", frozenset("xz"): "coronal", frozenset("yz"): "sagittal"}
+"""Planes by the two axes of the patient that lie in them."""
 
 
 @dataclass(frozen=True)
@@ -42,6 +48,7 @@ class Facts:
         thickness: of the slice, in mm.
         edges: letters of the directions in the patient at the left, right, top and bottom edge.
         burnt_in: whether the file says that text identifying the patient is burnt into the pixels.
+        plane: ``axial``, ``coronal`` or ``sagittal``, the nearest one, of a slice with an orientation in the patient.
     """
 
     acquisition: Acquisition = UNKNOWN
@@ -52,44 +59,71 @@ class Facts:
     thickness: float | None = None
     edges: tuple[str, str, str, str] = ("", "", "", "")
     burnt_in: bool | None = None
+    plane: str = ""
+
+    @classmethod
+    def of_image(cls, image: Image.Image) -> "Facts":
+        """Return the facts of an image that ``open_image`` read; none of any other."""
+        facts = image.info.get(KEY)
+        return facts if isinstance(facts, cls) else cls()
 
     @classmethod
     def of_tags(cls, tags: "Dataset", frame: int) -> "Facts":
         """Read the facts of a frame; malformed values count as missing."""
         measures = functional_group(tags, frame, "PixelMeasuresSequence")
-        orientation = functional_group(tags, frame, "PlaneOrientationSequence").get("ImageOrientationPatient")
+        stated_orientation = functional_group(tags, frame, "PlaneOrientationSequence").get("ImageOrientationPatient")
+        orientation = _numbers(stated_orientation, 6)
+        side = functional_group(tags, frame, "FrameAnatomySequence").get("FrameLaterality")
         spacing = _numbers(measures.get("PixelSpacing"), 2)
         detector = _numbers(tags.get("ImagerPixelSpacing"), 2)
         thickness = _numbers(measures.get("SliceThickness"), 1)
         stated = next((pair for pair in (spacing, detector) if pair and min(pair) > 0), None)
         return cls(
             Acquisition.of_tags(tags),
-            code(tags.get("ImageLaterality")) or code(tags.get("Laterality")),
+            code(side) or code(tags.get("ImageLaterality")) or code(tags.get("Laterality")),
             code(tags.get("ViewPosition")),
             None if stated is None else (stated[0], stated[1]),
             stated is not None and stated == detector and stated != spacing,
             thickness[0] if thickness and thickness[0] > 0 else None,
-            _edges(_numbers(orientation, 6), tags.get("PatientOrientation")),
+            _edges(orientation, tags.get("PatientOrientation")),
             {"YES": True, "NO": False}.get(code(tags.get("BurnedInAnnotation"))),
+            _plane(orientation),
         )
 
     @property
-    def sentence(self) -> str:
-        """The facts for a reader; empty if the file states none.
+    def line(self) -> str:
+        """The facts for a reader in one line; empty if the file states none.
 
         Examples:
-            >>> Facts(Acquisition("MG", "BREAST"), "L", "MLO", (0.07, 0.07), True).sentence
-            'mammography, BREAST, left, MLO; pixels of 0.07 x 0.07 mm at the detector'
+            >>> Facts(Acquisition("MG", "BREAST"), "L", "MLO", (0.07, 0.07), True).line
+            'mammography · breast · 0.07 × 0.07 mm at the detector · left · MLO'
         """
         kind = self.acquisition.modality_name or self.acquisition.modality
-        parts = [kind, self.acquisition.body_part, SIDES.get(self.laterality, ""), self.view]
-        made = ", ".join(part for part in parts if part)
-        measured = ""
-        if self.spacing is not None:
-            measured = f"pixels of {self.spacing[0]:.3g} x {self.spacing[1]:.3g} mm"
-            measured += " at the detector" if self.at_detector else ""
-            measured += f", slice of {self.thickness:.3g} mm" if self.thickness else ""
-        return "; ".join(part for part in (made, measured) if part)
+        spacing = "" if self.spacing is None else f"{self.spacing[0]:.3g} × {self.spacing[1]:.3g} mm"
+        thickness = f"slice {self.thickness:.3g} mm" if self.thickness else ""
+        parts = (
+            *(kind, self.acquisition.body_part.lower(), self.plane),
+            *(f"{spacing} at the detector" if self.at_detector else spacing, thickness),
+            *(SIDES.get(self.laterality, ""), self.view),
+        )
+        return " · ".join(part for part in parts if part)
+
+
+NO_FACTS = Facts()
+"""Of an image whose file states nothing."""
+
+
+def _plane(orientation: tuple[float, ...]) -> str:
+    """Return the plane that direction cosines of rows and columns are nearest to; empty without any.
+
+    Examples:
+        >>> _plane((1.0, 0.0, 0.0, 0.0, 0.2, -0.98))
+        'coronal'
+    """
+    if not orientation:
+        return ""
+    largest = (max(range(3), key=lambda axis: abs(each[axis])) for each in (orientation[:3], orientation[3:]))
+    return PLANES.get(frozenset("xyz"[axis] for axis in largest), "")
 
 
 def _edges(orientation: tuple[float, ...], named: Any) -> tuple[str, str, str, str]:
@@ -119,7 +153,7 @@ def _opposite(letters: str) -> str:
 
 
 def _numbers(value: Any, count: int) -> tuple[float, ...]:
-    """Return a tag's numbers; none if it is missing or has another count."""
+    """Return a tag's numbers; none if it is missing, has another count, or is not finite."""
     if value is None or value == "":
         return ()
     several = not isinstance(value, str | int | float) and hasattr(value, "__len__")
@@ -127,4 +161,4 @@ def _numbers(value: Any, count: int) -> tuple[float, ...]:
         numbers = tuple(float(each) for each in (value if several else [value]))
     except (TypeError, ValueError):
         return ()
-    return numbers if len(numbers) == count else ()
+    return numbers if len(numbers) == count and all(map(isfinite, numbers)) else ()

@@ -6,12 +6,8 @@ from functools import cached_property
 import numpy as np
 from PIL import Image
 
-from shpeft.images.acquisition import KEY, UNKNOWN, Acquisition
 from shpeft.images.decoding import extent, to_8_bits
-from shpeft.images.facts import BURNT_IN, Facts
-
-NO_FACTS = Facts()
-"""Of an image whose file states nothing."""
+from shpeft.images.facts import KEY, NO_FACTS, Facts
 
 
 @dataclass(frozen=True, eq=False)
@@ -81,8 +77,7 @@ class Pixels:
         requested: the window of the :class:`~shpeft.images.Decoding`. None: the full range.
         hounsfield: whether the file's units are Hounsfield units.
         frame, frames: the index of this frame, from 0, and the number of frames.
-        acquisition: modality and body part, if the file states them.
-        facts: these and what else the file states about how it was made.
+        facts: what the file states about how it was made.
     """
 
     values: np.ndarray
@@ -96,7 +91,6 @@ class Pixels:
     hounsfield: bool = False
     frame: int = 0
     frames: int = 1
-    acquisition: Acquisition = UNKNOWN
     facts: Facts = NO_FACTS
 
     @property
@@ -140,10 +134,9 @@ class Pixels:
         )
 
     def to_image(self) -> Image.Image:
-        """Return the image as models see it, in RGB; ``info`` has its acquisition and what is said to be burnt in."""
+        """Return the image as models see it, in RGB; ``info`` has the facts of its file."""
         image = Image.fromarray(self.to_uint8()).convert("RGB")
-        image.info[KEY] = self.acquisition
-        image.info[BURNT_IN] = self.facts.burnt_in
+        image.info[KEY] = self.facts
         return image
 
     def little_endian(self) -> tuple[str, bytes]:

@@ -14,9 +14,9 @@ from PIL.TiffImagePlugin import TiffImageFile
 
 from shpeft.errors import MissingExtra, UnreadableImage
 from shpeft.images import color, dicom, high_bit_depth, jpeg_header
-from shpeft.images.acquisition import Acquisition
 from shpeft.images.decoding import Decoding
 from shpeft.images.dicom_header import is_dicom
+from shpeft.images.facts import NO_FACTS, Facts
 from shpeft.images.pixels import Pixels
 from shpeft.support.bounded_files import open_regular_file
 from shpeft.support.limits import JPEG_SCANS
@@ -136,16 +136,16 @@ def _read(
         raise UnreadableImage(f"{name} cannot be read as an image: {_reason(error, head)}.") from None
 
 
-def read_acquisition(path: Path) -> Acquisition:
-    """Return the modality and body part that a DICOM file states; unknown for any other file.
+def read_facts(path: Path, frame: int | None = None) -> Facts:
+    """Return what a DICOM file states about a frame, or about its middle one; nothing for any other file.
 
     Only the header is read. An image that cannot be read is reported where it is opened, not here.
     """
     try:
         with open_regular_file(path) as file:
-            return dicom.read_acquisition(file) if is_dicom(file.read(HEAD)) else Acquisition()
+            return dicom.read_facts(file, frame) if is_dicom(file.read(HEAD)) else NO_FACTS
     except Exception:  # pydicom raises anything on damaged files
-        return Acquisition()
+        return NO_FACTS
 
 
 def looks_like_image(path: Path) -> bool:

@@ -79,10 +79,8 @@ def collect_calibration_data(
             ("test", data.test),
         )
     )
-    acquisitions = [data.train.acquisition(row) for row in rows]
-    detector = fit_ood_detector(
-        train, val, blocks=blocks, acquisitions=acquisitions, modality=data.card.get("modality")
-    )
+    facts = [data.train.facts(row) for row in rows]
+    detector = fit_ood_detector(train, val, blocks=blocks, facts=facts, modality=data.card.get("modality"))
     others: dict[str, list[Image.Image]] = {}
     for kind, image in other_images(data.name):
         others.setdefault(kind, []).append(image)

@@ -107,6 +107,7 @@ def report(
         method=None if saliency is None else METHODS[saliency.method].title,
         badge=image_section.badge(sanity),
         badge_passed=None if sanity is None else sanity.passed,
+        cautions=diagnosis.cautions,
         headline=diagnosis.answer.headline,
         given=diagnosis.answer.given,
         answer=image_section.answer(diagnosis, reliability if diagnosis.calibrated else None),

@@ -29,13 +29,13 @@ NOT_AN_ANSWER = "This is what the model computed. It is not an answer."
 
 
 def answer(diagnosis: Diagnosis, reliability: AnyReliability | None) -> Section:
-    """Return the sentences of the first page: the decision and what is known about it, or the reasons for none."""
+    """Return the sentences of the first page: what is known about the decision, or the reasons for none."""
     result = diagnosis.answer
     if not result.given:
-        return Section(sentences=(*result.reasons, *diagnosis.remarks, "A qualified reader has to decide."))
+        return Section(sentences=(*result.reasons, "A qualified reader has to decide."))
     points = [part.operating for part in ({} if reliability is None else reliability.parts).values()]
     promise = tuple(point.bound.sentence for point in points if point is not None and point.bound is not None)
-    return Section(sentences=(*result.sentences, *_missing(diagnosis), *promise, *diagnosis.remarks))
+    return Section(sentences=(*result.sentences, *_missing(diagnosis), *promise))
 
 
 def details(diagnosis: Diagnosis) -> Section:

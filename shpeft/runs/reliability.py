@@ -12,6 +12,8 @@ if TYPE_CHECKING:
     from shpeft.evaluation import AnyReliability, OODDetector, OODDistances, Reliability
 
 RELIABILITY_FORMAT, DETECTOR_FORMAT = "shpeft.trust/1", "shpeft.novelty/2"
+FACTS_DETECTOR_FORMAT = "shpeft.novelty/3"
+"""The format of detectors with facts of the training images; without any, the bytes are those of the one before."""
 HEAD_DETECTOR_FORMAT = "shpeft.novelty/1"
 """The format of detectors that read the input of the head."""
 
@@ -133,6 +135,8 @@ def detector_bytes(detector: "OODDetector") -> bytes:
     numbers = {"rest": detector.rest, "limit": detector.limit, "cases": detector.cases}
     texts = {name: list(getattr(detector, name)) for name in DETECTOR_TEXTS}
     values = {"format": DETECTOR_FORMAT, **numbers, **texts}
+    if detector.training is not None:
+        values |= {"format": FACTS_DETECTOR_FORMAT, "training": detector.training.to_dict()}
     return save(arrays, metadata={"shpeft": json.dumps(values, sort_keys=True)})
 
 
@@ -141,15 +145,17 @@ def parse_detector(data: bytes) -> "OODDetector":
     from safetensors import SafetensorError
     from safetensors.numpy import load
 
-    from shpeft.evaluation import OODDetector
+    from shpeft.evaluation import OODDetector, TrainingFacts
 
     try:
         arrays: dict[str, Any] = load(data)
     except SafetensorError as error:
         raise ValueError(str(error)) from None
     numbers = safetensors_metadata(data)
-    if numbers.get("format") != HEAD_DETECTOR_FORMAT:
+    if numbers.get("format") not in (HEAD_DETECTOR_FORMAT, FACTS_DETECTOR_FORMAT):
         check_format(numbers, DETECTOR_FORMAT)
     del numbers["format"]
     numbers |= {name: tuple(numbers.get(name, ())) for name in DETECTOR_TEXTS}
+    if "training" in numbers:
+        numbers["training"] = TrainingFacts.from_dict(numbers["training"])
     return OODDetector(**arrays, **numbers)

@@ -35,6 +35,11 @@ ANSWER: dict[str, Any] = {
                 "estimate": {"type": "object", "description": "Of a regression, the number with its interval."},
             },
         },
+        "cautions": {
+            "type": "array",
+            "items": {"type": "string"},
+            "description": "Sentences that a reader needs before the answer.",
+        },
         "burnt_in": {
             "type": "object",
             "description": "Text and markers in the pixels.",

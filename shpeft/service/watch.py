@@ -132,7 +132,12 @@ class Watcher:
             made = series_results(self.worker.loaded, self.worker.run, series, answered)
         diagnosis = answered.diagnosis
         burnt_in = None if diagnosis.burnt_in is None else diagnosis.burnt_in.to_dict()
-        note = {"answer": diagnosis.answer.headline, "burnt_in": burnt_in, "omitted": list(made.omitted)}
+        note = {
+            "answer": diagnosis.answer.headline,
+            "cautions": list(diagnosis.cautions),
+            "burnt_in": burnt_in,
+            "omitted": list(made.omitted),
+        }
         return made.as_zip(), note
 
     def _store(self, name: str) -> Event:

@@ -154,12 +154,15 @@ def test_one_image_is_a_list_of_one(with_run: str, without_batches: RunFolder) -
     assert app.title[0].value == "Diagnose"
 
 
-def test_text_in_an_image_is_said_beside_its_answer(with_run: str, without_batches: RunFolder) -> None:
+def test_text_in_an_image_is_said_before_its_answer(with_run: str, without_batches: RunFolder) -> None:
     image, file = Image.new("RGB", (120, 90), (40, 40, 40)), io.BytesIO()
     ImageDraw.Draw(image).text((20, 20), "DOE JANE 4711", fill="white")
     image.save(file, "PNG")
     app = dropped(with_run, file.getvalue(), "image.png")
-    assert f":material/text_fields: {BurntIn.of_image(image).sentence}" in [each.value for each in app.caption]
+    caution = f":orange[:material/warning:] {BurntIn.of_image(image).sentence}"
+    drawn = [each.value for each in app.main if each.type in ("markdown", "title")]
+    titles = [each.value for each in app.title]
+    assert drawn.index(caution) < drawn.index(titles[0])
 
 
 def test_a_deleted_list_is_not_made_again(with_run: str, without_batches: RunFolder, zipped: bytes) -> None:

@@ -9,15 +9,17 @@ import pydicom
 import pytest
 
 from shpeft.batch import open_source
-from shpeft.batch.series import Series, diagnose_series, list_series
+from shpeft.batch.series import Rule, Series, diagnose_series, list_series
 from shpeft.diagnosis import diagnose
 from shpeft.errors import ConfigError, DiagnosisError, UnreadableImage
-from shpeft.evaluation import DecisionRules, ThresholdRule
+from shpeft.evaluation import DecisionRules, ThresholdRule, TrainingFacts
 from shpeft.pipeline import LoadedRun, load_run, set_decision_rules
 from shpeft.runs import RunFolder
 from tests.helpers.command_line import shpeft
 from tests.helpers.dicom_studies import enhanced, errors_of, slice_of
 from tests.helpers.present import present, single_label
+
+RULES: tuple[Rule, ...] = ("mean", "highest-risk")
 
 
 @pytest.fixture(scope="module")
@@ -48,6 +50,16 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def series_in(folder: Path) -> tuple[Series, ...]:
     with open_source([folder]) as source:
         return list_series(source).series
+
+
+def test_cautions_of_every_slice_are_those_of_the_series_each_once(tmp_path: Path, model: LoadedRun) -> None:
+    detector = replace(present(model.ood_detector), training=TrainingFacts(20, {"L": 20}))
+    warned = replace(model, ood_detector=detector)
+    for number, side in enumerate("LRR"):
+        (tmp_path / f"{number}.dcm").write_bytes(slice_of(number, Laterality=side))
+    for rule in RULES:
+        (caution,) = diagnose_series(warned, series_in(tmp_path)[0], rule).diagnosis.cautions
+        assert caution.startswith("The file is marked right; of 20 training images, 20 are marked left")
 
 
 def test_one_series_is_one_case_in_order(folder: Path) -> None:

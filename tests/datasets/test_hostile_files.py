@@ -12,7 +12,7 @@ from PIL import Image
 from shpeft.batch import open_source
 from shpeft.datasets import load_dataset
 from shpeft.errors import DatasetError, UnreadableImage
-from shpeft.images import looks_like_image, open_image, read_acquisition
+from shpeft.images import looks_like_image, open_image, read_facts
 from shpeft.support.limits import IMAGE_BYTES
 
 posix = pytest.mark.skipif(os.name != "posix", reason="pipes and devices of POSIX")
@@ -56,7 +56,7 @@ def test_one_image_that_is_a_pipe_or_a_device_is_refused_at_once(tmp_path: Path)
         with pytest.raises(UnreadableImage, match="not a regular file"):
             open_image(path)
         assert not looks_like_image(path)
-        assert not read_acquisition(path).modality
+        assert not read_facts(path).acquisition.modality
 
 
 def test_a_class_number_without_images_takes_no_memory(tmp_path: Path) -> None:

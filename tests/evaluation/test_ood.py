@@ -5,7 +5,7 @@ import pytest
 from sklearn.covariance import LedoitWolf
 
 from shpeft.evaluation import fit_ood_detector, ood
-from shpeft.images import Acquisition
+from shpeft.images import Acquisition, Facts
 from shpeft.runs.reliability import detector_bytes, parse_detector
 
 
@@ -27,20 +27,20 @@ def test_distance_with_all_directions_uses_the_full_covariance(monkeypatch: pyte
 
 
 def test_file_says_another_modality_or_body_part() -> None:
-    breast = [Acquisition("US", "BREAST")] * 6
-    rare = [Acquisition("CT", "DOE JANE")]  # too few to be stored
-    detector = fit_ood_detector(features(100, 1), features(60, 2), acquisitions=breast + rare)
+    breast = [Facts(Acquisition("US", "BREAST"))] * 6
+    rare = [Facts(Acquisition("CT", "DOE JANE"))]  # too few to be stored
+    detector = fit_ood_detector(features(100, 1), features(60, 2), facts=breast + rare)
     assert (detector.modalities, detector.body_parts) == (("US",), ("BREAST",))
     usual = features(1, 2)[0]
     for same in (Acquisition(), Acquisition("US"), Acquisition("US", "BREAST"), Acquisition("", "BREAST")):
-        assert detector.score(usual, same).reasons == ()
-    ct = detector.score(usual, Acquisition("CT", "HEAD"))
+        assert detector.score(usual, Facts(same)).reasons == ()
+    ct = detector.score(usual, Facts(Acquisition("CT", "HEAD")))
     assert not ct.alarm
     assert ct.reasons == (
         "The file is marked as CT; the training images are ultrasound.",
         "The file is marked with another body part than the training images (breast).",
     )
-    assert detector.score(usual, Acquisition("ZZ")).reasons == (
+    assert detector.score(usual, Facts(Acquisition("ZZ"))).reasons == (
         "The file is marked with another modality; the training images are ultrasound.",
     )
     again = parse_detector(detector_bytes(detector))

@@ -9,10 +9,10 @@ from shpeft.support.markdown import plain
 
 
 def headline(diagnosis: Diagnosis) -> None:
-    """Draw the answer as the page's title, what is known about it, and what is burnt into the image."""
+    """Draw what a reader needs before the answer, then the answer as the page's title, and what is known about it."""
+    for sentence in diagnosis.cautions:
+        st.markdown(f":orange[:material/warning:] {plain(sentence)}")
     _decision(diagnosis)
-    for sentence in diagnosis.remarks:
-        st.caption(f":material/text_fields: {plain(sentence)}")
 
 
 def _decision(diagnosis: Diagnosis) -> None:

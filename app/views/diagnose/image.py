@@ -114,9 +114,9 @@ def _decode(data: bytes, series: str, window: str, frame: int | None) -> Case | 
 
 
 def facts(case: Case) -> None:
-    """Draw what the file states about the image."""
-    if case.pixels.facts.sentence:
-        st.caption(plain(f"The file says: {case.pixels.facts.sentence}."))
+    """Draw what the file states about the image, in a line."""
+    if case.pixels.facts.line:
+        st.caption(plain(case.pixels.facts.line))
 
 
 def dataset_label(case: Case) -> None:

@@ -68,9 +68,7 @@ def structured_report(diagnosis: Diagnosis, source: Source, model: Model, remark
         imaging_measurements=[group],
         title=codes.DCM.ImagingMeasurementReport,
     )
-    _add_sentences(
-        report, (*_sentences(answer), *(("REMARK", "Remark", text) for text in (*diagnosis.remarks, *remarks)))
-    )
+    _add_sentences(report, (*_sentences(diagnosis), *(("REMARK", "Remark", text) for text in remarks)))
     shared = model.equipment("report")
     for name in ("manufacturer_model_name", "software_versions", "device_serial_number"):
         shared.pop(name)
@@ -140,12 +138,14 @@ def _numbers(estimate: Estimate) -> "list[Measurement]":
     return [Measurement(named(kind, estimate.quantity), float(value), unit) for kind, value in values]
 
 
-def _sentences(answer: Answer) -> tuple[tuple[str, str, str], ...]:
+def _sentences(diagnosis: Diagnosis) -> tuple[tuple[str, str, str], ...]:
     """Return the report's sentences as (code, name, text), as the page and the printed report have them."""
+    answer = diagnosis.answer
     known = answer.sentences if answer.given else (*answer.reasons, "A qualified reader has to decide.")
     kind = ("EVIDENCE", "What is known about the answer") if answer.given else ("REASON", "Reason for no answer")
     return (
         ("NOTICE", "Notice", NOTICE),
+        *(("CAUTION", "Caution", text) for text in diagnosis.cautions),
         ("HEADLINE", "Answer", answer.headline),
         *((*kind, text) for text in known),
     )
