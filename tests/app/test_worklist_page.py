@@ -160,9 +160,20 @@ def test_text_in_an_image_is_said_before_its_answer(with_run: str, without_batch
     image.save(file, "PNG")
     app = dropped(with_run, file.getvalue(), "image.png")
     caution = f":orange[:material/warning:] {BurntIn.of_image(image).sentence}"
-    drawn = [each.value for each in app.main if each.type in ("markdown", "title")]
+    drawn = [getattr(each, "value", "") for each in app.main if each.type in ("markdown", "title")]
     titles = [each.value for each in app.title]
     assert drawn.index(caution) < drawn.index(titles[0])
+
+
+def test_facts_of_a_file_and_what_the_model_gets_stand_under_the_image(
+    with_run: str, without_batches: RunFolder
+) -> None:
+    app = dropped(with_run, slice_of(BodyPartExamined="CHEST", Laterality="L"), "DOE_JANE.dcm")
+    captions = [each.value for each in app.caption]
+    at = captions.index("CT · chest · axial · 0.5 × 0.7 mm · slice 3 mm · left")
+    assert captions[at + 1].startswith(
+        "The model gets the whole image at 32 × 32 pixels, window center 40, width 400 HU"
+    )
 
 
 def test_a_deleted_list_is_not_made_again(with_run: str, without_batches: RunFolder, zipped: bytes) -> None:

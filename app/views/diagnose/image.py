@@ -12,11 +12,13 @@ from PIL import Image
 from app.views.diagnose import images
 from app.views.diagnose.images import Worklist
 from app.widgets import layout, thumbnails, viewer
+from shpeft.delta.file import read_header
 from shpeft.diagnosis import Diagnosis
 from shpeft.errors import ShpeftError
 from shpeft.explanation.saliency import Sanity, overlay
-from shpeft.images import Decoding, Pixels, open_pixels
+from shpeft.images import Decoding, InputTransform, Pixels, open_pixels
 from shpeft.images.dicom_header import is_dicom
+from shpeft.images.model_view import model_view
 from shpeft.images.reading import HEAD
 from shpeft.runs import RunFolder
 from shpeft.support.jsonable import to_jsonable
@@ -117,6 +119,12 @@ def facts(case: Case) -> None:
     """Draw what the file states about the image, in a line."""
     if case.pixels.facts.line:
         st.caption(plain(case.pixels.facts.line))
+
+
+def seen_by_model(run: RunFolder, case: Case) -> None:
+    """Draw which part, frame and window of the image the model gets."""
+    transform = InputTransform.from_dict(read_header(run.delta_path)["transform"])
+    st.caption(plain(model_view(case.pixels, transform)))
 
 
 def dataset_label(case: Case) -> None:

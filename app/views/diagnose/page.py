@@ -64,6 +64,7 @@ else:
             image.view_image(case, shown)
             image.dataset_label(case)
             image.facts(case)
+            image.seen_by_model(run, case)
         answer.evidence(diagnosis)
         similar.similar_training_images(run, case)
         finding.choose(run, case)
