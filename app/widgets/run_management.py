@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Sequence
 from datetime import datetime
+from functools import partial
 
 import streamlit as st
 
@@ -9,6 +10,7 @@ from app.widgets import account, layout, session
 from shpeft.config import command, differences
 from shpeft.errors import ShpeftError
 from shpeft.pipeline import paired_difference
+from shpeft.reports import CARD_FORMS, card
 from shpeft.runs import (
     Deleted,
     RunFolder,
@@ -64,6 +66,22 @@ def download_buttons(run: RunFolder) -> None:
             icon=":material/download:",
             help="`shpeft finetune --config FILE` repeats this run.",
         )
+
+
+def card_buttons(run: RunFolder) -> None:
+    """Draw a download button for each form of the run's model card."""
+    with st.container(horizontal=True):
+        for form, described in CARD_FORMS.items():
+            st.download_button(
+                described.title,
+                partial(card, run, form),
+                f"{run.name}_card{described.suffix}",
+                described.mime,
+                key=f"card-{form}-{run.name}",
+                on_click="ignore",
+                icon=":material/download:",
+                help=described.help,
+            )
 
 
 def configuration(run: RunFolder) -> None:

@@ -3,7 +3,7 @@
 import sys
 import time
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Literal
 
 from cyclopts import App, Parameter
 
@@ -24,6 +24,7 @@ from shpeft.runs import (
     runs_root,
 )
 from shpeft.runs.shared import is_shared, open_shared
+from shpeft.support.atomic_files import write_atomic
 from shpeft.support.formatting import interval, listed_metric
 
 app = App("runs", help="List, stop, rename, delete, restore, compare and move runs.")
@@ -78,6 +79,26 @@ def show(run: Run, /) -> None:
     output.headline(folder.reliability.read())
     output.results(metrics)
     output.notice()
+
+
+@app.command
+def card(run: Run, /, *, to: Literal["markdown", "html", "json", "chai"] = "markdown", out: Path | None = None) -> None:
+    """Print or write the model card of a finished run.
+
+    Args:
+        to: markdown, html (one page without scripts or requests), json (for programs), or chai (XML by the schema of
+            the Coalition for Health AI, version 0.2, in which a person has to fill in what shpeft cannot know).
+        out: The file; by default the card is printed.
+    """
+    folder = open_run(run)
+    from shpeft.reports import card as card_of
+
+    text = card_of(folder, to)
+    if out is None:
+        print(text, end="")
+    else:
+        write_atomic(out, text)
+        print(out)
 
 
 @app.command

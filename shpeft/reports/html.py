@@ -92,7 +92,7 @@ def report(
             f"{' x '.join(map(str, opened.size))}. Give the image that was diagnosed."
         )
     saliency, withheld = diagnosis.saliency, sanity is not None and bool(sanity.withheld)
-    return _template().render(
+    return template("report.html").render(
         notice=NOTICE,
         case=case or default_case,
         made=_stamp(made or datetime.now()),
@@ -177,7 +177,8 @@ def _png(image: Image.Image) -> str:
 
 
 @cache
-def _template() -> Template:
+def template(name: str) -> Template:
+    """Return a template of this package; what it is filled with is escaped."""
     environment = Environment(
         loader=PackageLoader("shpeft.reports", "."),
         autoescape=True,
@@ -185,4 +186,4 @@ def _template() -> Template:
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    return environment.get_template("report.html")
+    return environment.get_template(name)

@@ -16,6 +16,11 @@ if TYPE_CHECKING:
     from shpeft.evaluation import AnyReliability, IntervalReliability, Reliability
     from shpeft.runs.folder import RunFolder
 
+LIMITS = (
+    "The test images come from the same source as the training images; other scanners, hospitals and patients may "
+    "differ. Saliency shows where the score is sensitive, not where disease is."
+)
+
 
 def run_card(folder: "RunFolder") -> str | None:
     """Return the model card of a run from its results, not from the file in its folder, which anybody may have written.
@@ -69,8 +74,7 @@ def model_card(
         _data(dataset),
         _training(config, metrics),
         _loading(config, header),
-        "## Limits\n\nThe test images come from the same source as the training images; other scanners, hospitals and "
-        "patients may differ. Saliency shows where the score is sensitive, not where disease is.",
+        f"## Limits\n\n{LIMITS}",
     ]
     return "\n\n".join(sections) + "\n"
 
@@ -205,23 +209,25 @@ def _training(config: RunConfig, metrics: Mapping[str, Any]) -> str:
 
 
 def _loading(config: RunConfig, header: Mapping[str, Any]) -> str:
+    return (
+        f"## How to load\n\n```python\n{loading_code(config, header)}\n```\n\n"
+        "Or `shpeft diagnose RUN_FOLDER image.png`."
+    )
+
+
+def loading_code(config: RunConfig, header: Mapping[str, Any]) -> str:
+    """Return Python code that loads a run's delta and diagnoses an image."""
     backbone = config.portable().backbone
     given = f", image_size={json.dumps(header['image_size'])}"
     given += f", weights={json.dumps(backbone.weights)}" if backbone.weights != "pretrained" else ""
     given += f", model_args={list(backbone.model_args)!r}" if backbone.model_args else ""
     given += "".join(f", {name}={getattr(backbone, name)!r}" for name in ("mean", "std") if getattr(backbone, name))
     given += f", task=shpeft.tasks.read_task({header['task']!r})" if "task" in header else ""
-    return f"""## How to load
-
-```python
-import shpeft
+    return f"""import shpeft
 
 model = shpeft.create_backbone(
     {json.dumps(header["backbone"])}, classes={tuple(header["classes"])!r}{given}
 )
 delta = shpeft.load_delta("delta.safetensors", base=model)  # refuses another base
 with delta.applied(model):  # restored bit for bit afterwards
-    print(shpeft.diagnose(model, "image.png").ranked())
-```
-
-Or `shpeft diagnose RUN_FOLDER image.png`."""
+    print(shpeft.diagnose(model, "image.png").ranked())"""

@@ -100,4 +100,5 @@ elif current in by_name:
     run_management.configuration(run)
     if card := run_card(run):
         with st.expander("Model card"):
+            run_management.card_buttons(run)
             st.markdown(card)
