@@ -84,7 +84,7 @@ def discard(page: Page, name: str) -> None:
     expect(button).to_be_visible(timeout=A_WHILE)
     button.click()
     gone = page.get_by_text(f"The run {name} is in the trash.")
-    expect(page.get_by_text("Stopping. The run moves to the trash.").or_(gone).first).to_be_visible(timeout=3_000)
+    expect(page.get_by_text("Stopping. The run moves to the trash.").or_(gone).first).to_be_visible(timeout=10_000)
     expect(gone).to_be_visible(timeout=A_WHILE)
 
 
