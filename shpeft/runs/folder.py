@@ -34,7 +34,7 @@ from shpeft.runs.scores import ScoreFiles
 from shpeft.runs.similar import NAME as SIMILAR
 from shpeft.runs.similar import TrainingFeaturesFile
 from shpeft.runs.state import END_REQUEST, RunState, StateFile
-from shpeft.support.atomic_files import write_atomic
+from shpeft.support.atomic_files import is_leftover, write_atomic
 from shpeft.support.environment import environment
 
 FILES = (
@@ -137,7 +137,7 @@ class RunFolder:
             raise RunError(f"The run folder {path} cannot be made: {error.strerror}. Choose another path.") from None
         if not locked:
             raise RunError(f"The run {path.name} is being worked on. Wait until it ends, cancel it, or choose a name.")
-        for name in FILES:
+        for name in (*FILES, *filter(is_leftover, os.listdir(path))):
             (path / name).unlink(missing_ok=True)
         for name in FOLDERS:
             shutil.rmtree(path / name, ignore_errors=True)
@@ -233,7 +233,8 @@ def _check_free(path: Path, overwrite: bool) -> None:
     """
     if path.exists() and not path.is_dir():
         raise RunError(f"{path} is a file, and a run needs a folder. Choose another path.")
-    present = {entry.name for entry in path.iterdir()} - {".lock"} if path.exists() else set()
+    names = os.listdir(path) if path.exists() else []
+    present = {name for name in names if name != ".lock" and not is_leftover(name)}
     if not present:
         return
     if "config.yaml" not in present:

@@ -3,6 +3,7 @@
 import errno
 import inspect
 import os
+import re
 import secrets
 from contextlib import suppress
 from pathlib import Path
@@ -51,6 +52,16 @@ def write_atomic(path: str | Path, data: bytes | str) -> Path:
         with suppress(OSError):  # a disk that is read-only refuses this, too, and would hide the sentence above
             temporary.unlink(missing_ok=True)
     return path
+
+
+def is_leftover(name: str) -> bool:
+    """Return whether a file of this name is what a killed process left of :func:`write_atomic`.
+
+    Examples:
+        >>> is_leftover(".config.yaml.0a1b2c3d.tmp"), is_leftover("config.yaml")
+        (True, False)
+    """
+    return re.fullmatch(r"\..+\.[0-9a-f]{8}\.tmp", name) is not None
 
 
 def _sync_folder(folder: Path) -> None:

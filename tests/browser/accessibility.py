@@ -1,16 +1,18 @@
 """Accessibility checks of a page with axe-core, and of its charts."""
 
+from typing import Any, Literal
+
 from axe_playwright_python.sync_playwright import Axe
 from playwright.sync_api import Page, expect
 
 from tests.browser.steps import A_WHILE
 
-OPTIONS = {
+OPTIONS: dict[str, Any] = {
     "runOnly": {"type": "tag", "values": ["wcag2a", "wcag2aa", "wcag21a", "wcag21aa"]},
     "rules": {"heading-order": {"enabled": True}, "page-has-heading-one": {"enabled": True}},
     "resultTypes": ["violations"],
 }
-COLORS = {"runOnly": ["color-contrast"], "resultTypes": ["violations"]}
+COLORS: dict[str, Any] = {"runOnly": ["color-contrast"], "resultTypes": ["violations"]}
 """What depends on the color scheme; the rest is the same in the dark."""
 
 FAINT = """() => {
@@ -30,7 +32,8 @@ FAINT = """() => {
 def faults(page: Page) -> list[str]:
     """Return a line for each violation that axe-core reports and for each faint word or chart without a name."""
     lines = []
-    for scheme, options in (("light", OPTIONS), ("dark", COLORS)):
+    checks: list[tuple[Literal["light", "dark"], dict[str, Any]]] = [("light", OPTIONS), ("dark", COLORS)]
+    for scheme, options in checks:
         page.emulate_media(color_scheme=scheme)
         expect(page.get_by_test_id("stApp")).to_have_css("color-scheme", scheme, timeout=A_WHILE)
         page.wait_for_timeout(300)  # colors fade

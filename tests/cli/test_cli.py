@@ -37,7 +37,7 @@ def test_help_loads_no_heavy_library_and_is_quick() -> None:
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
     assert "finetune" in done.stdout
-    assert time.perf_counter() - begin < 5  # about 0.4 s on an idle machine
+    assert time.perf_counter() - begin < 20  # about 1 s on an idle computer
 
 
 def test_the_module_is_the_command() -> None:

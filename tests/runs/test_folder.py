@@ -42,6 +42,14 @@ def test_an_empty_folder_is_fine_and_parents_are_made(tmp_path: Path) -> None:
     assert RunFolder.create(tmp_path / "a" / "b", CONFIG).name == "b"
 
 
+def test_what_a_process_leaves_that_is_killed_while_it_makes_a_run_is_replaced(tmp_path: Path) -> None:
+    (tmp_path / "run").mkdir()
+    for name in (".lock", ".config.yaml.0a1b2c3d.tmp"):
+        (tmp_path / "run" / name).touch()
+    RunFolder.create(tmp_path / "run", CONFIG).state.unlock()
+    assert entries(tmp_path / "run") - {".lock"} == {"config.yaml", "state.json"}
+
+
 @pytest.mark.parametrize("overwrite", [False, True])
 def test_a_folder_without_a_run_is_not_changed(tmp_path: Path, overwrite: bool) -> None:
     (tmp_path / "mine").mkdir()
