@@ -1,6 +1,6 @@
 """A backbone with a delta in training: an optimizer sees the k values and the head, nothing else."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from contextlib import ExitStack
 
 import torch
@@ -168,15 +168,14 @@ LR_SCALES = ("uniform", "magnitude", "rms", "sensitivity")
 """Rules for the learning rates of single weights; see ``lr_scale``."""
 
 
-def lr_scale(
-    backbone: Backbone, support: Support, rule: str, squared_gradients: Mapping[str, Tensor] | None = None
-) -> Tensor | None:
+def lr_scale(backbone: Backbone, support: Support, rule: str, squared_gradients: Tensor | None = None) -> Tensor | None:
     """Return factors of the selected weights' learning rates, (k,) with mean 1; None for ``uniform``.
 
     Args:
         rule: ``magnitude`` steps in proportion to |w|, ``rms`` to the root mean square of the weight's parameter,
             ``sensitivity`` as ``equations.sensitivity_scale``.
-        squared_gradients: F of each parameter, for ``sensitivity``; see ``importance.scores.squared_gradients``.
+        squared_gradients: F of the selected weights (k,), for ``sensitivity``, by
+            ``importance.scores.squared_gradients``.
 
     Raises:
         SelectionError: an unknown rule, or ``sensitivity`` without gradients.
@@ -191,8 +190,7 @@ def lr_scale(
                 "Steps by sensitivity need the gradients of a scoring pass. Choose the score hybrid, gradient or "
                 "fisher, or uniform steps."
             )
-        f = [squared_gradients[name].reshape(-1)[index] for name, index in support.indices.items()]
-        return equations.sensitivity_scale(torch.cat(f).float())
+        return equations.sensitivity_scale(squared_gradients.float())
     scales = []
     for name, index in support.indices.items():
         w = backbone.parameters[name].detach().float().cpu()

@@ -200,20 +200,24 @@ def estimate_importance(
     )
 
 
-def squared_gradients(scores: Scores, score: str, norm: equations.Norm = DEFAULTS.norm) -> Tensors | None:
-    """Return F, the squared gradient of each eligible weight: Ē g² (L2), or (Ē|g|)² (L1).
+def squared_gradients(
+    scores: Scores, score: str, indices: Mapping[str, Tensor], norm: equations.Norm = DEFAULTS.norm
+) -> Tensor | None:
+    """Return F, the squared gradient of selected weights: Ē g² (L2), or (Ē|g|)² (L1).
 
     Args:
         scores: what ``estimate_importance`` returned.
         score, norm: what it was asked for.
+        indices: of the k selected weights in each flattened parameter, as in ``Support.indices``.
 
     Returns:
-        F by parameter; None for scores without gradients.
+        F (k,); None for scores without gradients.
     """
     specific = scores.halves[0] if scores.halves is not None else scores if score in ("gradient", "fisher") else None
     if specific is None:
         return None
-    return {name: s if _form(score, norm) == "l2" else s.square() for name, s in specific.values.items()}
+    f = torch.cat([specific.values[name].reshape(-1)[index] for name, index in indices.items()])
+    return f if _form(score, norm) == "l2" else f.square()
 
 
 def _form(score: str, norm: equations.Norm) -> equations.Norm:

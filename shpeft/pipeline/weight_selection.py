@@ -103,8 +103,9 @@ def select_weights(
         chosen, scale = None, None
         if team.leads:
             chosen = _select_from(scores, budget, config, setup, meter)
-            gradients = squared_gradients(scores, options.score, options.norm)
-            scale = lr_scale(setup.backbone, chosen.supports["hybrid"], training.lr_scale, gradients)
+            best = chosen.supports["hybrid"]
+            gradients = squared_gradients(scores, options.score, best.indices, options.norm)
+            scale = lr_scale(setup.backbone, best, training.lr_scale, gradients)
         support, scale = share_support(team, setup.backbone, chosen.supports["hybrid"] if chosen else None, scale)
         smallest = selections[0].support.k if selections else support.k
         checkpoint = folder.checkpoint if options.budget != AUTO else folder.checkpoint.of_budget(support.k)

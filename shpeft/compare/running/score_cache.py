@@ -49,7 +49,7 @@ class ScoreCache:
         gradients = None
         if arm.lr_scale == "sensitivity":
             specific = self.specific(arm, cell.dataset, cell.seed)
-            gradients = squared_gradients(specific, task_specific_name(arm))
+            gradients = squared_gradients(specific, task_specific_name(arm), support.indices)
         return lr_scale(task.backbone, support, arm.lr_scale, gradients)
 
     def scores(self, arm: Arm, dataset: str, seed: int, mask: int = 0) -> Scores:
