@@ -69,9 +69,15 @@ def diagnose(
     single = {"--saliency": saliency, "--target": target, "--out": out, "--dicom-out": dicom_out}
     _check(images, csv, {"--names": names, "--batch-size": batch_size}, report, single, series_rule)
     folder = open_run(str(run))
+    from shpeft.explanation.saliency import check_method
+    from shpeft.explanation.target import target_index
     from shpeft.pipeline import load_run
 
     loaded = load_run(folder, device, weights)
+    if saliency is not None:
+        check_method(saliency)
+    if target is not None:
+        target_index(target, loaded.backbone.classes)
     if csv is not None:
         _batch(loaded, images, csv, names, batch_size or 1, json)
         return
