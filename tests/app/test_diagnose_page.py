@@ -153,7 +153,7 @@ def test_an_answer_does_not_wait_for_the_map_of_the_image_before(slow_map: tuple
 @pytest.fixture
 def own_manager(monkeypatch: pytest.MonkeyPatch) -> None:
     """A manager that no work of another test's page claims."""
-    monkeypatch.setattr("shpeft.jobs._managers", {})
+    monkeypatch.setattr("shpeft.jobs.job_manager._managers", {})
 
 
 @pytest.mark.usefixtures("own_manager")

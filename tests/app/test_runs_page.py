@@ -41,7 +41,7 @@ def held(runs: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[JobManager]:
                 release.wait(0.01)
 
     manager = JobManager(runs, execute=execute, device_of=str)
-    monkeypatch.setattr("shpeft.jobs._managers", {runs.resolve(): manager})
+    monkeypatch.setattr("shpeft.jobs.job_manager._managers", {runs.resolve(): manager})
     yield manager
     release.set()
     manager.shutdown(5)
