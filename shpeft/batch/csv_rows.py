@@ -34,6 +34,9 @@ CAUTIONS = "cautions"
 """Sentences that a reader needs before the answer, such as of text in the image or of an unusual view."""
 
 ERROR, MADE_BY = "error", "made_by"
+FIRST, LAST = (ID, "width", "height", MARKED, CAUTIONS, ANSWER, "reasons"), (ERROR, MADE_BY, "notice")
+"""Columns that the rows of every task begin and end with."""
+
 FINDINGS_END = ("calibrated", "threshold_class", ABSTAIN, UNLIKE, "novelty_percentile")
 """Columns of findings between those of each finding and those of every row."""
 
@@ -45,31 +48,11 @@ def header(classes: Sequence[str], task: Task = SINGLE_LABEL) -> list[str]:
     """Return the names of the columns; findings that may occur together have an answer and a threshold each."""
     if isinstance(task, MultiLabel):
         each = [f"{kind}:{name}" for kind in ("answer", "probability", "threshold") for name in classes]
-        return [
-            ID,
-            "width",
-            "height",
-            MARKED,
-            CAUTIONS,
-            ANSWER,
-            "reasons",
-            *each,
-            *FINDINGS_END,
-            ERROR,
-            MADE_BY,
-            "notice",
-        ]
+        return [*FIRST, *each, *FINDINGS_END, *LAST]
     if isinstance(task, Regression):
-        ends = (UNLIKE, "novelty_percentile", ERROR, MADE_BY, "notice")
-        return [ID, "width", "height", MARKED, CAUTIONS, ANSWER, "reasons", *NUMBER, *ends]
+        return [*FIRST, *NUMBER, UNLIKE, "novelty_percentile", *LAST]
     return [
-        ID,
-        "width",
-        "height",
-        MARKED,
-        CAUTIONS,
-        ANSWER,
-        "reasons",
+        *FIRST,
         "probability_of",
         "probability",
         "test_sensitivity",
@@ -85,9 +68,7 @@ def header(classes: Sequence[str], task: Task = SINGLE_LABEL) -> list[str]:
         ABSTAIN,
         UNLIKE,
         "novelty_percentile",
-        ERROR,
-        MADE_BY,
-        "notice",
+        *LAST,
     ]
 
 
@@ -116,15 +97,8 @@ def judged(data: bytes, diagnosis: Diagnosis, made_by: str, urgent: str = "") ->
     shown = diagnosis.probabilities if reliability is None else reliability.probabilities
     mark = "" if answer.given else NOT_AN_ANSWER
     at_threshold = class_at_threshold(diagnosis)
-    width, height = diagnosis.image_size
     return [
-        case_id(data),
-        width,
-        height,
-        _marked(diagnosis),
-        " ".join(diagnosis.cautions),
-        answer.headline,
-        " ".join(answer.reasons),
+        *_first(data, diagnosis),
         answer.probability_of,
         repr(answer.probability),
         "" if answer.rates is None else answer.rates.sensitivity.counts,
@@ -152,12 +126,7 @@ def _judged_findings(data: bytes, diagnosis: Diagnosis, made_by: str, urgent: st
     mark = "" if answer.given else NOT_AN_ANSWER
     cases = [part.reliability for part in diagnosis.findings]
     return [
-        case_id(data),
-        *diagnosis.image_size,
-        _marked(diagnosis),
-        " ".join(diagnosis.cautions),
-        answer.headline,
-        " ".join(answer.reasons),
+        *_first(data, diagnosis),
         *(mark + _side(part) if part.given or mark else NO_ANSWER for part in answer.findings),
         *map(repr, diagnosis.shown),
         *("" if part.threshold is None else repr(part.threshold) for part in answer.findings),
@@ -179,12 +148,7 @@ def _judged_number(data: bytes, diagnosis: Diagnosis, estimate: Estimate, made_b
     value, low, high = ("" if number is None or not answer.given else repr(number) for number in numbers)
     coverage = "" if estimate.coverage is None else repr(estimate.coverage)
     return [
-        case_id(data),
-        *diagnosis.image_size,
-        _marked(diagnosis),
-        " ".join(diagnosis.cautions),
-        answer.headline,
-        " ".join(answer.reasons),
+        *_first(data, diagnosis),
         *(estimate.quantity, value, estimate.unit, low, high, coverage),
         "" if ood is None else _yes(bool(ood.reasons)),
         "" if ood is None else repr(ood.percentile),
@@ -194,8 +158,18 @@ def _judged_number(data: bytes, diagnosis: Diagnosis, estimate: Estimate, made_b
     ]
 
 
-def _marked(diagnosis: Diagnosis) -> str:
-    return _yes(None if diagnosis.burnt_in is None else diagnosis.burnt_in.present)
+def _first(data: bytes, diagnosis: Diagnosis) -> list[object]:
+    """Return the cells of :data:`FIRST`."""
+    marked = None if diagnosis.burnt_in is None else diagnosis.burnt_in.present
+    answer = diagnosis.answer
+    return [
+        case_id(data),
+        *diagnosis.image_size,
+        _yes(marked),
+        " ".join(diagnosis.cautions),
+        answer.headline,
+        " ".join(answer.reasons),
+    ]
 
 
 def _side(answer: Answer) -> str:

@@ -1,4 +1,4 @@
-"""What of an image its model gets: which part, frame and window."""
+"""What of an image its model gets: which size, frame and window; it is resized whole, never cropped."""
 
 import numpy as np
 
@@ -7,7 +7,7 @@ from shpeft.images.transform import InputTransform
 
 
 def model_view(pixels: Pixels, transform: InputTransform) -> str:
-    """Return a sentence on the part of an image, its frame and its window that reach the model.
+    """Return a sentence on the size, the frame and the window of an image as it reaches the model.
 
     Args:
         pixels: the frame, with the window of training.
@@ -20,14 +20,9 @@ def model_view(pixels: Pixels, transform: InputTransform) -> str:
         >>> model_view(slices, imagenet)
         'The model gets the whole image at 224 × 224 pixels, frame 3 of 7, window center 40, width 400 HU.'
     """
-    height, width = pixels.values.shape[:2]
-    region = transform.region(width, height)
-    part = "the whole image"
-    if region != (0, 0, width, height):
-        part = "the pixels from column {:g} and row {:g} to column {:g} and row {:g}".format(*region)
     frame = f", frame {pixels.frame + 1:,} of {pixels.frames:,}" if pixels.frames > 1 else ""
     rows, columns = transform.shape
-    return f"The model gets {part} at {columns} × {rows} pixels{frame}{_window(pixels)}."
+    return f"The model gets the whole image at {columns} × {rows} pixels{frame}{_window(pixels)}."
 
 
 def _window(pixels: Pixels) -> str:

@@ -50,18 +50,9 @@ class InputTransform:
 
     def pixels(self, image: Image.Image) -> torch.Tensor:
         """Resize the whole image, so that no diagnostic pixel is cropped: uint8 (3, H, W)."""
-        (height, width), box = self.shape, self.region(*image.size)
-        resized = image.convert("RGB").resize((width, height), RESAMPLING[self.interpolation], box)
+        height, width = self.shape
+        resized = image.convert("RGB").resize((width, height), RESAMPLING[self.interpolation])
         return torch.from_numpy(np.array(resized)).permute(2, 0, 1).contiguous()
-
-    def region(self, width: int, height: int) -> tuple[float, float, float, float]:
-        """Return the part of an image that reaches the model: left, top, right and bottom, in pixels from its corner.
-
-        Examples:
-            >>> InputTransform(224, (0.5, 0.5, 0.5), (0.5, 0.5, 0.5)).region(640, 480)
-            (0, 0, 640, 480)
-        """
-        return 0, 0, width, height
 
     def normalize(self, pixels: torch.Tensor) -> torch.Tensor:
         """Return the model's inputs, float32: pixels from 0 to 255 (..., 3, H, W) scaled by the mean and deviation."""

@@ -104,11 +104,15 @@ def run_on(
         stop: True ends training after the current step, and the best epoch so far is tested.
 
     Raises:
-        RunError: the run failed, or its worker is gone; the folder's state says so, too.
+        ShpeftError: nobody carries it out, it failed, or its worker is gone; the folder's state says so, too.
         Cancelled: ``progress`` raised it, or another process discarded the run.
     """
     folder.state.unlock()  # the lock belongs to the worker
-    ticket = engine.submit([WORKER, str(folder.path.resolve())], folder.config.device)
+    try:
+        ticket = engine.submit([WORKER, str(folder.path.resolve())], folder.config.device)
+    except BaseException as error:
+        _record_end(folder, error)
+        raise
     seen: list[str] = []
     try:
         while True:
@@ -144,8 +148,9 @@ def _report_epochs(folder: RunFolder, seen: list[str], on_epoch: "Callable[[Epoc
 def _record_end(folder: RunFolder, error: BaseException) -> None:
     """Record that a run was cancelled or interrupted, once its killed worker has released the lock."""
     deadline = time.monotonic() + UNLOCKING
-    while not folder.state.try_lock() and time.monotonic() < deadline:
-        pass
+    while not folder.state.try_lock():
+        if time.monotonic() > deadline:  # it still works, and records its own end
+            return
     try:
         if not folder.state.read().ended:
             if isinstance(error, Cancelled) and not isinstance(error, Interrupted):

@@ -1,4 +1,4 @@
-"""The part, the frame and the window of an image that its model gets, beside what the transform does."""
+"""The size, the frame and the window of an image that its model gets, beside what the transform does."""
 
 from typing import Any
 
@@ -17,26 +17,24 @@ HALF = (0.5, 0.5, 0.5)
 
 @pytest.mark.parametrize("interpolation", RESAMPLING)
 @pytest.mark.parametrize("size", [(40, 24), (24, 40), (9, 31), (16, 16)])
-def test_region_is_what_the_transform_resizes(size: tuple[int, int], interpolation: str) -> None:
+def test_the_whole_image_is_resized(size: tuple[int, int], interpolation: str) -> None:
     noise = np.random.default_rng(0).integers(0, 256, (size[1], size[0], 3)).astype(np.uint8)
     image, transform = Image.fromarray(noise), InputTransform(16, HALF, HALF, interpolation)
-    region = transform.region(*size)
-    expected = image.resize((16, 16), RESAMPLING[interpolation], region)
+    expected = image.resize((16, 16), RESAMPLING[interpolation], (0, 0, *size))
     assert torch.equal(transform.pixels(image), torch.from_numpy(np.array(expected)).permute(2, 0, 1))
 
 
 def test_input_that_is_no_square() -> None:
     image, transform = Image.effect_noise((40, 24), 80).convert("RGB"), InputTransform("8x16", HALF, HALF)
-    expected = image.resize((16, 8), RESAMPLING["bicubic"], transform.region(40, 24))
+    expected = image.resize((16, 8), RESAMPLING["bicubic"], (0, 0, 40, 24))
     assert torch.equal(transform.pixels(image), torch.from_numpy(np.array(expected)).permute(2, 0, 1))
     assert model_view(open_pixels(image), transform) == "The model gets the whole image at 16 × 8 pixels."
 
 
-def test_every_edge_of_the_region_reaches_the_model() -> None:
+def test_every_edge_of_the_image_reaches_the_model() -> None:
     transform, gray = InputTransform(16, HALF, HALF), np.full((40, 24, 3), 90, np.uint8)
     before = transform.pixels(Image.fromarray(gray))
-    left, top, right, bottom = map(int, transform.region(24, 40))
-    for row, column in ((top, left), (top, right - 1), (bottom - 1, left), (bottom - 1, right - 1)):
+    for row, column in ((0, 0), (0, 23), (39, 0), (39, 23)):
         changed = gray.copy()
         changed[row, column] = 255
         assert not torch.equal(transform.pixels(Image.fromarray(changed)), before)

@@ -4,23 +4,23 @@ import os
 import signal
 import subprocess
 import sys
-import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import pytest
 
 from shpeft.config.schema import RunConfig
+from shpeft.errors import RunError
 from shpeft.jobs import JobManager
 from shpeft.jobs import manager as manager_of
 from shpeft.jobs.process_engine import ProcessEngine
 from shpeft.jobs.worker import work
-from shpeft.runs import RunFolder, Snapshot, deleted_runs
+from shpeft.runs import RunFolder, deleted_runs
 from tests.helpers.app_pages import TINY
+from tests.helpers.background_jobs import epochs, until, until_ended
 from tests.helpers.command_line import TINY as TINY_YAML
 from tests.helpers.command_line import shpeft
 
-A_WHILE = 120.0
 CONFIG = RunConfig()
 ENDLESS = RunConfig.parse(TINY | {"training": {"epochs": 1000, "batch_size": 8}})
 
@@ -59,18 +59,6 @@ class WatchedEngine(ProcessEngine):
         return process
 
 
-def until(condition: Callable[[], object]) -> None:
-    deadline = time.monotonic() + A_WHILE
-    while not condition():
-        assert time.monotonic() < deadline
-        time.sleep(0.05)
-
-
-def until_ended(manager: JobManager, run: str) -> Snapshot:
-    until(lambda: manager.snapshot(run).status not in ("queued", "running"))
-    return manager.snapshot(run)
-
-
 @pytest.fixture
 def engine() -> WatchedEngine:
     return WatchedEngine()
@@ -88,10 +76,6 @@ def manager(tmp_path: Path, engine: WatchedEngine) -> Iterator[JobManager]:
 def stand_in(manager: JobManager, engine: WatchedEngine) -> JobManager:
     engine.worker = STAND_IN
     return manager
-
-
-def epochs(manager: JobManager, run: str) -> int:
-    return max((report.epoch for report in manager.snapshot(run).history), default=0)
 
 
 @pytest.mark.skipif(os.name != "posix", reason="signals of POSIX")
@@ -137,6 +121,17 @@ def test_a_process_that_ends_at_once_is_reported(stand_in: JobManager) -> None:
     snapshot = until_ended(stand_in, stand_in.submit(CONFIG.model_copy(update={"seed": 2})))
     assert snapshot.status == "interrupted"
     assert "is gone (exit code 3). No epoch was over yet." in snapshot.message
+
+
+def test_a_run_that_no_engine_takes_says_why(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def submit(self: ProcessEngine, command: Sequence[str], device: str) -> None:
+        raise RunError("No cluster answers.")
+
+    monkeypatch.setattr(ProcessEngine, "submit", submit)
+    manager = JobManager(tmp_path, engine=ProcessEngine())
+    snapshot = until_ended(manager, manager.submit(CONFIG))
+    assert (snapshot.status, snapshot.message) == ("interrupted", "No cluster answers.")
+    manager.shutdown()
 
 
 def test_a_worker_whose_watcher_is_gone_interrupts_its_run(tmp_path: Path) -> None:

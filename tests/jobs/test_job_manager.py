@@ -13,11 +13,12 @@ import pytest
 from shpeft.config.schema import RunConfig
 from shpeft.errors import DatasetError, RunError
 from shpeft.jobs import JobManager
-from shpeft.runs import RunFolder, Snapshot, deleted_runs, list_runs, restore_run
+from shpeft.runs import RunFolder, deleted_runs, list_runs, restore_run
 from shpeft.support.atomic_files import is_locked
 from shpeft.support.progress import Progress
 from shpeft.training.loop import EpochReport
 from tests.helpers.app_pages import TINY
+from tests.helpers.background_jobs import until, until_ended
 
 CONFIG = RunConfig()
 Make = Callable[..., JobManager]
@@ -50,18 +51,6 @@ class Recipe:
                         progress("Waiting", step, self.steps)
             finally:
                 self.together -= 1
-
-
-def until(condition: Callable[[], object], timeout: float = 10.0) -> None:
-    deadline = time.monotonic() + timeout
-    while not condition():
-        assert time.monotonic() < deadline
-        time.sleep(0.01)
-
-
-def until_ended(manager: JobManager, run: str, timeout: float = 10.0) -> Snapshot:
-    until(lambda: manager.snapshot(run).status not in ("queued", "running"), timeout)
-    return manager.snapshot(run)
 
 
 @pytest.fixture

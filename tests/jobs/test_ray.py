@@ -1,7 +1,6 @@
 """Runs on a cluster of two computers, one of which is lost."""
 
-import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -9,8 +8,9 @@ import pytest
 
 from shpeft.config.schema import RunConfig
 from shpeft.jobs import JobManager, engine_named
-from shpeft.runs import RunFolder, Snapshot
+from shpeft.runs import RunFolder
 from tests.helpers.app_pages import TINY
+from tests.helpers.background_jobs import epochs, until, until_ended
 
 ray = pytest.importorskip("ray", reason="needs the extra ray")
 cluster_utils = pytest.importorskip("ray.cluster_utils")
@@ -18,18 +18,6 @@ cluster_utils = pytest.importorskip("ray.cluster_utils")
 pytestmark = pytest.mark.filterwarnings("ignore")  # Ray's own, and its sockets that end with the test
 
 LONG = RunConfig.parse(TINY | {"training": {"epochs": 1000, "batch_size": 8}, "device": "cpu"})
-
-
-def until(condition: Callable[[], object]) -> None:
-    deadline = time.monotonic() + 300
-    while not condition():
-        assert time.monotonic() < deadline
-        time.sleep(0.1)
-
-
-def until_ended(manager: JobManager, run: str) -> Snapshot:
-    until(lambda: manager.snapshot(run).status not in ("queued", "running"))
-    return manager.snapshot(run)
 
 
 @pytest.fixture
@@ -48,10 +36,6 @@ def manager(cluster: Any, tmp_path: Path) -> Iterator[JobManager]:
     manager = JobManager(tmp_path, engine=engine_named("ray"))
     yield manager
     manager.shutdown()
-
-
-def epochs(manager: JobManager, run: str) -> int:
-    return max((report.epoch for report in manager.snapshot(run).history), default=0)
 
 
 def test_a_run_outlives_the_computer_that_carried_it_out(cluster: Any, manager: JobManager, tmp_path: Path) -> None:
