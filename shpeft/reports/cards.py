@@ -167,25 +167,25 @@ def _result(label: str, value: str) -> "Fields":
 
 
 def _chai_fields(header: Mapping[str, Any], metrics: Mapping[str, Any], reliability: AnyReliability | None) -> Fields:
-    """Return the card's fields in the order of the schema; text is Markdown."""
+    """Return the card's fields in the order of the schema: names as they are, and prose."""
     weights, dataset, tested = metrics["weights"], metrics["dataset"], metrics["finetuned"]
-    classes, modality = plain(", ".join(header["classes"])), str(dataset.get("modality") or "")
+    classes, modality = _prose(", ".join(header["classes"])), str(dataset.get("modality") or "")
     counts = "; ".join(f"{split}: {sum(row.values()):,}" for split, row in dataset["counts"].items())
     rows, columns = height_and_width(header["image_size"])
     number = "unit" in tested
-    images = f"{plain(dataset['name'])}. Images: {plain(counts)}. Split: {plain(dataset['split_rule'])}"
+    images = f"{_prose(dataset['name'])}. Images: {_prose(counts)}. Split: {_prose(dataset['split_rule'])}"
     held_out = {
         "TestType": "Internal: held-out images of the same source as the training images, used once.",
         "TestingDataDescription": images,
         "ValidationProcessAndJustification": "95 % intervals, by bootstrap over the test images or for "
         "counts those of Wilson. Thresholds and calibration are fitted on the validation images alone.",
     }
-    headline = "" if reliability is None else plain(reliability.headline)
-    cautions = [plain(warning) for warning in dataset["warnings"]]
+    headline = "" if reliability is None else _prose(reliability.headline)
+    cautions = [_prose(warning) for warning in dataset["warnings"]]
     outputs = f"A number, {classes}" if number else f"A probability for each of: {classes}; an answer, or no answer"
     return {
         "BasicInfo": {
-            "ModelName": plain(_name(header, metrics)),
+            "ModelName": _name(header, metrics),
             "ModelDeveloper": UNSTATED,
             "DeveloperContact": UNSTATED,
         },
@@ -197,8 +197,9 @@ def _chai_fields(header: Mapping[str, Any], metrics: Mapping[str, Any], reliabil
         },
         "ModelSummary": {
             "Summary": f"{weights['selected']:,} of {weights['backbone']:,} weights ({percent(weights['share'])}) of "
-            f"the image model {plain(header['backbone'])} were trained on {plain(dataset['name'])}. {headline}".strip(),
-            "Keywords": [word for word in (plain(modality), *map(plain, header["classes"])) if word],
+            f"the image model {_prose(header['backbone'])} were trained on {_prose(dataset['name'])}. "
+            f"{headline}".strip(),
+            "Keywords": [word for word in (modality, *header["classes"]) if word],
         },
         "UsesAndDirections": {
             "IntendedUseAndWorkflow": NOTICE,
@@ -209,7 +210,7 @@ def _chai_fields(header: Mapping[str, Any], metrics: Mapping[str, Any], reliabil
             "part, scanner or hospital than the training images.",
         },
         "Warnings": {
-            "KnownRisksAndLimitations": " ".join([plain(LIMITS), *cautions]),
+            "KnownRisksAndLimitations": " ".join([_prose(LIMITS), *cautions]),
             "KnownBiasesOrEthicalConsiderations": "Not examined: the card has no results by age, sex or origin.",
             "ClinicalRiskLevel": UNSTATED,
         },
@@ -217,9 +218,9 @@ def _chai_fields(header: Mapping[str, Any], metrics: Mapping[str, Any], reliabil
             "AISystemFacts": {
                 "OutcomesAndOutputs": outputs,
                 "ModelType": "A pretrained image model with a linear head, sparsely fine-tuned.",
-                "FoundationModels": f"{plain(header['backbone'])} ({plain(header['weights'])})",
+                "FoundationModels": f"{_prose(header['backbone'])} ({_prose(header['weights'])})",
                 "InputDataSource": images,
-                "OutputAndInputDataTypes": f"Input: one image{f' ({plain(modality)})' * bool(modality)}, resized to "
+                "OutputAndInputDataTypes": f"Input: one image{f' ({_prose(modality)})' * bool(modality)}, resized to "
                 f"{columns} × {rows} pixels. Output: {outputs}.",
                 "DevelopmentDataCharacterization": images,
                 "BiasMitigationApproaches": "None beyond the split by group where groups are given.",
@@ -252,12 +253,27 @@ def _chai_fields(header: Mapping[str, Any], metrics: Mapping[str, Any], reliabil
     }
 
 
+def _prose(text: object) -> str:
+    """Return text for the card's prose, where the schema allows Markdown: what would be markup there is escaped.
+
+    Icons and formulas, which Streamlit alone knows, and entities, which only stand for a character, need no escapes.
+
+    Examples:
+        >>> print(_prose("phantom:fundus?n=9&size=4, <img src=x>"))
+        phantom:fundus?n=9&size=4, \\<img src=x>
+    """
+    escaped = plain(text)
+    for harmless in ":$&":
+        escaped = escaped.replace(f"\\{harmless}", harmless)
+    return escaped
+
+
 def _measures(metrics: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
     """Yield the metrics that stand for a task, of the model and of the linear probe."""
     titles, unit = metrics_of_task(metrics["finetuned"]), metrics["finetuned"].get("unit") or ""
     for name in main_metrics(metrics["finetuned"]):
         for kind, label in (("finetuned", titles[name]), ("probe", f"{titles[name]} of the linear probe")):
-            yield plain(label), _estimate(metrics[kind][name], unit if name in ("mae", "rmse") else "")
+            yield label, _estimate(metrics[kind][name], unit if name in ("mae", "rmse") else "")
 
 
 def _safety(metrics: Mapping[str, Any], reliability: AnyReliability | None) -> Iterator[tuple[str, str]]:
@@ -265,11 +281,11 @@ def _safety(metrics: Mapping[str, Any], reliability: AnyReliability | None) -> I
     yield "Test images", json.dumps({"kind": "single", "value": metrics["finetuned"]["cases"]})
     for name in ("ece", "brier"):
         if name in metrics["finetuned"]:
-            yield plain(metrics_of_task(metrics["finetuned"])[name]), _estimate(metrics["finetuned"][name])
+            yield metrics_of_task(metrics["finetuned"])[name], _estimate(metrics["finetuned"][name])
     for finding, part in ({} if reliability is None else reliability.parts).items():
         if part.operating is None or part.test is None or part.test.operating is None:
             continue
-        about = plain(part.operating.rule.positive or finding)
+        about = part.operating.rule.positive or finding
         yield f"Sensitivity for {about}", _proportion(part.test.operating.sensitivity)
         yield f"Specificity for {about}", _proportion(part.test.operating.specificity)
     if isinstance(reliability, IntervalReliability) and reliability.test is not None:

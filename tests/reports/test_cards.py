@@ -143,7 +143,13 @@ def test_html_escapes_hostile_names_and_asks_for_nothing(folder: RunFolder) -> N
 def test_xml_and_json_of_hostile_names_can_be_parsed(folder: RunFolder) -> None:
     assert json.loads(card(folder, "json"))["classes"] == list(folder.predictions.test().classes)
     keywords = inside(ElementTree.fromstring(card(folder, "chai").encode()), "ModelSummary/Keywords")
-    assert len(keywords) == len(HOSTILE)
+    assert [keyword.text for keyword in keywords][-len(HOSTILE) :] == list(HOSTILE)
+
+
+def test_xml_has_names_without_backslashes_and_prose_without_markup(folder: RunFolder, example: RunFolder) -> None:
+    assert "\\" not in card(example, "chai")
+    outputs = inside(ElementTree.fromstring(card(folder, "chai").encode()), "TrustIngredients/AISystemFacts")[0].text
+    assert "\\<script>" in present(outputs)
 
 
 def test_command_prints_or_writes_every_form(example: RunFolder, tmp_path: Path) -> None:
