@@ -2,7 +2,8 @@
 
 A real browser measures from outside, on the same computer. *First paint* is when it paints the first text, *notice*
 when the app's notice appears, *drawn* when nothing on the page changes any more, charts included. A response is timed
-from the click or key press to the last change of the page.
+from the click or key press to the last change of the page; where the page goes on to work in the background, to what
+was asked for: the list, the answer.
 """
 
 import os
@@ -25,7 +26,9 @@ from tests.browser.steps import discard, show_saliency_map, start_on_phantoms
 
 WATCH = """
 window.watched = {changed: 0, notice: null, acted: null, sent: true, received: true};
-window.begin = () => { watched.acted = null; watched.sent = watched.received = false; };
+window.begin = () => { watched.acted = null; watched.sent = watched.received = false; watched.before = at(); };
+window.at = () => [...document.querySelectorAll('[data-testid=stCaptionContainer]')].map(caption =>
+    caption.innerText.trim()).find(text => /^\\d+ of \\d+$/.test(text));
 window.state = () => document.querySelector('[data-test-script-state]')?.dataset.testScriptState;
 new MutationObserver(() => {
     watched.changed = performance.now();
@@ -48,6 +51,13 @@ one from it followed. The page's own running state is not enough: of a quick res
 STILL = """() => watched.notice !== null && watched.received && state() === 'notRunning'
     && performance.now() - watched.changed > 400"""
 """Whether nothing has changed for 400 ms: the page is drawn. Cursors and spinners are not animated by changes."""
+
+LISTED = """() => document.querySelector("[class*='st-key-open-'] button") !== null"""
+"""Whether the list of cases is drawn; its answers are made in the background."""
+
+OPENED = """() => at() !== undefined && at() !== watched.before
+    && document.querySelector('h1')?.closest('[data-stale]')?.dataset.stale === 'false'"""
+"""Whether another case of the list has its headline; the one of the case before is stale until then."""
 
 MINUTE = 60_000
 FIRST, TRAINING = "first", "training"
@@ -106,6 +116,13 @@ PREPARE: dict[tuple[str, str], Sequence[Act]] = {
 }
 """What opens the part of a page in which an action is; the browser does it alone."""
 
+ASKED_FOR = {
+    ("diagnose", "test images"): LISTED,
+    ("diagnose", "an image"): OPENED,
+    ("diagnose", "the next image"): OPENED,
+}
+"""What an action asks for, where the page goes on to work in the background."""
+
 
 def still(page: Page) -> None:
     """Wait until the page is drawn."""
@@ -130,10 +147,15 @@ def shown(page: Page) -> tuple[float, float, float]:
     return paint / 1000, notice / 1000, drawn / 1000
 
 
-def answered(page: Page, act: Act) -> float:
-    """Return the seconds from an action to the last change that it causes."""
+def answered(page: Page, act: Act, asked_for: str | None) -> float:
+    """Return the seconds from an action to what it asks for, by default to the last change that it causes."""
     page.evaluate("begin()")
     act(page)
+    if asked_for is not None:
+        page.wait_for_function(asked_for, polling=20, timeout=2 * MINUTE)
+        seconds = page.evaluate("performance.now() - watched.acted") / 1000
+        still(page)
+        return seconds
     still(page)
     return page.evaluate("watched.changed - watched.acted") / 1000
 
@@ -175,7 +197,7 @@ def busy(browser: Browser, address: str, repeats: int) -> tuple[dict[str, list],
             for act, do in actions.items():
                 for prepare in PREPARE.get((name, act), ()):
                     prepare(page)
-                answers[act] = answered(page, do)
+                answers[act] = answered(page, do, ASKED_FOR.get((name, act)))
             if turn:  # the first turn loads what stays in memory
                 pages[name].append(times)
                 for act, seconds in answers.items():
