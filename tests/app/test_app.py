@@ -205,4 +205,6 @@ def test_wrong_settings_are_sentences_and_start_nothing(runs: Path) -> None:
     app = open_page("train")
     app.number_input(key="set_count").set_value(10**9).run()
     assert "more than" in app.error[0].value
+    app = open_page("train", set_image_size="224x")
+    assert ["height x width" in error.value for error in app.error] == [True]  # once
     assert not runs.exists()

@@ -58,7 +58,7 @@ def settings() -> tuple[RunConfig, str] | None:
     }
     data = None
     with card, layout.error_boundary():
-        data = dataset_card.show_dataset(RunConfig.parse(raw))
+        data = dataset_card.show_dataset(RunConfig.parse({"dataset": dataset, "seed": seed}))
     with question:
         raw["decision"] = must_not_miss.choose(data)
     with choice:
