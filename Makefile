@@ -1,11 +1,12 @@
-# Everything is installed into .venv; nothing outside this folder changes, except that `make test` installs a browser
-# where none is found and the system allows it.
+# Everything is installed into .venv; nothing outside this folder changes, except that `make
+# test-browser` installs a browser where none is found and the system allows it.
 
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 PORT ?= 8501
 DATA ?=
+IN_PARALLEL := -n 2 --dist loadfile --no-loadscope-reorder
 LOWER := .venv-lower-bounds
 # What runs against the oldest allowed versions: the tests that reach into the libraries, without the slow pages.
 LOWER_TESTS := tests/backbones tests/config tests/delta tests/evaluation tests/figures tests/forward tests/images \
@@ -17,19 +18,24 @@ LOWER_SKIPS := --deselect 'tests/images/test_images.py::test_modes_and_formats_b
 	--deselect tests/figures/test_names_are_text.py::test_plotly_shows_the_name_as_it_is \
 	--deselect tests/images/test_decoder_process.py::test_a_file_that_ends_gdcm_ends_the_child_alone
 
-.PHONY: app test test-slow check docs test-lower-bounds reliability screenshots results results-quick clean
+.PHONY: app test test-browser test-slow test-all check docs test-lower-bounds reliability screenshots results results-quick clean
 
 app: $(VENV)/installed
 	$(BIN)/shpeft ui --port $(PORT)
 
-# Three processes for two processors: the tests of the browser, in two of them at first, wait much of the time.
 test: $(VENV)/installed-dev
+	$(BIN)/python -m pytest $(IN_PARALLEL) -m "not slow and not browser"
+
+# The app in a real browser. The summary names what passed at its second run only.
+test-browser: $(VENV)/installed-dev
 	$(BIN)/python tools/browser.py
-	$(BIN)/python -m pytest -n 3 --dist loadfile --no-loadscope-reorder -rR -m "not slow"
+	$(BIN)/python -m pytest $(IN_PARALLEL) -rR -m "browser and not slow"
 
 # Benchmarks at their smallest size, compilers, simulated draws.
 test-slow: $(VENV)/installed-dev
-	$(BIN)/python -m pytest -n 2 --dist loadfile --no-loadscope-reorder -m slow
+	$(BIN)/python -m pytest $(IN_PARALLEL) -m slow
+
+test-all: test test-browser test-slow
 
 check: $(VENV)/installed-dev
 	$(BIN)/ruff format --check .
@@ -46,7 +52,7 @@ reliability: $(VENV)/installed-dev
 	RELIABILITY=full OMP_NUM_THREADS=1 $(BIN)/python -m pytest -p no:cacheprovider tests/reliability
 
 test-lower-bounds: $(LOWER)/installed
-	$(LOWER)/bin/python -m pytest -n 2 --dist loadfile --no-loadscope-reorder -m "not browser" $(LOWER_TESTS) $(LOWER_SKIPS)
+	$(LOWER)/bin/python -m pytest $(IN_PARALLEL) -m "not browser" $(LOWER_TESTS) $(LOWER_SKIPS)
 
 screenshots: $(VENV)/installed-dev
 	$(BIN)/python tools/screenshots.py

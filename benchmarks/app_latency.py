@@ -20,7 +20,8 @@ from playwright.sync_api import Browser, Page, Playwright, sync_playwright
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
-from tests.browser.driver import QUIET, executable, new_context, serving
+from shpeft.support.headless_browser import find_browser
+from tests.browser.driver import QUIET, new_context, serving
 from tests.browser.steps import answered as diagnosed
 from tests.browser.steps import discard, show_saliency_map, start_on_phantoms
 
@@ -169,11 +170,11 @@ def cold(driver: Playwright, repeats: int) -> tuple[list[tuple[float, float, flo
     times, tries = [], []
     for _ in range(repeats):
         with tempfile.TemporaryDirectory() as runs, serving(Path(runs)) as address:
-            browser = driver.chromium.launch(executable_path=executable(), args=QUIET)
+            browser = driver.chromium.launch(executable_path=find_browser(), args=QUIET)
             times.append(shown(opened(browser, address)))
             browser.close()
         with tempfile.TemporaryDirectory() as runs, serving(Path(runs)) as address:
-            browser = driver.chromium.launch(executable_path=executable(), args=QUIET)
+            browser = driver.chromium.launch(executable_path=find_browser(), args=QUIET)
             page = opened(browser, address)
             began = page.evaluate("performance.timeOrigin") / 1000
             page.get_by_role("button", name="Try it").click()
@@ -230,7 +231,7 @@ def measure(repeats: int) -> str:
     with sync_playwright() as driver:
         first, tries = cold(driver, repeats)
         with tempfile.TemporaryDirectory() as runs, serving(Path(runs)) as address:
-            browser = driver.chromium.launch(executable_path=executable(), args=QUIET)
+            browser = driver.chromium.launch(executable_path=find_browser(), args=QUIET)
             page = opened(browser, f"{address}/train")
             still(page)
             start_on_phantoms(page, FIRST, 1)

@@ -39,10 +39,11 @@ def app() -> float:
     from playwright.sync_api import expect, sync_playwright
 
     sys.path.insert(0, str(ROOT))
-    from tests.browser.driver import QUIET, executable, new_context, serving
+    from shpeft.support.headless_browser import find_browser
+    from tests.browser.driver import QUIET, new_context, serving
 
     with sync_playwright() as driver, tempfile.TemporaryDirectory() as runs:
-        browser = driver.chromium.launch(executable_path=executable(), args=QUIET)
+        browser = driver.chromium.launch(executable_path=find_browser(), args=QUIET)
         began = time.perf_counter()
         with serving(Path(runs)) as address:
             page = new_context(browser, address).new_page()

@@ -49,7 +49,7 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 
     The summary names what was repeated.
     """
-    longest = ("tests/browser/", "tests/test_benchmarks.py")
+    longest = ("tests/browser/", "tests/test_benchmarks.py", "tests/compare/test_running.py", "tests/jobs/")
     items.sort(
         key=lambda item: next((i for i, name in enumerate(longest) if item.nodeid.startswith(name)), len(longest))
     )
@@ -158,12 +158,13 @@ def tiny_yaml(tmp_path: Path) -> Path:
 @pytest.fixture(scope="session")
 def chromium() -> "Iterator[Browser]":
     """Launch a browser, or skip the tests."""
-    from tests.browser.driver import QUIET, executable
+    from shpeft.support.headless_browser import find_browser
+    from tests.browser.driver import QUIET
 
     playwright = pytest.importorskip("playwright.sync_api", reason="Playwright is not installed")
     with playwright.sync_playwright() as driver:
         try:
-            browser = driver.chromium.launch(executable_path=executable(), args=QUIET)
+            browser = driver.chromium.launch(executable_path=find_browser(), args=QUIET)
         except playwright.Error as error:
             pytest.skip(f"no Chromium can be started: {str(error).splitlines()[0]}")
         yield browser

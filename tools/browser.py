@@ -1,6 +1,6 @@
-"""Find a Chromium for the browser tests, or install one.
+"""Install a Chromium for the browser tests where none is found.
 
-Run by ``make test``. Where neither works, the browser tests are skipped with a reason.
+Run by ``make test-browser``. Where it does not work, the browser tests are skipped with a reason.
 """
 
 import os
@@ -9,22 +9,17 @@ import shutil
 import subprocess
 import sys
 
-NAMES = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable")
-
-
-def find_browser() -> str | None:
-    """Return the path of an installed browser."""
-    return next((path for name in NAMES if (path := shutil.which(name))), None)
+from shpeft.support.headless_browser import find_browser
 
 
 def install() -> None:
     """Install Debian's package as root on a Debian system, and Playwright's build elsewhere."""
     if shutil.which("apt-get") and platform.system() == "Linux" and os.geteuid() == 0:
         environment = {**os.environ, "DEBIAN_FRONTEND": "noninteractive"}
-        commands = [["apt-get", "update", "-qq"], ["apt-get", "install", "-y", "-qq", "chromium"]]
+        commands = [["apt-get", "update", "-qq"], ["apt-get", "install", "-y", "-qq", "chromium-headless-shell"]]
     else:
         environment = None
-        commands = [[sys.executable, "-m", "playwright", "install", "chromium"]]
+        commands = [[sys.executable, "-m", "playwright", "install", "--only-shell", "chromium"]]
     for command in commands:
         if subprocess.run(command, env=environment, stdout=subprocess.DEVNULL).returncode:
             print(

@@ -14,7 +14,8 @@ from playwright.sync_api import Page, sync_playwright
 ROOT = Path(__file__).resolve().parents[1]
 sys.path.insert(0, str(ROOT))
 
-from tests.browser.driver import QUIET, executable, new_context, serving  # noqa: E402
+from shpeft.support.headless_browser import find_browser  # noqa: E402
+from tests.browser.driver import QUIET, new_context, serving  # noqa: E402
 
 RUN, EXAMPLE = "fundus", "example"
 SOURCE = "phantom:fundus?n=240&size=160"
@@ -103,7 +104,7 @@ def main() -> None:
     chosen = options.parse_args()
     chosen.out.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory() as runs, serving(Path(runs)) as address, sync_playwright() as driver:
-        browser = driver.chromium.launch(executable_path=executable(), args=QUIET)
+        browser = driver.chromium.launch(executable_path=find_browser(), args=QUIET)
         scheme = "dark" if chosen.dark else "light"
         context = new_context(browser, address, viewport={"width": 1400, "height": 900}, color_scheme=scheme)
         context.set_default_timeout(90_000)

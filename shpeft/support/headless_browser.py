@@ -15,7 +15,8 @@ if TYPE_CHECKING:
 
 T = TypeVar("T")
 
-BROWSERS = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable")
+BROWSERS = ("chromium-headless-shell", "chromium", "chromium-browser", "google-chrome", "google-chrome-stable")
+"""Names of the program; the first draws no windows of its own and starts faster."""
 
 NO_PLAYWRIGHT = "This needs Playwright, which is not installed. Install it with: pip install 'shpeft[pdf]'"
 
@@ -27,7 +28,7 @@ def unavailable_reason() -> str:
     """Return why no browser can be started, as a sentence; an empty string if one probably can."""
     if find_spec("playwright") is None:
         return NO_PLAYWRIGHT
-    return "" if _browser() or _in_own_thread(_own_build) else NO_CHROMIUM
+    return "" if find_browser() or _in_own_thread(_own_build) else NO_CHROMIUM
 
 
 def run_in_browser(work: Callable[["Page"], T], **options: Any) -> T:
@@ -51,7 +52,7 @@ def _run(work: Callable[["Page"], T], options: dict[str, Any]) -> T:
         raise MissingExtra(NO_PLAYWRIGHT) from None
     with sync_playwright() as playwright:
         try:  # it opens only our own pages, so it needs no sandbox
-            browser = playwright.chromium.launch(executable_path=_browser(), args=["--no-sandbox"])
+            browser = playwright.chromium.launch(executable_path=find_browser(), args=["--no-sandbox"])
         except Error:
             raise MissingExtra(NO_CHROMIUM) from None
         try:
@@ -61,7 +62,7 @@ def _run(work: Callable[["Page"], T], options: dict[str, Any]) -> T:
             raise ShpeftError(f"The browser failed ({error.message.splitlines()[0]}). Try again.") from None
 
 
-def _browser() -> str | None:
+def find_browser() -> str | None:
     """Return the path of the system's browser; None selects the one that Playwright has installed."""
     return next((path for name in BROWSERS if (path := shutil.which(name))), None)
 

@@ -2,7 +2,6 @@
 
 import os
 import secrets
-import shutil
 import socket
 import subprocess
 import sys
@@ -19,7 +18,6 @@ if TYPE_CHECKING:
 
 ROOT = Path(__file__).resolve().parents[2]
 WATCHMAN = Path(__file__).resolve().parent / "watchman"
-BROWSERS = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable")
 A_WHILE = 120_000
 """Timeout in milliseconds on a busy computer."""
 
@@ -118,8 +116,3 @@ def new_context(browser: "Browser", address: str, **options: Any) -> "BrowserCon
 def breaches(message: "ConsoleMessage") -> list[str]:
     """Return the message if it says that a page wanted what its content policy forbids."""
     return [message.text] if "Content Security Policy" in message.text else []
-
-
-def executable() -> str | None:
-    """Return the system's Chromium, or None for Playwright's own."""
-    return next((path for name in BROWSERS if (path := shutil.which(name))), None)

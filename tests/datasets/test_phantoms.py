@@ -100,6 +100,7 @@ def probe_hits(name: str, more: str, n: int = 240) -> int:
     return int((probe.predict(flat["test"]) == np.array(data.test.labels)).sum())
 
 
+@pytest.mark.slow
 def test_without_lesions_a_probe_is_at_chance() -> None:
     """Labels leak through nothing but the lesion. Six times 80 images: chance is 160 hits, the deviation 10.3."""
     assert abs(sum(probe_hits(name, "&lesions=0") for name in NAMES) - 160) < 41

@@ -69,7 +69,9 @@ def test_checkpointing_is_refused_where_unsupported() -> None:
         pass
 
 
-@pytest.mark.parametrize(("k", "scope", "seeds"), [(40, "matrices", 1), (20_000, "all", 2)])
+@pytest.mark.parametrize(
+    ("k", "scope", "seeds"), [(40, "matrices", 1), pytest.param(20_000, "all", 2, marks=pytest.mark.slow)]
+)
 def test_compiled_in_one_graph(k: int, scope: str, seeds: int) -> None:
     """Without the inductor, whose C++ takes most of a compilation; it fine-tunes below."""
     backbone = tiny()
@@ -84,10 +86,8 @@ def test_compiled_in_one_graph(k: int, scope: str, seeds: int) -> None:
 
 
 @pytest.mark.skipif(not (shutil.which("c++") or shutil.which("g++")), reason="torch.compile needs a C++ compiler")
-@pytest.mark.parametrize(
-    ("cached", "backend", "batch_size"),
-    [pytest.param(False, "inductor", 30, marks=pytest.mark.slow), (True, "aot_eager", 25)],
-)
+@pytest.mark.slow
+@pytest.mark.parametrize(("cached", "backend", "batch_size"), [(False, "inductor", 30), (True, "aot_eager", 25)])
 def test_compiled_finetuning_learns_the_same(
     data: Dataset, monkeypatch: pytest.MonkeyPatch, cached: bool, backend: str, batch_size: int
 ) -> None:

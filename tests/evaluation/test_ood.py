@@ -63,6 +63,7 @@ def test_64_directions_separate_shifted_features() -> None:
     assert detector.score(odd[0]).percentile == 1
 
 
+@pytest.mark.slow
 def test_false_alarm_rate_is_nominal() -> None:
     rates = []
     for seed in range(60):
@@ -71,6 +72,7 @@ def test_false_alarm_rate_is_nominal() -> None:
     assert 0.005 < np.mean(rates) <= ood.ALARM + 3 * np.std(rates) / np.sqrt(60)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("count", [6, 10, 25])
 def test_few_validation_images_raise_few_false_alarms(count: int) -> None:
     """No rank of so few distances has 3 % beyond it; the bound of their logarithms still holds."""

@@ -72,7 +72,7 @@ def test_the_planted_marker_does_not_matter(split: Split) -> None:
     assert check_shortcut(backbone, split).mass is None
 
 
-@pytest.mark.timeout(120)
+@pytest.mark.slow
 def test_linear_probe_takes_a_planted_shortcut() -> None:
     """The same phantoms with and without a planted marker, the embedded backbone."""
     check = {}

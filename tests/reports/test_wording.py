@@ -205,9 +205,9 @@ def test_pdf_requires_playwright_before_a_model_is_loaded(
 
 
 def test_a_pdf_needs_a_browser(fresh_browser_check: None, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(headless_browser, "_browser", lambda: None)
+    monkeypatch.setattr(headless_browser, "find_browser", lambda: None)
     monkeypatch.setattr(headless_browser, "_own_build", lambda: False)
     assert "playwright install chromium" in headless_browser.unavailable_reason()
-    monkeypatch.setattr(headless_browser, "_browser", lambda: "/nowhere/chromium")
+    monkeypatch.setattr(headless_browser, "find_browser", lambda: "/nowhere/chromium")
     with pytest.raises(MissingExtra, match="playwright install chromium"):
         as_pdf("<p>A page</p>")
