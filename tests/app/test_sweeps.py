@@ -20,9 +20,11 @@ def test_a_sweep_is_shown_with_its_results(runs: Path) -> None:
     [expander] = [expander for expander in page.expander if expander.label.startswith("Sweep")]
     assert expander.label == "Sweep halves: 2 of 2 runs finished"
     pooled, together, each = (frame.value for frame in expander.dataframe)
-    assert pooled["test images"].tolist() == [36]
-    assert pooled["Macro AUROC, fine-tuned"].tolist() == [interval(results["pooled"][0]["finetuned"]["macro_auroc"])]
-    assert together["runs"].tolist() == [2]
+    assert pooled["measure"].tolist() == ["Balanced accuracy", "Macro AUROC"]
+    assert pooled["test images"].tolist() == [36, 36]
+    assert pooled["fine-tuned"].tolist()[1] == interval(results["pooled"][0]["finetuned"]["macro_auroc"])
+    assert together["runs"].tolist() == [2, 2]
+    assert together["difference"].tolist()[0].startswith(("+", "-"))
     assert each["run"].tolist() == ["halves-fold1", "halves-fold2"]
     assert "by a model that never saw its patient" in page_text(page)
     assert not page.exception

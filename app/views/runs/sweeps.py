@@ -1,6 +1,6 @@
 """Sweeps: runs that belong together, with one table of their results."""
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import streamlit as st
@@ -11,6 +11,8 @@ from shpeft.support.formatting import TITLES, interval, main_metrics, spread
 from shpeft.support.markdown import plain
 
 MODELS = {"finetuned": "fine-tuned", "probe": "linear probe", "difference": "difference"}
+MEASURED = tuple(f", {title}" for title in MODELS.values())
+"""How the columns of a model's metrics end."""
 
 
 def show_sweeps() -> None:
@@ -32,12 +34,15 @@ def _results(folder: SweepFolder, summary: Mapping[str, Any]) -> None:
     several = len(summary["combinations"]) > 1
     if summary["pooled"]:
         st.markdown("**All folds together.** Each image is predicted by a model that never saw its patient.")
-        st.dataframe([_pooled_row(entry, several) for entry in summary["pooled"]], hide_index=True)
+        st.dataframe([row for entry in summary["pooled"] for row in _pooled_rows(entry, several)], hide_index=True)
     if any(entry["val_loss"]["runs"] > 1 for entry in summary["combinations"]) or several:
         st.markdown("**Runs together**: mean ± standard deviation, and the 95 % interval of the mean.")
-        st.dataframe([_combination_row(entry, summary["best"]) for entry in summary["combinations"]], hide_index=True)
+        together = [row for entry in summary["combinations"] for row in _combination_rows(entry, summary["best"])]
+        st.dataframe(together, hide_index=True)
     st.markdown("**Each run**")
-    st.dataframe([_run_row(row) for row in summary["runs"]], hide_index=True)
+    rows = [_run_row(row) for row in summary["runs"]]
+    decimals = {name: st.column_config.NumberColumn(format="%.3f") for name in rows[0] if name.endswith(MEASURED)}
+    st.dataframe(rows, hide_index=True, column_config=decimals)
     st.download_button(
         "Download CSV",
         (folder.path / "table.csv").read_bytes(),
@@ -49,24 +54,28 @@ def _results(folder: SweepFolder, summary: Mapping[str, Any]) -> None:
     )
 
 
-def _pooled_row(entry: Mapping[str, Any], several: bool) -> dict[str, object]:
-    row: dict[str, object] = {"combination": entry["combination"] + 1} if several else {}
-    row |= {"seed": entry["seed"], "test images": entry["finetuned"]["cases"]}
-    for name in main_metrics(entry["finetuned"]):
-        for model, title in MODELS.items():
-            row[f"{TITLES[name]}, {title}"] = interval(entry[model][name], sign=model == "difference")
-    return row
+def _pooled_rows(entry: Mapping[str, Any], several: bool) -> list[dict[str, object]]:
+    first: dict[str, object] = {"combination": entry["combination"] + 1} if several else {}
+    return _measures(first | {"seed": entry["seed"], "test images": entry["finetuned"]["cases"]}, entry, interval)
 
 
-def _combination_row(entry: Mapping[str, Any], best: int) -> dict[str, object]:
-    row: dict[str, object] = {name: str(value) for name, value in entry["settings"].items()}
-    row |= {"runs": entry["val_loss"]["runs"], "validation loss": spread(entry["val_loss"])}
+def _combination_rows(entry: Mapping[str, Any], best: int) -> list[dict[str, object]]:
+    first: dict[str, object] = {name: str(value) for name, value in entry["settings"].items()}
+    first |= {"runs": entry["val_loss"]["runs"], "validation loss": spread(entry["val_loss"])}
     if entry["settings"]:
-        row["lowest validation loss"] = "yes" if entry["number"] == best else ""
-    for name in main_metrics(entry["finetuned"]):
-        for model, title in MODELS.items():
-            row[f"{TITLES[name]}, {title}"] = spread(entry[model][name], sign=model == "difference")
-    return row
+        first["lowest validation loss"] = "yes" if entry["number"] == best else ""
+    return _measures(first, entry, spread)
+
+
+def _measures(
+    first: Mapping[str, object], entry: Mapping[str, Any], text: Callable[..., str]
+) -> list[dict[str, object]]:
+    """Return a row for each main metric, with both models and their difference side by side."""
+    return [
+        {**first, "measure": TITLES[name]}
+        | {title: text(entry[model][name], sign=model == "difference") for model, title in MODELS.items()}
+        for name in main_metrics(entry["finetuned"])
+    ]
 
 
 def _run_row(row: Mapping[str, Any]) -> dict[str, object]:
