@@ -48,7 +48,8 @@ def run(
 
     Args:
         config: The comparison: backbone, datasets, arms, budgets, seeds.
-        only: Cells whose DATASET/ARM matches a pattern such as 'busi/*'; repeatable.
+        only: Cells whose DATASET/ARM matches a pattern such as 'busi/*', or DATASET/ARM/SEED one such as '*/*/3';
+            repeatable.
         reuse: The folder of another table, whose finished cells are copied.
         dry_run: Print how many cells and trainings are left and how long they take on this machine; train nothing.
         workers: How many processes of the engine share the cells.

@@ -322,6 +322,21 @@ def test_patience_stops_early(tmp_path: Path) -> None:
         compare.run(few, tmp_path, only=["nothing/*"])
 
 
+def test_cells_are_chosen_by_dataset_arm_and_seed() -> None:
+    plan = plan_of({"probe": {"kind": "probe"}, "full": {"kind": "full"}}, seeds=[1, 3, 13])
+    by_seed = runner.matching_cells(plan, ["*/*/3"])
+    assert {cell.seed for cell in by_seed} == {3}
+    assert {(cell.dataset, cell.arm) for cell in by_seed} == {
+        (cell.dataset, cell.arm) for cell in runner.matching_cells(plan)
+    }
+    assert {(cell.arm, cell.seed) for cell in runner.matching_cells(plan, ["*/full", "*/probe/1"])} == {
+        ("full", 1),
+        ("full", 3),
+        ("full", 13),
+        ("probe", 1),
+    }
+
+
 def test_pooled_rates_minimize_the_loss_over_datasets_and_named_seeds(tmp_path: Path) -> None:
     """All cells of an arm have one choice, by the trials of the named seeds; the head's rate is tuned as well."""
     arms = {"product": {"kind": "sparse", "images": 8}, "head": {"kind": "head", "lr": [1e-4, 1e-3, 1e-2, 1e-1]}}

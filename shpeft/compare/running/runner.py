@@ -69,7 +69,8 @@ def run(
         plan: what is compared.
         out: the table's folder.
         root: the folder that relative paths of datasets and weights start from.
-        only: patterns such as ``busi/*`` for ``dataset/arm``; other cells are skipped.
+        only: patterns such as ``busi/*`` for ``dataset/arm``, or ``*/*/3`` for ``dataset/arm/seed``; other cells are
+            skipped.
         reuse: the folder of another table, whose finished cells are copied where this plan has the same ones.
         progress: called as ``progress(stage, done, total)``.
         on_cell: called with each cell that this process has finished, its record, the number of finished cells, the
@@ -125,14 +126,22 @@ def run(
 
 
 def matching_cells(plan: Plan, only: Sequence[str] = ()) -> list[Cell]:
-    """List the cells of a plan whose ``dataset/arm`` matches one of the patterns; without patterns, all.
+    """List the cells of a plan whose ``dataset/arm`` or ``dataset/arm/seed`` matches a pattern; without patterns, all.
 
     Raises:
         ConfigError: no cell matches.
     """
-    cells = [c for c in list_cells(plan) if not only or any(fnmatch(f"{c.dataset}/{c.arm}", p) for p in only)]
+
+    def matches(cell: Cell) -> bool:
+        name = f"{cell.dataset}/{cell.arm}"
+        return any(fnmatch(text, pattern) for text in (name, f"{name}/{cell.seed}") for pattern in only)
+
+    cells = [cell for cell in list_cells(plan) if not only or matches(cell)]
     if not cells:
-        raise ConfigError(f"No cell matches {', '.join(only)}. Give patterns of DATASET/ARM, such as 'busi/*'.")
+        raise ConfigError(
+            f"No cell matches {', '.join(only)}. Give patterns of DATASET/ARM, such as 'busi/*', or of "
+            "DATASET/ARM/SEED, such as '*/*/3'."
+        )
     return cells
 
 
