@@ -59,7 +59,7 @@ def start_run(page: Page, name: str, epochs: int) -> None:
     page.get_by_role("tab", name="Training", exact=True).click()
     page.get_by_label("Epochs", exact=True).fill(str(epochs))
     page.get_by_label("Name of the run (optional)").fill(name)
-    button.click()  # with the name not entered yet: leaving the field draws the page again, which must not lose the click
+    button.click()  # the name is not entered yet: leaving its field draws the page again, and the click must survive
     expect(page).to_have_url(re.compile(f"run={name}"), timeout=A_WHILE)
     expect(page.get_by_role("heading", name=name)).to_be_visible(timeout=A_WHILE)
 
