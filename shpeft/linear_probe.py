@@ -169,7 +169,8 @@ def fit_on_features(
 
     Args:
         x, x_val: (N, D) features of the training and of the validation images.
-        y, y_val: (N,) their labels, from 0 to ``classes - 1``.
+        y, y_val: (N,) their labels, from 0 to ``classes - 1``. At least two classes have training images; the others
+            get the mean of the weights, and a bias that is lower by ln(N + 1).
     """
     mean, std = x.mean(0), x.std(0) + 1e-6
     best: tuple[float, LogisticRegression] | None = None
@@ -178,7 +179,10 @@ def fit_on_features(
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", ConvergenceWarning)
             model = LogisticRegression(C=strength, max_iter=500).fit((x - mean) / std, y)
-        loss = log_loss(y_val, model.predict_proba((x_val - mean) / std), labels=np.arange(classes))
+        known = model.predict_proba((x_val - mean) / std)
+        probabilities = np.zeros((len(y_val), classes), known.dtype)
+        probabilities[:, model.classes_] = known
+        loss = log_loss(y_val, probabilities, labels=np.arange(classes))
         if best is None or loss < best[0]:
             best = (loss, model)
     progress("linear probe", len(STRENGTHS), len(STRENGTHS))
@@ -186,6 +190,11 @@ def fit_on_features(
     weight, bias = best[1].coef_, best[1].intercept_
     if len(weight) == 1:  # of two classes scikit-learn has the difference of the logits only
         weight, bias = np.concatenate([-weight, weight]) / 2, np.concatenate([-bias, bias]) / 2
+    if len(weight) < classes:
+        present, rows, biases = best[1].classes_, np.tile(weight.mean(0), (classes, 1)), np.full(classes, bias.mean())
+        biases -= np.log(len(y) + 1)
+        rows[present], biases[present] = weight, bias
+        weight, bias = rows, biases
     return _raw(weight, bias, mean, std)
 
 

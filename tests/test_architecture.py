@@ -55,6 +55,7 @@ HOMES = {
     "wandb": {"pipeline"},
     "trackio": {"pipeline"},
     "ray": {"jobs"},
+    "flwr": {"jobs"},
 }
 
 FORBIDDEN = {"found", "told", "wanted", "kept", "place", "one", "words", "start", "here", "there"}

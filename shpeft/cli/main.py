@@ -17,6 +17,7 @@ from shpeft.cli.audit import audit
 from shpeft.cli.backbones import backbones
 from shpeft.cli.cache import cache
 from shpeft.cli.calibrate import calibrate
+from shpeft.cli.coordinator import coordinator
 from shpeft.cli.datasets import datasets
 from shpeft.cli.diagnose import diagnose
 from shpeft.cli.evaluate import evaluate
@@ -25,6 +26,7 @@ from shpeft.cli.finetune import finetune
 from shpeft.cli.importance import importance
 from shpeft.cli.overlap import overlap
 from shpeft.cli.serve import serve
+from shpeft.cli.site import site
 from shpeft.cli.sweep import sweep
 from shpeft.cli.ui import ui
 from shpeft.cli.watch import watch
@@ -57,6 +59,8 @@ for verb in (
     audit,
     serve,
     watch,
+    coordinator,
+    site,
     ui,
 ):
     app.command(verb)

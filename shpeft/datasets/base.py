@@ -13,7 +13,7 @@ from PIL import Image
 from shpeft.datasets.cautions import cautions, numbers
 from shpeft.errors import ClassMismatch
 from shpeft.images import NO_FACTS, Facts, Pixels, open_pixels
-from shpeft.tasks import SINGLE_LABEL, Regression, Task
+from shpeft.tasks import SINGLE_LABEL, Regression, SingleLabel, Task
 
 
 class ImageStore(Protocol):
@@ -222,6 +222,34 @@ class Dataset:
         """
         train, val, test = (split.with_classes(classes) for split in self.splits)
         return replace(self, train=train, val=val, test=test, classes=tuple(classes))
+
+    def within(self, classes: Sequence[str]) -> "Dataset":
+        """Return the dataset as a part of a task with more classes, some of which it lacks.
+
+        Raises:
+            ClassMismatch: it has a class that the task lacks, or the task is one that needs all classes.
+
+        Examples:
+            >>> import shpeft
+            >>> data = shpeft.load_dataset("phantom:fundus?n=36&size=64", seed=0)
+            >>> data.within((*data.classes, "drusen")).train.counts()
+            {'healthy': 6, 'haemorrhages': 6, 'exudates': 6, 'drusen': 0}
+        """
+        unknown = [label for label in self.classes if label not in classes]
+        if not isinstance(self.task, SingleLabel) or tuple(classes) == self.classes:
+            return self.with_classes(classes)
+        if unknown:
+            raise ClassMismatch(
+                f"These images have the class {unknown[0]!r}; those of the task are {', '.join(classes)}. Rename it, "
+                "or leave its images out."
+            )
+        train, val, test = (
+            replace(split, classes=tuple(classes), labels=self.task.renumbered(split.labels, split.classes, classes))
+            for split in self.splits
+        )
+        counts = {split.name: split.counts() for split in (train, val, test)}
+        card = {**self.card, "classes": list(classes), "counts": counts}
+        return replace(self, train=train, val=val, test=test, classes=tuple(classes), card=card)
 
     @property
     def fingerprint(self) -> str:

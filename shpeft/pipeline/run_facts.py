@@ -55,10 +55,10 @@ def delta_metadata(config: RunConfig, setup: RunSetup, selected: Selection) -> d
     }
 
 
-def remarks_on(config: RunConfig, trained: Trained, unchanged: bool) -> list[str]:
-    """Return the remarks for the message of a finished run; ``unchanged``: whether the model is the linear probe."""
+def remarks_on(config: RunConfig, trained: Trained, setup: RunSetup) -> list[str]:
+    """Return the remarks on training for the message of a finished run."""
     remarks = []
-    if unchanged:
+    if not trained.delta.values.any() and trained.delta.head.equals(setup.probe):
         remarks.append(
             "Fine-tuning brought nothing: no epoch had a lower validation loss than the linear probe, so this model is "
             "the linear probe."

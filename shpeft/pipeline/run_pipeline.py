@@ -5,8 +5,9 @@ dataset ─▶ backbone ─▶ linear probe ─▶ importance ─▶ selection �
 With ``budget: auto``, selection and fine-tuning run once for each of a few budgets, and the validation loss chooses.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from contextlib import ExitStack
+from types import MappingProxyType
 from typing import Any
 
 from shpeft.config.schema import AUTO, RunConfig
@@ -14,6 +15,7 @@ from shpeft.delta.file import read_header, save_delta
 from shpeft.errors import Cancelled
 from shpeft.evaluation.by_task import fit_any_reliability
 from shpeft.evaluation.predict import Predictions, predict
+from shpeft.forward.base import ForwardPass
 from shpeft.forward.cached import CachedForward
 from shpeft.pipeline.budget_choice import describe
 from shpeft.pipeline.calibrate import collect_calibration_data, rules_of
@@ -105,7 +107,7 @@ def run(
         cache = folder.path if team.leads else None  # files in a temporary folder would outlive a killed process
         setup = set_up(config, meter, cache, team)
         stack.callback(setup.forward_pass.close)
-        probe = _predict_probe(setup, meter)
+        probe = predict_probe(setup, meter)
         selections = select_weights(config, setup, folder, resumption, meter)
         names = {name for selected in selections for name in selected.support.indices}
         forward_pass = forward_pass_for(
@@ -122,63 +124,80 @@ def run(
                 train_selection(config, setup, candidate, forward_pass, folder, meter, on_epoch, stop_requested)
             )
         trained = min(results, key=lambda result: result.val_loss)  # of equal ones the first, which has fewer weights
-        selected, delta, history = trained.selected, trained.delta, trained.history
         choice = compare_budgets(setup, results, trained, forward_pass) if config.selection.budget == AUTO else []
         if choice:
-            selected.record()
-            folder.history.write(history)
-        unchanged = not delta.values.any() and delta.head.equals(setup.probe)
-        remarks += [
-            *remarks_on(config, trained, unchanged),
-            *([describe(choice)] if choice else []),
-            *automatic_checkpointing(config, setup),
-            *unknown_modality(config, setup),
-            *setup.backbone.remarks,
-        ]
-        with delta.applied(setup.backbone):
-            test = setup.data.test
-            finetuned = predict(
-                setup.backbone, test, forward_pass=forward_pass, progress=meter.part("Testing", setup.plan.test)
-            )
-            meter.lap("testing")
-            calibrating = meter.part("Calibrating", *setup.plan.calibration)
-            calibration = collect_calibration_data(
-                setup.backbone, setup.data, forward_pass=forward_pass, progress=calibrating
-            )
-            if config.store_features:
-                features = training_features(
-                    setup.backbone, setup.data, forward_pass=forward_pass, progress=calibrating
-                )
-        if not team.leads:
-            return {}
-        metrics = compare_with_probe(finetuned, probe)
-        reliability = fit_any_reliability(
-            calibration.validation, rules_of(config.decision), finetuned, calibration.distances
+            trained.selected.record()
+            folder.history.write(trained.history)
+        remarks += [*remarks_on(config, trained, setup), *([describe(choice)] if choice else [])]
+        more = {"budgets": to_jsonable(choice)} if choice else {}
+        return finish(config, setup, trained, forward_pass, probe, folder, meter, remarks, more)
+
+
+def finish(
+    config: RunConfig,
+    setup: RunSetup,
+    trained: Trained,
+    forward_pass: ForwardPass,
+    probe: Predictions,
+    folder: RunFolder,
+    meter: RunProgress,
+    remarks: list[str],
+    more: Mapping[str, Any] = MappingProxyType({}),
+) -> dict[str, Any]:
+    """Test and calibrate what training has made, and write the results of the run.
+
+    Args:
+        probe: the test predictions of the linear probe.
+        remarks: for the message of the finished run; those on the setup are added.
+        more: further entries of ``metrics.json``.
+
+    Returns:
+        the content of ``metrics.json``; empty in all processes of a team but the first.
+    """
+    selected, delta, history = trained.selected, trained.delta, trained.history
+    remarks += [*automatic_checkpointing(config, setup), *unknown_modality(config, setup), *setup.backbone.remarks]
+    with delta.applied(setup.backbone):
+        test = setup.data.test
+        finetuned = predict(
+            setup.backbone, test, forward_pass=forward_pass, progress=meter.part("Testing", setup.plan.test)
         )
-        meter.lap("calibrating")
-        save_delta(delta, folder.delta_path, delta_metadata(config, setup, selected))
-        metrics |= {
-            "weights": count_weights(setup.backbone, selected) | {"delta_bytes": folder.delta_path.stat().st_size},
-            **({"budgets": to_jsonable(choice)} if choice else {}),
-            "training": training_summary(history)
-            | {"cached_below": forward_pass.backbone_split.block if isinstance(forward_pass, CachedForward) else None},
-            "dataset": public_card(setup.data.card),
-            "seconds": meter.seconds,
-        }
-        folder.predictions.write_test({"finetuned": finetuned, "probe": probe})
-        folder.probe.write(setup.probe)
-        folder.predictions.write_validation(calibration.validation)
-        folder.reliability.write_detector(calibration.ood_detector)
-        folder.reliability.write_distances(calibration.distances)
-        folder.reliability.write(reliability)
+        meter.lap("testing")
+        calibrating = meter.part("Calibrating", *setup.plan.calibration)
+        calibration = collect_calibration_data(
+            setup.backbone, setup.data, forward_pass=forward_pass, progress=calibrating
+        )
         if config.store_features:
-            folder.similar.write(features)
-        folder.metrics.write(metrics)
-        folder.write_card(model_card(folder.config, to_jsonable(metrics), read_header(folder.delta_path), reliability))
+            features = training_features(setup.backbone, setup.data, forward_pass=forward_pass, progress=calibrating)
+    if not forward_pass.team.leads:
+        return {}
+    metrics = compare_with_probe(finetuned, probe)
+    reliability = fit_any_reliability(
+        calibration.validation, rules_of(config.decision), finetuned, calibration.distances
+    )
+    meter.lap("calibrating")
+    save_delta(delta, folder.delta_path, delta_metadata(config, setup, selected))
+    metrics |= {
+        "weights": count_weights(setup.backbone, selected) | {"delta_bytes": folder.delta_path.stat().st_size},
+        **more,
+        "training": training_summary(history)
+        | {"cached_below": forward_pass.backbone_split.block if isinstance(forward_pass, CachedForward) else None},
+        "dataset": public_card(setup.data.card),
+        "seconds": meter.seconds,
+    }
+    folder.predictions.write_test({"finetuned": finetuned, "probe": probe})
+    folder.probe.write(setup.probe)
+    folder.predictions.write_validation(calibration.validation)
+    folder.reliability.write_detector(calibration.ood_detector)
+    folder.reliability.write_distances(calibration.distances)
+    folder.reliability.write(reliability)
+    if config.store_features:
+        folder.similar.write(features)
+    folder.metrics.write(metrics)
+    folder.write_card(model_card(folder.config, to_jsonable(metrics), read_header(folder.delta_path), reliability))
     return metrics
 
 
-def _predict_probe(setup: RunSetup, meter: RunProgress) -> Predictions:
+def predict_probe(setup: RunSetup, meter: RunProgress) -> Predictions:
     """Return the test predictions of the frozen backbone with its linear probe."""
     test = setup.data.test
     with setup.probe.applied(setup.backbone):

@@ -46,7 +46,11 @@ class RunSetup:
 
 
 def set_up(
-    config: RunConfig, meter: RunProgress | None = None, folder: Path | None = None, team: Team = ALONE
+    config: RunConfig,
+    meter: RunProgress | None = None,
+    folder: Path | None = None,
+    team: Team = ALONE,
+    data: Dataset | None = None,
 ) -> RunSetup:
     """Load the images, build the backbone and fit its linear probe.
 
@@ -55,6 +59,7 @@ def set_up(
         progress: the progress of the whole run; silent by default.
         folder: the run folder, for cached features that do not fit in memory.
         team: the processes that share the images.
+        data: the images; None: those of the configuration.
 
     Raises:
         SelectionError: the budget exceeds the eligible weights.
@@ -62,7 +67,7 @@ def set_up(
         ShpeftError: the images or the backbone cannot be opened.
     """
     meter = meter or RunProgress(silent)
-    data = load_dataset(**config.dataset.model_dump(), seed=config.seed, progress=meter.part("Reading the images"))
+    data = data or load_images(config, meter)
     check_decision(config.decision, data.val)
     meter.lap("dataset")
     meter.part("Loading the backbone")
@@ -91,6 +96,11 @@ def set_up(
     probe = fit_linear_probe(backbone, data.train, data.val, forward_pass=forward_pass, progress=progress)
     meter.lap("probe")
     return RunSetup(data, backbone, probe, forward_pass, plan, checkpointing)
+
+
+def load_images(config: RunConfig, meter: RunProgress) -> Dataset:
+    """Load the images of a configuration."""
+    return load_dataset(**config.dataset.model_dump(), seed=config.seed, progress=meter.part("Reading the images"))
 
 
 def _short_of_memory(config: RunConfig, forward_pass: ForwardPass) -> bool:

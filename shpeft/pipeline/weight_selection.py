@@ -82,7 +82,7 @@ def score_and_select(config: RunConfig, setup: RunSetup, meter: RunProgress | No
             "The budget 'auto' is chosen by training, and nothing is trained here. Give a share such as 1e-4, or a "
             "number of weights."
         )
-    return _select_from(_score(config, setup, meter), budget, config, setup, meter)
+    return select_from(score_weights(config, setup, meter), budget, config, setup, meter)
 
 
 def select_weights(
@@ -98,11 +98,11 @@ def select_weights(
         eligible = sum(info.numel for info in folder.scores.weight_infos()) if team.leads else 0
         support, _ = share_support(team, setup.backbone, folder.scores.support() if team.leads else None)
         return [Selection(support, resumption.score, eligible, training.lr, folder.checkpoint, resumption)]
-    scores, selections = _score(config, setup, meter), list[Selection]()
+    scores, selections = score_weights(config, setup, meter), list[Selection]()
     for budget in budgets(options.budget, scores.eligible, setup.backbone.weight_count):
         chosen, scale = None, None
         if team.leads:
-            chosen = _select_from(scores, budget, config, setup, meter)
+            chosen = select_from(scores, budget, config, setup, meter)
             best = chosen.supports["hybrid"]
             gradients = squared_gradients(scores, options.score, best.indices, options.norm)
             scale = lr_scale(setup.backbone, best, training.lr_scale, gradients)
@@ -117,7 +117,7 @@ def select_weights(
                 learning_rate(training.lr, support.k, smallest),
                 checkpoint,
                 share_checkpoint(team, checkpoint),
-                partial(_record, folder, chosen.supports, scores.infos, chosen.details, chosen.summaries)
+                partial(record_selection, folder, chosen.supports, scores.infos, chosen.details, chosen.summaries)
                 if chosen
                 else nothing_to_record,
                 scale,
@@ -127,7 +127,7 @@ def select_weights(
     return selections
 
 
-def _score(config: RunConfig, setup: RunSetup, meter: RunProgress) -> Scores:
+def score_weights(config: RunConfig, setup: RunSetup, meter: RunProgress) -> Scores:
     """Score the weights with the linear probe as head."""
     options, recomputes = config.selection, setup.checkpointing and config.selection.expectation != "image"
     with setup.backbone.checkpointing() if recomputes else nullcontext():  # gradients by image need what hooks see
@@ -151,7 +151,7 @@ def _score(config: RunConfig, setup: RunSetup, meter: RunProgress) -> Scores:
         )
 
 
-def _select_from(
+def select_from(
     scores: Scores, budget: int | float, config: RunConfig, setup: RunSetup, meter: RunProgress
 ) -> ScoredSelection:
     """Select as many weights as the budget allows by a score and by its halves, and summarize them."""
@@ -172,7 +172,7 @@ def _select_from(
     return ScoredSelection(scores, supports, summaries, details)
 
 
-def _record(
+def record_selection(
     folder: RunFolder,
     supports: Mapping[str, Support],
     infos: Sequence[WeightInfo],

@@ -1,7 +1,7 @@
 """Train the selected weights of a run, and compare the budgets that it trained with."""
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import closing
 from dataclasses import asdict, dataclass
 from typing import Any
@@ -69,27 +69,13 @@ def train_selection(
         lambda: f"Fine-tuning{what}, epoch {min(epochs_of(history) + 1, options.epochs)} of {options.epochs}",
         setup.plan.training,
     )
-    epochs = finetune(
-        setup.backbone,
+    epochs = finetune_as(
+        config,
+        setup,
         delta,
-        setup.data,
-        epochs=options.epochs,
-        batch_size=options.batch_size,
+        forward_pass,
         lr=selected.lr,
-        head_lr=options.head_lr,
-        weight_decay=options.weight_decay,
         lr_scale=selected.lr_scale,
-        warmup=options.warmup,
-        average=options.average,
-        augment=options.augment,
-        modality=options.modality,
-        mixup=options.mixup,
-        label_smoothing=options.label_smoothing,
-        balance=options.balance,
-        checkpointing=setup.checkpointing,
-        compiled=options.compiled,
-        seed=config.seed,
-        forward_pass=forward_pass,
         progress=progress,
         stop=stop,
         resume=resumption.checkpoint if resumption else None,
@@ -104,6 +90,36 @@ def train_selection(
             record(report)
     meter.lap("fine-tuning")
     return Trained(selected, delta, history)
+
+
+def finetune_as(
+    config: RunConfig, setup: RunSetup, delta: SparseDelta, forward_pass: ForwardPass, **more: Any
+) -> Iterator[EpochReport]:
+    """Fine-tune a delta with the settings of a configuration.
+
+    Args:
+        more: further arguments of ``finetune``, which replace those settings.
+    """
+    options = config.training
+    settings: dict[str, Any] = {
+        "epochs": options.epochs,
+        "batch_size": options.batch_size,
+        "lr": options.lr,
+        "head_lr": options.head_lr,
+        "weight_decay": options.weight_decay,
+        "warmup": options.warmup,
+        "average": options.average,
+        "augment": options.augment,
+        "modality": options.modality,
+        "mixup": options.mixup,
+        "label_smoothing": options.label_smoothing,
+        "balance": options.balance,
+        "checkpointing": setup.checkpointing,
+        "compiled": options.compiled,
+        "seed": config.seed,
+        "forward_pass": forward_pass,
+    }
+    return finetune(setup.backbone, delta, setup.data, **settings | more)
 
 
 def compare_budgets(

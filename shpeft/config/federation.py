@@ -1,0 +1,31 @@
+"""How sites train one model together; everything else is a setting of the run."""
+
+from typing import Annotated
+
+from cyclopts import Parameter
+from pydantic import Field
+
+from shpeft.config.documents import Section
+
+
+class Federation(Section):
+    """How sites train one model together.
+
+    Examples:
+        >>> Federation().at_least, Federation(local_epochs=2).rounds(epochs=10)
+        (2, 5)
+    """
+
+    local_epochs: Annotated[int, Parameter("--local-epochs")] = Field(
+        1, ge=1, description="Epochs that a site trains between two exchanges."
+    )
+    at_least: Annotated[int, Parameter("--at-least")] = Field(
+        2, ge=1, description="Sites that a round needs; with fewer usable replies, training ends with an error."
+    )
+    personal_heads: Annotated[bool, Parameter("--personal-heads")] = Field(
+        False, description="Share the values alone: each site, and the coordinator, keeps a head of its own."
+    )
+
+    def rounds(self, epochs: int) -> int:
+        """Return the number of exchanges of a training of that many epochs."""
+        return -(-epochs // self.local_epochs)
