@@ -22,6 +22,7 @@ SMALLEST = {
     ],
     "selection.py": ["--count", "300000"],
     "link.py": ["--paper"],
+    "protection.py": [],
     "switch.py": ["--backbone", "test_vit", "--switches", "2"],
     "ood.py": [
         *("--backbone", "test_vit", "--weights", "random", "--image-size", "32"),
@@ -82,6 +83,7 @@ ROWS = {
     "presets.py": ["phantom:fundus?n=36&size=32", "mean"],
     "saliency.py": ["SmoothGrad", "by dataset"],
     "link.py": ["ViT-S, 0.01%", "ViT-g, all weights", "10 Gbit/s"],
+    "protection.py": ["`shpeft --help`", "before its first page"],
     "selection.py": ["torch.topk", "ours, 1 %"],
     "switch.py": ["delta, 0.01 %"],
     "ood.py": ["Mahalanobis, 64 directions (the library's)", "fifth nearest neighbor"],
