@@ -21,7 +21,7 @@ would warn of images that are alike.
 VIEWS = frozenset(
     (
         *("AP", "PA", "LL", "RL", "RLD", "LLD", "RLO", "LLO"),  # PS3.3, C.8.1.1
-        *("CC", "MLO", "ML", "LM", "LMO", "SIO", "FB", "XCCL", "XCCM"),  # mammography
+        *("CC", "MLO", "ML", "LM", "LMO", "SIO", "ISO", "FB", "XCCL", "XCCM"),  # mammography
         *("LATERAL", "OBLIQUE"),
     )
 )

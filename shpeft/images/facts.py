@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
 KEYWORDS = (
     *("PixelSpacing", "ImagerPixelSpacing", "SliceThickness", "ImageOrientationPatient", "PatientOrientation"),
-    *("Laterality", "ImageLaterality", "ViewPosition", "BurnedInAnnotation"),
+    *("Laterality", "ImageLaterality", "ViewPosition", "ViewCodeSequence", "BurnedInAnnotation"),
 )
 """Tags that only the facts need."""
 
@@ -33,6 +33,29 @@ SIDES = {"L": "left", "R": "right", "B": "both sides"}
 
 PLANES = {frozenset("xy"): "axial", frozenset("xz"): "coronal", frozenset("yz"): "sagittal"}
 """Planes by the two axes of the patient that lie in them."""
+
+
+VIEW_CODES = {
+    **dict.fromkeys(("399348003", "R-10206"), "AP"),
+    **dict.fromkeys(("272479007", "R-40888"), "PA"),
+    **dict.fromkeys(("399173006", "R-10236"), "LL"),
+    **dict.fromkeys(("399198007", "R-10232"), "RL"),
+    **dict.fromkeys(("399260004", "R-10224"), "ML"),
+    **dict.fromkeys(("399368009", "R-10226"), "MLO"),
+    **dict.fromkeys(("399352003", "R-10228"), "LM"),
+    **dict.fromkeys(("399099002", "R-10230"), "LMO"),
+    **dict.fromkeys(("399162004", "R-10242"), "CC"),
+    **dict.fromkeys(("399196006", "R-10244"), "FB"),
+    **dict.fromkeys(("399188001", "R-102D0"), "SIO"),
+    **dict.fromkeys(("441555000", "R-40AAA"), "ISO"),
+    **dict.fromkeys(("399192008", "R-1024A"), "XCCL"),
+    **dict.fromkeys(("399101009", "R-1024B"), "XCCM"),
+}
+"""Views by their SNOMED codes, of today (SCT) and of older files (SRT), under the terms of ViewPosition; views without
+such a term are not among them (PS3.16, CID 4010 and 4014)."""
+
+SNOMED = ("SCT", "SRT", "SNM3", "99SDM")
+"""Coding schemes of these codes."""
 
 
 @dataclass(frozen=True)
@@ -81,7 +104,7 @@ class Facts:
         return cls(
             Acquisition.of_tags(tags),
             code(side) or code(tags.get("ImageLaterality")) or code(tags.get("Laterality")),
-            code(tags.get("ViewPosition")),
+            _view(tags),
             None if stated is None else (stated[0], stated[1]),
             stated is not None and stated == detector and stated != spacing,
             thickness[0] if thickness and thickness[0] > 0 else None,
@@ -111,6 +134,18 @@ class Facts:
 
 NO_FACTS = Facts()
 """Of an image whose file states nothing."""
+
+
+def _view(tags: "Dataset") -> str:
+    """Return the view by its code, else by ViewPosition.
+
+    Where they contradict each other, the code is believed: a mammogram must have it, its meaning is fixed, and
+    ViewPosition is optional (PS3.3 C.8.11.5 and C.8.11.7).
+    """
+    items = tags.get("ViewCodeSequence") or ()
+    codes = (item for item in items if hasattr(item, "get") and item.get("CodingSchemeDesignator") in SNOMED)
+    named = (VIEW_CODES.get(str(item.get("CodeValue")), "") for item in codes)
+    return next(filter(None, named), "") or code(tags.get("ViewPosition"))
 
 
 def _plane(orientation: tuple[float, ...]) -> str:

@@ -3,8 +3,10 @@
 from typing import Any
 
 import pytest
+from pydicom.sr.codedict import codes
 
 from shpeft.images import Acquisition, Decoding, Facts, open_pixels
+from shpeft.images.facts import VIEW_CODES
 from tests.helpers.dicom_files import dicom_bytes, items, scan
 
 AXIAL, CORONAL, SAGITTAL = [1, 0, 0, 0, 1, 0], [1, 0, 0, 0, 0, -1], [0, 1, 0, 0, 0, -1]
@@ -33,6 +35,36 @@ def test_side_of_a_frame_goes_before_that_of_the_series() -> None:
     assert facts_of(Laterality="R", ImageLaterality="L").laterality == "L"
     own = items(FrameAnatomySequence=items(FrameLaterality="B"))
     assert facts_of(Laterality="R", SharedFunctionalGroupsSequence=own).laterality == "B"
+
+
+MLO, PA = {"CodeValue": "399368009"}, {"CodeValue": "R-40888", "CodingSchemeDesignator": "SRT"}
+
+
+@pytest.mark.parametrize(
+    ("tags", "view"),
+    [
+        ({"ViewCodeSequence": items(CodingSchemeDesignator="SCT", **MLO)}, "MLO"),
+        ({"ViewCodeSequence": items(**PA)}, "PA"),
+        ({"ViewCodeSequence": items(CodingSchemeDesignator="SCT", **MLO), "ViewPosition": "CC"}, "MLO"),
+        ({"ViewCodeSequence": items(CodingSchemeDesignator="99LOCAL", **MLO), "ViewPosition": "CC"}, "CC"),
+        ({"ViewCodeSequence": items(CodeValue="399061009", CodingSchemeDesignator="SCT")}, ""),  # axial: no term
+        ({"ViewCodeSequence": items(CodeMeaning="DOE^JANE")}, ""),
+        ({"ViewPosition": "AP"}, "AP"),
+        ({}, ""),
+    ],
+)
+def test_a_view_is_read_by_its_code_first(tags: dict[str, Any], view: str) -> None:
+    assert facts_of(**tags).view == view
+
+
+def test_codes_of_views_are_those_of_the_standard() -> None:
+    known: dict[str, str] = {}
+    for name in ("cid4010", "cid4014"):
+        group = getattr(codes, name)
+        known |= {getattr(group, concept).value: getattr(group, concept).meaning for concept in group.dir()}
+    terms = {"399173006": "left lateral", "399368009": "medio-lateral oblique", "272479007": "postero-anterior"}
+    assert {value for value in VIEW_CODES if value.isdigit()} <= known.keys()
+    assert {value: known[value] for value in terms} == terms
 
 
 @pytest.mark.parametrize("spacing", [["0", "0"], ["-1", "1"], ["1e400", "1"], ["0.5"]])
