@@ -16,11 +16,13 @@ from pathlib import Path
 from typing import Any
 
 from shpeft.batch import open_source
-from shpeft.batch.series import Rule, diagnose_series, list_series
+from shpeft.batch.series import list_series
+from shpeft.batch.series_rules import diagnose_series
+from shpeft.config.schema import SeriesRule
 from shpeft.errors import ShpeftError
 from shpeft.service.archive import Archive, ArchivedSeries, ArchiveError
 from shpeft.service.worker import Worker, series_results
-from shpeft.support.atomic_files import FileLock, write_atomic
+from shpeft.support.atomic_files import FileLock, is_leftover, write_atomic
 from shpeft.support.bounded_files import parse_json, read_regular_file
 from shpeft.support.limits import DOCUMENT_BYTES, RUN_FILE_BYTES
 
@@ -55,13 +57,16 @@ class Watcher:
         ShpeftError: another watcher uses the folder.
     """
 
-    def __init__(self, archive: Archive, worker: Worker, folder: Path, rule: Rule) -> None:
+    def __init__(self, archive: Archive, worker: Worker, folder: Path, rule: SeriesRule) -> None:
         self.archive, self.worker, self.folder, self.rule = archive, worker, folder, rule
         for name in (READY, DONE, DEAD, TRIED):
             (folder / name).mkdir(parents=True, exist_ok=True)
         self.lock = FileLock(folder / "lock")
         if not self.lock.acquire():
             raise ShpeftError(f"Another watcher uses the folder {folder}. Stop it, or choose another folder.")
+        for path in folder.rglob(".*"):  # of a watcher that was killed while it wrote; it may hold parts of results
+            if is_leftover(path.name):
+                path.unlink()
         self.counts: dict[str, int] = {}
 
     def close(self) -> None:

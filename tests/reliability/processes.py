@@ -9,7 +9,7 @@ import os
 import signal
 import sys
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from multiprocessing import get_context
 from multiprocessing.context import ForkServerContext
@@ -161,7 +161,13 @@ def redirected(output: Path, errors: Path) -> None:
         os.dup2(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600), stream)
 
 
-def command(arguments: Sequence[str], log: Path, root: Path, kill_at: int | None = None) -> BaseProcess:
+def command(
+    arguments: Sequence[str],
+    log: Path,
+    root: Path,
+    kill_at: int | None = None,
+    environment: Mapping[str, str] | None = None,
+) -> BaseProcess:
     """Start ``shpeft`` with arguments in a child.
 
     Args:
@@ -169,11 +175,13 @@ def command(arguments: Sequence[str], log: Path, root: Path, kill_at: int | None
         log: a file for its output; ``log`` with the suffix ``.changes`` gets the number of its changes to files.
         root: the folder that holds everything it writes, and the folder of runs.
         kill_at: the change to files before which it kills itself.
+        environment: variables of its own.
     """
-    return started(_command, list(arguments), log, root, kill_at)
+    return started(_command, list(arguments), log, root, kill_at, dict(environment or {}))
 
 
-def _command(arguments: list[str], log: Path, root: Path, kill_at: int | None) -> None:
+def _command(arguments: list[str], log: Path, root: Path, kill_at: int | None, environment: Mapping[str, str]) -> None:
+    os.environ.update(environment)
     os.environ["SHPEFT_RUNS"] = str(root / "runs")
     os.environ["SHPEFT_CACHE"] = "off"
     redirected(log, log)
