@@ -13,6 +13,7 @@ from starlette.middleware import Middleware
 if (root := str(Path(__file__).resolve().parents[1])) not in sys.path:
     sys.path.insert(0, root)  # Streamlit adds this script's folder, not its parent, which holds the package app
 
+from app import slices
 from app.access import Access
 from app.widgets import session
 from shpeft.support.admission import admission
@@ -38,4 +39,4 @@ async def announce(_: st.App) -> AsyncIterator[None]:
 
 
 access = Middleware(Access, token=TOKEN if SITE.kind == "token" else None, site=SITE)
-app = st.App(Path(__file__).with_name("pages.py"), middleware=[access], lifespan=announce)
+app = st.App(Path(__file__).with_name("pages.py"), routes=[slices.ROUTE], middleware=[access], lifespan=announce)

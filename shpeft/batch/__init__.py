@@ -1,9 +1,10 @@
-"""Diagnose many images: a folder, a zip or single files to a CSV with a row per file, which can be resumed."""
+"""Diagnose many images: a folder, a zip or single files to a CSV with a row per case, which can be resumed."""
 
 from shpeft.batch.csv_rows import summary
 from shpeft.batch.diagnose import BatchResult, diagnose_batch, names_csv
 from shpeft.batch.folder import BatchFolder, list_batches, new_batch
 from shpeft.batch.inputs import Entry, Source, open_source
+from shpeft.batch.series import Series, SeriesSource, by_series
 from shpeft.batch.worker import BatchSnapshot, BatchWorker, worker
 
 __all__ = [
@@ -12,7 +13,10 @@ __all__ = [
     "BatchSnapshot",
     "BatchWorker",
     "Entry",
+    "Series",
+    "SeriesSource",
     "Source",
+    "by_series",
     "diagnose_batch",
     "list_batches",
     "names_csv",

@@ -1,4 +1,4 @@
-"""The CSV of a batch: a row per file, with opaque ids and no patient data."""
+"""The CSV of a batch: a row per case, with opaque ids and no patient data."""
 
 import csv
 import dataclasses
@@ -10,6 +10,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from shpeft import NOTICE
+from shpeft.batch.series_rules import SeriesDiagnosis
+from shpeft.config.schema import SeriesRule
 from shpeft.diagnosis import Diagnosis, case_id
 from shpeft.evaluation import NO_ANSWER, Answer, Estimate, FindingReliability
 from shpeft.pipeline import LoadedRun
@@ -40,12 +42,24 @@ FIRST, LAST = (ID, "width", "height", MARKED, CAUTIONS, ANSWER, "reasons"), (ERR
 FINDINGS_END = ("calibrated", "threshold_class", ABSTAIN, UNLIKE, "novelty_percentile")
 """Columns of findings between those of each finding and those of every row."""
 
+SLICES, RULE, KEY_SLICE, ABOUT_SERIES = SERIES = ("slices", "series_rule", "key_slice", "about_series")
+"""Columns before :data:`LAST` where the files of a series are one case; an image by itself has one slice."""
+
 NUMBER = ("quantity", "value", "unit", "low", "high", "coverage")
 """Columns of a regression; the value and the ends of its interval are empty without an answer."""
 
 
-def header(classes: Sequence[str], task: Task = SINGLE_LABEL) -> list[str]:
-    """Return the names of the columns; findings that may occur together have an answer and a threshold each."""
+def header(classes: Sequence[str], task: Task = SINGLE_LABEL, rule: SeriesRule | None = None) -> list[str]:
+    """Return the names of the columns; findings that may occur together have an answer and a threshold each.
+
+    Args:
+        rule: how a series is answered; None where every image is a case.
+    """
+    names = _header(classes, task)
+    return names if rule is None else [*names[: -len(LAST)], *SERIES, *LAST]
+
+
+def _header(classes: Sequence[str], task: Task) -> list[str]:
     if isinstance(task, MultiLabel):
         each = [f"{kind}:{name}" for kind in ("answer", "probability", "threshold") for name in classes]
         return [*FIRST, *each, *FINDINGS_END, *LAST]
@@ -120,6 +134,14 @@ def judged(data: bytes, diagnosis: Diagnosis, made_by: str, urgent: str = "") ->
     ]
 
 
+def with_slices(row: Sequence[object], answered: SeriesDiagnosis | None) -> list[object]:
+    """Return the row of a case with the columns of :data:`SERIES`: of a series, or of an image by itself."""
+    cells: tuple[object, ...] = (1, "", "", "")
+    if answered is not None:
+        cells = (len(answered.risks), answered.rule, answered.key + 1, " ".join(answered.sentences))
+    return [*row[: -len(LAST)], *cells, *row[-len(LAST) :]]
+
+
 def _judged_findings(data: bytes, diagnosis: Diagnosis, made_by: str, urgent: str) -> list[object]:
     """Return the row of an image with an answer to each finding."""
     answer, ood = diagnosis.answer, diagnosis.ood
@@ -182,12 +204,17 @@ def urgent_finding(run: LoadedRun) -> str:
 
 
 def unreadable(
-    data: bytes | None, reason: str, classes: Sequence[str], made_by: str, task: Task = SINGLE_LABEL
+    identity: str,
+    reason: str,
+    classes: Sequence[str],
+    made_by: str,
+    task: Task = SINGLE_LABEL,
+    rule: SeriesRule | None = None,
 ) -> list[object]:
-    """Return the row of a file that could not be diagnosed."""
-    names = header(classes, task)
+    """Return the row of a case that could not be diagnosed; its id is empty where its file could not be read at all."""
+    names = header(classes, task, rule)
     row: list[object] = [""] * len(names)
-    row[0] = "" if data is None else case_id(data)
+    row[0] = identity
     row[-3:] = [reason, made_by, NOTICE]
     return row
 
@@ -210,10 +237,10 @@ def class_at_threshold(diagnosis: Diagnosis) -> str | None:
     return next(name for name, _ in diagnosis.ranked() if name != decision.positive_class)
 
 
-def made_by(run: LoadedRun, batch_size: int = 1) -> str:
+def made_by(run: LoadedRun, batch_size: int = 1, rule: SeriesRule | None = None) -> str:
     """Return a digest of what decides a row besides the image: delta, reliability, decoding, device and libraries.
 
-    Several images that pass the model together are named after it: ``3f9c0a1b2d4e/32``.
+    Several images that pass the model together, and the rule for series, are named after it: ``3f9c0a1b2d4e/32/mean``.
     """
     delta, ood_detector = run.delta, run.ood_detector
     tensors = [delta.values, *delta.support.indices.values(), delta.head.weight, delta.head.bias]
@@ -224,7 +251,7 @@ def made_by(run: LoadedRun, batch_size: int = 1) -> str:
         model += (run.backbone.task,)
     settings = _stable_repr((model, run.header["classes"], run.header["transform"], environment()["libraries"]))
     digest = hashlib.sha256(b"".join([*parts, settings.encode()])).hexdigest()[:12]
-    return digest if batch_size == 1 else f"{digest}/{batch_size}"
+    return "/".join([digest, *([str(batch_size)] if batch_size > 1 else []), *([rule] if rule else [])])
 
 
 FIRST_NAMES = {
@@ -255,13 +282,14 @@ def _stable_repr(value: object) -> str:
 
 @dataclass(frozen=True)
 class Summary:
-    """Counts of files over a batch.
+    """Counts of cases over a batch.
 
     Attributes:
         answers: by answer, ``No answer`` included; by the most probable class in a CSV of an older version.
-        abstained, unlike_training: files by the reason why they got no answer; both can hold for one.
+        abstained, unlike_training: cases by the reason why they got no answer; both can hold for one.
         of_numbers: whether the model predicts a number, and so never abstains.
-        marked: files with text or markers in the image; 0 in a CSV of an older version.
+        marked: cases with text or markers in the image; 0 in a CSV of an older version.
+        of_series: whether the files of a series are one case.
     """
 
     done: int
@@ -271,6 +299,7 @@ class Summary:
     answers: dict[str, int]
     of_numbers: bool = False
     marked: int = 0
+    of_series: bool = False
 
 
 def summary(text: str) -> Summary:
@@ -286,6 +315,7 @@ def summary(text: str) -> Summary:
         answers=dict(answers.most_common()),
         of_numbers=numbers,
         marked=sum(row.get(MARKED) == "yes" for row in rows),
+        of_series=bool(rows) and SLICES in rows[0],
     )
 
 

@@ -1,4 +1,4 @@
-"""Diagnose a batch: append a row per file, so that an interrupted batch can be resumed."""
+"""Diagnose a batch: append a row per case, so that an interrupted batch can be resumed."""
 
 import csv
 import errno
@@ -9,6 +9,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor, wait
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
+from functools import partial
 from io import FileIO
 from itertools import pairwise
 from pathlib import Path
@@ -17,6 +18,9 @@ from PIL import Image
 
 from shpeft.batch import csv_rows
 from shpeft.batch.inputs import Entry, Source
+from shpeft.batch.series import Series, SeriesSource
+from shpeft.batch.series_rules import check_rule, diagnose_series
+from shpeft.config.schema import SeriesRule
 from shpeft.diagnosis import Diagnosis, case_id, diagnose_together
 from shpeft.errors import DiagnosisError, ShpeftError, UnreadableImage
 from shpeft.images import open_image
@@ -53,21 +57,21 @@ class BatchResult:
 
 def diagnose_batch(
     run: LoadedRun,
-    source: Source,
+    source: Source | SeriesSource,
     out: str | Path,
     *,
     batch_size: int = 1,
     progress: Progress = silent,
     record: Record | None = None,
 ) -> BatchResult:
-    """Diagnose every image and write a CSV with a row per file, in the source's order.
+    """Diagnose every image and write a CSV with a row per case, in the source's order.
 
     An unfinished CSV is resumed and ends with the same bytes as an uninterrupted one: the images that pass the model
     together depend on their numbers alone, and the existing rows are first compared with the files by content.
 
     Args:
         run: the loaded run.
-        source: the images.
+        source: the images; as :func:`shpeft.batch.by_series` returns them, the files of a series are one case.
         out: the CSV; rows are appended, each by one write.
         batch_size: images that pass the model together. It decides the last bits of a row, so ``made_by`` names it; 1
             gives the bits of a single diagnosis.
@@ -75,33 +79,37 @@ def diagnose_batch(
         record: called with each case and its model before its row is written; an exception in it stops the batch.
 
     Raises:
+        ConfigError: the model cannot answer series by the source's rule.
         DiagnosisError: the CSV holds something else, or belongs to other files or another model.
         MissingExtra: the DICOM reader is not installed.
         ShpeftError: the CSV cannot be written.
     """
-    out, made_by = Path(out), csv_rows.made_by(run, batch_size)
-    header = csv_rows.line(csv_rows.header(run.backbone.classes, run.backbone.task))
-    unreadable, names = list[tuple[str, str]](), list[tuple[str, str]]()
+    rule, unreadable = (source.rule, list(source.left_out)) if isinstance(source, SeriesSource) else (None, [])
+    if rule is not None:
+        check_rule(run, rule)
+    out, made_by, names = Path(out), csv_rows.made_by(run, batch_size, rule), list[tuple[str, str]]()
+    header = csv_rows.line(csv_rows.header(run.backbone.classes, run.backbone.task, rule))
 
-    def note(entry: Entry, row: Sequence[object]) -> None:
-        names.append((str(row[0]), entry.name))
+    def note(case: Entry | Series, row: Sequence[object]) -> None:
+        files = [case] if isinstance(case, Entry) else case.entries
+        names.extend((str(row[0]), file.name) for file in files)
         if reason := str(row[-3]):
-            unreadable.append((entry.name, reason))
+            unreadable.append((files[0].name, reason))
 
     with _appending(out, header) as (file, done):
-        if len(done) > len(source.entries):
-            raise DiagnosisError(_other_files(len(done), len(source.entries)))
-        for number, (entry, row) in enumerate(zip(source.entries, done, strict=False)):
+        if len(done) > len(source.cases):
+            raise DiagnosisError(_other_files(len(done), len(source.cases)))
+        for number, (case, row) in enumerate(zip(source.cases, done, strict=False)):
             progress("comparing with what is there", number, len(done))
-            _check_row(row, _read(entry)[0], made_by, number)
-            note(entry, row)
-        total, synced = len(source.entries), time.monotonic()
+            _check_row(row, _identity(case), made_by, number)
+            note(case, row)
+        total, synced = len(source.cases), time.monotonic()
         progress("diagnosing", len(done), total)
-        for number, made in _rows(run, source.entries, len(done), batch_size, made_by, progress):
+        for number, made in _rows(run, source.cases, rule, len(done), batch_size, made_by, progress):
             if record is not None and not made[-3]:
                 record(str(made[0]), made_by)
             _append(file, csv_rows.line(made))
-            note(source.entries[number], made)
+            note(source.cases[number], made)
             if time.monotonic() - synced > SYNC:
                 os.fsync(file)
                 synced = time.monotonic()
@@ -132,24 +140,30 @@ class _File:
 
 
 def _rows(
-    run: LoadedRun, entries: Sequence[Entry], first: int, batch_size: int, made_by: str, progress: Progress
+    run: LoadedRun,
+    cases: Sequence[Entry | Series],
+    rule: SeriesRule | None,
+    first: int,
+    batch_size: int,
+    made_by: str,
+    progress: Progress,
 ) -> Iterator[tuple[int, list[object]]]:
-    """Yield the number and the row of each file from ``first`` on; the next batch is read while the model works.
+    """Yield the number and the row of each case from ``first`` on; the next batch is read while the model works.
 
     Args:
         progress: called at least every :data:`CHECK` seconds, also while a file takes long.
     """
-    batches = [range(at, at + batch_size) for at in range(first - first % batch_size, len(entries), batch_size)]
+    batches = [range(at, at + batch_size) for at in range(first - first % batch_size, len(cases), batch_size)]
     pool = ThreadPoolExecutor(min(READERS, batch_size), "shpeft-read")
 
     def read(batch: Iterable[int]) -> list[Future[_File]]:
-        return [pool.submit(_open, entries[number] if number < len(entries) else None, run) for number in batch]
+        return [pool.submit(_open, cases[number] if number < len(cases) else None, run) for number in batch]
 
     try:
         ahead = read(batches[0] if batches else ())
         for batch, following in pairwise([*batches, range(0)]):
             while wait(ahead, CHECK).not_done:
-                progress("diagnosing", max(first, batch[0]), len(entries))
+                progress("diagnosing", max(first, batch[0]), len(cases))
             files = [future.result() for future in ahead]
             ahead = read(following)
             judged = diagnose_together(
@@ -159,17 +173,23 @@ def _rows(
                 ood_detector=run.ood_detector,
             )
             for number, file, diagnosis in zip(batch, files, judged, strict=True):
-                if first <= number < len(entries):
-                    yield number, _row(run, file, diagnosis, made_by)
+                if not first <= number < len(cases):
+                    continue
+                case = cases[number]
+                if isinstance(case, Series) and rule is not None:
+                    stage = partial(_slice_progress, progress, number, len(cases))
+                    yield number, _series_row(run, case, rule, made_by, stage)
+                else:
+                    yield number, _row(run, file, diagnosis, made_by, rule)
     finally:
         pool.shutdown(wait=False, cancel_futures=True)
 
 
-def _open(entry: Entry | None, run: LoadedRun) -> _File:
-    """Read a file; behind the last one there is none."""
-    if entry is None:
+def _open(case: Entry | Series | None, run: LoadedRun) -> _File:
+    """Read a file; behind the last case there is none, and a series is read a slice at a time."""
+    if not isinstance(case, Entry):
         return _File()
-    data, reason = _read(entry)
+    data, reason = _read(case)
     if data is None:
         return _File(reason=reason)
     try:
@@ -179,12 +199,43 @@ def _open(entry: Entry | None, run: LoadedRun) -> _File:
         return _File(data, reason=str(error).replace("the uploaded file", "The file"))
 
 
-def _row(run: LoadedRun, file: _File, diagnosis: Diagnosis | DiagnosisError | None, made_by: str) -> list[object]:
+def _row(
+    run: LoadedRun,
+    file: _File,
+    diagnosis: Diagnosis | DiagnosisError | None,
+    made_by: str,
+    rule: SeriesRule | None,
+) -> list[object]:
     if isinstance(diagnosis, Diagnosis) and file.data is not None:
         diagnosis = replace(diagnosis, burnt_in=file.burnt_in)
-        return csv_rows.judged(file.data, diagnosis, made_by, csv_rows.urgent_finding(run))
+        row = csv_rows.judged(file.data, diagnosis, made_by, csv_rows.urgent_finding(run))
+        return row if rule is None else csv_rows.with_slices(row, None)
     reason = file.reason if diagnosis is None else str(diagnosis)
-    return csv_rows.unreadable(file.data, reason, run.backbone.classes, made_by, run.backbone.task)
+    identity = "" if file.data is None else case_id(file.data)
+    return csv_rows.unreadable(identity, reason, run.backbone.classes, made_by, run.backbone.task, rule)
+
+
+def _series_row(run: LoadedRun, series: Series, rule: SeriesRule, made_by: str, progress: Progress) -> list[object]:
+    """Return the row of a series; its id is the series'."""
+    try:
+        answered = diagnose_series(run, series, rule, progress=progress)
+    except (UnreadableImage, DiagnosisError) as error:
+        return csv_rows.unreadable(series.id, str(error), run.backbone.classes, made_by, run.backbone.task, rule)
+    row = csv_rows.judged(b"", answered.diagnosis, made_by, csv_rows.urgent_finding(run))
+    return csv_rows.with_slices([series.id, *row[1:]], answered)
+
+
+def _slice_progress(progress: Progress, number: int, total: int, _: str, at: int, slices: int) -> None:
+    """Report the slice of a series in the words of the batch's progress."""
+    progress(f"diagnosing slice {min(at + 1, slices):,} of {slices:,}", number, total)
+
+
+def _identity(case: Entry | Series) -> str:
+    """Return the id of a case; empty for a file that cannot be read."""
+    if isinstance(case, Series):
+        return case.id
+    data, _ = _read(case)
+    return "" if data is None else case_id(data)
 
 
 def _read(entry: Entry) -> tuple[bytes | None, str]:
@@ -195,13 +246,13 @@ def _read(entry: Entry) -> tuple[bytes | None, str]:
         return None, str(error)
 
 
-def _check_row(row: Sequence[str], data: bytes | None, made_by: str, number: int) -> None:
+def _check_row(row: Sequence[str], identity: str, made_by: str, number: int) -> None:
     if row[-2] != made_by:
         raise DiagnosisError(
             "The CSV was written by another model, with other settings or other library versions, so it cannot be "
             "resumed. Choose another path, or delete the CSV."
         )
-    if row[0] != ("" if data is None else case_id(data)):
+    if row[0] != identity:
         raise DiagnosisError(
             f"Row {number + 1} of the CSV belongs to a file that is not number {number + 1} of the files given. Give "
             "the same files as before, or choose another path."

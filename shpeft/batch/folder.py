@@ -37,12 +37,12 @@ class BatchFolder:
         return self.path / "results.csv"
 
     def write_total(self, images: int, others: int) -> None:
-        """Write the number of images, and of files that are not images."""
+        """Write the number of cases, and of files that are not images."""
         counts = {"format": FORMAT, "images": images, "others": others}
         write_atomic(self.path / "batch.json", json.dumps(counts) + "\n")
 
     def totals(self) -> tuple[int, int]:
-        """Return the number of images, and of files that are not images; zeros before they are counted."""
+        """Return the number of cases, and of files that are not images; zeros before they are counted."""
         try:
             counts = parse_json(read_regular_file(self.path / "batch.json", DOCUMENT_BYTES))
             return int(counts["images"]), int(counts["others"])

@@ -51,6 +51,11 @@ class Source:
     entries: tuple[Entry, ...]
     others: int = 0
 
+    @property
+    def cases(self) -> tuple[Entry, ...]:
+        """Each image is a case; :func:`shpeft.batch.by_series` makes one of the files of a series."""
+        return self.entries
+
 
 @contextmanager
 def open_source(sources: Sequence[str | Path | bytes], progress: Progress = silent) -> Iterator[Source]:

@@ -1,24 +1,23 @@
-"""Diagnose a series: its slices in order, one answer by a stated rule, and the slices that made it."""
+"""Sort DICOM files into series: each a case, its slices in their order in the patient."""
 
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
-from typing import Any, Literal
-
-import numpy as np
+import hashlib
+from collections.abc import Collection, Iterator
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import PurePath
 
 from shpeft.batch.inputs import Entry, Source
-from shpeft.diagnosis import Diagnosis, diagnose
-from shpeft.errors import ConfigError, DiagnosisError, UnreadableImage
-from shpeft.evaluation import OODScore, Reliability, assess_case
-from shpeft.images import Decoding
-from shpeft.images.burnt_in import BurntIn
+from shpeft.config.schema import SeriesRule
+from shpeft.errors import DiagnosisError, UnreadableImage
+from shpeft.images import SUFFIXES
+from shpeft.images.dicom import SUFFIXES as DICOM_SUFFIXES
 from shpeft.images.series import SliceHeader, in_order, read_slices
-from shpeft.pipeline import LoadedRun
-from shpeft.support.formatting import probability
 from shpeft.support.progress import Progress, silent
-from shpeft.tasks import Regression
 
-Rule = Literal["highest-risk", "mean"]
+TWICE = "The same image comes twice."
+
+NOT_DICOM = frozenset(SUFFIXES) - frozenset(DICOM_SUFFIXES)
+"""Suffixes of other formats."""
 
 MOST_SLICES = 5_000
 """Most slices of a series; a CT of the whole body at 0.5 mm has about 4,000."""
@@ -26,10 +25,11 @@ MOST_SLICES = 5_000
 
 @dataclass(frozen=True)
 class Slice:
-    """One frame of a file, and how to read the file."""
+    """One frame of a file, how to read the file, and the SHA-256 of its content."""
 
     entry: Entry
     header: SliceHeader
+    digest: bytes
 
 
 @dataclass(frozen=True)
@@ -40,6 +40,21 @@ class Series:
 
     def __len__(self) -> int:
         return len(self.slices)
+
+    @property
+    def id(self) -> str:
+        """Its id in a batch's CSV."""
+        return f"case-{self.identity}"
+
+    @property
+    def entries(self) -> list[Entry]:
+        """The files, in the order of their slices."""
+        return list(dict.fromkeys(each.entry for each in self.slices))
+
+    @cached_property
+    def identity(self) -> str:
+        """An opaque id, made of the content of the slices in their order."""
+        return hashlib.sha256(b"".join(each.digest for each in self.slices)).hexdigest()[:12]
 
 
 @dataclass(frozen=True)
@@ -55,52 +70,26 @@ class SeriesList:
     left_out: tuple[tuple[str, str], ...]
 
 
-@dataclass(frozen=True, eq=False)
-class SeriesDiagnosis:
-    """The answer to a series.
+@dataclass(frozen=True)
+class SeriesSource:
+    """The cases of a batch in which the files of a series are one case.
 
     Attributes:
-        diagnosis: that of the whole series, with the key slice's size.
-        rule: how it was made of the slices'.
-        positive: the class that ranks the slices.
-        risks: of each slice, in order: the probability of ``positive``, calibrated if the model is.
-        key: index of the slice with the highest risk, from 0.
+        cases: series of several files, and every other image by itself, in the order of their first files.
+        others: number of files that are not images.
+        left_out: (name, reason) of slices that come twice.
+        rule: how a series is answered.
     """
 
-    diagnosis: Diagnosis
-    rule: Rule
-    positive: str
-    risks: tuple[float, ...]
-    key: int
+    cases: tuple[Series | Entry, ...]
+    others: int = 0
+    left_out: tuple[tuple[str, str], ...] = ()
+    rule: SeriesRule = "highest-risk"
 
     @property
-    def sentences(self) -> tuple[str, ...]:
-        """How the answer was made, by which slices, and what is not known about it."""
-        top = sorted(range(len(self.risks)), key=lambda i: -self.risks[i])[:3]
-        listed = ", ".join(f"{i + 1} ({probability(self.risks[i])})" for i in top)
-        made = (
-            f"The answer to this series of {len(self.risks):,} slices is that of slice {self.key + 1}, which has the "
-            f"highest probability of {self.positive}."
-            if self.rule == "highest-risk"
-            else f"The answer to this series is the mean of the probabilities of its {len(self.risks):,} slices."
-        )
-        return (
-            made,
-            f"Slices with the highest probability of {self.positive}: {listed}.",
-            "Threshold and test figures are of single images; for whole series they were not measured.",
-        )
-
-    def to_dict(self) -> dict[str, Any]:
-        """Return plain values for JSON; slices count from 1."""
-        return {
-            "rule": self.rule,
-            "slices": len(self.risks),
-            "key_slice": self.key + 1,
-            "risk_of": self.positive,
-            "risks": list(self.risks),
-            "sentences": list(self.sentences),
-            **self.diagnosis.to_dict(),
-        }
+    def series(self) -> tuple[Series, ...]:
+        """The series among the cases."""
+        return tuple(case for case in self.cases if isinstance(case, Series))
 
 
 def list_series(source: Source, progress: Progress = silent) -> SeriesList:
@@ -116,136 +105,75 @@ def list_series(source: Source, progress: Progress = silent) -> SeriesList:
         DiagnosisError: no file belongs to a series, or a series has more than :data:`MOST_SLICES` slices.
     """
     groups: dict[tuple[str, str], list[Slice]] = {}
-    left_out, seen = list[tuple[str, str]](), set[str]()
-    for number, entry in enumerate(source.entries):
-        progress("reading headers", number, len(source.entries))
-        try:
-            headers = read_slices(entry.read())
-        except UnreadableImage as error:
-            left_out.append((entry.name, str(error)))
-            continue
-        if (instance := headers[0].instance) and instance in seen:
-            left_out.append((entry.name, "The same image comes twice."))
-            continue
-        seen.add(instance)
-        groups.setdefault(headers[0].series, []).extend(Slice(entry, header) for header in headers)
+    left_out = list[tuple[str, str]]()
+    for entry, slices in _slices(source, progress):
+        if isinstance(slices, str):
+            left_out.append((entry.name, slices))
+        else:
+            groups.setdefault(slices[0].header.series, []).extend(slices)
     if not groups:
         raise DiagnosisError(
             "None of the files is a slice of a DICOM series. Without --series-rule, images are single."
         )
-    if (longest := max(map(len, groups.values()))) > MOST_SLICES:
-        raise DiagnosisError(f"A series has {longest:,} slices; at most {MOST_SLICES:,} are read.")
-    series = tuple(
-        Series(tuple(group[i] for i in in_order([each.header for each in group]))) for group in groups.values()
-    )
-    return SeriesList(series, tuple(left_out))
+    return SeriesList(tuple(_ordered(group) for group in groups.values()), tuple(left_out))
 
 
-def diagnose_series(
-    run: LoadedRun, series: Series, rule: Rule = "highest-risk", *, progress: Progress = silent
-) -> SeriesDiagnosis:
-    """Diagnose each slice as a single image, and answer the series by a rule.
+def by_series(source: Source, rule: SeriesRule = "highest-risk", progress: Progress = silent) -> SeriesSource:
+    """Return the cases of some files: the files of a series are one, and every other image is one.
 
-    - ``highest-risk``: the diagnosis of the slice with the highest probability of the class that must not be missed;
-      no answer if that slice gets none.
-    - ``mean``: the mean of the slices' probabilities, assessed like those of one image. The out-of-distribution score
-      is the median slice's, the upper one of two.
+    A file that is alone in its series stays an image, its frames included: that is how most radiographs come. Files
+    that are named as another format, such as ``.png``, are not read.
 
     Args:
-        run: the model; its window holds for each slice.
-        series: the slices.
-        rule: the rule.
+        source: the files.
+        rule: how a series is answered.
         progress: the progress callback.
 
     Raises:
-        ConfigError: ``highest-risk`` without a class that must not be missed, or a run of several findings or numbers.
-        UnreadableImage: a slice cannot be read; a series is not answered in part.
+        DiagnosisError: a series has more than :data:`MOST_SLICES` slices.
     """
-    if isinstance(run.backbone.task, Regression):
-        raise ConfigError(
-            f"A rule makes one answer of a series by a class, and the run {run.name} predicts a number. "
-            "Diagnose the slices as single images: leave out --series-rule."
-        )
-    if run.reliability is not None and not isinstance(run.reliability, Reliability):
-        raise ConfigError(
-            f"A rule makes one answer of a series, and the run {run.name} has an answer to each of several findings. "
-            "Diagnose the slices as single images: leave out --series-rule."
-        )
-    point = None if run.reliability is None else run.reliability.operating
-    if rule == "highest-risk" and point is None:
-        raise ConfigError(
-            f"The rule highest-risk ranks slices by the class that must not be missed, and the run {run.name} has none."
-            " Choose it with shpeft calibrate RUN --positive CLASS, or give --series-rule mean."
-        )
-    read, single = _reader(series), list[Diagnosis]()
-    for number, each in enumerate(series.slices):
-
-        def report(*_: object, number: int = number) -> None:
-            progress("diagnosing", number, len(series))
-
-        try:
-            single.append(
-                diagnose(
-                    run.backbone,
-                    read(number),
-                    decoding=Decoding(run.decoding.window, each.header.frame),
-                    reliability=run.reliability,
-                    ood_detector=run.ood_detector,
-                    progress=report,
-                )
-            )
-        except UnreadableImage as error:
-            raise UnreadableImage(f"Slice {number + 1} of {len(series)} cannot be read: {error}") from None
-    progress("diagnosing", len(series), len(series))
-    diagnosis = _mean(run, single) if rule == "mean" else single[0]
-    positive = point.rule.positive if point is not None else diagnosis.answer.probability_of
-    risks = tuple(dict(each.ranked())[positive] for each in single)
-    key = max(range(len(risks)), key=risks.__getitem__)
-    diagnosis = single[key] if rule == "highest-risk" else replace(diagnosis, image_size=single[key].image_size)
-    burnt_in = BurntIn.of_series([each.burnt_in for each in single if each.burnt_in is not None])
-    diagnosis = replace(diagnosis, ood=_with_cautions(diagnosis.ood, single), burnt_in=burnt_in)
-    return SeriesDiagnosis(diagnosis, rule, positive, risks, key)
-
-
-def _mean(run: LoadedRun, single: Sequence[Diagnosis]) -> Diagnosis:
-    """Return the diagnosis of the mean probabilities."""
-    mean = np.array([each.probabilities for each in single], dtype=np.float64).mean(axis=0)
-    probabilities = tuple(mean.tolist())
-    predicted = single[0].classes[int(run.backbone.task.decide(mean[None])[0])]
-    case = assess_case(run.reliability, probabilities, predicted) if isinstance(run.reliability, Reliability) else None
-    target = predicted if case is None or case.decision is None else case.decision.positive_class
-    return replace(
-        single[0],
-        probabilities=probabilities,
-        predicted=predicted,
-        target=target,
-        reliability=case,
-        ood=_median([each.ood for each in single if each.ood is not None]),
+    groups: dict[object, list[tuple[Entry, tuple[Slice, ...]]]] = {}
+    left_out = list[tuple[str, str]]()
+    for entry, slices in _slices(source, progress, NOT_DICOM):
+        if slices == TWICE:
+            left_out.append((entry.name, TWICE))
+        elif isinstance(slices, str):
+            groups[entry] = [(entry, ())]
+        else:
+            groups.setdefault(slices[0].header.series, []).append((entry, slices))
+    cases = (
+        files[0][0] if len(files) == 1 else _ordered([each for _, slices in files for each in slices])
+        for files in groups.values()
     )
+    return SeriesSource(tuple(cases), source.others, tuple(left_out), rule)
 
 
-def _median(scores: Sequence[OODScore]) -> OODScore | None:
-    """Return the median score by distance, the upper one of two; None without scores."""
-    ranked = sorted(scores, key=lambda score: score.distance)
-    return ranked[len(ranked) // 2] if ranked else None
+def _slices(
+    source: Source, progress: Progress, skipped: Collection[str] = ()
+) -> Iterator[tuple[Entry, tuple[Slice, ...] | str]]:
+    """Yield each file with its slices, or with the reason why it has none; files of some suffixes are not read."""
+    seen = set[str]()
+    for number, entry in enumerate(source.entries):
+        progress("reading headers", number, len(source.entries))
+        if PurePath(entry.name).suffix.lower() in skipped:
+            yield entry, "The file is not DICOM, so it belongs to no series."
+            continue
+        try:
+            data = entry.read()
+            headers = read_slices(data)
+        except UnreadableImage as error:
+            yield entry, str(error)
+            continue
+        if (instance := headers[0].instance) and instance in seen:
+            yield entry, TWICE
+            continue
+        seen.add(instance)
+        digest = hashlib.sha256(data).digest()
+        yield entry, tuple(Slice(entry, header, digest) for header in headers)
 
 
-def _with_cautions(score: OODScore | None, single: Sequence[Diagnosis]) -> OODScore | None:
-    """Return a score with the cautions of all slices, each once."""
-    if score is None:
-        return None
-    cautions = dict.fromkeys(caution for each in single if each.ood is not None for caution in each.ood.cautions)
-    return replace(score, cautions=tuple(cautions))
-
-
-def _reader(series: Series) -> Callable[[int], bytes]:
-    """Return a function from a slice to its file's bytes; frames of one file read it once."""
-    last: list[tuple[Entry, bytes]] = []
-
-    def read(number: int) -> bytes:
-        entry = series.slices[number].entry
-        if not last or last[0][0] is not entry:
-            last[:] = [(entry, entry.read())]
-        return last[0][1]
-
-    return read
+def _ordered(slices: list[Slice]) -> Series:
+    """Return a series with its slices in order."""
+    if len(slices) > MOST_SLICES:
+        raise DiagnosisError(f"A series has {len(slices):,} slices; at most {MOST_SLICES:,} are read.")
+    return Series(tuple(slices[i] for i in in_order([each.header for each in slices])))

@@ -13,6 +13,8 @@ from typing import Literal
 from shpeft.batch.diagnose import BatchResult, diagnose_batch
 from shpeft.batch.folder import BatchFolder, new_batch
 from shpeft.batch.inputs import open_source
+from shpeft.batch.series import by_series
+from shpeft.config.schema import SeriesRule
 from shpeft.errors import Cancelled, RunError, ShpeftError, notes_of
 from shpeft.pipeline import load_run
 from shpeft.runs import RunFolder
@@ -74,6 +76,7 @@ class _Work:
     inputs: tuple[Input, ...] | None
     snapshot: BatchSnapshot
     record: Record | None = None
+    rule: SeriesRule | None = None
     eta: Eta = field(default_factory=Eta)
     stop: bool = False
     ended: threading.Event = field(default_factory=threading.Event)
@@ -88,20 +91,27 @@ class BatchWorker:
         self._works: dict[Path, _Work] = {}
         self._batches = WorkQueue("shpeft")
 
-    def submit(self, run: RunFolder, inputs: Sequence[Input], account: Account | None = None) -> BatchFolder:
+    def submit(
+        self,
+        run: RunFolder,
+        inputs: Sequence[Input],
+        account: Account | None = None,
+        rule: SeriesRule | None = None,
+    ) -> BatchFolder:
         """Start a batch of folders, zips and files in the background.
 
         Args:
             run: the run whose model diagnoses.
             inputs: paths, or contents of zips.
             account: whose the batch is, in an app with accounts.
+            rule: how a series is answered; None: every image is a case.
 
         Raises:
             RunError: the run's folder cannot be written, or shpeft is closing.
         """
         folder = new_batch(run)
         write_owner(folder.path, account)
-        self.resume(run, folder, inputs, account)
+        self.resume(run, folder, inputs, account, rule)
         return folder
 
     def resume(
@@ -110,12 +120,14 @@ class BatchWorker:
         folder: BatchFolder,
         inputs: Sequence[Input] | None = None,
         account: Account | None = None,
+        rule: SeriesRule | None = None,
     ) -> None:
         """Resume a stopped batch; without effect on one that is waiting or running.
 
         Args:
             inputs: the same files; None where this process still has them.
             account: who asks, for the audit log of an app with accounts.
+            rule: the same as before, with the same files.
 
         Raises:
             RunError: the files are no longer there, or shpeft is closing.
@@ -132,8 +144,10 @@ class BatchWorker:
                     else "This process no longer has its files: choose them again."
                 )
                 raise RunError(f"The batch {folder.name} cannot be resumed. {why}")
+            if inputs is None and old is not None:
+                rule = old.rule
             waiting = BatchSnapshot(folder.name, "waiting", "waiting for another batch")
-            work = _Work(run, folder, files, waiting, recorder(account, run.name))
+            work = _Work(run, folder, files, waiting, recorder(account, run.name), rule)
             self._works[folder.path] = work
             self._batches.put("batches", lambda: self._carry_out(work))
 
@@ -198,8 +212,9 @@ class BatchWorker:
         progress("loading the model", 0, 0)
         loaded = load_run(work.run)
         with open_source(work.inputs or (), progress) as source:
-            work.folder.write_total(len(source.entries), source.others)
-            return diagnose_batch(loaded, source, work.folder.results, progress=progress, record=work.record)
+            cases = source if work.rule is None else by_series(source, work.rule, progress)
+            work.folder.write_total(len(cases.cases), source.others)
+            return diagnose_batch(loaded, cases, work.folder.results, progress=progress, record=work.record)
 
     def _report(self, work: _Work, stage: str, done: int, total: int) -> None:
         with self._lock:

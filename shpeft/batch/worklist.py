@@ -27,7 +27,7 @@ class WorklistRow:
     """A case of a worklist.
 
     Attributes:
-        position: of the image among those given, from 0.
+        position: of the case among those given, from 0.
         id: opaque, from the content; empty if the file could not be read at all.
         headline: the answer, ``No answer``, or ``Cannot be read``.
         answered: whether the model answers.
@@ -37,6 +37,8 @@ class WorklistRow:
         error: why the file cannot be read; empty if it can.
         value: of a regression, the predicted number; None of classes, or without an answer.
         of_number: whether the model predicts a number.
+        slices: how many images the case has; more than one in a series.
+        key_slice: of a series, index of the slice with the highest risk, from 0; None of an image or without an answer.
     """
 
     position: int
@@ -48,6 +50,8 @@ class WorklistRow:
     error: str = ""
     value: float | None = None
     of_number: bool = False
+    slices: int = 1
+    key_slice: int | None = None
 
 
 def worklist_rows(text: str) -> list[WorklistRow]:
@@ -129,7 +133,16 @@ def _certainties(cells: Mapping[str, str], probabilities: Mapping[str, float]) -
 def _row(position: int, cells: Mapping[str, str]) -> WorklistRow:
     number = "quantity" in cells
     row = WorklistRow(
-        position, cells[csv_rows.ID], UNREADABLE, False, 0.0, 1.0, cells[csv_rows.ERROR], of_number=number
+        position,
+        cells[csv_rows.ID],
+        UNREADABLE,
+        False,
+        0.0,
+        1.0,
+        cells[csv_rows.ERROR],
+        of_number=number,
+        slices=int(cells.get(csv_rows.SLICES) or 1),
+        key_slice=int(cells[csv_rows.KEY_SLICE]) - 1 if cells.get(csv_rows.KEY_SLICE) else None,
     )
     if row.error:
         return row

@@ -4,13 +4,14 @@ import sys
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Any
 
 from cyclopts import Parameter
 from cyclopts.validators import Number
 
 from shpeft.cli import diagnose_series, diagnosis_files, options, output
 from shpeft.cli.runs import open_run
+from shpeft.config.schema import SeriesRule
 from shpeft.errors import ConfigError, MissingExtra, ShpeftError
 from shpeft.support.atomic_files import write_atomic
 from shpeft.support.headless_browser import unavailable_reason
@@ -37,7 +38,7 @@ def diagnose(
     target: str | None = None,
     out: Path | None = None,
     dicom_out: Path | None = None,
-    series_rule: Literal["highest-risk", "mean"] | None = None,
+    series_rule: SeriesRule | None = None,
     weights: str | None = None,
     seed: int = 0,
     device: options.Device = "auto",
@@ -61,7 +62,8 @@ def diagnose(
         out: A folder for a JSON file and an overlay PNG per image.
         dicom_out: For DICOM files, a folder for results that an archive takes: structured report, map, PDF, window.
         series_rule: Take the files for slices of DICOM series, and answer each series: by the slice with the highest
-            probability of the class that must not be missed, or by the mean of all slices.
+            probability of the class that must not be missed, by the mean of all slices, or by their mean with attention
+            to the riskier ones. With --csv, a series is a row, and other images are rows as before.
         weights: The new path of the base weights, if they were moved.
         seed: For the saliency methods that draw samples.
     """
@@ -79,7 +81,7 @@ def diagnose(
     if target is not None:
         target_index(target, loaded.backbone.classes)
     if csv is not None:
-        _batch(loaded, images, csv, names, batch_size or 1, json)
+        _batch(loaded, images, csv, names, batch_size or 1, series_rule, json)
         return
     if report is not None:
         from shpeft.reports import as_pdf
@@ -169,10 +171,8 @@ def _check(
 ) -> None:
     """Refuse options that do not go together, before a model is loaded."""
     many = [path for path in images if path.is_dir() or path.suffix.lower() == ".zip"]
-    if series_rule is not None and (csv is not None or report is not None):
-        raise ConfigError(
-            "--series-rule answers series, and --csv and --report are about single images: leave one of them out."
-        )
+    if series_rule is not None and report is not None:
+        raise ConfigError("--series-rule answers series, and --report is about a single image: leave one of them out.")
     if csv is None and many and series_rule is None:
         raise ConfigError(
             "A folder or a zip file is diagnosed into a CSV with a row per file: name it with --csv FILE. If it holds "
@@ -197,12 +197,19 @@ def _is_pdf(report: Path) -> bool:
 
 
 def _batch(
-    loaded: "LoadedRun", inputs: Sequence[Path], csv: Path, names: Path | None, batch_size: int, json: bool
+    loaded: "LoadedRun",
+    inputs: Sequence[Path],
+    csv: Path,
+    names: Path | None,
+    batch_size: int,
+    rule: SeriesRule | None,
+    json: bool,
 ) -> None:
-    from shpeft.batch import diagnose_batch, names_csv, open_source, summary
+    from shpeft.batch import by_series, diagnose_batch, names_csv, open_source, summary
 
     with _continuable(csv), output.progress_bar() as (progress, _), open_source(inputs, progress) as source:
-        result = diagnose_batch(loaded, source, csv, batch_size=batch_size, progress=progress)
+        cases = source if rule is None else by_series(source, rule, progress)
+        result = diagnose_batch(loaded, cases, csv, batch_size=batch_size, progress=progress)
     if names is not None:
         write_atomic(names, names_csv(result))
     counts = summary(csv.read_text(encoding="utf-8"))

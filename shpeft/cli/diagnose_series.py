@@ -1,6 +1,5 @@
 """``shpeft diagnose --series-rule``: one answer to each series of DICOM slices."""
 
-import hashlib
 import json as json_format
 import sys
 from collections.abc import Sequence
@@ -12,7 +11,7 @@ from shpeft.support.atomic_files import write_atomic
 from shpeft.support.jsonable import to_jsonable
 
 if TYPE_CHECKING:
-    from shpeft.batch.series import Rule, Series
+    from shpeft.config.schema import SeriesRule
     from shpeft.pipeline import LoadedRun
     from shpeft.runs import RunFolder
 
@@ -21,7 +20,7 @@ def diagnose_all(
     loaded: "LoadedRun",
     run: "RunFolder",
     inputs: Sequence[Path],
-    rule: "Rule",
+    rule: "SeriesRule",
     *,
     saliency: str | None,
     target: str | None,
@@ -34,7 +33,8 @@ def diagnose_all(
 ) -> None:
     """Print the answer to each series, and write its files."""
     from shpeft.batch import open_source
-    from shpeft.batch.series import diagnose_series, list_series
+    from shpeft.batch.series import list_series
+    from shpeft.batch.series_rules import diagnose_series
     from shpeft.service.worker import series_results
 
     entries = []
@@ -44,7 +44,7 @@ def diagnose_all(
             print(f"{name}: {reason}", file=sys.stderr)
         for number, series in enumerate(listed.series, start=1):
             diagnosis = diagnose_series(loaded, series, rule, progress=progress)
-            name = f"series{number:04d}_{identity(series)}"
+            name = f"series{number:04d}_{series.identity}"
             entry: dict[str, Any] = to_jsonable({"id": name, "run": loaded.name, **diagnosis.to_dict()})
             if results is not None:
                 made = series_results(
@@ -74,11 +74,3 @@ def diagnose_all(
         if results is not None:
             output.dicom_files(entry["dicom"], results)
     output.notice()
-
-
-def identity(series: "Series") -> str:
-    """Return an opaque id, made of the content of the slices in their order."""
-    digest = hashlib.sha256()
-    for each in series.slices:
-        digest.update(hashlib.sha256(each.entry.read()).digest())
-    return digest.hexdigest()[:12]

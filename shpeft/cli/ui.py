@@ -13,6 +13,8 @@ from shpeft.cli.serving_others import HOW, by_login, by_proxy, is_loopback
 from shpeft.errors import ConfigError
 from shpeft.jobs.engines import VARIABLE, engine_named
 from shpeft.runs import runs_root
+from shpeft.service.archive import VARIABLE as ARCHIVE_VARIABLE
+from shpeft.service.archive import Archive
 from shpeft.support import admission, allowed_folders
 from shpeft.support.isolation import isolate
 
@@ -31,6 +33,7 @@ def ui(
     certificate: Path | None = None,
     key: Path | None = None,
     engine: options.Engine = "thread",
+    archive: str = "",
 ) -> None:
     """Start the app and print its address: on this machine only, unless people have accounts.
 
@@ -47,9 +50,14 @@ def ui(
         admin: Id of an account that may change everybody's runs; repeatable.
         certificate: A TLS certificate (PEM), for an app without a proxy.
         key: Its key (PEM).
+        archive: The address of a DICOMweb service that takes results, such as http://127.0.0.1:8042/dicom-web. Nothing
+            is sent before somebody clicks. Credentials are as for shpeft watch.
     """
     engine_named(engine)
     os.environ[VARIABLE] = engine
+    if archive:
+        Archive(archive)  # refuses an address that is none, or would send results unencrypted
+    os.environ[ARCHIVE_VARIABLE] = archive
     local = is_loopback(host)
     if login is not None and behind_proxy:
         raise ConfigError("Give --login or --behind-proxy, not both: either the app logs people in, or the proxy.")

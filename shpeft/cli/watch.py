@@ -3,12 +3,13 @@
 import signal
 import threading
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated
 
 from cyclopts import Parameter
 from cyclopts.validators import Number
 
 from shpeft.cli import options, output
+from shpeft.config.schema import SeriesRule
 from shpeft.runs import RunFolder
 from shpeft.support.isolation import isolate
 
@@ -19,7 +20,7 @@ def watch(
     /,
     *,
     state: Path,
-    series_rule: Literal["highest-risk", "mean"] = "highest-risk",
+    series_rule: SeriesRule = "highest-risk",
     every: Annotated[float, Parameter(validator=Number(gt=0))] = 10.0,
     device: options.Device = "auto",
 ) -> None:

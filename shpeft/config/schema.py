@@ -65,6 +65,8 @@ Steps = Literal["uniform", "sensitivity"]
 Precision = Literal["float32", "bfloat16"]
 PrecisionChoice = Literal["auto", "float32", "bfloat16"]
 Checkpointing = Literal["auto", "always", "never"]
+SeriesRule = Literal["highest-risk", "mean", "attention"]
+"""How one answer is made of those to the slices of a series, see :mod:`shpeft.batch.series_rules`."""
 Channels = tuple[float, float, float]
 
 

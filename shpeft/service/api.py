@@ -13,14 +13,14 @@ from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
 
-from shpeft.batch.series import Rule
+from shpeft.config.schema import SeriesRule
 from shpeft.errors import ShpeftError
 from shpeft.reports.dicom import DicomResults
 from shpeft.service import limits, openapi
 from shpeft.service.limits import RateLimit, Refused
 from shpeft.service.worker import Worker
 
-RULES = get_args(Rule)
+RULES = get_args(SeriesRule)
 
 HOSTS = ("127.0.0.1", "localhost", "[::1]")
 """Names of this computer; a foreign name that was made to point to it (DNS rebinding) is none of them."""

@@ -10,6 +10,9 @@ from urllib.parse import urlsplit
 
 from shpeft.errors import ConfigError, MissingExtra, ShpeftError
 
+VARIABLE = "SHPEFT_ARCHIVE"
+"""The environment variable with the address of the app's archive, which ``shpeft ui --archive`` sets."""
+
 USER, PASSWORD, TOKEN = "SHPEFT_ARCHIVE_USER", "SHPEFT_ARCHIVE_PASSWORD", "SHPEFT_ARCHIVE_TOKEN"
 """Variables of the environment with the credentials. They are written nowhere."""
 
@@ -79,6 +82,7 @@ class Archive:
         elif token:
             session.headers["Authorization"] = f"Bearer {token}"
         session.trust_env = False  # no proxy, and no credentials of other programs
+        self.url = url
         self.client = DICOMwebClient(url, session=session, timeout=TIMEOUT)
         self.client.set_http_retry_params(retry=False)
 

@@ -9,7 +9,9 @@ from threading import Lock
 from typing import Any, TypeVar
 
 from shpeft.batch import open_source
-from shpeft.batch.series import Rule, Series, SeriesDiagnosis, diagnose_series, list_series
+from shpeft.batch.series import Series, list_series
+from shpeft.batch.series_rules import SeriesDiagnosis, diagnose_series
+from shpeft.config.schema import SeriesRule
 from shpeft.diagnosis import case_id, diagnose
 from shpeft.errors import DiagnosisError
 from shpeft.explanation.saliency import default_method, explain_and_check
@@ -79,7 +81,7 @@ class Worker:
         )
         return self._entry(case_id(data), diagnosis.to_dict())
 
-    def answer_series(self, data: bytes, rule: Rule) -> list[dict[str, Any]]:
+    def answer_series(self, data: bytes, rule: SeriesRule) -> list[dict[str, Any]]:
         """Diagnose each series of a zip."""
         with open_source([data]) as source:
             listed = list_series(source).series

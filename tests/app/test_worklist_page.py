@@ -2,6 +2,7 @@
 
 import csv
 import io
+import json
 import threading
 import time
 import zipfile
@@ -9,6 +10,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
+import pydicom
 import pytest
 from PIL import Image, ImageDraw
 from streamlit.testing.v1 import AppTest
@@ -17,11 +19,16 @@ from app.views.diagnose import batch
 from shpeft import NOTICE
 from shpeft.batch import BatchSnapshot, diagnose, list_batches, worker
 from shpeft.batch.worklist import in_order, worklist_rows
+from shpeft.evaluation import DecisionRules, ThresholdRule
 from shpeft.explanation.saliency import PassTime
 from shpeft.images.burnt_in import BurntIn
+from shpeft.pipeline import set_decision_rules
 from shpeft.runs import RunFolder
+from tests.helpers import dicomweb
 from tests.helpers.app_pages import button_labels, find_button, open_page, page_text, press, until_done
-from tests.helpers.dicom_studies import slice_of
+from tests.helpers.dicom_studies import photograph, slice_of
+from tests.helpers.dicomweb import DicomWeb
+from tests.helpers.present import present
 
 
 @pytest.fixture
@@ -174,6 +181,118 @@ def test_facts_of_a_file_and_what_the_model_gets_stand_under_the_image(
     assert captions[at + 1].startswith(
         "The model gets the whole image at 32 × 32 pixels, window center 40, width 400 HU"
     )
+
+
+@pytest.fixture
+def study() -> bytes:
+    """A zip of two series, whose files are named against the order of their slices, and a photograph."""
+    buffer = io.BytesIO()
+    with zipfile.ZipFile(buffer, "w") as archive:
+        for number in range(4):
+            archive.writestr(f"{9 - number}_DOE.dcm", slice_of(number))
+        for number in range(4, 6):
+            archive.writestr(f"other{number}.dcm", slice_of(number, SeriesInstanceUID="2.25.9"))
+        archive.writestr("photo.dcm", photograph(SeriesInstanceUID="2.25.10"))
+    return buffer.getvalue()
+
+
+def test_a_series_is_a_case_with_its_slices_in_order(
+    own_run: RunFolder, study: bytes, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    set_decision_rules(own_run, DecisionRules(ThresholdRule("exudates")))
+    app = dropped(own_run.name, study)
+    assert until_ended(own_run).status == "finished"
+    app.run()
+    assert not app.error
+    assert "2 series of 6 slices, a case each" in page_text(app)
+    assert "3 of 3 cases." in page_text(app)
+    (folder,) = list_batches(own_run)
+    rows = worklist_rows(folder.text())
+    assert [row.slices for row in rows] == [4, 2, 1]
+    key = present(rows[0].key_slice)
+    assert f"4 slices, riskiest {key + 1}" in page_text(app)
+    opened = [button.key for button in app.button if str(button.key).startswith("open-")]
+    assert opened == [f"open-{row.position}" for row in in_order(rows, "urgency")]
+
+    downloads: dict[str, Any] = {}
+    monkeypatch.setattr("streamlit.download_button", lambda label, data, *_, **__: downloads.update({label: data}))
+    until_done(app.button(key="open-0").click().run())
+    assert not app.error
+    assert app.title[0].value == rows[0].headline
+    assert f"that of slice {key + 1}" in page_text(app)
+    assert f"frame {key + 1} of 4" in page_text(app)
+    assert "of 3" in page_text(app)
+    assert json.loads(downloads["Diagnosis (JSON)"])["key_slice"] == key + 1
+    report = zipfile.ZipFile(io.BytesIO(downloads["Results (DICOM)"]())).read("report.dcm")
+    assert f"2.25.2{key:04}" in pydicom.dcmread(io.BytesIO(report)).to_json()
+
+    press(app, "All images")
+    for rule in ("attention", "mean"):
+        app.segmented_control(key="set_series_rule").set_value(rule).run()
+        until_done(app.button(key="open-0").click().run())
+        assert {"attention": "is by attention", "mean": "is the mean"}[rule] in page_text(app)
+        press(app, "All images")
+    app.segmented_control(key="set_series_rule").set_value("each").run()
+    assert len([button for button in app.button if str(button.key).startswith("open-")]) == 7
+
+
+def test_a_single_series_is_opened_and_answered(own_run: RunFolder, study: bytes, tmp_path: Path) -> None:
+    with zipfile.ZipFile(io.BytesIO(study)) as archive:
+        archive.extractall(tmp_path / "study")
+    for path in (tmp_path / "study").glob("[op]*"):
+        path.unlink()
+    app = open_page("diagnose", own_run.name, set_origin="Folder or zip")
+    until_done(app.text_input(key="set_images_path").set_value(str(tmp_path / "study")).run())
+    assert not app.error
+    assert "the mean of the probabilities of its 4 slices" in page_text(app)  # the run has no class to rank by
+    assert list_batches(own_run) == []
+
+
+@pytest.fixture
+def archive(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[DicomWeb]:
+    """An archive that the app was given."""
+    pytest.importorskip("dicomweb_client")
+    monkeypatch.setattr("shpeft.reports.dicom.diagnose.unavailable_reason", lambda: "No browser.")  # for speed
+    with dicomweb.running() as running:
+        monkeypatch.setenv("SHPEFT_ARCHIVE", running.url)
+        yield running
+
+
+def test_results_are_stored_on_a_click_and_once(own_run: RunFolder, archive: DicomWeb) -> None:
+    app = until_done(dropped(own_run.name, slice_of(), "DOE_JANE.dcm"))
+    assert archive.stored == 0
+    archive.refusing = True
+    until_done(press(app, "Store in the archive"))
+    app.run()
+    assert "The archive refused" in app.error[0].value
+    press(app, "Try again")
+    archive.refusing = False
+    button = find_button(app, "Store in the archive")
+    button.click().run()
+    button.click().run()  # it was clicked twice
+    until_done(app)
+    app.run()
+    assert archive.stored == 2
+    assert "Store in the archive" not in " ".join(button_labels(app))
+    assert "stored in the archive" in page_text(app)
+    other = until_done(dropped(own_run.name, slice_of(), "again.dcm"))
+    assert "Store in the archive" not in " ".join(button_labels(other))
+
+
+def test_results_of_a_whole_list_are_stored_on_a_click(own_run: RunFolder, study: bytes, archive: DicomWeb) -> None:
+    app = dropped(own_run.name, study)
+    assert until_ended(own_run).status == "finished"
+    app.run()
+    until_done(press(app, "Store the results of all 3"))
+    app.run()
+    assert not app.error
+    assert archive.stored == 3
+    assert "The results of 3 cases are stored in the archive." in [each.value for each in app.success]
+
+
+def test_without_an_archive_nothing_is_offered_to_be_stored(own_run: RunFolder, study: bytes) -> None:
+    app = until_done(dropped(own_run.name, study))
+    assert "archive" not in " ".join(button_labels(app)).lower()
 
 
 def test_a_deleted_list_is_not_made_again(with_run: str, without_batches: RunFolder, zipped: bytes) -> None:

@@ -1,25 +1,32 @@
 """A series gets one answer, by a stated rule, with the slices that made it."""
 
+import csv
+import io
 import json
+import shutil
 from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pydicom
 import pytest
+from numpy.typing import NDArray
 
-from shpeft.batch import open_source
-from shpeft.batch.series import Rule, Series, diagnose_series, list_series
+from shpeft.batch import Series, by_series, diagnose_batch, names_csv, open_source, summary
+from shpeft.batch.series import list_series
+from shpeft.batch.series_rules import attend, diagnose_series
+from shpeft.batch.worklist import worklist_rows
+from shpeft.config.schema import SeriesRule
 from shpeft.diagnosis import diagnose
-from shpeft.errors import ConfigError, DiagnosisError, UnreadableImage
+from shpeft.errors import Cancelled, ConfigError, DiagnosisError, UnreadableImage
 from shpeft.evaluation import DecisionRules, ThresholdRule, TrainingFacts
 from shpeft.pipeline import LoadedRun, load_run, set_decision_rules
 from shpeft.runs import RunFolder
 from tests.helpers.command_line import shpeft
-from tests.helpers.dicom_studies import enhanced, errors_of, slice_of
+from tests.helpers.dicom_studies import enhanced, errors_of, photograph, slice_of
 from tests.helpers.present import present, single_label
 
-RULES: tuple[Rule, ...] = ("mean", "highest-risk")
+RULES: tuple[SeriesRule, ...] = ("mean", "highest-risk", "attention")
 
 
 @pytest.fixture(scope="module")
@@ -103,6 +110,33 @@ def test_the_mean_is_the_mean_of_the_slices(folder: Path, model: LoadedRun) -> N
     assert present(answered.diagnosis.ood).distance == distances[3]
 
 
+def test_attention_is_a_linear_head_on_the_pooled_features() -> None:
+    generator = np.random.default_rng(0)
+    features, head = generator.normal(size=(7, 5)), generator.normal(size=(5, 3))
+
+    def softmax(logits: NDArray[np.float64]) -> NDArray[np.float64]:
+        powers: NDArray[np.float64] = np.exp(logits)
+        shares: NDArray[np.float64] = powers / powers.sum(-1, keepdims=True)
+        return shares
+
+    weights, pooled = attend(softmax(features @ head), positive=2)
+    odds = softmax(features @ head)[:, 2] / (1 - softmax(features @ head)[:, 2])
+    assert weights == pytest.approx(odds / odds.sum())
+    assert pooled == pytest.approx(softmax(weights @ features @ head))
+    certain, _ = attend(np.array([[1.0, 0.0], [0.0, 1.0]]), positive=1)
+    assert certain == pytest.approx([0, 1])
+
+
+def test_attention_says_which_slice_counts_most(folder: Path, model: LoadedRun) -> None:
+    answered = diagnose_series(model, series_in(folder)[0], "attention")
+    assert sum(answered.weights) == pytest.approx(1)
+    assert int(np.argmax(answered.weights)) == answered.key
+    assert f"slice {answered.key + 1} the most" in answered.sentences[0]
+    assert answered.to_dict()["weights"] == list(answered.weights)
+    mean = diagnose_series(model, series_in(folder)[0], "mean").diagnosis
+    assert dict(answered.diagnosis.ranked())["exudates"] >= dict(mean.ranked())["exudates"]
+
+
 def test_frames_of_a_file_are_slices(model: LoadedRun, tmp_path: Path) -> None:
     (tmp_path / "mr.dcm").write_bytes(enhanced(4))
     (series,) = series_in(tmp_path)
@@ -112,8 +146,10 @@ def test_frames_of_a_file_are_slices(model: LoadedRun, tmp_path: Path) -> None:
 
 def test_the_highest_risk_needs_a_class_that_must_not_be_missed(folder: Path, model: LoadedRun) -> None:
     bare = replace(model, reliability=replace(single_label(model.reliability), operating=None))
-    with pytest.raises(ConfigError, match="--series-rule mean"):
-        diagnose_series(bare, series_in(folder)[0])
+    rules: tuple[SeriesRule, ...] = ("highest-risk", "attention")
+    for rule in rules:
+        with pytest.raises(ConfigError, match=f"{rule} ranks slices .* --series-rule mean"):
+            diagnose_series(bare, series_in(folder)[0], rule)
     assert diagnose_series(bare, series_in(folder)[0], "mean").positive in model.backbone.classes
 
 
@@ -148,10 +184,76 @@ def test_the_command_answers_each_series(run: RunFolder, folder: Path, tmp_path:
     assert len(list(tmp_path.glob("series*.json"))) == 2
 
 
-@pytest.mark.parametrize("option", ["--csv", "--report"])
-def test_other_outputs_are_of_single_images(option: str, run: RunFolder, folder: Path, tmp_path: Path) -> None:
-    error = shpeft("diagnose", run.path, folder, "--series-rule", "mean", option, tmp_path / "x.csv", code=2).stderr
+def test_a_report_is_of_a_single_image(run: RunFolder, folder: Path, tmp_path: Path) -> None:
+    error = shpeft("diagnose", run.path, folder, "--series-rule", "mean", "--report", tmp_path / "x", code=2).stderr
     assert "--series-rule answers series" in error
+
+
+@pytest.fixture(scope="module")
+def mixed(folder: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The two series, a photograph, and a file with frames that is alone in its series."""
+    path = shutil.copytree(folder, tmp_path_factory.mktemp("mixed") / "study")
+    (path / "0_photo.dcm").write_bytes(photograph(SeriesInstanceUID="2.25.77"))
+    (path / "mr.dcm").write_bytes(enhanced(3).replace(b"2.25.1002", b"2.25.1009"))
+    return path
+
+
+def test_a_batch_has_a_row_for_each_series(mixed: Path, model: LoadedRun, tmp_path: Path) -> None:
+    out = tmp_path / "results.csv"
+    with open_source([mixed]) as source:
+        cases = by_series(source, "highest-risk")
+        result = diagnose_batch(model, cases, out)
+    text = out.read_text()
+    rows = worklist_rows(text)
+    assert [row.slices for row in rows] == [1, 6, 1, 1, 2]
+    assert [row.key_slice is None for row in rows] == [True, False, True, True, False]
+    first = cases.series[0]
+    answered = diagnose_series(model, first, "highest-risk")
+    cells = list(csv.DictReader(io.StringIO(text)))[1]
+    assert (rows[1].id, rows[1].headline, rows[1].key_slice) == (
+        first.id,
+        answered.diagnosis.answer.headline,
+        answered.key,
+    )
+    assert cells["about_series"] == " ".join(answered.sentences)
+    assert rows[1].urgency == max(answered.risks)
+    assert cells["made_by"].endswith("/highest-risk")
+    assert summary(text).done == 5
+    assert ("twice.dcm", "The same image comes twice.") in result.unreadable
+    assert [line.split(",")[0] for line in names_csv(result).splitlines()].count(first.id) == 6
+    assert "DOE" not in text
+
+
+def test_a_stopped_batch_of_series_ends_with_the_same_bytes(mixed: Path, model: LoadedRun, tmp_path: Path) -> None:
+    whole, stopped = tmp_path / "whole.csv", tmp_path / "stopped.csv"
+
+    def stop_within_a_series(stage: str, done: int, total: int) -> None:
+        if stage == "diagnosing slice 2 of 2":
+            raise Cancelled
+
+    with open_source([mixed]) as source:
+        diagnose_batch(model, by_series(source, "attention"), whole)
+        with pytest.raises(Cancelled):
+            diagnose_batch(model, by_series(source, "attention"), stopped, progress=stop_within_a_series)
+        assert len(stopped.read_text().splitlines()) == 5
+        diagnose_batch(model, by_series(source, "attention"), stopped)
+        assert stopped.read_bytes() == whole.read_bytes()
+        with pytest.raises(DiagnosisError, match="another model, with other settings"):
+            diagnose_batch(model, by_series(source, "mean"), stopped)
+
+
+def test_a_series_with_a_damaged_slice_is_a_row_without_an_answer(model: LoadedRun, tmp_path: Path) -> None:
+    (tmp_path / "a.dcm").write_bytes(slice_of(0))
+    (tmp_path / "b.dcm").write_bytes(slice_of(1, PhotometricInterpretation="ARGB"))
+    with open_source([tmp_path]) as source:
+        diagnose_batch(model, by_series(source, "mean"), tmp_path / "results.csv")
+    (row,) = worklist_rows((tmp_path / "results.csv").read_text())
+    assert row.error.startswith("Slice 2 of 2 cannot be read")
+
+
+def test_the_command_writes_a_row_for_each_series(run: RunFolder, mixed: Path, tmp_path: Path) -> None:
+    shpeft("diagnose", run.path, mixed, "--series-rule", "attention", "--csv", tmp_path / "x.csv")
+    assert [row.slices for row in worklist_rows((tmp_path / "x.csv").read_text())] == [1, 6, 1, 1, 2]
 
 
 def test_a_dicomdir_is_a_list_of_images(run: RunFolder, tmp_path: Path) -> None:

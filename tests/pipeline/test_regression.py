@@ -274,7 +274,8 @@ def test_what_needs_classes_is_refused(run: RunFolder, table: Path, tmp_path: Pa
     for option in ({"balance": "loss"}, {"mixup": 0.2}, {"label_smoothing": 0.1}):
         with pytest.raises(TrainingError, match="regression"):
             list(shpeft.finetune(model, shpeft.SparseDelta.zeros(model, support), data, epochs=1, **option))
-    from shpeft.batch.series import Series, diagnose_series
+    from shpeft.batch.series import Series
+    from shpeft.batch.series_rules import diagnose_series
 
     with shpeft.load_run(run, "cpu") as loaded:
         with pytest.raises(ConfigError, match="predicts a number"):

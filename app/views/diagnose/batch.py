@@ -13,6 +13,7 @@ from app.views.diagnose.images import Images, Worklist, forget
 from app.widgets import account, layout
 from shpeft import NOTICE
 from shpeft.batch import BatchFolder, BatchSnapshot, list_batches, names_csv, worker
+from shpeft.config.schema import SeriesRule
 from shpeft.errors import DiagnosisError, ShpeftError
 from shpeft.runs import RunFolder
 from shpeft.support.markdown import plain
@@ -39,11 +40,11 @@ def text(run: RunFolder, worklist: Worklist) -> str | None:
     """Draw the progress of diagnosing all images, or the button that starts it; return the CSV so far."""
     folder = _folder_of(run, worklist)
     if folder is None:
-        if len(worklist) > UNASKED and not st.button(
-            f"Diagnose all {len(worklist):,} images", type="primary", icon=":material/play_arrow:"
+        if worklist.files > UNASKED and not st.button(
+            f"Diagnose all {worklist.files:,} images", type="primary", icon=":material/play_arrow:"
         ):
             return None
-        folder = worker().submit(run, worklist.images, account.current())
+        folder = worker().submit(run, worklist.images, account.current(), worklist.rule)
         _own_batches()[_key(run, worklist)] = folder
     with layout.error_boundary():
         status = worker().snapshot(folder).status
@@ -148,8 +149,9 @@ def _result(run: RunFolder, folder: BatchFolder, worklist: Worklist | None) -> N
         answers = ", ".join(f"**{count:,}** {plain(name)}" for name, count in counts.answers.items())
         band = "" if counts.of_numbers else f"**{counts.abstained:,}** are inside the abstain band; "
         others_are = "file is not an image" if others == 1 else "files are not images"
+        unit = "cases" if counts.of_series else "files"
         st.markdown(
-            f"{counts.done:,} of {total:,} files. Answers: {answers or 'none'}. {band}"
+            f"{counts.done:,} of {total:,} {unit}. Answers: {answers or 'none'}. {band}"
             f"**{counts.unlike_training:,}** are unlike the training images. "
             f"**{counts.unreadable:,}** cannot be read; {others:,} other {others_are}."
             + (f" Text or markers are visible in **{counts.marked:,}**." if counts.marked else ""),
@@ -179,7 +181,7 @@ def _buttons(run: RunFolder, folder: BatchFolder, snapshot: BatchSnapshot, workl
             inputs = None if snapshot.again else images
             ready = snapshot.again or images is not None
             if st.button("Resume", key=f"resume-{folder.name}", disabled=not ready, icon=":material/play_arrow:"):
-                _resume(run, folder, inputs)
+                _resume(run, folder, inputs, None if worklist is None else worklist.rule)
         st.download_button(
             "Results (CSV)",
             folder.text(),
@@ -213,9 +215,9 @@ def _buttons(run: RunFolder, folder: BatchFolder, snapshot: BatchSnapshot, workl
                 st.rerun()
 
 
-def _resume(run: RunFolder, folder: BatchFolder, images: Images | None) -> None:
+def _resume(run: RunFolder, folder: BatchFolder, images: Images | None, rule: SeriesRule | None) -> None:
     account.check(folder.path, f"The list {folder.name}")
-    worker().resume(run, folder, images, account.current())
+    worker().resume(run, folder, images, account.current(), rule)
     st.rerun()
 
 

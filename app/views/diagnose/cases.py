@@ -8,6 +8,7 @@ import streamlit as st
 from app.views.diagnose import batch, finding, image, model_tasks
 from app.views.diagnose.images import MOST_SAMPLES, Worklist
 from app.widgets import account, thumbnails
+from shpeft.batch import Series
 from shpeft.batch.worklist import WorklistRow, diagnose_split, in_order, with_findings, worklist_rows
 from shpeft.errors import ShpeftError
 from shpeft.pipeline import LoadedRun
@@ -128,9 +129,9 @@ def cards(run: RunFolder, worklist: Worklist, csv: str | None, hidden: bool) -> 
 
 def _card(run: RunFolder, worklist: Worklist, position: int, row: WorklistRow | None, hidden: bool) -> None:
     """Draw a case: its thumbnail, the answer, the probability that orders the list, and the reader's finding."""
-    _thumbnail(run, worklist, position)
+    _thumbnail(run, worklist, position, None if row is None else row.key_slice)
     noted = finding.findings(run)
-    label = f"Image {position + 1}"
+    label = _title(worklist, position)
     if row is not None and hidden and not row.error and row.id not in noted:
         label = "Not read yet"
     elif row is not None:
@@ -139,6 +140,8 @@ def _card(run: RunFolder, worklist: Worklist, position: int, row: WorklistRow | 
     lines = []
     if row is not None and row.answered and row.urgency and label == row.headline:
         lines.append(probability(row.urgency))
+    if row is not None and row.slices > 1:
+        lines.append(f"{row.slices:,} slices" + ("" if row.key_slice is None else f", riskiest {row.key_slice + 1:,}"))
     if row is not None and row.id in noted:
         lines.append(f"You: {noted[row.id]}")
     if row is not None and row.error:
@@ -147,18 +150,24 @@ def _card(run: RunFolder, worklist: Worklist, position: int, row: WorklistRow | 
         st.caption("  \n".join(map(plain, lines)))
 
 
-def _thumbnail(run: RunFolder, worklist: Worklist, position: int) -> None:
-    """Draw a small image, decoded once per session."""
+def _title(worklist: Worklist, position: int) -> str:
+    """Return what a case is called before it has an answer."""
+    is_series = worklist.samples is None and isinstance(worklist.cases[position], Series)
+    return f"{'Series' if is_series else 'Image'} {position + 1}"
+
+
+def _thumbnail(run: RunFolder, worklist: Worklist, position: int, number: int | None) -> None:
+    """Draw a small image, decoded once per session; of a series the slice of this number, or the middle one."""
     cache = st.session_state.setdefault("thumbnails", {})
-    key = (worklist.identity, position)
+    key = (worklist.identity, position, number)
     if key not in cache:
-        case = image.open_case(run, worklist, position)
+        case = image.open_case(run, worklist, position, number)
         cache[key] = None if isinstance(case, ShpeftError) else thumbnails.small(case.image)
     if (picture := cache[key]) is None:
         st.caption(":material/broken_image:")
     else:
         style = "width:100%;aspect-ratio:1;object-fit:contain;border-radius:4px;background:#000"
-        st.html(thumbnails.img_tag(picture, f"Image {position + 1}", style))
+        st.html(thumbnails.img_tag(picture, _title(worklist, position), style))
 
 
 def open_case(position: int | None) -> None:

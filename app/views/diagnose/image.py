@@ -9,9 +9,13 @@ from functools import cached_property
 import streamlit as st
 from PIL import Image
 
+from app.slices import Slices, publish
 from app.views.diagnose import images
 from app.views.diagnose.images import Worklist
 from app.widgets import layout, thumbnails, viewer
+from shpeft.batch import Series
+from shpeft.batch.series_rules import SeriesDiagnosis
+from shpeft.config.schema import SeriesRule
 from shpeft.delta.file import read_header
 from shpeft.diagnosis import Diagnosis
 from shpeft.errors import ShpeftError
@@ -36,6 +40,8 @@ class Case:
         label: the class in the dataset; None for an upload.
         frame: opens another frame of the file; None if there is only one.
         file: the DICOM file; None for other images.
+        slices: of a series, its slices; the image is then one of them.
+        rule: how the series is answered.
     """
 
     pixels: Pixels
@@ -44,6 +50,13 @@ class Case:
     label: str | None = None
     frame: Callable[[int], Pixels] | None = None
     file: bytes | None = None
+    slices: Series | None = None
+    rule: SeriesRule | None = None
+
+    @property
+    def frame_of_file(self) -> int:
+        """The frame of the file that the image is; a slice of a series is a frame of its own file."""
+        return self.pixels.frame if self.slices is None else self.slices.slices[self.pixels.frame].header.frame
 
     @property
     def id(self) -> str:
@@ -69,23 +82,58 @@ def choose_image(run: RunFolder) -> Case | None:
     if isinstance(opened, ShpeftError):
         layout.show_error(opened)
         return None
+    if opened.slices is not None:
+        return replace(opened, digest=f"{opened.digest}-{opened.pixels.frame}")  # this slice alone
     return opened
 
 
-def open_case(run: RunFolder, worklist: Worklist, position: int) -> Case | ShpeftError:
-    """Return an image of the worklist, or why it cannot be read."""
+def open_case(run: RunFolder, worklist: Worklist, position: int, number: int | None = None) -> Case | ShpeftError:
+    """Return an image of the worklist, or why it cannot be read.
+
+    Args:
+        number: which slice of a series, from 0; None: the one that was shown last, at first the middle one.
+    """
     if worklist.samples is not None:
         test = worklist.samples
         pixels = replace(test.pixels(position), frame=0, frames=1)
         return Case(
             pixels, test.ids[position], test.ids[position], test.task.shown(test.labels[position], test.classes)
         )
-    assert worklist.source is not None
+    opened = worklist.cases[position]
+    if isinstance(opened, Series):
+        return _open_slice(opened, worklist.rule, run.config.dataset.window, number)
     try:
-        data = worklist.source.entries[position].read()
+        data = opened.read()
     except ShpeftError as error:
         return error
     return _decode_once(data, run.config.dataset.window, run.config.dataset.frame)
+
+
+def show_key_slice(run: RunFolder, worklist: Worklist, position: int, number: int) -> Case:
+    """Return a series with the slice that its answer names, which is shown from now on."""
+    case = worklist.cases[position]
+    assert isinstance(case, Series)
+    st.session_state[f"frame-{case.identity}"] = number
+    opened = open_case(run, worklist, position)
+    if isinstance(opened, ShpeftError):  # it was read a moment ago
+        raise opened
+    return opened
+
+
+def _open_slice(series: Series, rule: SeriesRule | None, window: str, number: int | None) -> Case | ShpeftError:
+    """Return a series with one of its slices, whose number among them is its frame."""
+    number = st.session_state.get(f"frame-{series.identity}", len(series) // 2) if number is None else number
+
+    def slice_of(position: int) -> Pixels:
+        each = series.slices[position]
+        pixels = open_pixels(each.entry.read(), Decoding(window, each.header.frame))
+        return replace(pixels, frame=position, frames=len(series))
+
+    try:
+        pixels, file = slice_of(number), series.slices[number].entry.read()
+    except ShpeftError as error:
+        return error
+    return Case(pixels, series.identity, series.identity, frame=slice_of, file=file, slices=series, rule=rule)
 
 
 def _decode_once(data: bytes, window: str, frame: int | None) -> Case | ShpeftError:
@@ -134,25 +182,54 @@ def dataset_label(case: Case) -> None:
 
 
 @st.fragment
-def view_image(case: Case, explained: Diagnosis | None = None) -> None:
-    """Draw the image in its viewer, with the map of ``explained``; another frame redraws only the viewer."""
-    frame = viewer.selected_frame(case.series)
+def view_image(case: Case, explained: Diagnosis | None = None, *, linked: bool = False, key: str = viewer.KEY) -> None:
+    """Draw the image in its viewer, with the map of ``explained``; another frame redraws only the viewer.
+
+    Args:
+        linked: scroll together with the page's other linked viewers.
+        key: tells several viewers of a page apart.
+    """
+    frame = viewer.selected_frame(case.series, key)
+    address = "" if case.slices is None else _published(case).address
     if case.frame is None or frame is None or frame == case.pixels.frame:
         saliency = None if explained is None else explained.saliency
-        viewer.image_viewer(case.pixels, case.series, saliency, "" if explained is None else explained.target)
+        target = "" if explained is None else explained.target
+        viewer.image_viewer(case.pixels, case.series, saliency, target, slices=address, linked=linked, key=key)
         return
-    viewer.image_viewer(case.frame(frame), case.series)
+    viewer.image_viewer(case.frame(frame), case.series, slices=address, linked=linked, key=key)
+    if case.slices is not None:
+        if explained is not None:
+            st.caption(f"This is slice {frame + 1}. The map is of slice {case.pixels.frame + 1}.")
+        return
     st.caption(f"This is frame {frame + 1}. The diagnosis is of frame {case.pixels.frame + 1}.")
     if st.button(f"Diagnose frame {frame + 1}"):
         st.session_state[f"frame-{case.series}"] = frame
         st.rerun()
 
 
-def download_buttons(case: Case, diagnosis: Diagnosis, sanity: Sanity | None) -> None:
-    """Draw downloads of the diagnosis as JSON and of the overlay as PNG; files are named by content."""
+def _published(case: Case) -> Slices:
+    """Return the addresses of a series' slices, which this session holds as long as it holds the images."""
+    published: dict[str, Slices] = st.session_state.setdefault("slices", {})
+    if case.digest not in published:
+        read, series, slices = case.frame, case.series, case.slices
+        assert read is not None
+        assert slices is not None
+        published[case.digest] = publish(lambda number: viewer.viewer_message(read(number), series), len(slices))
+    return published[case.digest]
+
+
+def download_buttons(
+    case: Case, diagnosis: Diagnosis, sanity: Sanity | None, answered: SeriesDiagnosis | None = None
+) -> None:
+    """Draw downloads of the diagnosis as JSON and of the overlay as PNG; files are named by content.
+
+    Args:
+        answered: of a series, how its answer was made.
+    """
     checks = None if sanity is None else sanity.to_dict()
     ranked = {} if diagnosis.estimate is not None else {"ranked": diagnosis.ranked()}
-    entry = to_jsonable({"id": case.digest, **diagnosis.to_dict(), **ranked, "sanity": checks})
+    of_series = {} if answered is None else answered.to_dict()
+    entry = to_jsonable({"id": case.digest, **of_series, **diagnosis.to_dict(), **ranked, "sanity": checks})
     with st.container(horizontal=True):
         st.download_button(
             "Diagnosis (JSON)",

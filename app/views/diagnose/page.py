@@ -2,7 +2,21 @@
 
 import streamlit as st
 
-from app.views.diagnose import answer, batch, cases, finding, image, images, model_tasks, report, saliency, similar
+from app.views.diagnose import (
+    answer,
+    archive,
+    batch,
+    beside,
+    cases,
+    finding,
+    image,
+    images,
+    model_tasks,
+    report,
+    saliency,
+    series,
+    similar,
+)
 from app.widgets import layout, session
 from shpeft.errors import ShpeftError
 
@@ -25,6 +39,7 @@ elif position is None or position >= len(worklist):
     csv = cases.text(run, worklist)
     cases.cards(run, worklist, csv, read_first)
     batch.details(run, worklist)
+    archive.store_list(run, worklist)
     if read_first:
         finding.agreement_summary(run)
 else:
@@ -46,14 +61,25 @@ else:
         with right:
             finding.answer_form(run, case)
     else:
+        answered = None
         try:
-            diagnosis = saliency.diagnose_image(run, case)
+            if case.slices is None:
+                diagnosis = saliency.diagnose_image(run, case)
+            elif answered := series.latest(run, case):
+                case, diagnosis = image.show_key_slice(run, worklist, position, answered.key), answered.diagnosis
+            else:
+                image.view_image(case)  # before the model is loaded
+                if series.answer(run, case) is not None:
+                    st.rerun()
+                st.stop()
         except ShpeftError as error:
             st.title("The model cannot be used", anchor=False)
             layout.show_error(error)
             st.caption("Choose another model under **Model and images** above. The image is still there.")
             st.stop()
         answer.headline(diagnosis)
+        if answered is not None:
+            series.sentences(answered)
         finding.record_reading(run, case, diagnosis)
         left, right = st.columns(2, gap="large")
         picture = left.container()
@@ -65,11 +91,13 @@ else:
             image.dataset_label(case)
             image.facts(case)
             image.seen_by_model(run, case)
+        if len(worklist) > 1:
+            beside.another_case(run, worklist, position, case)
         answer.evidence(diagnosis)
         similar.similar_training_images(run, case)
         finding.choose(run, case)
         if read_first:
             finding.agreement_summary(run)
-        report.report_buttons(run, case, diagnosis, explanation)
-        image.download_buttons(case, shown or diagnosis, None if explanation is None else explanation.sanity)
+        report.report_buttons(run, case, diagnosis, explanation, answered)
+        image.download_buttons(case, shown or diagnosis, None if explanation is None else explanation.sanity, answered)
 model_tasks.cancel_unrequested()

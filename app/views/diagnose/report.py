@@ -4,13 +4,14 @@ from functools import partial
 
 import streamlit as st
 
-from app.views.diagnose import finding, model_tasks
+from app.views.diagnose import archive, finding, model_tasks
 from app.views.diagnose.image import Case
 from app.views.diagnose.saliency import Explanation
+from shpeft.batch.series_rules import SeriesDiagnosis
 from shpeft.diagnosis import Diagnosis
 from shpeft.images import Decoding
 from shpeft.reports import as_pdf, report
-from shpeft.reports.dicom import refusal, results_zip
+from shpeft.reports.dicom import refusal, results_with_report
 from shpeft.runs import RunFolder
 from shpeft.support.headless_browser import unavailable_reason
 from shpeft.support.markdown import plain
@@ -29,8 +30,18 @@ HELP_DICOM = (
 HELP_PDF = "The same report, printed to PDF by a browser."
 
 
-def report_buttons(run: RunFolder, case: Case, diagnosis: Diagnosis, explanation: Explanation | None) -> None:
-    """Draw a note and the download buttons; a click makes the report."""
+def report_buttons(
+    run: RunFolder,
+    case: Case,
+    diagnosis: Diagnosis,
+    explanation: Explanation | None,
+    answered: SeriesDiagnosis | None = None,
+) -> None:
+    """Draw a note and the download buttons; a click makes the report.
+
+    Args:
+        answered: of a series, how its answer was made.
+    """
     with st.expander("Note for the report"):
         note = st.text_area(
             "Note",
@@ -39,6 +50,8 @@ def report_buttons(run: RunFolder, case: Case, diagnosis: Diagnosis, explanation
             label_visibility="collapsed",
             placeholder="Appears on the first page of the report. Do not name the patient.",
         )
+    remarks = () if answered is None else answered.sentences
+    note = "\n".join([*remarks, *([note] if note else [])])
     sanity = None
     if explanation is not None and explanation.sanity is not None:
         diagnosis, sanity = explanation.diagnosis, explanation.sanity
@@ -77,18 +90,19 @@ def report_buttons(run: RunFolder, case: Case, diagnosis: Diagnosis, explanation
         if case.file is not None:
             refused = refusal(case.file)
             results = partial(
-                results_zip,
+                results_with_report,
                 run,
                 case.file,
                 diagnosis,
-                decoding=Decoding(run.config.dataset.window, case.pixels.frame),
+                decoding=Decoding(run.config.dataset.window, case.frame_of_file),
                 sanity=sanity,
                 note=note,
                 finding=finding.findings(run).get(case.id, ""),
+                remarks=remarks,
             )
             st.download_button(
                 "Results (DICOM)",
-                results,
+                lambda: results().as_zip(),
                 f"results_{case.digest}.zip",
                 "application/zip",
                 on_click="ignore",
@@ -96,3 +110,5 @@ def report_buttons(run: RunFolder, case: Case, diagnosis: Diagnosis, explanation
                 help=plain(refused or HELP_DICOM),
                 disabled=bool(refused),
             )
+    if case.file is not None and not refused:
+        archive.store_case(run, case, results)

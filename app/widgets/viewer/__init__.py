@@ -16,7 +16,7 @@ from shpeft.explanation.saliency import HUE, Saliency, to_uint8
 from shpeft.images import CT_WINDOWS, Pixels, View
 
 FOLDER = Path(__file__).parent
-SCRIPTS = ("gray.js", "stage.js", "marks.js", "pointer.js", "viewer.js")
+SCRIPTS = ("gray.js", "stage.js", "marks.js", "pointer.js", "slices.js", "viewer.js")
 KEY = "viewer"
 
 CT_PRESETS = {
@@ -38,24 +38,45 @@ _component = st.components.v2.component(
 )
 
 
-def selected_frame(image_id: str) -> int | None:
+def selected_frame(image_id: str, key: str = KEY) -> int | None:
     """Return the frame of this image that the reader chose, counted from 0; None if they have not chosen one."""
-    selected = st.session_state.get(KEY, {}).get("frame") or {}
+    selected = st.session_state.get(key, {}).get("frame") or {}
     return int(selected["frame"]) if selected.get("image") == image_id else None
 
 
-def image_viewer(pixels: Pixels, image_id: str, saliency: Saliency | None = None, target: str = "") -> None:
+def image_viewer(
+    pixels: Pixels,
+    image_id: str,
+    saliency: Saliency | None = None,
+    target: str = "",
+    *,
+    slices: str = "",
+    linked: bool = False,
+    key: str = KEY,
+) -> None:
     """Draw the viewer. Choosing another frame reruns the page, or the fragment.
 
     Args:
         image_id: opaque; zoom and window stay as long as it is the same.
         saliency: the map of this frame, drawn over the image.
         target: the class whose score the map explains.
+        slices: the address of the frames, see :mod:`app.slices`; empty: the page is asked for another one.
+        linked: scroll together with the page's other linked viewers, by as many frames.
+        key: tells several viewers of a page apart.
     """
-    _component(key=KEY, data=viewer_message(pixels, image_id, saliency, target), on_frame_change=lambda: None)
+    message = viewer_message(pixels, image_id, saliency, target, slices=slices, linked=linked)
+    _component(key=key, data=message, on_frame_change=lambda: None)
 
 
-def viewer_message(pixels: Pixels, image_id: str, saliency: Saliency | None = None, target: str = "") -> bytes:
+def viewer_message(
+    pixels: Pixels,
+    image_id: str,
+    saliency: Saliency | None = None,
+    target: str = "",
+    *,
+    slices: str = "",
+    linked: bool = False,
+) -> bytes:
     """Pack the message that the browser gets."""
     kind, values = pixels.little_endian()
     header = {
@@ -76,6 +97,8 @@ def viewer_message(pixels: Pixels, image_id: str, saliency: Saliency | None = No
         "detector": pixels.facts.at_detector,
         "edges": pixels.facts.edges,
         "map": None,
+        "slices": slices,
+        "linked": linked,
     }
     layer = b""
     if saliency is not None:

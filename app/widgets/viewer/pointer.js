@@ -90,6 +90,6 @@ class Pointer {
     const frames = Math.trunc(this.turned / WHEEL_PIXELS);
     if (!frames) return;
     this.turned = 0;
-    this.viewer.go(image.frame + Math.sign(frames));
+    this.viewer.step(Math.sign(frames));
   }
 }

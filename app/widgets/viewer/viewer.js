@@ -4,6 +4,8 @@ const WINDOW_PIXELS = 256; // a drag this long multiplies the width by 4, or mov
 const KEY_PIXELS = 16; // Shift with an arrow key counts as a drag this long
 const MOVE = 40; // screen pixels that an arrow key moves the picture by
 
+const SCROLLED = "shpeft-scrolled"; // what linked viewers tell each other
+
 class Viewer {
   constructor(root) {
     this.root = root;
@@ -12,6 +14,10 @@ class Viewer {
     this.marks = new Marks(this.find("svg"), this.stage);
     this.stage.onchange = () => this.report();
     this.image = null;
+    this.slices = null;
+    this.target = null; // the slice that the reader scrolled to, which may not be here yet
+    this.follow = ({ detail }) => detail.viewer !== this && this.image?.linked && this.step(detail.by, false);
+    window.addEventListener(SCROLLED, this.follow);
     this.listen();
   }
 
@@ -19,6 +25,13 @@ class Viewer {
   update(image, send) {
     this.send = send;
     const before = this.image, same = before && before.image === image.image;
+    if (!same) this.target = null;
+    if (same && this.target !== null && image.frame !== this.target) {
+      before.linked = image.linked;
+      return; // the reader has scrolled on
+    }
+    if (!image.slices) this.slices = null;
+    else if (this.slices?.address !== image.slices) this.slices = new Slices(image.slices, image.frames);
     this.image = image;
     this.find("canvas").style.aspectRatio = `${image.width} / ${image.height}`; // as tall as the map beside it
     const names = image.views.map((view, i) => new Option(view.name, i));
@@ -185,9 +198,34 @@ class Viewer {
     this.find("canvas").addEventListener("keydown", (event) => this.key(event, acts));
   }
 
-  go(frame) {
-    const target = Math.min(Math.max(frame, 0), this.image.frames - 1);
-    if (target !== this.image.frame) this.send("frame", { image: this.image.image, frame: target });
+  /** Go on by some frames from the one that the reader went to last. */
+  step(by, leads = true) {
+    this.go((this.target ?? this.image.frame) + by, leads);
+  }
+
+  /** Go to a frame; a viewer that leads takes the linked ones along. */
+  go(frame, leads = true) {
+    const before = this.target ?? this.image.frame, target = Math.min(Math.max(frame, 0), this.image.frames - 1);
+    if (target === before) return;
+    if (leads && this.image.linked) {
+      window.dispatchEvent(new CustomEvent(SCROLLED, { detail: { viewer: this, by: target - before } }));
+    }
+    if (this.slices) this.scroll(target, Math.sign(target - before));
+    else this.send("frame", { image: this.image.image, frame: target });
+  }
+
+  /** Show a slice as soon as it is here, unless the reader is further by then; tell the page when they rest. */
+  async scroll(target, direction) {
+    const { slices, send } = this, { image, linked } = this.image;
+    this.target = target;
+    const slice = slices.get(target);
+    slices.ahead(target, direction);
+    clearTimeout(this.settling);
+    this.settling = setTimeout(() => send("frame", { image, frame: target }), SETTLED);
+    const shown = await slice.catch(() => null); // the page then says what is wrong
+    if (shown && this.target === target && this.image.image === image) {
+      this.update({ ...shown, slices: slices.address, linked }, this.send);
+    }
   }
 
   key(event, acts) {
@@ -199,7 +237,7 @@ class Viewer {
     const turns = { PageUp: -1, PageDown: 1, ArrowUp: -1, ArrowDown: 1 };
     if (event.ctrlKey || event.metaKey || event.altKey) return;
     const name = event.key.toLowerCase();
-    if (event.key in turns && !event.shiftKey && this.image.frames > 1) this.go(this.image.frame + turns[event.key]);
+    if (event.key in turns && !event.shiftKey && this.image.frames > 1) this.step(turns[event.key]);
     else if (event.key in arrows) {
       const [x, y] = arrows[event.key];
       if (event.shiftKey) this.drag(x * KEY_PIXELS, y * KEY_PIXELS);
@@ -221,5 +259,8 @@ export default function ({ data, parentElement, setStateValue }) {
   if (!viewers.has(parentElement)) viewers.set(parentElement, new Viewer(parentElement));
   const viewer = viewers.get(parentElement);
   viewer.update(unpack(data), setStateValue);
-  return () => viewer.stage.observer.disconnect();
+  return () => {
+    viewer.stage.observer.disconnect();
+    window.removeEventListener(SCROLLED, viewer.follow);
+  };
 }

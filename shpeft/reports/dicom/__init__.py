@@ -1,6 +1,6 @@
 """A diagnosis as DICOM objects of the study that the image belongs to."""
 
-from shpeft.reports.dicom.diagnose import diagnose_dicom, results_with_report, results_zip
+from shpeft.reports.dicom.diagnose import diagnose_dicom, results_with_report
 from shpeft.reports.dicom.results import DicomResults, dicom_results
 from shpeft.reports.dicom.source import read_source, refusal
 
@@ -11,5 +11,4 @@ __all__ = [
     "read_source",
     "refusal",
     "results_with_report",
-    "results_zip",
 ]

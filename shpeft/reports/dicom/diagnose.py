@@ -1,7 +1,6 @@
 """Diagnose a DICOM file, and make all results that go back into its study."""
 
 from dataclasses import replace
-from typing import Any
 
 from shpeft.diagnosis import Diagnosis, case_id, diagnose
 from shpeft.errors import DiagnosisError
@@ -110,8 +109,3 @@ def results_with_report(
     if missing:
         results = replace(results, omitted=(*results.omitted, f"There is no report as PDF. {missing}"))
     return results
-
-
-def results_zip(run: RunFolder, data: bytes, diagnosis: Diagnosis, **options: Any) -> bytes:
-    """Return the results of :func:`results_with_report` as a zip."""
-    return results_with_report(run, data, diagnosis, **options).as_zip()

@@ -10,7 +10,7 @@ import pytest
 
 from shpeft.errors import DiagnosisError
 from shpeft.pipeline import LoadedRun
-from shpeft.reports.dicom import diagnose_dicom, results_zip
+from shpeft.reports.dicom import diagnose_dicom, results_with_report
 from shpeft.runs import RunFolder
 from shpeft.support.headless_browser import unavailable_reason
 from tests.helpers.command_line import shpeft
@@ -56,7 +56,7 @@ def test_the_map_is_checked(run: RunFolder, model: LoadedRun) -> None:
 
 def test_the_zip_has_the_files(run: RunFolder, model: LoadedRun, capfd: pytest.CaptureFixture[str]) -> None:
     data = slice_of(PatientName="Cher")
-    archive = ZipFile(BytesIO(results_zip(run, data, diagnosed(model, data, None))))
+    archive = ZipFile(BytesIO(results_with_report(run, data, diagnosed(model, data, None)).as_zip()))
     assert {"report.dcm", "window.dcm"} <= set(archive.namelist())
     assert str(pydicom.dcmread(BytesIO(archive.read("report.dcm"))).PatientName) == "Cher"
     assert "Cher" not in "".join(capfd.readouterr())
