@@ -19,12 +19,10 @@ APP = ("access", "identity", "sent_media", "widgets.account", "widgets.guard")
 PROTECTION = {f"shpeft.support.{name}" for name in SUPPORT} | {f"app.{name}" for name in APP}
 """The modules that only protect; a part of `shpeft.support` is used for other things, too."""
 
+SERVER = ("streamlit.web.cli", "app.access", "app.sent_media", "app.widgets.guard", "app.widgets.session")
 STARTS = {
     "`shpeft --help`": ["-m", "shpeft", "--help"],
-    "the app's server, before its first page": [
-        "-c",
-        "import streamlit.web.cli, app.access, app.sent_media, app.pages",
-    ],
+    "the app's server, before its first page": ["-c", f"import {', '.join(SERVER)}"],
 }
 """What starts, and the arguments of Python that import the same."""
 
