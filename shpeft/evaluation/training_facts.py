@@ -25,7 +25,7 @@ VIEWS = frozenset(
         *("LATERAL", "OBLIQUE"),
     )
 )
-"""Views whose name is quoted from a file; another one might be free text."""
+"""Views whose name is stored, or quoted from a file; another one might be free text."""
 
 CAREFULLY = "read the answer with care."
 
@@ -36,7 +36,7 @@ class TrainingFacts:
 
     Attributes:
         images: how many were looked at.
-        sides, views, planes: by code, the images that state it, if at least :data:`FEWEST` do.
+        sides, views, planes: by code of the standard, the images that state it, if at least :data:`FEWEST` do.
         spacing: smallest and largest distance of pixels in mm; None if fewer than :data:`FEWEST` images state it.
         spaced: how many images state it.
 
@@ -62,7 +62,7 @@ class TrainingFacts:
         counted = cls(
             len(files),
             shared(each.laterality for each in files if each.laterality in SIDES),
-            shared(each.view for each in files),
+            shared(each.view for each in files if each.view in VIEWS),
             shared(each.plane for each in files),
         )
         if len(spacings) < FEWEST:
