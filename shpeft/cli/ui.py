@@ -33,7 +33,7 @@ def ui(
     certificate: Path | None = None,
     key: Path | None = None,
     engine: options.Engine = "thread",
-    archive: str = "",
+    archive: Annotated[str, Parameter(env_var=ARCHIVE_VARIABLE)] = "",
 ) -> None:
     """Start the app and print its address: on this machine only, unless people have accounts.
 

@@ -122,8 +122,11 @@ def test_without_an_address_there_is_no_store(monkeypatch: pytest.MonkeyPatch) -
         configured_store()
 
 
-def test_the_app_does_not_begin_with_an_address_that_leaks() -> None:
-    assert "encrypted alone" in shpeft("ui", "--archive", "http://archive.example/dicom-web", code=2).stderr
+def test_the_app_does_not_begin_with_an_address_that_leaks(monkeypatch: pytest.MonkeyPatch) -> None:
+    leaking = "http://archive.example/dicom-web"
+    assert "encrypted alone" in shpeft("ui", "--archive", leaking, code=2).stderr
+    monkeypatch.setenv(VARIABLE, leaking)
+    assert "encrypted alone" in shpeft("ui", code=2).stderr
 
 
 def test_sentences() -> None:

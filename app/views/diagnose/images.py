@@ -134,7 +134,7 @@ def _choose_rule(run: RunFolder, worklist: Worklist) -> None:
         required=True,
         key="set_series_rule",
         persist_state="session",
-        format_func=RULES.__getitem__,
+        format_func=lambda rule: RULES[rule],
         on_change=_close_case,
         help=HELP_RULES,
     )
