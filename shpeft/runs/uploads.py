@@ -142,10 +142,19 @@ def _write(content: IO[bytes], folder: Path, name: str) -> None:
         raise DatasetError("A file of the upload has a name that leads out of its folder. Rename it.")
     if any(map(is_hidden, name.split("/"))):
         return
-    path = folder / name
-    path.parent.mkdir(parents=True, exist_ok=True)
-    with open(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "wb") as file:
+    path = os.path.join(folder, name)  # an upload may have very many files
+    with open(_created(path), "wb") as file:
         shutil.copyfileobj(content, file)
+
+
+def _created(path: str) -> int:
+    """Create a private file, with its folder where that is missing, and return its descriptor."""
+    flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL
+    try:
+        return os.open(path, flags, 0o600)
+    except FileNotFoundError:
+        os.makedirs(os.path.dirname(path), exist_ok=True)
+        return os.open(path, flags, 0o600)
 
 
 def _innermost(folder: Path) -> Path:
