@@ -15,7 +15,7 @@ from shpeft.config.federation import Federation
 from shpeft.config.schema import RunConfig
 from shpeft.datasets import Dataset, Split, load_dataset
 from shpeft.delta.sparse_delta import SparseDelta
-from shpeft.evaluation.by_task import metrics_of
+from shpeft.evaluation.by_task import replicates_of
 from shpeft.evaluation.predict import Predictions, predict
 from shpeft.pipeline.federated import LocalSites, Site, coordinate
 from shpeft.pipeline.setup import forward_pass_for, set_up
@@ -104,10 +104,9 @@ def across(
 
 def numbers(results: Sequence[Predictions]) -> tuple[str, str]:
     """Return the mean log loss and balanced accuracy over models, of a hundred."""
-    metrics = [metrics_of(predictions, resamples=2) for predictions in results]
-    return tuple(  # type: ignore[return-value]
-        f"{100 * np.mean([row[name]['value'] for row in metrics]):.1f}" for name in ("log_loss", "balanced_accuracy")
-    )
+    metrics = [replicates_of(predictions, np.ones((1, len(predictions.ids))), auroc=False) for predictions in results]
+    loss, accuracy = (100 * np.mean([row[name] for row in metrics]) for name in ("log_loss", "balanced_accuracy"))
+    return f"{loss:.1f}", f"{accuracy:.1f}"
 
 
 def main() -> None:

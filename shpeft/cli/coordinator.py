@@ -50,7 +50,7 @@ def coordinator(
     from shpeft.pipeline.federated.coordinator import check_settings
 
     chosen = options.configuration(config, preset, settings)
-    check_settings(chosen)
+    check_settings(chosen, federation)
     public = read_public_keys(keys)
     for path in (certificate, key):
         read_file(path)

@@ -22,6 +22,7 @@ def site(
     patience: Annotated[float, Parameter(validator=Number(gt=0))] = 60.0,
     config: options.Config = None,
     settings: options.Settings = options.UNSET,
+    max_epsilon: Annotated[float | None, Parameter(validator=Number(gt=0))] = None,
     out: Path | None = None,
     overwrite: bool = False,
 ) -> None:
@@ -35,6 +36,7 @@ def site(
         root_certificate: The certificate that signed the coordinator's, or that certificate itself.
         key: The private key of this site; the coordinator has the public one.
         patience: Minutes to try again where the coordinator cannot be reached.
+        max_epsilon: Take part with record-level differential privacy alone, of at most this ε.
         out: The run folder; by default a new one in runs/.
         overwrite: Delete an older run in the same folder.
     """
@@ -64,7 +66,10 @@ def site(
         made[:] = [folder]
         return folder
 
-    with output.progress_bar() as (progress, line), Site(chosen, open_folder, progress=progress, report=line) as part:
+    with (
+        output.progress_bar() as (progress, line),
+        Site(chosen, open_folder, max_epsilon=max_epsilon, progress=progress, report=line) as part,
+    ):
         line(f"Connecting to {address}.")
         take_part(part, address, root_certificate=root_certificate, key=private, patience=60 * patience)
     print(made[0].state.read().message)

@@ -26,6 +26,19 @@ class Federation(Section):
         False, description="Share the values alone: each site, and the coordinator, keeps a head of its own."
     )
 
+    noise: Annotated[float, Parameter("--noise")] = Field(
+        0.0,
+        ge=0,
+        description="Record-level differential privacy: the noise added to the sum of gradients, as a multiple of "
+        "--clip. 0: none.",
+    )
+    clip: Annotated[float, Parameter("--clip")] = Field(
+        1.0, gt=0, description="With noise, the largest norm of the gradient of an image."
+    )
+    delta: Annotated[float, Parameter("--delta")] = Field(
+        1e-5, gt=0, lt=1, description="With noise, the δ of the guarantee; less than one in the images of a site."
+    )
+
     def rounds(self, epochs: int) -> int:
         """Return the number of exchanges of a training of that many epochs."""
         return -(-epochs // self.local_epochs)

@@ -77,6 +77,19 @@ class SampledProduct:
             return self._sampled(gy, x, dtype)
         return (gy.to(dtype).t() @ x.to(dtype))[self._row, self._col]
 
+    def by_image(self, gy: Tensor, x: Tensor, dtype: torch.dtype) -> Tensor:
+        """Return the gradient of each image by itself, (B, k): the sum over its tokens alone.
+
+        Args:
+            gy: (B, T, out).
+            x: (B, T, columns), the needed columns.
+            dtype: of the result.
+        """
+        gy, x = gy.to(dtype), x.to(dtype)
+        step = max(1, CHUNK_ELEMENTS // max(1, gy.shape[0] * gy.shape[1]))
+        rows, cols = self._rows_of_weights.split(step), self._col.split(step)
+        return torch.cat([(gy[..., row] * x[..., col]).sum(1) for row, col in zip(rows, cols, strict=True)], 1)
+
     def _gather(self, gy: Tensor, x: Tensor, dtype: torch.dtype) -> Tensor:
         """Apply ``equations.sparse_gradient`` to some weights at a time, summed in the precision of the values."""
         gy, x = gy.to(dtype), x.to(dtype)

@@ -33,14 +33,43 @@ Restore = Callable[[Tensor], Tensor]
 """Returns the needed columns of a layer's input, (N, columns), from what was saved."""
 
 
+class ImageGradients:
+    """The gradients of each image by itself, which taps fill in while ``images`` is set.
+
+    Attributes:
+        images: B of the batch that runs; 0: taps compute sums alone.
+        parts: for each tapped parameter, by its leaf, (B, k) of the batch.
+    """
+
+    def __init__(self) -> None:
+        self.images = 0
+        self.parts: dict[int, Tensor] = {}
+
+    def add(self, leaf: Tensor, product: SampledProduct, gy: Tensor, x: Tensor) -> Tensor:
+        """Note the gradients of a layer's images, and return their sum (k,); the tokens of an image lie together."""
+        b = self.images
+        each = product.by_image(gy.reshape(b, -1, gy.shape[-1]), x.reshape(b, -1, x.shape[-1]), leaf.dtype)
+        self.parts[id(leaf)] = self.parts[id(leaf)] + each if id(leaf) in self.parts else each
+        return each.sum(0)
+
+
 class SparseTap(torch.autograd.Function):
     """The identity on a linear layer's output, whose backward computes the gradient of the selected weights."""
 
     @staticmethod
-    def forward(ctx: Any, y: Tensor, saved: Tensor, v: Tensor, product: SampledProduct, restore: Restore) -> Tensor:
+    def forward(
+        ctx: Any,
+        y: Tensor,
+        saved: Tensor,
+        v: Tensor,
+        product: SampledProduct,
+        restore: Restore,
+        each: ImageGradients | None = None,
+    ) -> Tensor:
         """Return y; ``restore(saved)`` are the columns of x that ``product`` needs, (N, columns)."""
         ctx.save_for_backward(saved)
         ctx.product, ctx.restore, ctx.dtype = product, restore, v.dtype
+        ctx.each, ctx.leaf = each, None if each is None else v
         return y.view_as(y)
 
     @staticmethod
@@ -48,8 +77,10 @@ class SparseTap(torch.autograd.Function):
     def backward(ctx: Any, gy: Tensor) -> tuple[Tensor | None, ...]:
         """Return gy unchanged, and the gradient of v."""
         (saved,) = ctx.saved_tensors
+        if ctx.each is not None and ctx.each.images:
+            return gy, None, ctx.each.add(ctx.leaf, ctx.product, gy, ctx.restore(saved)), None, None, None
         grad = ctx.product(gy.reshape(-1, gy.shape[-1]), ctx.restore(saved), ctx.dtype)
-        return gy, None, grad, None, None
+        return gy, None, grad, None, None, None
 
 
 class RecomputedInput:
@@ -100,15 +131,23 @@ class Tap:
         source: the cheap module that computes the layer's input, if its columns are to be computed again.
     """
 
-    def __init__(self, layer: nn.Linear, index: Tensor, leaf: Tensor, kernel: Kernel | None = None):
+    def __init__(
+        self,
+        layer: nn.Linear,
+        index: Tensor,
+        leaf: Tensor,
+        kernel: Kernel | None = None,
+        each: ImageGradients | None = None,
+    ):
         """Prepare the product.
 
         Args:
             index: (k,) flat indices into the weight, ascending.
             leaf: (k,) the values whose gradient is computed.
             kernel: how; None: the fastest for this layer.
+            each: receives the gradients of single images, where they are wanted.
         """
-        self.layer, self.leaf = layer, leaf
+        self.layer, self.leaf, self.each = layer, leaf, each
         self.product = SampledProduct(index, (layer.out_features, layer.in_features), kernel)
         self.held = False
         self.source: RecomputedInput | None = None
@@ -130,7 +169,7 @@ class Tap:
         return self._identity(y, columns_of(_rows(x), columns), _unchanged)
 
     def _identity(self, y: Tensor, saved: Tensor, restore: Restore) -> Tensor:
-        tapped: Tensor = SparseTap.apply(y, saved, self.leaf, self.product, restore)
+        tapped: Tensor = SparseTap.apply(y, saved, self.leaf, self.product, restore, self.each)
         return tapped
 
 

@@ -10,7 +10,7 @@ from shpeft import equations
 from shpeft.backbones import Backbone
 from shpeft.delta.kernels import Kernel
 from shpeft.delta.sparse_delta import AppliedDelta, FlatEntries, SparseDelta
-from shpeft.delta.sparse_gradients import Tap, attach, gather_and_free, tappable
+from shpeft.delta.sparse_gradients import ImageGradients, Tap, attach, gather_and_free, tappable
 from shpeft.errors import SelectionError, did_you_mean
 from shpeft.linear_probe import Head
 from shpeft.selection.top_k import Support
@@ -36,6 +36,7 @@ class Trainable:
         delta: SparseDelta,
         kernel: Kernel | None = None,
         lr_scale: Tensor | None = None,
+        each: ImageGradients | None = None,
     ):
         """Check that the delta belongs to the backbone; nothing is written yet.
 
@@ -43,11 +44,13 @@ class Trainable:
             kernel: one for all linear layers instead of the fastest for each; the results are equal but for rounding.
             lr_scale: (k,) factors of each value's learning rate. They multiply every optimizer step, decoupled weight
                 decay included.
+            each: receives the gradients of single images, where they are wanted.
 
         Raises:
             BaseMismatch, ClassMismatch: see ``SparseDelta.check``.
         """
         self.backbone, self._delta, self._kernel, self._lr_scale = backbone, delta, kernel, lr_scale
+        self._each = each
         self._applied = AppliedDelta(backbone, delta)
         self._cleanup = ExitStack()
         self.demoted: tuple[str, ...] = ()
@@ -112,7 +115,7 @@ class Trainable:
             if name not in layers:
                 gather(name)
         taps = {
-            name: Tap(layers[name], index, leaves[name], self._kernel)
+            name: Tap(layers[name], index, leaves[name], self._kernel, self._each)
             for name, index in indices.items()
             if name in layers
         }
@@ -122,12 +125,28 @@ class Trainable:
         for remove in removals:
             cleanup.callback(remove)
         self.demoted = tuple(name for name, tap in taps.items() if tap in missed)
+        self._in_order = list(leaves.values())
+        self._untapped = sorted((indices.keys() - taps.keys()) | set(self.demoted))
         for name in self.demoted:
             gather(name)
 
     def parameters(self) -> list[nn.Parameter]:
         """Return what the optimizer trains: the values and the head's parameters."""
         return [self.values, *self.head]
+
+    def image_gradients(self) -> Tensor:
+        """Return the gradients of the values for each image of the last backward pass, (B, k).
+
+        Raises:
+            SelectionError: a selected weight is in no tapped linear layer, where only the sum over images is known.
+        """
+        assert self._each is not None, "the trainable was made without `each`"
+        if self._untapped:
+            raise SelectionError(
+                "The gradient of a single image is known for the weights of linear layers alone, and "
+                f"{self._untapped[0]} is none. Choose the scope 'matrices', and a backbone of linear layers."
+            )
+        return torch.cat([self._each.parts[id(leaf)] for leaf in self._in_order], 1)
 
     def zero_grad(self) -> None:
         """Clear the gradients; that of the values in place, since the taps accumulate into it."""

@@ -276,7 +276,7 @@ def run_epochs(
     lr = optimizer.param_groups[0]["lr"]
     for group in optimizer.param_groups:
         group.setdefault("initial_lr", group["lr"])
-    rate = partial(_rate, steps=steps, warmup=warmup)
+    rate = partial(rate_at, steps=steps, warmup=warmup)
     schedule = torch.optim.lr_scheduler.LambdaLR(optimizer, rate, last_epoch=done - 1)
     for epoch in range(1, epochs + 1):
         losses = []
@@ -362,7 +362,7 @@ def _compile(forward_pass: ForwardPass) -> Callable[[Tensor], Tensor]:
     return compiled
 
 
-def _rate(step: int, steps: int, warmup: float = DEFAULTS.warmup) -> float:
+def rate_at(step: int, steps: int, warmup: float = DEFAULTS.warmup) -> float:
     """Return the factor of the learning rate: linear warm-up to 1, then a cosine to 0."""
     rising = max(1, round(warmup * steps))
     if step < rising:

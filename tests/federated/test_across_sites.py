@@ -285,3 +285,67 @@ def test_a_task_without_classes_is_refused(tmp_path: Path) -> None:
     config = tiny(dataset={"source": "phantom:nodule?n=36&size=32"})
     with pytest.raises(ConfigError, match="one class for each image"):
         across(tmp_path / "common", LocalSites({}), config=config)
+
+
+PRIVATE = tiny(training={"epochs": 2, "batch_size": 8}, selection={"budget": 40, "score": "magnitude"})
+
+
+def test_private_training_says_what_it_spends(tmp_path: Path, data: Dataset) -> None:
+    lines = list[str]()
+    parts = {name: share(data, at, 3) for at, name in enumerate("abc")}
+    sites = {name: Site(PRIVATE, data=part, max_epsilon=20) for name, part in parts.items()}
+    sites["c"] = Site(PRIVATE, data=parts["c"], max_epsilon=0.1, report=lines.append)
+    heard = Hearing(sites)
+    federation = Federation(noise=2.0, clip=1.0)
+    folder, metrics = across(tmp_path / "common", heard, federation, PRIVATE, data=data)
+    privacy = metrics["federated"]["privacy"]
+    assert privacy["epsilon"].keys() == {"a", "b"}
+    assert all(0 < epsilon < 20 for epsilon in privacy["epsilon"].values())
+    assert "Record-level differential privacy of ε" in folder.state.read().message
+    assert "this site takes part with ε of at most 0.1" in lines[0]
+    assert {fact for reply in heard.replies for fact in reply.facts} == {"base", "images", "epsilon", "error"}
+    assert not any("head/weight" in reply.tensors for reply in heard.replies if reply.kind == "introduce")
+    assert all(math.isnan(report.loss) for report in folder.history.read())
+
+
+def test_a_site_that_asks_for_privacy_takes_part_in_nothing_else(tmp_path: Path, data: Dataset) -> None:
+    sites = LocalSites({"a": Site(CONFIG, data=data, max_epsilon=5, report=(lines := list[str]()).append)})
+    with pytest.raises(TrainingError, match="it refused"):
+        across(tmp_path / "common", sites, Federation(at_least=1), data=data)
+    assert "The coordinator offers no privacy" in lines[0]
+
+
+class Hearing(LocalSites):
+    """Sites whose replies are noted; afterwards, the coordinator asks for what it must not have."""
+
+    replies: tuple[Message, ...] = ()
+
+    def ask(self, requests: Mapping[str, bytes]) -> dict[str, bytes]:
+        replies = super().ask(requests)
+        self.replies += tuple(Message.from_bytes(reply) for reply in replies.values())
+        kinds = {Message.from_bytes(request).kind for request in requests.values()}
+        if kinds == {"finish"}:
+            return replies
+        if kinds == {"train"}:
+            for name, request in requests.items():
+                asked = Message.from_bytes(request)
+                for more in (Message("score", {}, asked.tensors), *[asked] * (2 * (asked.facts["round"] == 1))):
+                    extra = Message.from_bytes(self.sites[name].answer(more.to_bytes()))
+                    assert (extra.kind, extra.facts) == ("refusal", {"error": "TrainingError"})
+        return replies
+
+
+@pytest.mark.parametrize(
+    ("sections", "federation", "asked"),
+    [
+        ({}, {}, "score hybrid"),
+        ({"selection": {"score": "magnitude"}}, {"personal_heads": True}, "personal heads"),
+        ({"selection": {"score": "magnitude"}, "training": {"mixup": 0.2}}, {}, "mixup"),
+        ({"selection": {"score": "magnitude"}, "training": {"balance": "loss"}}, {}, "balance"),
+    ],
+)
+def test_what_would_not_be_private_is_refused(
+    tmp_path: Path, sections: dict[str, Any], federation: dict[str, Any], asked: str
+) -> None:
+    with pytest.raises(ConfigError, match=f"Private training is not offered with {asked}"):
+        across(tmp_path / "common", LocalSites({}), Federation(noise=1.0, **federation), tiny(**sections))

@@ -25,7 +25,7 @@ from shpeft.importance.scores import estimate_importance
 from shpeft.linear_probe import Head, fit_linear_probe
 from shpeft.selection.top_k import select
 from shpeft.training.checkpoint import Checkpoint
-from shpeft.training.loop import EpochReport, _rate, finetune
+from shpeft.training.loop import EpochReport, finetune, rate_at
 from tests.conftest import assert_unchanged, state, tiny
 
 Prepared = tuple[Backbone, SparseDelta]
@@ -291,14 +291,14 @@ def test_weight_decay_pulls_toward_the_pretrained_weights(data: Dataset) -> None
 
 
 def test_the_rate_warms_up_and_falls_to_zero() -> None:
-    rates = [_rate(step, 100) for step in range(100)]
+    rates = [rate_at(step, 100) for step in range(100)]
     assert rates[0] == 0.1
     assert max(rates) == rates[9] == rates[10] == 1.0
     assert rates[10:] == sorted(rates[10:], reverse=True)
     assert rates[-1] < 1e-3
-    assert _rate(0, 1) == 1.0
-    assert [_rate(step, 100, 0.25) for step in (0, 24, 25)] == [0.04, 1.0, 1.0]
-    assert _rate(0, 100, 0.0) == 1.0
+    assert rate_at(0, 1) == 1.0
+    assert [rate_at(step, 100, 0.25) for step in (0, 24, 25)] == [0.04, 1.0, 1.0]
+    assert rate_at(0, 100, 0.0) == 1.0
 
 
 def test_reports_are_plain_numbers(prepared: Prepared, data: Dataset) -> None:

@@ -42,6 +42,7 @@ from shpeft.support.progress import Progress, silent
 from shpeft.tasks import SingleLabel
 from shpeft.training.loop import EpochReport, never
 from shpeft.training.loss import TrainingLoss
+from shpeft.training.private import Privacy
 
 PUBLIC = ("magnitude", "random")
 """Scores that need no images."""
@@ -115,7 +116,7 @@ def coordinate(
         >>> metrics["weights"]["selected"], list(metrics["federated"]["sites"])
         (40, ['north', 'south'])
     """
-    check_settings(config)
+    check_settings(config, federation)
     with folder.state.recording() as remarks, ExitStack() as stack:
 
         def show(stage: str, done: int, total: int) -> None:
@@ -171,8 +172,8 @@ def coordinate(
         )
 
 
-def check_settings(config: RunConfig) -> None:
-    """Check that a run can be carried out across sites.
+def check_settings(config: RunConfig, federation: Federation) -> None:
+    """Check that a run can be carried out across sites, and privately if it is to be.
 
     Raises:
         ConfigError: a setting that is not offered there; the message says what is.
@@ -188,6 +189,17 @@ def check_settings(config: RunConfig) -> None:
         raise ConfigError(
             f"Sites cannot train together with {' and '.join(asked)}. Across sites there are a budget as a share or a "
             "count; the scores hybrid by product, gradient, fisher, magnitude and random; and the best single round."
+        )
+    public, plain = RunConfig().training, ("augment", "mixup", "label_smoothing", "balance", "lr_scale", "compiled")
+    secret = {
+        f"score {selection.score}": selection.score not in PUBLIC,
+        "personal heads": federation.personal_heads,
+        **{name: getattr(training, name) != getattr(public, name) for name in plain},
+    }
+    if federation.noise and (asked := [name for name, use in secret.items() if use]):
+        raise ConfigError(
+            f"Private training is not offered with {', '.join(asked)}. With --noise, weights are selected by --score "
+            "magnitude, which needs no image; the head is shared; and images are neither varied nor weighted."
         )
 
 
@@ -205,6 +217,7 @@ class _Coordination:
         self.base = setup.backbone.fingerprint
         self.count = federation.rounds(config.training.epochs)
         self.done, self.loss = 0, math.nan
+        self.epsilon: dict[str, Any] = {}
         head = Head.of(setup.backbone)
         self._head_bytes = 4 * (head.weight.numel() + head.bias.numel()) + len(head.bias) + OVERHEAD
 
@@ -227,6 +240,7 @@ class _Coordination:
                 "transform": self.setup.backbone.transform.to_dict(),
                 "personal_heads": self.federation.personal_heads,
                 "local_epochs": self.federation.local_epochs,
+                "privacy": asdict(privacy) if (privacy := privacy_of(self.federation)) else None,
             },
         )
         new = [name for name in self.exchange.sites.present() if name not in self.members]
@@ -240,8 +254,11 @@ class _Coordination:
         self._check_enough(len(self.members), step)
 
     def common_head(self) -> Head:
-        """Return the head that training begins with: the mean of the sites' linear probes, or the coordinator's own."""
-        if self.federation.personal_heads:
+        """Return the head that training begins with: the mean of the sites' linear probes, or the coordinator's own.
+
+        It is the coordinator's where the sites' are personal, or say too much about their images.
+        """
+        if self.federation.personal_heads or self.federation.noise:
             return self.setup.probe
         own = self.setup.probe
         zero = torch.zeros(0)
@@ -309,6 +326,7 @@ class _Coordination:
 
     def summary(self) -> dict[str, Any]:
         """Return what ``metrics.json`` says about the sites."""
+        privacy = privacy_of(self.federation)
         rows = {
             name: {"images": self.images.get(name, 0), **asdict(traffic)}
             for name, traffic in self.exchange.traffic.items()
@@ -319,6 +337,9 @@ class _Coordination:
             "local_epochs": self.federation.local_epochs,
             "personal_heads": self.federation.personal_heads,
             "left_out": self.exchange.left_out,
+            "privacy": None
+            if privacy is None
+            else {**asdict(privacy), "epsilon": {name: e for name, e in self.epsilon.items() if _is_number(e)}},
         }
 
     def remark(self) -> str:
@@ -328,6 +349,11 @@ class _Coordination:
         text = f"Trained across {len(used)} sites with {images:,} training images, in {self.done} rounds."
         if self.exchange.left_out:
             text += f" {len(self.exchange.left_out)} replies were left out."
+        if spent := [e for e in self.epsilon.values() if self.federation.noise and _is_number(e)]:
+            text += (
+                f" Record-level differential privacy of ε {max(spent):.2f} at most, by site, and δ "
+                f"{self.federation.delta:g}."
+            )
         if self.federation.personal_heads:
             text += " Each site has a head of its own; the head of this run is fitted on the coordinator's images."
         return text
@@ -343,6 +369,7 @@ class _Coordination:
         for name, reply in self._ask(step, requests, most).items():
             self.informed.add(name)
             losses[name] = reply.facts.get("loss")
+            self.epsilon[name] = reply.facts.get("epsilon")
             member = self.members[name]
             try:
                 head = None if self.federation.personal_heads else read_head(reply)
@@ -416,7 +443,8 @@ class _Coordination:
         images, present = reply.facts.get("images"), reply.tensors.get(PRESENT, torch.zeros(0)).bool()
         if type(images) is not int or images < 1 or present.shape != (len(self.setup.data.classes),):
             raise TrainingError("its introduction does not say how many images of which classes it has")
-        return _Member(images, present, None if self.federation.personal_heads else read_head(reply))
+        without = self.federation.personal_heads or self.federation.noise
+        return _Member(images, present, None if without else read_head(reply))
 
     def _check_enough(self, usable: int, step: str) -> None:
         """Check that enough sites take part.
@@ -431,6 +459,11 @@ class _Coordination:
                 f"{usable} of at least {self.federation.at_least} sites could be used in the {step}.{said} Ask the "
                 "sites to connect, or lower --at-least."
             )
+
+
+def privacy_of(federation: Federation) -> Privacy | None:
+    """Return how gradients are made private; None if they are not."""
+    return Privacy(federation.noise, federation.clip, federation.delta) if federation.noise else None
 
 
 def _is_number(value: Any) -> TypeGuard[float]:

@@ -1,10 +1,10 @@
 """A site: its images stay where they are, and it answers the coordinator's requests."""
 
+import math
 from collections.abc import Callable, Mapping
 from contextlib import ExitStack, closing, suppress
 from dataclasses import dataclass, replace
 from itertools import islice
-from math import nan
 from typing import Any
 
 import torch
@@ -28,6 +28,7 @@ from shpeft.runs import RunFolder
 from shpeft.selection.top_k import Support, check_budget
 from shpeft.support.progress import Progress, silent
 from shpeft.training.checkpoint import Checkpoint, EpochReport, fingerprints
+from shpeft.training.private import Privacy, PrivateState, steps_per_epoch, train_privately
 
 FROM_COORDINATOR = ("selection", "training", "seed")
 """What the coordinator decides. Images, backbone, decision rules and device are each site's own."""
@@ -61,6 +62,8 @@ class _Work:
     score: str = ""
     lr_scale: Tensor | None = None
     moments: tuple[dict[str, Tensor], ...] = ()
+    privacy: Privacy | None = None
+    private: PrivateState | None = None
     history: tuple[EpochReport, ...] = ()
 
 
@@ -78,6 +81,7 @@ class Site:
         open_folder: Callable[[RunConfig], RunFolder] | None = None,
         *,
         data: Dataset | None = None,
+        max_epsilon: float | None = None,
         progress: Progress = silent,
         report: Callable[[str], None] = lambda line: None,
     ) -> None:
@@ -87,12 +91,14 @@ class Site:
             config: its images, backbone, decision rules and device; the coordinator decides the rest.
             open_folder: makes the run folder, once the configuration is complete; None: nothing is written.
             data: the images; None: those of the configuration.
+            max_epsilon: the site takes part with record-level differential privacy alone, of at most this ε.
             progress: the progress callback.
             report: called with a sentence about what happens.
         """
         self.config, self.finished = config, False
         self.delta: SparseDelta | None = None
         self._open_folder, self._data, self._progress, self._report = open_folder, data, progress, report
+        self._max_epsilon = max_epsilon
         self._cleanup = ExitStack()
         self._work: _Work | None = None
 
@@ -136,6 +142,8 @@ class Site:
             counts = data.train.counts()
             if sum(count > 0 for count in counts.values()) < 2:
                 raise DatasetError("A site needs training images of at least two classes.")
+            privacy = None if facts["privacy"] is None else Privacy(**facts["privacy"])
+            epsilon = self._check_privacy(privacy, config, len(data.train))
             setup = set_up(config, meter, None if folder is None else folder.path, data=data)
             stack.callback(setup.forward_pass.close)
             transform = InputTransform.from_dict(facts["transform"])
@@ -148,14 +156,18 @@ class Site:
             self._cleanup = stack.pop_all()
         personal, epochs = bool(facts["personal_heads"]), int(facts["local_epochs"])
         self._work = _Work(config, setup, meter, folder, remarks, personal, epochs, setup.probe, setup.forward_pass)
-        self._report(f"Taking part with {len(data.train):,} training images.")
-        tensors = {} if personal else head_tensors(setup.probe)
+        self._work.privacy = privacy
+        spent = "" if privacy is None else f" With δ {privacy.delta:g}, all rounds together spend ε {epsilon:.2f}."
+        self._report(f"Taking part with {len(data.train):,} training images.{spent}")
+        tensors = {} if personal or privacy else head_tensors(setup.probe)
         present = torch.tensor([counts[name] > 0 for name in classes])
         return {"base": base, "images": len(data.train)}, {**tensors, PRESENT: present}
 
     def _score(self, request: Message) -> tuple[Mapping[str, Any], Mapping[str, Tensor]]:
         """Propose the best weights, scored under the common head, or under this site's own."""
         work = self._introduced()
+        if work.privacy is not None:
+            raise TrainingError("Scores of images are not private, and none are sent where training is.")
         head = work.setup.probe if work.personal else read_head(request)
         scores = score_weights(work.config, replace(work.setup, probe=head), work.meter)
         budget = work.config.selection.budget
@@ -173,7 +185,9 @@ class Site:
         delta = self._delta(request, head)
         total, before = work.config.training.epochs, number * work.epochs
         epochs = min(work.epochs, total - before)
-        past = EpochReport(before, total, nan, nan, nan, nan, 0.0, best=True)
+        if work.privacy is not None:
+            return self._train_privately(work.privacy, delta, head, epochs)
+        past = EpochReport(before, total, math.nan, math.nan, math.nan, math.nan, 0.0, best=True)
         state = Checkpoint(
             delta.base,
             fingerprints(work.setup.data),
@@ -208,6 +222,57 @@ class Site:
             "values": state.values,
             **({} if work.personal else head_tensors(state.head)),
         }
+
+    def _train_privately(
+        self, privacy: Privacy, delta: SparseDelta, head: Head, epochs: int
+    ) -> tuple[Mapping[str, Any], Mapping[str, Tensor]]:
+        """Train a round with noise; the loss, which would say more than ε, stays here."""
+        work = self._introduced()
+        options, images = work.config.training, len(work.setup.data.train)
+        before = work.private or PrivateState(delta.values, head)
+        per_epoch = steps_per_epoch(images, options.batch_size)
+        if before.steps + epochs * per_epoch > options.epochs * per_epoch:
+            raise TrainingError("The coordinator asks for more rounds than it announced, which would spend more of ε.")
+        assert work.support is not None
+        work.private = train_privately(
+            work.forward_pass,
+            delta,
+            work.setup.data,
+            replace(before, values=delta.values, head=head),
+            privacy,
+            epochs=epochs,
+            total_epochs=options.epochs,
+            batch_size=options.batch_size,
+            lr=options.lr,
+            head_lr=options.head_lr,
+            weight_decay=options.weight_decay,
+            warmup=options.warmup,
+            progress=work.meter.part("A private round", work.setup.plan.epoch * epochs),
+        )
+        epsilon = privacy.epsilon(min(1.0, options.batch_size / images), work.private.steps)
+        self._report(f"Spent so far: ε {epsilon:.2f} at δ {privacy.delta:g}.")
+        return {"base": delta.base, "epsilon": epsilon}, {
+            "values": work.private.values,
+            **head_tensors(work.private.head),
+        }
+
+    def _check_privacy(self, privacy: Privacy | None, config: RunConfig, images: int) -> float:
+        """Return the ε that all rounds together spend; infinite without privacy.
+
+        Raises:
+            TrainingError: it is more than this site allows.
+        """
+        options, epsilon = config.training, math.inf
+        if privacy is not None:
+            rate = min(1.0, options.batch_size / images)
+            epsilon = privacy.epsilon(rate, options.epochs * steps_per_epoch(images, options.batch_size))
+        if self._max_epsilon is not None and epsilon > self._max_epsilon:
+            spent = "no privacy" if privacy is None else f"ε {epsilon:.2f} at δ {privacy.delta:g}"
+            raise TrainingError(
+                f"The coordinator offers {spent}, and this site takes part with ε of at most {self._max_epsilon:g}. "
+                "Ask for more noise, fewer epochs or smaller batches."
+            )
+        return epsilon
 
     def _finish(self, request: Message) -> tuple[Mapping[str, Any], Mapping[str, Tensor]]:
         """Take the result, test it on this site's images, and write the run folder."""

@@ -1,0 +1,162 @@
+"""Private training: gradients of single images, their clipping, the noise, and the accounting of ε."""
+
+from importlib.util import find_spec
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor
+
+from shpeft.backbones import Backbone, create_backbone
+from shpeft.datasets import Dataset, load_dataset
+from shpeft.delta.sparse_delta import SparseDelta
+from shpeft.delta.sparse_gradients import ImageGradients
+from shpeft.delta.trainable import Trainable
+from shpeft.errors import SelectionError
+from shpeft.forward.base import ForwardPass
+from shpeft.importance.scores import estimate_importance
+from shpeft.selection.top_k import Support, select
+from shpeft.training import private
+from shpeft.training.private import Privacy, PrivateState, steps_per_epoch, train_privately
+
+SETTINGS: dict[str, Any] = {"batch_size": 8, "lr": 0.01, "head_lr": 0.01, "weight_decay": 0.0, "warmup": 0.0}
+
+
+@pytest.fixture(scope="module")
+def data() -> Dataset:
+    return load_dataset("phantom:fundus?n=36&size=32", seed=0)
+
+
+@pytest.fixture
+def model(data: Dataset) -> Backbone:
+    return create_backbone("test_vit", classes=data.classes, weights="random", image_size=32)
+
+
+def delta_of(model: Backbone, data: Dataset, k: int = 200) -> SparseDelta:
+    support = select(estimate_importance(model, data.train, "magnitude"), k)
+    return SparseDelta.zeros(model, support)
+
+
+def sums(model: Backbone, delta: SparseDelta, data: Dataset, rows: list[int], clip: float) -> list[Tensor]:
+    each = ImageGradients()
+    with Trainable(model, delta, each=each) as trainable:
+        return private._clipped_sums(ForwardPass(model), trainable, each, data, rows, clip)
+
+
+def test_the_gradients_of_images_add_up_to_that_of_the_batch(model: Backbone, data: Dataset) -> None:
+    delta, rows = delta_of(model, data), list(range(6))
+    together = sums(model, delta, data, rows, 1e9)
+    with Trainable(model, delta) as trainable:
+        inputs, target = next(ForwardPass(model).batches(data.train, 6, order=rows))
+        data.train.task.loss(model(inputs), target, "sum").backward()
+        expected = [p.grad for p in trainable.parameters()]
+        for own, plain in zip(together, expected, strict=True):
+            assert plain is not None
+            torch.testing.assert_close(own, plain, rtol=1e-4, atol=1e-5)
+
+
+@pytest.mark.parametrize("clip", [0.05, 1.0])
+def test_an_image_changes_the_sums_by_its_clipped_gradient_at_most(model: Backbone, data: Dataset, clip: float) -> None:
+    delta, rows = delta_of(model, data), [3, 4, 5, 6]
+    whole = sums(model, delta, data, rows, clip)
+    for row in rows:
+        without = sums(model, delta, data, [other for other in rows if other != row], clip)
+        alone = sums(model, delta, data, [row], clip)
+        squares = sum(float((a - b).square().sum()) for a, b in zip(whole, without, strict=True))
+        assert squares**0.5 <= clip * (1 + 1e-3)
+        for a, b, c in zip(whole, without, alone, strict=True):
+            torch.testing.assert_close(a - b, c, rtol=1e-3, atol=1e-5)
+
+
+def test_no_image_gives_noise_alone(model: Backbone, data: Dataset) -> None:
+    assert not any(part.any() for part in sums(model, delta_of(model, data), data, [], 1.0))
+
+
+def test_training_moves_the_values_and_leaves_the_model(model: Backbone, data: Dataset) -> None:
+    delta, before = delta_of(model, data), model.fingerprint
+    state = PrivateState(delta.values, delta.head)
+    options: dict[str, Any] = {"epochs": 1, "total_epochs": 2, **SETTINGS}
+    forward_pass = ForwardPass(model)
+
+    def train(noise: float, seed: int, before: PrivateState = state) -> PrivateState:
+        generator = torch.Generator().manual_seed(seed)
+        return train_privately(
+            forward_pass, delta, data, before, Privacy(noise, 1.0, 1e-5), generator=generator, **options
+        )
+
+    first, again, other = train(1.0, 0), train(1.0, 0), train(1.0, 1)
+    assert first.steps == steps_per_epoch(len(data.train), 8)
+    assert torch.equal(first.values, again.values)
+    assert not torch.equal(first.values, other.values)
+    second = train(1.0, 2, first)
+    assert second.steps == 2 * first.steps
+    assert float(second.moments[0]["step"]) == second.steps
+    model.forget_fingerprint()
+    assert model.fingerprint == before
+
+
+def test_noise_has_the_size_that_is_accounted_for(
+    model: Backbone, data: Dataset, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """With a step of plain gradient descent in place of AdamW's, the values move by the noisy gradient."""
+    delta = delta_of(model, data, 2000)
+    monkeypatch.setattr(torch.optim, "AdamW", Descent)
+    privacy, images = Privacy(3.0, 0.5, 1e-5), len(data.train)
+    options = SETTINGS | {"batch_size": images, "lr": 1.0, "head_lr": 1.0}
+    state = train_privately(
+        ForwardPass(model),
+        delta,
+        data,
+        PrivateState(delta.values, delta.head),
+        privacy,
+        epochs=1,
+        total_epochs=1,
+        generator=torch.Generator().manual_seed(0),
+        **options,
+    )
+    expected = sums(model, delta, data, list(range(images)), privacy.clip)[0] / images
+    noise = (state.values + expected) * images
+    assert float(noise.std()) == pytest.approx(privacy.noise * privacy.clip, rel=0.1)
+    assert abs(float(noise.mean())) < 0.2
+
+
+class Descent(torch.optim.SGD):
+    def __init__(self, groups: list[dict[str, object]]) -> None:
+        for group in groups:
+            group["weight_decay"] = 0.0
+        super().__init__(groups, lr=1.0)
+
+
+def test_weights_outside_linear_layers_are_refused(model: Backbone, data: Dataset) -> None:
+    support = Support({"blocks.0.norm1.weight": torch.tensor([0, 3])}, {"blocks.0.norm1.weight": (64,)}, 300_096)
+    with pytest.raises(SelectionError, match=r"linear layers alone, and blocks\.0\.norm1\.weight"):
+        sums(model, SparseDelta.zeros(model, support), data, [0, 1], 1.0)
+
+
+KNOWN = [(1.1, 256 / 60_000, 14_100, 2.60), (1.0, 1.0, 1, 4.75), (1.0, 0.01, 1_000, 2.11), (2.0, 0.1, 200, 3.68)]
+
+
+@pytest.mark.parametrize(("noise", "rate", "steps", "epsilon"), KNOWN)
+def test_epsilon_is_what_it_should_be(noise: float, rate: float, steps: int, epsilon: float) -> None:
+    own = Privacy(noise, 1.0, 1e-5).epsilon(rate, steps)
+    assert own == pytest.approx(epsilon, abs=0.02)
+    if find_spec("dp_accounting") is not None:
+        assert own == pytest.approx(accounted(noise, rate, steps), rel=0.02)
+
+
+def accounted(noise: float, rate: float, steps: int) -> float:
+    """Return ε of the package dp-accounting, by the same kind of divergence."""
+    import dp_accounting
+    from dp_accounting import rdp
+
+    accountant = rdp.RdpAccountant()
+    event = dp_accounting.PoissonSampledDpEvent(rate, dp_accounting.GaussianDpEvent(noise))
+    accountant.compose(event, steps)
+    return float(accountant.get_epsilon(1e-5))
+
+
+def test_epsilon_grows_with_steps_and_falls_with_noise() -> None:
+    privacy = Privacy(1.0, 1.0, 1e-5)
+    assert privacy.epsilon(0.1, 0) == 0
+    assert privacy.epsilon(0.1, 10) < privacy.epsilon(0.1, 100)
+    assert Privacy(2.0, 1.0, 1e-5).epsilon(0.1, 100) < privacy.epsilon(0.1, 100)
