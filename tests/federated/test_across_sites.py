@@ -306,6 +306,8 @@ def test_private_training_says_what_it_spends(tmp_path: Path, data: Dataset) -> 
     assert {fact for reply in heard.replies for fact in reply.facts} == {"base", "images", "epsilon", "error"}
     assert not any("head/weight" in reply.tensors for reply in heard.replies if reply.kind == "introduce")
     assert all(math.isnan(report.loss) for report in folder.history.read())
+    again = Message.from_bytes(sites["a"].answer(heard.introduction))
+    assert (again.kind, again.facts) == ("refusal", {"error": "TrainingError"})
 
 
 def test_a_site_that_asks_for_privacy_takes_part_in_nothing_else(tmp_path: Path, data: Dataset) -> None:
@@ -319,9 +321,11 @@ class Hearing(LocalSites):
     """Sites whose replies are noted; afterwards, the coordinator asks for what it must not have."""
 
     replies: tuple[Message, ...] = ()
+    introduction = b""
 
     def ask(self, requests: Mapping[str, bytes]) -> dict[str, bytes]:
         replies = super().ask(requests)
+        self.introduction = self.introduction or next(iter(requests.values()))
         self.replies += tuple(Message.from_bytes(reply) for reply in replies.values())
         kinds = {Message.from_bytes(request).kind for request in requests.values()}
         if kinds == {"finish"}:

@@ -98,7 +98,7 @@ class Site:
         self.config, self.finished = config, False
         self.delta: SparseDelta | None = None
         self._open_folder, self._data, self._progress, self._report = open_folder, data, progress, report
-        self._max_epsilon = max_epsilon
+        self._max_epsilon, self._has_spent = max_epsilon, False
         self._cleanup = ExitStack()
         self._work: _Work | None = None
 
@@ -125,6 +125,11 @@ class Site:
 
     def _introduce(self, request: Message) -> tuple[Mapping[str, Any], Mapping[str, Tensor]]:
         """Take the coordinator's settings, load the images and the backbone, and fit the linear probe."""
+        if self._has_spent:
+            raise TrainingError(
+                "This site has trained privately already, and another training would spend ε again. Start the site "
+                "again if you agree to that."
+            )
         if self._work is not None:
             self._abandon(Interrupted("The coordinator began anew."))
         facts = request.facts
@@ -234,6 +239,7 @@ class Site:
         if before.steps + epochs * per_epoch > options.epochs * per_epoch:
             raise TrainingError("The coordinator asks for more rounds than it announced, which would spend more of ε.")
         assert work.support is not None
+        self._has_spent = True
         work.private = train_privately(
             work.forward_pass,
             delta,
