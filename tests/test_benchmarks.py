@@ -94,6 +94,7 @@ ROWS = {
     "right_of_way.py": ["the map with its checks"],
     "versions.py": ["`shpeft --help` | 2 |"],
     "burnt_in.py": ["letters of", "arms of", "phantom:mri?n=36&size=64"],
+    "federated.py": ["all images in one place", "six sites by class", "six sites by patient, a head for each", "alone"],
     "temperature.py": ["never", "always"],
     "variants.py": ["linear probe", "one a row and column, 0.7 of the change"],
 }
