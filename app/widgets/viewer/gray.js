@@ -47,10 +47,16 @@ function shader(image, view, inverted) {
   };
 }
 
+let latest = { key: "", grays: null }; // slices of a series share it
+
 /** Tabulate the gray levels of all values of a type of at most 16 bits, indexed by their bits. */
-function lookup(image, shade) {
-  const bits = 8 * image.values.BYTES_PER_ELEMENT, signed = image.type.startsWith("int");
-  return Uint8Array.from({ length: 1 << bits }, (_, i) => shade(signed ? (i << (32 - bits)) >> (32 - bits) : i));
+function lookup(image, view, inverted, shade) {
+  const { type, slope, intercept, blank } = image, key = JSON.stringify([type, slope, intercept, blank, view, inverted]);
+  if (key === latest.key) return latest.grays;
+  const bits = 8 * image.values.BYTES_PER_ELEMENT, signed = type.startsWith("int"), grays = new Uint8Array(1 << bits);
+  for (let i = 0; i < grays.length; i++) grays[i] = shade(signed ? (i << (32 - bits)) >> (32 - bits) : i);
+  latest = { key, grays };
+  return grays;
 }
 
 /** Paint the image on a canvas of its own size, one pixel per value. */
@@ -59,7 +65,7 @@ function paint(image, view, inverted, canvas) {
   if (canvas.width !== width || canvas.height !== height) Object.assign(canvas, { width, height });
   const context = canvas.getContext("2d", { alpha: false });
   const shade = shader(image, view, inverted);
-  const small = values.BYTES_PER_ELEMENT <= 2, grays = small ? lookup(image, shade) : null;
+  const small = values.BYTES_PER_ELEMENT <= 2, grays = small ? lookup(image, view, inverted, shade) : null;
   const mask = small ? grays.length - 1 : 0;
   const rows = Math.max(1, Math.min(height, Math.floor(STRIP / width)));
   for (let top = 0; top < height; top += rows) {
