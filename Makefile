@@ -6,7 +6,8 @@ VENV := .venv
 BIN := $(VENV)/bin
 PORT ?= 8501
 DATA ?=
-IN_PARALLEL := -n 2 --dist loadfile --no-loadscope-reorder
+PROCESSES ?= 2
+IN_PARALLEL = -n $(PROCESSES) --dist loadfile --no-loadscope-reorder
 LOWER := .venv-lower-bounds
 # What runs against the oldest allowed versions: the tests that reach into the libraries, without the slow pages.
 LOWER_TESTS := tests/backbones tests/config tests/delta tests/evaluation tests/figures tests/forward tests/images \
@@ -23,6 +24,8 @@ LOWER_SKIPS := --deselect 'tests/images/test_images.py::test_modes_and_formats_b
 app: $(VENV)/installed
 	$(BIN)/shpeft ui --port $(PORT)
 
+# Three processes for two processors: many tests wait for children.
+test: PROCESSES = 3
 test: $(VENV)/installed-dev
 	$(BIN)/python -m pytest $(IN_PARALLEL) -m "not slow and not browser"
 
