@@ -148,7 +148,7 @@ def shown(page: Page) -> tuple[float, float, float]:
     return paint / 1000, notice / 1000, drawn / 1000
 
 
-def answered(page: Page, act: Act, asked_for: str | None) -> float:
+def answered(page: Page, act: Act, asked_for: str | None = None) -> float:
     """Return the seconds from an action to what it asks for, by default to the last change that it causes."""
     page.evaluate("begin()")
     act(page)
