@@ -17,7 +17,7 @@ from playwright.sync_api import expect
 
 from tests.browser.driver import A_WHILE
 from tests.browser.scrolling import opened, scrolled, write_ct
-from tests.browser.steps import OpenPage, answered
+from tests.browser.steps import OpenPage, answered, choose, ready
 
 pytestmark = pytest.mark.browser
 
@@ -61,9 +61,8 @@ def test_two_cases_scroll_together(run: str, address: str, open_page: OpenPage, 
     page.locator("[class*='st-key-open-'] button").first.click()
     answered(page)
     page.get_by_text("Beside another case", exact=True).click()
-    box = page.get_by_role("combobox", name="Case", exact=True)
-    box.click()
-    page.get_by_role("option").first.click()
+    ready(page)
+    choose(page, "^Case$", "Case ")
     left, right = (page.locator(f".st-key-viewer-{side} .viewer") for side in ("left", "right"))
     shown = [side.get_by_label("Frame is") for side in (left, right)]
     for each in shown:
