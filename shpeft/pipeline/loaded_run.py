@@ -60,6 +60,10 @@ class LoadedRun:
         """Restore the pretrained weights of ``backbone``, bit for bit; a second call has no effect."""
         self.applied.close()
 
+    def with_rules_of(self, folder: RunFolder) -> "LoadedRun":
+        """Return this model with the calibration and decision rules that the folder holds now."""
+        return replace(self, reliability=folder.reliability.read(), ood_detector=folder.reliability.detector())
+
     @property
     def decoding(self) -> Decoding:
         """The window and frame with which images were read in training."""
@@ -118,10 +122,9 @@ def load_run(folder: RunFolder, device: str = "auto", weights: str | None = None
     )
     backbone.transform = InputTransform.from_dict(header["transform"])  # that of training, wherever the weights are now
     delta = load_delta(folder.delta_path, base=backbone)
-    reliability, detector = folder.reliability.read(), folder.reliability.detector()
     applied = AppliedDelta(backbone, delta).open()
     applied.write(delta.values)
-    return LoadedRun(folder.name, folder.config, backbone, applied, delta, header, reliability, detector)
+    return LoadedRun(folder.name, folder.config, backbone, applied, delta, header).with_rules_of(folder)
 
 
 def evaluate_run(

@@ -17,7 +17,7 @@ from app.views.diagnose.images import Worklist
 from shpeft.datasets import load_dataset
 from shpeft.diagnosis import Diagnosis, diagnose
 from shpeft.errors import Cancelled, DiagnosisError
-from shpeft.evaluation import Answer
+from shpeft.evaluation import Answer, AnyReliability
 from shpeft.evaluation.reader_agreement import Reading
 from shpeft.explanation.saliency import PassTime, Sanity
 from shpeft.jobs import manager
@@ -330,6 +330,26 @@ def diagnosed(run: str) -> Diagnosis:
         return diagnose(
             loaded.backbone, test.image(0), reliability=loaded.reliability, ood_detector=loaded.ood_detector
         )
+
+
+def test_changed_rules_are_used_without_loading_the_model_again(
+    own_run: RunFolder, assume_pass_time: AssumePassTime, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assume_pass_time(PassTime(1.0, 2.0))  # no map
+    used = list[AnyReliability | None]()
+
+    def diagnose_with(*args: Any, **options: Any) -> Diagnosis:
+        used.append(options["reliability"])
+        return diagnose(*args, **options)
+
+    monkeypatch.setattr("app.views.diagnose.saliency.diagnose", diagnose_with)
+    open_test_image(own_run.name)
+    monkeypatch.setattr(model_tasks, "load_run", lambda *_: pytest.fail("loaded again"))
+    app = open_page("evaluate", own_run.name)
+    next(field for field in app.number_input if field.label == "Coverage").set_value(0.8).run()
+    open_test_image(own_run.name)
+    before, after = used
+    assert after == own_run.reliability.read() != before
 
 
 def test_no_list_is_taken_for_an_earlier_one_that_is_gone() -> None:

@@ -90,22 +90,29 @@ class Task:
 
 
 @st.cache_resource(show_spinner=False, max_entries=2)
-def _worker(name: str, modified: tuple[float, ...]) -> tuple[LoadedRun, ThreadPoolExecutor]:
+def _model(name: str, trained: float) -> tuple[LoadedRun, ThreadPoolExecutor]:
     """Load a run's model and create the one thread that may use it."""
     with jobs().right_of_way.claimed():
         return load_run(find_run(name)), ThreadPoolExecutor(1, thread_name_prefix=f"shpeft-model-{name}")
 
 
+@st.cache_resource(show_spinner=False, max_entries=2)
+def _worker(name: str, modified: tuple[float, ...]) -> tuple[LoadedRun, ThreadPoolExecutor]:
+    """Return the model with its decision rules as they are now, and its thread."""
+    loaded, executor = _model(name, modified[0])
+    return loaded.with_rules_of(find_run(name)), executor
+
+
 @st.cache_resource(show_spinner=False, max_entries=16)
-def _pass_time(name: str, modified: tuple[float, ...]) -> PassTime:
-    loaded, executor = _worker(name, modified)
+def _pass_time(name: str, trained: float) -> PassTime:
+    loaded, executor = _model(name, trained)
     with jobs().right_of_way.claimed():
         return executor.submit(PassTime.measure, loaded.backbone).result()
 
 
 def preload(run: RunFolder) -> None:
     """Load and time a run's model before a page needs it; draws nothing."""
-    _pass_time(run.name, modified(run))
+    _pass_time(run.name, modified(run)[0])
 
 
 def _loaded(run: RunFolder) -> tuple[LoadedRun, ThreadPoolExecutor]:
@@ -116,7 +123,7 @@ def _loaded(run: RunFolder) -> tuple[LoadedRun, ThreadPoolExecutor]:
 def pass_time(run: RunFolder) -> PassTime:
     """Return how fast the run's model is on this computer; measured once."""
     with st.spinner("Timing the model"):
-        return _pass_time(run.name, modified(run))
+        return _pass_time(run.name, modified(run)[0])
 
 
 @st.cache_data(show_spinner=False, max_entries=16)
@@ -130,7 +137,7 @@ def saliency_methods(run: RunFolder) -> tuple[str, ...]:
 
 
 def modified(run: RunFolder) -> tuple[float, ...]:
-    """Return when the model and its decision rules were saved: results of older ones are not used."""
+    """Return when the model, first, and its decision rules were saved: results of older ones are not used."""
     files = (run.delta_path, run.path / "trust.json", run.path / "novelty.safetensors")
     return tuple(file.stat().st_mtime for file in files if file.exists())
 
