@@ -34,7 +34,7 @@ test-browser: $(VENV)/installed-dev
 	$(BIN)/python tools/browser.py
 	$(BIN)/python -m pytest $(IN_PARALLEL) -rR -m "browser and not slow"
 
-# Benchmarks at their smallest size, compilers, simulated draws.
+# Benchmarks at their smallest size, compilers, processes that are killed or share work, simulated draws.
 test-slow: $(VENV)/installed-dev
 	$(BIN)/python -m pytest $(IN_PARALLEL) -m slow
 

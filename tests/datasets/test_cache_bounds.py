@@ -18,6 +18,7 @@ from tests.helpers.cached_datasets import SHOWN, everything, file_index, pixel_f
 pytestmark = pytest.mark.usefixtures("cache_home", "trusted_dates")
 
 
+@pytest.mark.slow
 def test_processes_share_it(folder: Path, cache_home: Path) -> None:
     code = (
         "from shpeft.datasets import batches, load_dataset; from shpeft.images import InputTransform;"

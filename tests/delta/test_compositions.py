@@ -69,9 +69,8 @@ def test_checkpointing_is_refused_where_unsupported() -> None:
         pass
 
 
-@pytest.mark.parametrize(
-    ("k", "scope", "seeds"), [(40, "matrices", 1), pytest.param(20_000, "all", 2, marks=pytest.mark.slow)]
-)
+@pytest.mark.slow
+@pytest.mark.parametrize(("k", "scope", "seeds"), [(40, "matrices", 1), (20_000, "all", 2)])
 def test_compiled_in_one_graph(k: int, scope: str, seeds: int) -> None:
     """Without the inductor, whose C++ takes most of a compilation; it fine-tunes below."""
     backbone = tiny()

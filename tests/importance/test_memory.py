@@ -38,6 +38,7 @@ print((resident("VmHWM") - before) / 2**20, size / 2**20)
 """
 
 
+@pytest.mark.slow
 def test_scoring_holds_three_times_the_model() -> None:
     if not Path("/proc/self/clear_refs").exists():
         pytest.skip("the peak of a process's memory is read from Linux's /proc")

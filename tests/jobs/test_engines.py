@@ -78,6 +78,7 @@ def stand_in(manager: JobManager, engine: WatchedEngine) -> JobManager:
     return manager
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(os.name != "posix", reason="signals of POSIX")
 def test_a_killed_process_leaves_a_run_that_resumes(manager: JobManager, engine: WatchedEngine) -> None:
     run = manager.submit(ENDLESS)
@@ -142,6 +143,7 @@ def test_a_worker_whose_watcher_is_gone_interrupts_its_run(tmp_path: Path) -> No
     assert (state.status, state.message) == ("interrupted", "The process that watched it is gone.")
 
 
+@pytest.mark.slow
 def test_a_process_arrives_at_the_bytes_of_the_command_itself(tmp_path: Path) -> None:
     (tmp_path / "tiny.yaml").write_text(TINY_YAML)
     for engine in ("thread", "process"):

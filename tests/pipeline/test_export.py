@@ -170,6 +170,7 @@ def other(folder: RunFolder, tmp_path_factory: pytest.TempPathFactory) -> RunFol
     return other
 
 
+@pytest.mark.slow
 def test_values_patched_into_a_program_are_those_of_a_new_export(
     folder: RunFolder, other: RunFolder, tmp_path: Path
 ) -> None:

@@ -89,6 +89,7 @@ def test_a_resumed_run_gives_the_same_numbers(
     assert_same(folder, whole)
 
 
+@pytest.mark.slow
 def test_a_killed_run_resumes_to_the_same_numbers(config: RunConfig, whole: RunFolder, tmp_path: Path) -> None:
     (tmp_path / "run.yaml").write_text(config.to_yaml())
     code = (

@@ -233,6 +233,7 @@ def test_a_loss_that_is_not_finite_ends_all(data: Dataset) -> None:
     assert {type(error) for error in group.value.exceptions} == {NonFiniteLoss}
 
 
+@pytest.mark.slow
 def test_predictions_and_the_probe_have_the_bits_of_one_process(data: Dataset) -> None:
     def work(team: Team) -> Any:
         backbone = tiny()
