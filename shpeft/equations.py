@@ -104,6 +104,50 @@ def hybrid_product(w: Tensor, g: Tensor, norm: Norm = "l1", a: float = 1.0) -> T
     return task_specific(w.abs() ** a * g, norm)
 
 
+def step_decrease(g: Tensor, f: Tensor, alpha: float) -> Tensor:
+    """Return s = α·|Ēg| − ½·α²·Ēg², by how much a step of size α in one weight lowers the mean loss L.
+
+    AdamW moves every weight by about the same distance, whatever its gradient. A step of α against the sign of the
+    slope Ēg gives, by Taylor, L(w − α·sign Ēg) = L(w) − α·|Ēg| + ½·α²·h + …, with the curvature h = ∂²L/∂w². Where the
+    loss is −log p, and the labels are drawn from p, the mean of h is that of g² (the Fisher information). Here they are
+    the labels of the data, so that Ēg² is the empirical Fisher information: a stand-in for h that is too large where
+    the model is wrong (Kunstner et al., 2019). The steps of other weights are neglected. As α → 0 the order is that of
+    |Ēg|; a step beyond 2·|Ēg| / Ēg² is expected to raise the loss. An extension of the paper.
+
+    Args:
+        g: Ēg or |Ēg|, the gradient of the mean loss of all images, in nats per unit of weight.
+        f: Ēg² over single images, of the same shape, in nats per squared unit of weight. It is at least (Ēg)².
+        alpha: α > 0, in units of weight.
+
+    Examples:
+        >>> g = torch.tensor([[0.3, 0.3], [-0.3, 0.5]])  # of two images, which disagree on the first of two weights
+        >>> s = step_decrease(g.mean(0), g.square().mean(0), alpha=1.0)
+        >>> [round(x, 3) for x in s.tolist()]
+        [-0.045, 0.315]
+    """
+    return alpha * g.abs() - alpha**2 / 2 * f
+
+
+def count_shares(sums: Tensor, b: float) -> Tensor:
+    """Return n_m / k ∝ S_m^b, the share of the k selected weights that each of M parameters gets; S_m = Σ s over it.
+
+    b = 0 gives every parameter the same share, b = 1 one in proportion to its importance. An extension of the paper.
+
+    Args:
+        sums: (M,) S ≥ 0. If all are 0, the shares are equal.
+
+    Returns:
+        (M,) float64 with the sum 1.
+
+    Examples:
+        >>> [count_shares(torch.tensor([1.0, 4.0]), b).tolist() for b in (0.0, 1.0)]
+        [[0.5, 0.5], [0.2, 0.8]]
+    """
+    relative = sums.double() / sums.max() if bool(sums.any()) else torch.ones_like(sums, dtype=torch.float64)
+    share = relative**b
+    return share / share.sum()
+
+
 def top_k(s: Tensor, k: int) -> Tensor:
     """Return the indices of the k largest scores, in ascending order; ties go to the lower index.
 

@@ -5,7 +5,7 @@ baseline that fine-tuning has to beat.
 """
 
 import warnings
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
@@ -22,7 +22,7 @@ from shpeft.backbones import Backbone
 from shpeft.datasets import Split
 from shpeft.forward.base import ForwardPass
 from shpeft.support.progress import Progress, silent
-from shpeft.tasks import MultiLabel, Regression
+from shpeft.tasks import MultiLabel, Regression, Task
 from shpeft.tasks.multi_label import UNKNOWN
 
 Floats = NDArray[np.floating[Any]]
@@ -85,6 +85,28 @@ class Head:
             before.write(backbone)
 
 
+@dataclass(frozen=True, eq=False)
+class CrossFittedHeads:
+    """Heads of which each leaves a part of the images out, so that every image has one that has not seen it.
+
+    Attributes:
+        heads: of the folds.
+        folds: (N,) for each image of the split the number of its fold, from 0: its head was fitted on the others.
+    """
+
+    heads: tuple[Head, ...]
+    folds: tuple[int, ...]
+
+    def __repr__(self) -> str:
+        return f"CrossFittedHeads({len(self.heads)} heads, {len(self.folds)} images)"
+
+    def parts(self, order: Iterable[int]) -> list[tuple[Head, list[int]]]:
+        """Return each head with those of these rows that it leaves out, in their order; heads without any are not."""
+        rows = list(order)
+        own = ([row for row in rows if self.folds[row] == fold] for fold in range(len(self.heads)))
+        return [(head, part) for head, part in zip(self.heads, own, strict=True) if part]
+
+
 @torch.no_grad()
 def extract_features(
     forward_pass: ForwardPass,
@@ -140,13 +162,7 @@ def fit_linear_probe(
     x_val, y_val = extract_features(forward_pass, val, progress=progress, stage="features of the validation images")
 
     def fit() -> dict[str, Tensor]:
-        if isinstance(train.task, MultiLabel):
-            head = fit_findings(x, y, x_val, y_val, progress=progress)
-        elif isinstance(train.task, Regression):
-            targets = (train.task.target(split.labels)[:, 0].numpy() for split in (train, val))
-            head = fit_number(x, next(targets), x_val, next(targets), progress=progress)
-        else:
-            head = fit_on_features(x, y, x_val, y_val, len(train.classes), progress=progress)
+        head = fit_for_task(train.task, x, y, x_val, y_val, len(train.classes), progress=progress)
         return {"weight": head.weight, "bias": head.bias}
 
     return Head(**forward_pass.team.agree(fit))
@@ -160,6 +176,24 @@ def fit_head(*arguments: Any, **options: Any) -> Head:
         stacklevel=2,
     )
     return fit_linear_probe(*arguments, **options)
+
+
+def fit_for_task(
+    task: Task, x: Floats, y: Labels, x_val: Floats, y_val: Labels, classes: int, *, progress: Progress = silent
+) -> Head:
+    """Fit the linear probe of a task: ``fit_linear_probe`` without the backbone.
+
+    Args:
+        x, x_val: (N, D) features of the training and of the validation images.
+        y, y_val: (N, ...) their labels, as the task has them.
+        classes: the number of outputs of the head.
+    """
+    if isinstance(task, MultiLabel):
+        return fit_findings(x, y, x_val, y_val, progress=progress)
+    if isinstance(task, Regression):
+        number, number_val = (task.target(labels.tolist())[:, 0].numpy() for labels in (y, y_val))
+        return fit_number(x, number, x_val, number_val, progress=progress)
+    return fit_on_features(x, y, x_val, y_val, classes, progress=progress)
 
 
 def fit_on_features(

@@ -1,5 +1,6 @@
 """Each equation against its definition written out by hand."""
 
+import pytest
 import torch
 
 from shpeft import equations
@@ -33,6 +34,32 @@ def test_ranks_break_ties_like_top_k() -> None:
     s = torch.tensor([1.0, 5.0, 1.0, 0.0])
     assert equations.rank(s).tolist() == [0.75, 1.0, 0.5, 0.25]
     assert equations.top_k(s, 2).tolist() == [0, 1]
+
+
+def test_the_decrease_by_a_step_is_exact_for_normal_images() -> None:
+    """Of −log p of a normal distribution the curvature is Ēg² where its variance is that of the images around w."""
+    images, h = torch.tensor([0.1, 0.7]), 4.0
+    assert images.square().mean() == pytest.approx(1 / h)
+
+    def loss(w: float) -> torch.Tensor:
+        return h / 2 * (w - images) ** 2
+
+    g = -h * images  # at w = 0
+    for alpha in (1e-3, 0.3, 2.0):
+        s = equations.step_decrease(g.mean(), g.square().mean(), alpha)
+        assert float(s) == pytest.approx(float(loss(0).mean() - loss(alpha).mean()), abs=1e-6)
+    slopes, squares = torch.tensor([-3.0, 2.0]), torch.tensor([100.0, 4.0])
+    best = [int(equations.step_decrease(slopes, squares, alpha).argmax()) for alpha in (1e-6, 0.1)]
+    assert best == [0, 1]  # a short step goes by |Ēg| alone; a longer one avoids what images disagree on
+
+
+def test_shares_of_counts_follow_the_sums_of_scores() -> None:
+    sums = torch.tensor([1.0, 4.0, 0.0])
+    shares = {b: equations.count_shares(sums, b).tolist() for b in (0.0, 0.5, 1.0)}
+    assert shares[0.5] == pytest.approx([1 / 3, 2 / 3, 0])
+    assert shares[1.0] == pytest.approx([0.2, 0.8, 0])
+    for equal in (shares[0.0], equations.count_shares(torch.zeros(3), 1.0).tolist()):
+        assert equal == pytest.approx([1 / 3] * 3)
 
 
 def test_top_k_takes_the_lower_index_of_equal_scores() -> None:

@@ -133,7 +133,10 @@ class Arm(Section):
 
     of: str | None = Field(None, description="For kind revert: the arm whose largest changes remain.")
 
-    score: Score | Literal["consensus"] = same_as(SelectionConfig, "score")
+    score: Score | Literal["consensus", "step"] = same_as(SelectionConfig, "score")
+    step_size: float | None = Field(
+        None, gt=0, description="For score step: α, how far every weight is expected to move, in units of weight."
+    )
     order: Literal["largest", "smallest"] = Field("largest", description="Which end of the scores is selected.")
     formula: Formula = same_as(SelectionConfig, "formula")
     norm: Norm = same_as(SelectionConfig, "norm")
@@ -144,12 +147,24 @@ class Arm(Section):
     gradients: Literal["own", "other", "shuffled"] = Field(
         "own", description="Controls: gradients of the next dataset, or of this one with its labels shuffled."
     )
+    heads: Literal["fitted", "cross-fitted"] = Field(
+        "fitted",
+        description="Heads under which gradients are taken: the linear probe, or for each image the one of five that "
+        "was fitted without it.",
+    )
     like: str | None = Field(None, description="For score random: the arm whose counts per layer are used.")
     images: int = same_as(SelectionConfig, "images")
     expectation: Expectation = same_as(SelectionConfig, "expectation", "batch")
     spread: Spread | Literal["line"] = Field(
         "none",
         description=f"{SelectionConfig.model_fields['spread'].description} line: at most one of a row or column.",
+    )
+    count_exponent: float | None = Field(
+        None,
+        ge=0,
+        le=4,
+        description="Exponent b: a parameter gets weights in proportion to the sum of its scores to the power b, and "
+        "the largest scores within it are selected; none: the largest scores of all parameters.",
     )
     masks: int = Field(1, ge=1, description="Random selections per seed.")
     lr_scale: Literal["uniform", "magnitude", "rms", "sensitivity"] = Field(
@@ -295,6 +310,8 @@ class Plan(Document):
             raise ValueError(f"arm {name} needs gradients of another dataset, and there is only one")
         if arm.reselect_after and arm.reselect_after >= (arm.epochs or self.training.epochs):
             raise ValueError(f"arm {name} selects again after {arm.reselect_after} epochs, when training is over")
+        if reason := _impossible_selection(arm):
+            raise ValueError(f"arm {name} {reason}")
         twins = [twin for twin, settings in self.arms.items() if settings == arm and twin != name]
         if twins:
             raise ValueError(f"arms {name} and {twins[0]} are the same")
@@ -353,6 +370,38 @@ class Plan(Document):
         """Return how an arm is trained: the plan's settings, overridden by the arm's own."""
         own = {name: getattr(arm, name) for name in TRAINING_SETTINGS}
         return self.training.model_copy(update={name: value for name, value in own.items() if value is not None})
+
+
+def _impossible_selection(arm: Arm) -> str:
+    """Return why an arm cannot select weights as its settings say, in words; empty if it can."""
+    crossed, counted = arm.heads == "cross-fitted", arm.count_exponent is not None
+    settings = {"heads": crossed, "step_size": arm.step_size is not None, "count_exponent": counted}
+    own = next((name for name, given in settings.items() if given), None)
+    if own and (arm.kind != "sparse" or arm.like is not None):
+        selects_otherwise = f"is of kind {arm.kind}" if arm.kind != "sparse" else f"has the counts of {arm.like}"
+        return (
+            f"{selects_otherwise} and gives {own}, which is for sparse arms that select by their scores: leave it out"
+        )
+    if (arm.score == "step") != settings["step_size"]:
+        return f"has score {arm.score} and step_size {arm.step_size}: score step and a step_size need each other"
+    if arm.score == "step" and (arm.expectation != "batch" or arm.reselect_after or arm.lr_scale == "sensitivity"):
+        return (
+            "has score step, which takes the gradient of all images and the squares of single ones, at the pretrained "
+            "weights and for equal steps: leave expectation, reselect_after and lr_scale sensitivity out"
+        )
+    if crossed and arm.score in ("magnitude", "random", "wanda"):
+        return f"has score {arm.score}, for which no gradient is taken under a head: leave heads out"
+    if crossed and arm.expectation == "batch" and arm.score != "step":
+        return "has cross-fitted heads, and a batch holds images of several of them: give expectation all or image"
+    if crossed and arm.reselect_after:
+        return "selects again when the weights have seen all images, so that no head leaves any out: leave heads out"
+    signed = arm.score == "step" or arm.order == "smallest" or (arm.score, arm.formula) == ("hybrid", "quota")
+    if counted and (signed or arm.spread != "none"):
+        return (
+            "has a count_exponent, which needs sums of scores that are not negative, and selects the largest scores of "
+            "each parameter: leave score step, formula quota, order smallest and spread out"
+        )
+    return ""
 
 
 def _rates(grid: Grid | None, budget: Budget | None) -> tuple[float, ...] | None:

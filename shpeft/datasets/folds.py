@@ -47,7 +47,7 @@ def with_fold(data: Dataset, fold: str, *, seed: int, val_fraction: float) -> Da
         raise DatasetError(f"There is no fold {fold!r}. Give one such as 1/5, site:1/3 or fold:1/3.")
     column, number, count = match[1], int(match[2]), int(match[3])
     pool, warnings = _pooled(data)
-    parts = _drawn(pool, count, seed) if column is None else _by_value(pool, column, count)
+    parts = draw_folds(pool, count, seed) if column is None else _by_value(pool, column, count)
     test = set(parts[number - 1])
     tested = {pool.groups[row] for row in test}
     others = [row for row in range(len(pool)) if row not in test]
@@ -105,8 +105,21 @@ def _by_value(pool: Split, column: str, count: int) -> list[list[int]]:
     return [[row for row, value in enumerate(own) if value == name] for name in values]
 
 
-def _drawn(pool: Split, count: int, seed: int) -> list[list[int]]:
-    """Draw parts of about the same size, in whole groups and with every class in each."""
+def draw_folds(pool: Split, count: int, seed: int) -> list[list[int]]:
+    """Draw parts of about the same size, in whole groups and, of single labels, with every class in each.
+
+    Returns:
+        the rows of each part, ascending.
+
+    Raises:
+        DatasetError: there are too few groups, or too few of a class.
+
+    Examples:
+        >>> import shpeft
+        >>> train = shpeft.load_dataset("phantom:fundus?n=36&size=64", seed=0).train
+        >>> [len(rows) for rows in draw_folds(train, 3, seed=0)]
+        [6, 6, 6]
+    """
     groups = np.asarray(pool.groups)
     if (total := len(set(pool.groups))) < count:
         raise DatasetError(f"{total} patients or groups cannot be divided into {count} folds. Take fewer folds.")

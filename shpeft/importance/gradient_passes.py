@@ -25,6 +25,7 @@ from shpeft.config.schema import Expectation
 from shpeft.datasets import Split
 from shpeft.equations import Norm
 from shpeft.forward.base import ForwardPass
+from shpeft.linear_probe import CrossFittedHeads
 from shpeft.support.progress import Progress, silent
 from shpeft.support.team import Team
 from shpeft.tasks.base import Reduction
@@ -43,6 +44,7 @@ class ScoringPass:
     Attributes:
         order: the rows of the split, in the order in which they are used.
         batch_size: images per forward pass.
+        heads: under which gradients are taken, each of the images that it leaves out; None: the backbone's own.
     """
 
     forward_pass: ForwardPass
@@ -50,6 +52,7 @@ class ScoringPass:
     order: Sequence[int]
     batch_size: int = 16
     progress: Progress = silent
+    heads: CrossFittedHeads | None = None
 
     def __repr__(self) -> str:
         return f"ScoringPass({len(self.order)} images of {self.split.name} in batches of {self.batch_size})"
@@ -81,7 +84,12 @@ class ScoringPass:
             with torch.enable_grad():
                 self.split.task.loss(self.forward_pass(inputs), target, reduction).backward()
 
-        self.run(step)
+        if self.heads is None:
+            self.run(step)
+            return
+        for head, rows in self.heads.parts(self.order):
+            with head.applied(self.forward_pass.backbone):
+                replace(self, order=rows).run(step)
 
 
 def at_least_float32(tensor: Tensor) -> Tensor:

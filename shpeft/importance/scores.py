@@ -21,7 +21,7 @@ from shpeft.importance.gradient_passes import (
     input_norms,
     task_specific_scores,
 )
-from shpeft.linear_probe import Head
+from shpeft.linear_probe import CrossFittedHeads, Head
 from shpeft.support.formatting import short_count
 from shpeft.support.progress import Progress, silent
 
@@ -117,7 +117,7 @@ def estimate_importance(
     batch_size: int = BATCH_SIZE,
     expectation: Expectation = DEFAULTS.expectation,
     seed: int = 0,
-    head: Head | None = None,
+    head: Head | CrossFittedHeads | None = None,
     forward_pass: ForwardPass | None = None,
     progress: Progress = silent,
 ) -> Scores:
@@ -139,15 +139,16 @@ def estimate_importance(
             batch's mean loss. ``image``: the mean over images, with g the gradient of one image's loss; then Ē g² is
             the diagonal of the empirical Fisher information.
         head: the classifier under which gradients are taken, usually a linear probe: under a random head they are
-            noise. None: the backbone's current head.
+            noise. None: the backbone's current head. With ``fit_cross_fitted_heads`` each image has the head that was
+            fitted without it.
         forward_pass: how the backbone runs; None: the whole backbone on each image.
 
     Returns:
         the scores, on the CPU. The backbone is unchanged.
 
     Raises:
-        SelectionError: an unknown score, formula or expectation; or ``wanda`` for a weight outside linear and
-            convolutional layers.
+        SelectionError: an unknown score, formula or expectation; ``wanda`` for a weight outside linear and
+            convolutional layers; or cross-fitted heads for other images, or for the expectation ``batch``.
 
     Examples:
         >>> import shpeft
@@ -165,7 +166,13 @@ def estimate_importance(
         raise SelectionError(f"There is no expectation {expectation!r}. {did_you_mean(expectation, EXPECTATIONS)}")
     infos = backbone.weight_infos(scope)
     order = torch.randperm(len(split), generator=torch.Generator().manual_seed(seed))[:images].tolist()
-    scoring = ScoringPass(forward_pass or ForwardPass(backbone), split, order, batch_size, progress)
+    heads = head if isinstance(head, CrossFittedHeads) else None
+    if heads is not None and (expectation == "batch" or len(heads.folds) != len(split)):
+        raise SelectionError(
+            f"{len(heads.folds)} images have cross-fitted heads, {len(split)} are scored, and the expectation is "
+            f"{expectation!r}. Fit the heads on the images that are scored, and take the expectation 'all' or 'image'."
+        )
+    scoring = ScoringPass(forward_pass or ForwardPass(backbone), split, order, batch_size, progress, heads)
 
     def scores(name: str, values: Mapping[str, Tensor], halves: tuple[Scores, Scores] | None = None) -> Scores:
         return Scores(name, values, infos, backbone.weight_count, halves, lam)
@@ -180,7 +187,7 @@ def estimate_importance(
 
     form = _form(score, norm)
     with ExitStack() as stack:
-        if head is not None:
+        if isinstance(head, Head):
             stack.enter_context(head.applied(backbone))
         gradients = task_specific_scores(scoring, [info.name for info in infos], form, expectation)
     kind = form + {"batch": "", "image": ", by image", "all": ", of all images"}[expectation]

@@ -42,6 +42,46 @@ def test_plans_that_make_no_sense_are_refused(arms: dict[str, Any], message: str
         plan_of(arms)
 
 
+@pytest.mark.parametrize(
+    ("arm", "message"),
+    [
+        ({"kind": "full", "heads": "cross-fitted"}, "a is of kind full and gives heads"),
+        ({"kind": "head", "count_exponent": 0.0}, "a is of kind head and gives count_exponent"),
+        ({"score": "random", "like": "b", "count_exponent": 1.0}, "a has the counts of b and gives count_exponent"),
+        ({"score": "step"}, "a has score step and step_size None"),
+        ({"step_size": 0.1}, "a has score hybrid and step_size 0.1"),
+        ({"score": "step", "step_size": 0}, "step_size"),
+        ({"score": "step", "step_size": 0.1, "expectation": "all"}, "leave expectation, reselect_after and lr_scale"),
+        ({"score": "step", "step_size": 0.1, "reselect_after": 1}, "leave expectation, reselect_after and lr_scale"),
+        ({"score": "step", "step_size": 0.1, "lr_scale": "sensitivity"}, "leave expectation, reselect_after and lr"),
+        ({"score": "wanda", "heads": "cross-fitted"}, "a has score wanda, for which no gradient"),
+        ({"heads": "cross-fitted"}, "give expectation all or image"),
+        ({"heads": "cross-fitted", "expectation": "all", "reselect_after": 1}, "no head leaves any out"),
+        ({"score": "step", "step_size": 0.1, "count_exponent": 1.0}, "leave score step, formula quota"),
+        ({"formula": "quota", "count_exponent": 1.0}, "leave score step, formula quota"),
+        ({"order": "smallest", "count_exponent": 1.0}, "leave score step, formula quota"),
+        ({"spread": "row", "count_exponent": 1.0}, "leave score step, formula quota"),
+        ({"count_exponent": -1.0}, "count_exponent"),
+    ],
+)
+def test_selections_that_cannot_be_are_refused(arm: dict[str, Any], message: str) -> None:
+    with pytest.raises(ConfigError, match=message):
+        plan_of({"a": {"kind": "sparse"} | arm, "b": {"kind": "sparse", "lam": 0.1}})
+
+
+def test_selections_that_can_be_are_not_refused() -> None:
+    crossed = {"kind": "sparse", "heads": "cross-fitted"}
+    arms = [
+        crossed | {"expectation": "all"},
+        crossed | {"expectation": "image", "gradients": "shuffled"},
+        crossed | {"score": "step", "step_size": 0.1, "gradients": "other"},
+        crossed | {"score": "consensus", "expectation": "all", "count_exponent": 0.0},
+        {"kind": "sparse", "count_exponent": 1.0, "score": "gradient", "formula": "quota"},
+    ]
+    plan = plan_of({str(number): arm for number, arm in enumerate(arms)})
+    assert len({cell.key for cell in list_cells(plan)}) == len(list_cells(plan))
+
+
 def test_a_problem_of_the_whole_plan_is_reported_without_printing_the_plan() -> None:
     with pytest.raises(ConfigError) as error:
         plan_of({"a": {"kind": "sparse", "lr": [1e-3]}, "b": {"kind": "full"}})

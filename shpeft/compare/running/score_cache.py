@@ -10,6 +10,7 @@ import safetensors.torch
 import torch
 from torch import Tensor
 
+from shpeft import equations
 from shpeft.backbones import Backbone
 from shpeft.compare.cells import Cell
 from shpeft.compare.plan import Arm
@@ -18,8 +19,9 @@ from shpeft.compare.table import Table
 from shpeft.datasets import Split
 from shpeft.delta.trainable import lr_scale
 from shpeft.errors import SelectionError
-from shpeft.importance.scores import Scores, consensus, estimate_importance, hybrid, squared_gradients
-from shpeft.linear_probe import Head
+from shpeft.importance.scores import LazyTensors, Scores, consensus, estimate_importance, hybrid, squared_gradients
+from shpeft.linear_probe import CrossFittedHeads, Head
+from shpeft.selection.counts import counts_by_importance, select_by_counts
 from shpeft.selection.top_k import Support, best_first, budget_to_count, select, select_like, support_at
 from shpeft.support.atomic_files import write_atomic
 
@@ -69,8 +71,22 @@ class ScoreCache:
             )
         if arm.score == "consensus":
             return self._consensus(arm, dataset, seed)
-        specific = self.specific(arm, self._source(arm, dataset), seed, shuffled=arm.gradients == "shuffled")
-        return self.join(arm, dataset, seed, backbone, specific)
+        source, shuffled = self._source(arm, dataset), arm.gradients == "shuffled"
+        if arm.step_size is not None:
+            return self._step(arm, arm.step_size, source, seed, shuffled)
+        return self.join(arm, dataset, seed, backbone, self.specific(arm, source, seed, shuffled=shuffled))
+
+    def _step(self, arm: Arm, alpha: float, dataset: str, seed: int, shuffled: bool) -> Scores:
+        """Return ``equations.step_decrease``, of the scores of arms that select by |Ēg| and by Ēg² over images."""
+        mean, squares = (
+            self.specific(arm.model_copy(update=terms), dataset, seed, shuffled=shuffled)
+            for terms in ({"score": "gradient", "expectation": "all"}, {"score": "fisher", "expectation": "image"})
+        )
+
+        def decrease(name: str) -> Tensor:
+            return equations.step_decrease(mean.values[name], squares.values[name], alpha)
+
+        return Scores(f"decrease by steps of {alpha:g}", LazyTensors(mean.values, decrease), mean.infos, mean.total)
 
     def join(self, arm: Arm, dataset: str, seed: int, backbone: Backbone, specific: Scores) -> Scores:
         """Return the task-specific score, or the hybrid of it and the arm's task-agnostic score."""
@@ -84,7 +100,12 @@ class ScoreCache:
         return hybrid(specific, agnostic, arm.formula, lam=arm.lam, normalizer=arm.normalizer, exponent=arm.exponent)
 
     def specific(self, arm: Arm, dataset: str, seed: int, *, shuffled: bool = False) -> Scores:
-        """Return the task-specific score of a dataset under its linear probe, from the cache where possible."""
+        """Return the task-specific score of a dataset under its heads, from the cache where possible.
+
+        Args:
+            shuffled: permute the labels of the loss. The heads are those of the true labels, cross-fitted or not, so
+                that the control differs from its arm in the labels that gradients are taken at, and in nothing else.
+        """
         score, plan = task_specific_name(arm), self._plan
         parts = {
             "backbone": plan.backbone.model_dump(exclude_defaults=True),
@@ -93,6 +114,7 @@ class ScoreCache:
             **({} if plan.tested_on == "test" else {"tested_on": plan.tested_on}),
             "seed": seed,
             "score": [score, arm.eligible, arm.images, arm.expectation, plan.training.batch_size, shuffled],
+            **({} if arm.heads == "fitted" else {"heads": arm.heads}),
         }
         path = self._table.cached(f"scores-{_digest(parts)}.safetensors")
         if path.exists():  # all tasks' backbones are the same except for the head
@@ -101,7 +123,8 @@ class ScoreCache:
             return Scores(score, {info.name: values[info.name] for info in infos}, infos, backbone.weight_count)
         task = self._tasks.get(dataset, seed)
         train = _shuffled(task.data.train, seed) if shuffled else task.data.train
-        scores = estimate(arm, task, train, task.probe, seed, plan.training.batch_size)
+        head = task.cross_fitted if arm.heads == "cross-fitted" else task.probe
+        scores = estimate(arm, task, train, head, seed, plan.training.batch_size)
         write_atomic(path, safetensors.torch.save(dict(scores.values)))
         return scores
 
@@ -120,7 +143,7 @@ def task_specific_name(arm: Arm) -> str:
     return arm.score if arm.score in ("gradient", "fisher") else {"l1": "gradient", "l2": "fisher"}[arm.norm]
 
 
-def estimate(arm: Arm, task: Task, train: Split, head: Head, seed: int, batch_size: int) -> Scores:
+def estimate(arm: Arm, task: Task, train: Split, head: Head | CrossFittedHeads, seed: int, batch_size: int) -> Scores:
     """Estimate an arm's task-specific score at the current weights of a task's backbone."""
     infos = task.backbone.weight_infos(arm.eligible)
     return estimate_importance(
@@ -138,7 +161,7 @@ def estimate(arm: Arm, task: Task, train: Split, head: Head, seed: int, batch_si
 
 
 def select_by(arm: Arm, scores: Scores, budget: int | float) -> Support:
-    """Select by scores as an arm says: the largest or the smallest, spread or not.
+    """Select by scores as an arm says: the largest or the smallest, spread or not, or so many of each parameter.
 
     Raises:
         SelectionError: the smallest scores of the quota hybrid, which ranks without scores.
@@ -149,6 +172,8 @@ def select_by(arm: Arm, scores: Scores, budget: int | float) -> Support:
                 "The quota hybrid ranks weights without a score, so there are no smallest scores: choose order largest."
             )
         scores = replace(scores, values={name: -v for name, v in scores.values.items()})
+    if arm.count_exponent is not None:
+        return select_by_counts(scores, counts_by_importance(scores, budget, arm.count_exponent))
     if arm.spread == "line":
         return select_one_per_line(scores, budget_to_count(budget, scores.total))
     return select(scores, budget, arm.spread)

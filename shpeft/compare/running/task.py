@@ -4,6 +4,7 @@ from collections import Counter, OrderedDict
 from collections.abc import Callable, Iterable
 from contextlib import suppress
 from dataclasses import replace
+from functools import cached_property
 from pathlib import Path
 
 import numpy as np
@@ -18,7 +19,8 @@ from shpeft.datasets.base import make_dataset
 from shpeft.errors import CannotSplit, ConfigError, SelectionError
 from shpeft.forward.base import ForwardPass
 from shpeft.forward.cached import BackboneSplit, CachedForward, split_below
-from shpeft.linear_probe import fit_linear_probe
+from shpeft.importance.cross_fitted_heads import fit_cross_fitted_heads
+from shpeft.linear_probe import CrossFittedHeads, fit_linear_probe
 from shpeft.support.progress import Progress, silent
 
 
@@ -69,6 +71,12 @@ class Task:
         self.probe = fit_linear_probe(
             self.backbone, self.data.train, self.data.val, forward_pass=self.frozen, progress=progress
         )
+
+    @cached_property
+    def cross_fitted(self) -> CrossFittedHeads:
+        """The heads of five folds of the training images, fitted on features of the frozen backbone on first use."""
+        data = self.data
+        return fit_cross_fitted_heads(self.backbone, data.train, data.val, seed=self.seed, forward_pass=self.frozen)
 
     def forward_pass(self, backbone: Backbone, names: Iterable[str], precision: Precision = "float32") -> ForwardPass:
         """Return the fastest forward pass for training these parameters; for none, the one for the head alone."""
