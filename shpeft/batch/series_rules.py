@@ -49,8 +49,15 @@ class SeriesDiagnosis:
 
     @property
     def sentences(self) -> tuple[str, ...]:
-        """How the answer was made, by which slices, and what is not known about it."""
+        """How the answer was made, by which slices, and what is not known about it; without an answer, no class."""
         top = sorted(range(len(self.risks)), key=lambda i: -self.risks[i])[:LISTED]
+        if not self.diagnosis.answer.given:
+            listed = ", ".join(f"{i + 1}" for i in top)
+            return (
+                f"There is no answer to this series of {len(self.risks):,} slices ({self.rule}). "
+                f"Slices to read first: {listed}.",
+                NOT_MEASURED,
+            )
         listed = ", ".join(f"{i + 1} ({probability(self.risks[i])})" for i in top)
         return (
             self._made,

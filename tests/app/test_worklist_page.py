@@ -200,6 +200,7 @@ def test_a_series_is_a_case_with_its_slices_in_order(
     own_run: RunFolder, study: bytes, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     set_decision_rules(own_run, DecisionRules(ThresholdRule("exudates")))
+    (own_run.path / "novelty.safetensors").unlink()  # no image looks unlike the training images
     app = dropped(own_run.name, study)
     assert until_ended(own_run).status == "finished"
     app.run()
@@ -241,6 +242,7 @@ def test_a_single_series_is_opened_and_answered(own_run: RunFolder, study: bytes
         archive.extractall(tmp_path / "study")
     for path in (tmp_path / "study").glob("[op]*"):
         path.unlink()
+    (own_run.path / "novelty.safetensors").unlink()
     app = open_page("diagnose", own_run.name, set_origin="Folder or zip")
     until_done(app.text_input(key="set_images_path").set_value(str(tmp_path / "study")).run())
     assert not app.error

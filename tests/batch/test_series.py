@@ -95,7 +95,18 @@ def test_the_highest_risk_is_the_answer_of_that_slice_alone(folder: Path, model:
     assert answered.risks == tuple(risks)
     assert answered.key == int(np.argmax(risks))
     assert answered.diagnosis.to_dict() == single[answered.key].to_dict()
-    assert f"that of slice {answered.key + 1}" in answered.sentences[0]
+    given = diagnose_series(replace(model, ood_detector=None), series, "highest-risk")
+    assert f"that of slice {given.key + 1}" in given.sentences[0]
+
+
+@pytest.mark.parametrize("rule", RULES)
+def test_without_an_answer_no_sentence_names_a_class(rule: SeriesRule, folder: Path, model: LoadedRun) -> None:
+    unlike = replace(model, ood_detector=replace(present(model.ood_detector), limit=0.0))
+    answered = diagnose_series(unlike, series_in(folder)[0], rule)
+    assert not answered.diagnosis.answer.given
+    assert answered.sentences[0].startswith(f"There is no answer to this series of 6 slices ({rule}). ")
+    assert f"Slices to read first: {answered.key + 1}, " in answered.sentences[0]
+    assert not any(name in " ".join(answered.sentences) for name in model.backbone.classes)
 
 
 def test_the_mean_is_the_mean_of_the_slices(folder: Path, model: LoadedRun) -> None:
@@ -128,6 +139,7 @@ def test_attention_is_a_linear_head_on_the_pooled_features() -> None:
 
 
 def test_attention_says_which_slice_counts_most(folder: Path, model: LoadedRun) -> None:
+    model = replace(model, ood_detector=None)  # an answer is given
     answered = diagnose_series(model, series_in(folder)[0], "attention")
     assert sum(answered.weights) == pytest.approx(1)
     assert int(np.argmax(answered.weights)) == answered.key

@@ -47,8 +47,6 @@ def latest(run: RunFolder, case: Case) -> SeriesDiagnosis | None:
 
 
 def sentences(answered: SeriesDiagnosis) -> None:
-    """Draw how the answer was made, and by which slices; without an answer, behind a click."""
-    given = answered.diagnosis.answer.given
-    with st.container() if given else st.expander("How the slices were read: not an answer"):
-        for sentence in answered.sentences:
-            st.caption(plain(sentence))
+    """Draw how the answer was made, and by which slices."""
+    for sentence in answered.sentences:
+        st.caption(plain(sentence))
