@@ -124,16 +124,25 @@ def _open_slice(series: Series, rule: SeriesRule | None, window: str, number: in
     """Return a series with one of its slices, whose number among them is its frame."""
     number = st.session_state.get(f"frame-{series.identity}", len(series) // 2) if number is None else number
 
-    def slice_of(position: int) -> Pixels:
+    def read(position: int) -> tuple[Pixels, bytes]:
         each = series.slices[position]
-        pixels = open_pixels(each.entry.read(), Decoding(window, each.header.frame))
-        return replace(pixels, frame=position, frames=len(series))
+        data = each.entry.read()
+        pixels = open_pixels(data, Decoding(window, each.header.frame))
+        return replace(pixels, frame=position, frames=len(series)), data
 
     try:
-        pixels, file = slice_of(number), series.slices[number].entry.read()
+        pixels, file = read(number)
     except ShpeftError as error:
         return error
-    return Case(pixels, series.identity, series.identity, frame=slice_of, file=file, slices=series, rule=rule)
+    return Case(
+        pixels,
+        series.identity,
+        series.identity,
+        frame=lambda position: read(position)[0],
+        file=file,
+        slices=series,
+        rule=rule,
+    )
 
 
 def _decode_once(data: bytes, window: str, frame: int | None) -> Case | ShpeftError:
