@@ -40,6 +40,13 @@ class Cell:
         return f"{self.dataset}, seed {self.seed}, {self.arm}{budget}{mask}"
 
     @property
+    def dense_cell(self) -> "Cell | None":
+        """The cell of kind full whose changes this one reverts or selects by; None for most cells."""
+        arm = self.plan.arms[self.arm]
+        of = arm.of if arm.like is None else self.plan.arms[arm.like].of
+        return None if of is None else Cell(self.plan, self.dataset, of, None, self.seed)
+
+    @property
     def tuning_cells(self) -> "list[Cell]":
         """The cells whose trials choose the learning rate that this one is trained with; often the cell itself."""
         plan, arm = self.plan, self.plan.arms[self.arm]
@@ -94,9 +101,9 @@ class Cell:
             "mask": self.mask,
         }
         if arm.like is not None:
-            parts["like"] = _changed_settings(plan.arms[arm.like], *KEYED_ELSEWHERE)
-        if arm.of is not None:
-            parts["of"] = Cell(plan, self.dataset, arm.of, None, self.seed).key
+            parts["like"] = _changed_settings(plan.arms[arm.like], *KEYED_ELSEWHERE, "of")
+        if self.dense_cell is not None:
+            parts["of"] = self.dense_cell.key
         if "consensus" in (arm.score, arm.agnostic) or arm.gradients == "other":
             parts["others"] = [_changed_settings(dataset) for dataset in plan.datasets.values()]
         return parts

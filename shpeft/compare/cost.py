@@ -35,7 +35,7 @@ def image_passes(cell: Cell, cases: Cases) -> float:
     if arm.kind in ("revert", "head"):
         return testing
     epoch = TRAINING[arm.kind] * cases["train"] + cases["val"]
-    gradients = {"random": 0, "magnitude": 0, "step": 2}.get(arm.score, 1) if arm.kind == "sparse" else 0
+    gradients = {"random": 0, "magnitude": 0, "change": 0, "step": 2}.get(arm.score, 1) if arm.kind == "sparse" else 0
     scoring = SCORING * gradients * min(arm.images, cases["train"])
     return trainings(cell) * cell.plan.settings(arm).epochs * epoch + scoring + testing
 

@@ -131,9 +131,13 @@ class Arm(Section):
     rank: int = Field(8, ge=1, description="Rank of LoRA.")
     targets: Literal["qkv", "all"] = Field("qkv", description="Linear layers that LoRA adapts.")
 
-    of: str | None = Field(None, description="For kind revert: the arm whose largest changes remain.")
+    of: str | None = Field(
+        None,
+        description="The arm of kind full whose changes Δw count: the largest remain (kind revert), or select the "
+        "weights that are trained from the pretrained ones (score or agnostic change).",
+    )
 
-    score: Score | Literal["consensus", "step"] = same_as(SelectionConfig, "score")
+    score: Score | Literal["consensus", "step", "change"] = same_as(SelectionConfig, "score")
     step_size: float | None = Field(
         None, gt=0, description="For score step: α, how far every weight is expected to move, in units of weight."
     )
@@ -143,7 +147,11 @@ class Arm(Section):
     lam: float = same_as(SelectionConfig, "lam")
     normalizer: Normalizer = same_as(SelectionConfig, "normalizer")
     exponent: float = same_as(SelectionConfig, "exponent")
-    agnostic: Literal["magnitude", "consensus"] = Field("magnitude", description="Task-agnostic half of the hybrid.")
+    agnostic: Literal["magnitude", "consensus", "change"] = Field(
+        "magnitude",
+        description="Task-agnostic half of the hybrid; change: |Δw| of the arm in 'of' instead, so that the product is "
+        "|Δw·g|.",
+    )
     gradients: Literal["own", "other", "shuffled"] = Field(
         "own", description="Controls: gradients of the next dataset, or of this one with its labels shuffled."
     )
@@ -179,6 +187,11 @@ class Arm(Section):
     def eligible(self) -> str:
         """The scope that is meant: all weights for full fine-tuning, the matrices of blocks for sparse training."""
         return self.scope or ("matrices" if self.kind == "sparse" else "all")
+
+    @property
+    def selects_changes(self) -> bool:
+        """Whether weights are selected by the changes of full fine-tuning."""
+        return self.kind == "sparse" and ("change" == self.score or ("hybrid", "change") == (self.score, self.agnostic))
 
 
 class Question(Section):
@@ -304,6 +317,12 @@ class Plan(Document):
                 raise ValueError(f"arm {name} refers to {other!r}; the arms are {', '.join(self.arms)}")
         if arm.kind == "revert" and (arm.of is None or self.arms[arm.of].kind != "full"):
             raise ValueError(f"arm {name} reverts nothing: give 'of', an arm of kind full")
+        if arm.selects_changes and (arm.of is None or self.arms[arm.of].kind != "full"):
+            raise ValueError(f"arm {name} selects by the changes of no arm: give 'of', an arm of kind full")
+        if arm.of is not None and not arm.selects_changes and arm.kind != "revert":
+            raise ValueError(f"arm {name}: 'of' is for kind revert, and for the score or the agnostic half 'change'")
+        if arm.selects_changes and arm.reselect_after:
+            raise ValueError(f"arm {name} selects by the changes of {arm.of}, which are the same when it selects again")
         if arm.like is not None and (arm.score != "random" or self.arms[arm.like].kind != "sparse"):
             raise ValueError(f"arm {name}: 'like' is for score random and names a sparse arm")
         if len(self.datasets) < 2 and ("consensus" in (arm.score, arm.agnostic) or arm.gradients == "other"):
@@ -389,7 +408,7 @@ def _impossible_selection(arm: Arm) -> str:
             "has score step, which takes the gradient of all images and the squares of single ones, at the pretrained "
             "weights and for equal steps: leave expectation, reselect_after and lr_scale sensitivity out"
         )
-    if crossed and arm.score in ("magnitude", "random", "wanda"):
+    if crossed and arm.score in ("magnitude", "random", "wanda", "change"):
         return f"has score {arm.score}, for which no gradient is taken under a head: leave heads out"
     if crossed and arm.expectation == "batch" and arm.score != "step":
         return "has cross-fitted heads, and a batch holds images of several of them: give expectation all or image"

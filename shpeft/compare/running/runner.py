@@ -7,7 +7,6 @@ from fnmatch import fnmatch
 from pathlib import Path
 
 import numpy as np
-import safetensors.torch
 from torch import Tensor
 
 from shpeft.backbones import Backbone
@@ -15,6 +14,7 @@ from shpeft.compare.cells import Cell, list_cells
 from shpeft.compare.cost import CostEstimate, TableProgress
 from shpeft.compare.measures import AT_TEMPERATURE, measures_of
 from shpeft.compare.plan import Arm, Plan, Rate
+from shpeft.compare.running.dense_weights import DenseWeights, chosen_rate
 from shpeft.compare.running.memory import training_memory
 from shpeft.compare.running.score_cache import ScoreCache
 from shpeft.compare.running.task import Task, Tasks
@@ -168,12 +168,13 @@ class CellRunner:
 
     def __init__(self, plan: Plan, tasks: Tasks, table: Table, score_cache: ScoreCache, clock: WorkClock):
         self.plan, self.tasks, self.table, self.score_cache, self.clock = plan, tasks, table, score_cache, clock
+        self.dense = DenseWeights(table)
 
     def can_run(self, cell: Cell, finished: dict[str, Record]) -> bool:
-        """Return whether a cell's learning rate is already tuned, or is tuned by the cell itself."""
-        if self.plan.arms[cell.arm].kind == "probe" or cell in cell.tuning_cells:
-            return True
-        if any(other.key in finished for other in cell.tuned_alike if other != cell):
+        """Return whether a cell has a learning rate or tunes it by itself, and the cells it needs are finished."""
+        if not all(_has_rate(dense, finished) for dense in _dense_cells(cell, finished)):
+            return False
+        if self.plan.arms[cell.arm].kind == "probe" or cell in cell.tuning_cells or _has_rate(cell, finished):
             return True
         return self.plan.tune == "pooled" and self.plan.arms[cell.arm].kind != "revert"
 
@@ -186,6 +187,8 @@ class CellRunner:
         tuned: Record = {}
         if arm.kind == "probe":
             fitted = probe_model(task, arm.views)
+        elif not all(map(self._train_dense, _dense_cells(cell, self.table.cells()))):
+            fitted = None
         elif arm.kind == "revert":
             fitted = self._reverted(cell, arm, task)
         else:
@@ -237,7 +240,7 @@ class CellRunner:
         """Return the model of the learning rates with the lowest validation loss, and the tuning part of a record."""
         grid = self.plan.grid(self.plan.arms[cell.arm], cell.budget)
         models: dict[Rate, FittedModel | None] = {}
-        rate, losses = self._chosen_rate(cell), dict[Rate, float]()
+        rate, losses = chosen_rate(cell, self.table), dict[Rate, float]()
         if rate is None:
             losses, models = self._try_rates(cell)
             rate = min(losses, key=lambda each: losses[each])
@@ -263,13 +266,6 @@ class CellRunner:
             **{name: chosen[name] for name in ("epoch", "epochs", "val_loss", "seconds_a_step")},
             "memory": earlier["memory"] if earlier and "memory" in earlier else training_memory(trainings),
         }
-
-    def _chosen_rate(self, cell: Cell) -> Rate | None:
-        """Return the rates that a finished cell with the same trials has; None if they are still to be chosen."""
-        finished = self.table.cells()
-        records = (finished[c.key] for c in cell.tuned_alike if c != cell and c.key in finished)
-        record = next(records, None)
-        return None if record is None else Rate(record["lr"], record.get("head_lr"))
 
     def _try_rates(self, cell: Cell) -> tuple[dict[Rate, float], dict[Rate, FittedModel | None]]:
         """Run the trials that the table lacks; return the mean loss of each choice, and the cell's own models.
@@ -310,30 +306,40 @@ class CellRunner:
         return record, fitted
 
     def _keep_dense(self, cell: Cell, rate: Rate, fitted: FittedModel) -> None:
-        """Save the fully fine-tuned weights where an arm of the plan reverts them."""
+        """Save the fully fine-tuned weights where an arm of the plan needs them."""
         if any(arm.of == cell.arm for arm in self.plan.arms.values()):
             assert fitted.dense is not None
-            tensors = {name: p.detach().contiguous() for name, p in fitted.dense.trained.items()}
-            write_atomic(self._dense_path(cell, rate), safetensors.torch.save(tensors))
+            self.dense.write(cell, rate, fitted.dense)
 
-    def _dense_path(self, cell: Cell, rate: Rate) -> Path:
-        return self.table.cached(f"dense-{cell.trial_key(rate)}.safetensors")
-
-    def _reverted(self, cell: Cell, arm: Arm, task: Task) -> FittedModel | None:
-        """Return the fully fine-tuned model with all but its k largest changes reverted."""
-        assert arm.of is not None
-        assert cell.budget is not None
-        of = Cell(self.plan, cell.dataset, arm.of, None, cell.seed)
-        rate = self._chosen_rate(cell)
-        assert rate is not None, "a cell is reverted after its rates are chosen"
-        path = self._dense_path(of, rate)
-        if not path.exists():
-            _, fitted = self._trainings(of).run(rate)
+    def _train_dense(self, cell: Cell) -> bool:
+        """Train a cell of kind full again if its weights are gone; return False where its training diverged."""
+        rate = chosen_rate(cell, self.table)
+        assert rate is not None, "changes are used after the rates of full fine-tuning are chosen"
+        if not self.dense.path(cell, rate).exists():
+            _, fitted = self._trainings(cell).run(rate)
             if fitted is None:
-                return None
-            self._keep_dense(of, rate, fitted)
-        precision = self.plan.settings(arm).precision
-        return revert(task, safetensors.torch.load_file(path), cell.budget, arm, precision)
+                return False
+            self._keep_dense(cell, rate, fitted)
+        return True
+
+    def _reverted(self, cell: Cell, arm: Arm, task: Task) -> FittedModel:
+        """Return the fully fine-tuned model with all but its k largest changes reverted."""
+        assert cell.dense_cell is not None
+        assert cell.budget is not None
+        return revert(task, self.dense.read(cell.dense_cell), cell.budget, arm, self.plan.settings(arm).precision)
+
+
+def _dense_cells(cell: Cell, finished: dict[str, Record]) -> list[Cell]:
+    """Return the cells of kind full whose changes a cell needs, or the trials that tune its learning rate."""
+    if cell.dense_cell is None:
+        return []
+    trained = (cell,) if _has_rate(cell, finished) else (cell, *cell.tuning_cells)
+    return list(dict.fromkeys(each.dense_cell for each in trained if each.dense_cell is not None))
+
+
+def _has_rate(cell: Cell, finished: dict[str, Record]) -> bool:
+    """Return whether a finished cell has the learning rate of this cell's trials."""
+    return any(other.key in finished for other in cell.tuned_alike)
 
 
 def revert(

@@ -14,6 +14,7 @@ from shpeft import equations
 from shpeft.backbones import Backbone
 from shpeft.compare.cells import Cell
 from shpeft.compare.plan import Arm
+from shpeft.compare.running.dense_weights import DenseWeights
 from shpeft.compare.running.task import Task, Tasks
 from shpeft.compare.table import Table
 from shpeft.datasets import Split
@@ -34,6 +35,7 @@ class ScoreCache:
 
     def __init__(self, tasks: Tasks, table: Table):
         self._tasks, self._table, self._plan = tasks, table, tasks.plan
+        self._dense = DenseWeights(table)
 
     def support(self, cell: Cell) -> Support:
         """Return the weights that a cell trains."""
@@ -71,6 +73,8 @@ class ScoreCache:
             )
         if arm.score == "consensus":
             return self._consensus(arm, dataset, seed)
+        if arm.score == "change":
+            return self._changes(arm, dataset, seed)
         source, shuffled = self._source(arm, dataset), arm.gradients == "shuffled"
         if arm.step_size is not None:
             return self._step(arm, arm.step_size, source, seed, shuffled)
@@ -94,6 +98,8 @@ class ScoreCache:
             return specific
         if arm.agnostic == "consensus":
             agnostic = self._consensus(arm, dataset, seed)
+        elif arm.agnostic == "change":
+            agnostic = self._changes(arm, dataset, seed)
         else:
             train = self._tasks.get(dataset, seed).data.train
             agnostic = estimate_importance(backbone, train, "magnitude", norm=arm.norm, scope=arm.eligible)
@@ -132,6 +138,11 @@ class ScoreCache:
         """Return the dataset whose gradients an arm uses: its own, or the next one in the plan."""
         names = list(self._plan.datasets)
         return names[(names.index(dataset) + 1) % len(names)] if arm.gradients == "other" else dataset
+
+    def _changes(self, arm: Arm, dataset: str, seed: int) -> Scores:
+        """Return |Δw| or Δw² of the finished full fine-tuning that an arm names."""
+        of = Cell(self._plan, dataset, str(arm.of), None, seed)
+        return self._dense.changes(of, self._tasks.get(dataset, seed).backbone, arm.norm, arm.eligible)
 
     def _consensus(self, arm: Arm, dataset: str, seed: int) -> Scores:
         others = [self.specific(arm, name, seed) for name in self._plan.datasets if name != dataset]
