@@ -7,7 +7,7 @@ from typing import Any
 from shpeft.compare.cells import Cell
 from shpeft.support.progress import Progress
 
-TRAINING = {"sparse": 2.3, "bitfit": 2.4, "lora": 2.5, "full": 3.2}
+TRAINING = {"sparse": 2.3, "bitfit": 2.4, "ln-tune": 2.4, "layerscale": 2.4, "lora": 2.5, "vera": 2.5, "full": 3.2}
 """An image's training step, in forward passes of it. The head alone is trained on features that are computed once."""
 
 SCORING = 3.0

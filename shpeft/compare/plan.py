@@ -44,6 +44,9 @@ Metric = Literal[
     "r2",
 ]
 
+TrainedKind = Literal["head", "full", "bitfit", "ln-tune", "layerscale", "lora", "vera", "sparse"]
+"""Kinds of arm with a learning rate."""
+
 BASELINE = "baseline"
 """In a question: the better of the linear probe and the head trained alone."""
 
@@ -108,7 +111,7 @@ class Training(Section):
 class Arm(Section):
     """A way to fine-tune; what is not given is taken from the plan's ``training``, ``budgets`` and ``grids``."""
 
-    kind: Literal["probe", "head", "full", "bitfit", "lora", "sparse", "revert"]
+    kind: TrainedKind | Literal["probe", "revert"]
     lr: Grid | None = Field(None, description="Learning rates that are tried on the validation images.")
     epochs: int | None = same_as(TrainingConfig, "epochs", None)
     patience: int | None = Field(None, ge=0, description="As the plan's; 0: train to the last epoch.")
@@ -128,8 +131,8 @@ class Arm(Section):
     scope: str = Field("", pattern=f"^(|{SCOPES})$", description=SelectionConfig.model_fields["scope"].description)
     budgets: tuple[Budget, ...] | None = None
 
-    rank: int = Field(8, ge=1, description="Rank of LoRA.")
-    targets: Literal["qkv", "all"] = Field("qkv", description="Linear layers that LoRA adapts.")
+    rank: int = Field(8, ge=1, description="Rank of LoRA or VeRA.")
+    targets: Literal["qkv", "all"] = Field("qkv", description="Linear layers that LoRA or VeRA adapts.")
 
     of: str | None = Field(
         None,
@@ -282,7 +285,7 @@ class Plan(Document):
     seeds: tuple[int, ...] = Field((0, 1, 2), min_length=1)
     budgets: tuple[Budget, ...] = Field((1e-4,), min_length=1)
     training: Training = Field(default_factory=Training)
-    grids: dict[Literal["head", "full", "bitfit", "lora", "sparse"], Grid] = Field(default_factory=dict)
+    grids: dict[TrainedKind, Grid] = Field(default_factory=dict)
     tune: Literal["each", "first", "pooled"] = Field(
         "each",
         description="Whether each seed tunes the learning rate, all use the one that the first seed chose, or an arm "

@@ -1,6 +1,8 @@
-"""Baselines trained densely on a copy of the backbone: full fine-tuning, BitFit and LoRA."""
+"""Baselines trained densely on a copy of the backbone: all weights, those of some kinds of layer, LoRA and VeRA."""
 
-from collections.abc import Iterable, Iterator, Sequence
+import re
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from typing import NamedTuple
 
 import torch
 from torch import Tensor, nn
@@ -9,7 +11,7 @@ from shpeft.backbones import Backbone
 from shpeft.compare.plan import Arm, Training
 from shpeft.compare.running.task import Task
 from shpeft.datasets import Dataset
-from shpeft.errors import MissingExtra
+from shpeft.errors import MissingExtra, SelectionError
 from shpeft.forward.base import ForwardPass
 from shpeft.support.progress import Progress
 from shpeft.support.seeding import seeded
@@ -111,33 +113,76 @@ class DenseTuner:
         self._best = []
 
 
+class DenseKind(NamedTuple):
+    """The parameters of the backbone that a dense kind of arm trains.
+
+    Attributes:
+        title: of the parameters, in words.
+        trains: whether a parameter is one of them, by its name and the module that holds it.
+    """
+
+    title: str
+    trains: Callable[[str, nn.Module], bool]
+
+
+LAYER_SCALE = re.compile(r"(?:.*\.)?(?:gamma(?:_?\d)?|ls\d)")
+"""timm's names of LayerScale's factors (Touvron et al., 2021): ``ls1.gamma``, in some models ``gamma_1`` or ``ls1``."""
+
+DENSE_KINDS = {
+    "full": DenseKind("weights", lambda *_: True),
+    "bitfit": DenseKind("biases", lambda name, _: name.endswith("bias")),  # Ben Zaken et al., 2022
+    "ln-tune": DenseKind("weights and biases of LayerNorm", lambda _, module: isinstance(module, nn.LayerNorm)),
+    "layerscale": DenseKind("factors of LayerScale", lambda name, _: bool(LAYER_SCALE.fullmatch(name))),
+}
+"""Dense kinds of arm that add no parameters; LN-Tune is of Qi et al., 2022 (arXiv 2211.08682)."""
+
+
 def make_tuner(arm: Arm, task: Task, seed: int) -> DenseTuner:
-    """Copy a task's backbone, with the linear probe as its head, and prepare it for an arm of a dense kind."""
+    """Copy a task's backbone, with the linear probe as its head, and prepare it for an arm of a dense kind.
+
+    Raises:
+        SelectionError: the backbone has no parameters of this kind in the arm's scope.
+        MissingExtra: peft is not installed.
+    """
     backbone = task.backbone.copy()
     task.probe.write(backbone)
-    if arm.kind == "lora":
-        return _lora(arm, backbone, seed)
-    names = [info.name for info in backbone.weight_infos(arm.eligible)]
-    if arm.kind == "bitfit":
-        names = [name for name in names if name.endswith("bias")]
+    if arm.kind in ("lora", "vera"):
+        return _adapter(arm, backbone, seed)
+    kind, eligible = DENSE_KINDS[arm.kind], [info.name for info in backbone.weight_infos(arm.eligible)]
+    names = [name for name in eligible if kind.trains(name, backbone.module.get_submodule(name.rpartition(".")[0]))]
+    if not names:
+        raise SelectionError(
+            f"An arm of kind {arm.kind} trains the {kind.title}, and {backbone.name} has none in the scope "
+            f"{arm.eligible!r}. Leave the arm out, or choose another backbone or scope."
+        )
     return DenseTuner(backbone, {name: backbone.parameters[name] for name in names}, names)
 
 
-def _lora(arm: Arm, backbone: Backbone, seed: int) -> DenseTuner:
-    """Prepare LoRA by Hugging Face's peft: linear layers of blocks, no dropout, alpha twice the rank."""
+def _adapter(arm: Arm, backbone: Backbone, seed: int) -> DenseTuner:
+    """Prepare LoRA or VeRA by Hugging Face's peft: linear layers of blocks, no dropout.
+
+    LoRA's alpha is twice the rank. VeRA (Kopiczko et al., 2024) trains two vectors a layer, of the rank and of the
+    outputs, between random matrices that all layers share and that follow from the seed.
+    """
     try:
         import peft
     except ImportError:
         raise MissingExtra(
-            "Arms of kind lora need the package peft, which is not installed. Install it: pip install 'shpeft[compare]'"
+            f"Arms of kind {arm.kind} need the package peft, which is not installed. Install it: "
+            "pip install 'shpeft[compare]'"
         ) from None
     weights = [info.name for info in backbone.weight_infos(arm.scope or "matrices")]
     layers = [name.removesuffix(".weight") for name in weights]
     layers = [name for name in layers if type(backbone.module.get_submodule(name)) is nn.Linear]
     layers = [name for name in layers if arm.targets == "all" or name.endswith(arm.targets)]
-    config = peft.LoraConfig(r=arm.rank, lora_alpha=2 * arm.rank, lora_dropout=0.0, target_modules=layers)
     with seeded(seed):
-        peft.inject_adapter_in_model(config, backbone.module)
-    body = {name: p for name, p in backbone.module.named_parameters() if ".lora_" in name}
+        if arm.kind == "lora":
+            lora = peft.LoraConfig(r=arm.rank, lora_alpha=2 * arm.rank, lora_dropout=0.0, target_modules=layers)
+            peft.inject_adapter_in_model(lora, backbone.module)
+        else:  # it changes the module in place, too, and its layers hold the matrices that they share
+            vera = peft.VeraConfig(r=arm.rank, projection_prng_key=seed, vera_dropout=0.0, target_modules=layers)
+            peft.get_peft_model(backbone.module, vera)
+    trained = {"lora": ".lora_", "vera": ".vera_lambda_"}[arm.kind]
+    body = {name: p for name, p in backbone.module.named_parameters() if trained in name}
     backbone.module.eval()
     return DenseTuner(backbone, body, [f"{name}.weight" for name in layers])
