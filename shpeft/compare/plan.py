@@ -181,6 +181,9 @@ class Arm(Section):
     lr_scale: Literal["uniform", "magnitude", "rms", "sensitivity"] = Field(
         "uniform", description="What the learning rate of each weight is proportional to."
     )
+    prune_from: Budget | None = Field(
+        None, description="Budget that training begins with; its first half prunes it to the arm's, epoch by epoch."
+    )
     reselect_after: int | None = Field(None, ge=1, description="Epochs after which weights are selected again.")
     average: Annotated[int, Field(ge=2)] | Average | None = Field(
         None, description="As the plan's, or the number of last epochs whose weights are averaged."
@@ -334,9 +337,28 @@ class Plan(Document):
             raise ValueError(f"arm {name} selects again after {arm.reselect_after} epochs, when training is over")
         if reason := _impossible_selection(arm):
             raise ValueError(f"arm {name} {reason}")
+        if arm.like is not None and self.arms[arm.like].prune_from is not None:
+            raise ValueError(f"arm {name}: {arm.like} has no counts per layer before training, because it prunes")
+        if arm.prune_from is not None:
+            self._check_pruning(name, arm)
         twins = [twin for twin, settings in self.arms.items() if settings == arm and twin != name]
         if twins:
             raise ValueError(f"arms {name} and {twins[0]} are the same")
+
+    def _check_pruning(self, name: str, arm: Arm) -> None:
+        settings, average = self.settings(arm), arm.average or self.training.average
+        if arm.kind != "sparse" or arm.reselect_after:
+            raise ValueError(f"arm {name}: 'prune_from' is for kind sparse, without 'reselect_after'")
+        if settings.patience:
+            raise ValueError(f"arm {name} prunes its weights in half of the epochs, and patience may stop it there: give 0")
+        if settings.epochs < 2:
+            raise ValueError(f"arm {name} prunes its weights in half of the epochs: give at least 2")
+        if isinstance(average, int) and average > settings.epochs - settings.epochs // 2 + 1:
+            raise ValueError(f"arm {name} averages {average} of {settings.epochs} epochs, and half of them prune weights")
+        for size in self.sizes(arm):
+            same = isinstance(size, int) == isinstance(arm.prune_from, int)  # a share and a count: known when it runs
+            if same and size is not None and arm.prune_from is not None and size >= arm.prune_from:
+                raise ValueError(f"arm {name} prunes from {arm.prune_from:g} to {size:g}, which is not less")
 
     def _check_numbers_of_rates(self) -> None:
         trained = ((name, arm) for name, arm in self.arms.items() if arm.kind not in ("probe", "revert"))
@@ -352,6 +374,8 @@ class Plan(Document):
         for name in self.overlaps.arms:
             if name not in self.arms or self.arms[name].kind != "sparse":
                 raise ValueError(f"overlaps compare supports of sparse arms; {name!r} is not a sparse arm")
+            if self.arms[name].prune_from is not None:
+                raise ValueError(f"overlaps compare supports before training, and {name!r} has its own after pruning")
         if strange := [name for name in self.report.rows if name not in self.arms]:
             raise ValueError(f"the report's rows name {strange[0]!r}; the arms are {arms}")
         for question in self.report.questions:

@@ -28,6 +28,7 @@ from shpeft.training.checkpoint import Checkpoint as Checkpoint
 from shpeft.training.checkpoint import EpochReport as EpochReport
 from shpeft.training.checkpoint import fingerprints, moments_of, restore
 from shpeft.training.exchange import sum_gradients
+from shpeft.training.gradual_pruning import GradualPruning, PrunedModel
 from shpeft.training.loss import TrainingLoss
 
 DEFAULTS = TrainingConfig()
@@ -70,6 +71,7 @@ def finetune(
     warmup: float = DEFAULTS.warmup,
     average: Average | int = DEFAULTS.average,
     keep_start: bool = True,
+    prune: GradualPruning | None = None,
     augment: Augmentation = DEFAULTS.augment,
     modality: Modality = DEFAULTS.modality,
     mixup: float = DEFAULTS.mixup,
@@ -107,6 +109,8 @@ def finetune(
         average: ``none``, or the weights' mean over the last epochs: over a number of them, or over the
             ``last_quarter``.
         keep_start: False lets the best epoch win even over a better start.
+        prune: sets values back to 0 during the first epochs. Epochs before its last one do not compete; the caller
+            restricts the delta to what remains.
         augment: ``none``; ``light``, ``medium`` or ``strong`` for random changes that the modality allows; ``flip`` for
             random left-right flips.
         modality: what augmentation may change; ``auto``: as the dataset's card says.
@@ -129,7 +133,8 @@ def finetune(
     Raises:
         NonFiniteLoss: the loss became NaN or infinite; the delta has the best epoch so far.
         SelectionError: a selected weight lies in blocks whose features are cached.
-        TrainingError: gradient checkpointing together with cached features.
+        TrainingError: gradient checkpointing together with cached features, or pruning that is to be resumed, or that
+            goes on into epochs that are averaged.
         CheckpointMismatch: ``resume`` has other base weights, images, budget or number of epochs.
 
     Examples:
@@ -153,6 +158,14 @@ def finetune(
             "Gradient checkpointing runs the blocks again in the backward pass, where they do not receive cached "
             "features. Train without checkpointing, or without the cache."
         )
+    averaged = averaged_epochs(average, epochs)
+    if prune is not None and resume is not None:
+        raise TrainingError("A checkpoint does not say which weights were pruned. Train from the beginning.")
+    if prune is not None and prune.epochs > epochs - max(0, averaged - 1):
+        raise TrainingError(
+            f"Weights are pruned in the first {prune.epochs} of {epochs} epochs, and the last {averaged} are averaged. "
+            "Average fewer, or train for longer."
+        )
     past: tuple[EpochReport, ...] = ()
     past_mean: list[Tensor] | None = None
     if resume is not None:
@@ -175,26 +188,22 @@ def finetune(
         if resume is not None:
             delta.values, delta.head = resume.best_values, resume.best_head
             restore(optimizer, resume.moments)
+        batches = TrainingBatches(
+            data, batch_size=batch_size, augment=augment, modality=modality, mixup=mixup, balance=balance, seed=seed
+        )
         for report, evaluated, mean in run_epochs(
-            trainable,
+            trainable if prune is None else PrunedModel(trainable, prune, len(batches)),
             optimizer,
             forward_pass,
             data,
             forward=_compile(forward_pass) if compiled else forward_pass,
-            batches=TrainingBatches(
-                data,
-                batch_size=batch_size,
-                augment=augment,
-                modality=modality,
-                mixup=mixup,
-                balance=balance,
-                seed=seed,
-            ),
+            batches=batches,
             loss=TrainingLoss.of(data.train, balance, label_smoothing),
             epochs=epochs,
             warmup=warmup,
-            averaged=averaged_epochs(average, epochs),
+            averaged=averaged,
             keep_start=keep_start,
+            competing_from=1 if prune is None else prune.epochs,
             progress=progress,
             stop=stop,
             past=past,
@@ -236,6 +245,7 @@ def run_epochs(
     warmup: float = DEFAULTS.warmup,
     averaged: int = 0,
     keep_start: bool = True,
+    competing_from: int = 1,
     progress: Progress = silent,
     stop: Callable[[], bool] = never,
     past: Sequence[EpochReport] = (),
@@ -252,6 +262,7 @@ def run_epochs(
         forward: returns logits for what ``forward_pass.batches`` yields; None: ``forward_pass`` itself.
         averaged: the number of last epochs that are evaluated as the mean of their weights so far; 0: none.
         keep_start: whether the start competes with the epochs.
+        competing_from: the first epoch that may be the best one.
         stop: called before each step; if it returns True, the loop ends there.
         past: the reports before; the model and the optimizer must be in the state after the last of them.
         mean: the mean of the weights over the past epochs that are averaged; None if there are none.
@@ -322,7 +333,7 @@ def run_epochs(
         if evaluated is not current:
             model.load(current)
         val_loss = measured[0]
-        wins = val_loss < (best if mean is None else start_loss)
+        wins = epoch >= competing_from and val_loss < (best if mean is None else start_loss)
         best = val_loss if wins else best
         seconds = time.monotonic() - began
         report = EpochReport(epoch, epochs, sum(losses) / len(data.train), *measured, seconds=seconds, best=wins)

@@ -50,11 +50,16 @@ class ScoreCache:
     def lr_scale(self, cell: Cell, support: Support) -> Tensor | None:
         """Return the factors of the selected weights' learning rates; None: 1. Any arm's steps may be scaled."""
         arm, task = self._plan.arms[cell.arm], self._tasks.get(cell.dataset, cell.seed)
-        gradients = None
-        if arm.lr_scale == "sensitivity":
-            specific = self.specific(arm, cell.dataset, cell.seed)
-            gradients = squared_gradients(specific, task_specific_name(arm), support.indices)
+        gradients = self.squared_gradients(cell, support) if arm.lr_scale == "sensitivity" else None
         return lr_scale(task.backbone, support, arm.lr_scale, gradients)
+
+    def squared_gradients(self, cell: Cell, support: Support) -> Tensor:
+        """Return F, the squared gradients of the selected weights at the linear probe, (k,), whatever selected them."""
+        arm = self._plan.arms[cell.arm]
+        specific = self.specific(arm, cell.dataset, cell.seed)
+        gradients = squared_gradients(specific, task_specific_name(arm), support.indices)
+        assert gradients is not None, "a task-specific score has gradients"
+        return gradients
 
     def scores(self, arm: Arm, dataset: str, seed: int, mask: int = 0) -> Scores:
         """Return the scores that an arm selects by, over its eligible weights."""

@@ -5,7 +5,7 @@ import tempfile
 import time
 from collections.abc import Callable, Iterator
 from contextlib import closing
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
 
@@ -23,8 +23,9 @@ from shpeft.errors import NonFiniteLoss
 from shpeft.evaluation.predict import Predictions, predict
 from shpeft.forward.base import ForwardPass
 from shpeft.linear_probe import Head, fit_linear_probe
-from shpeft.selection.top_k import Support
+from shpeft.selection.top_k import Support, budget_to_count
 from shpeft.support.progress import Progress, silent
+from shpeft.training.gradual_pruning import GradualPruning
 from shpeft.training.loop import EpochReport, averaged_epochs, finetune
 from shpeft.training.loss import TrainingLoss
 
@@ -121,10 +122,10 @@ class Trainings:
 
     @cached_property
     def support(self) -> Support:
-        """The trained weights; an arm that trains the head alone has an empty support."""
+        """The weights that training begins with; an arm that trains the head alone has an empty support."""
         if self.arm.kind == "head":
             return Support({}, {}, self.task.backbone.weight_count)
-        return self.score_cache.support(self.cell)
+        return self.score_cache.support(replace(self.cell, budget=self.arm.prune_from or self.cell.budget))
 
     @cached_property
     def forward_pass(self) -> ForwardPass:
@@ -154,14 +155,30 @@ class Trainings:
             self._phase(delta, forward_pass, lr, arm.reselect_after, trial, progress)
             delta, forward_pass = self._reselect(delta)
             trial.history, epochs = [], epochs - arm.reselect_after
-        self._phase(delta, forward_pass, lr, epochs, trial, progress)
+        pruning = self._pruning(delta.support) if arm.prune_from else None
+        self._phase(delta, forward_pass, lr, epochs, trial, progress, pruning)
+        if pruning is not None:
+            delta = delta.restricted_to(pruning.support_of(delta.support))
         if arm.refit_head:
             with delta.applied(task.backbone):
                 delta.head = fit_linear_probe(task.backbone, task.data.train, task.data.val, forward_pass=forward_pass)
         return delta_model(task, delta, forward_pass, arm.views)
 
+    def _pruning(self, support: Support) -> GradualPruning:
+        """Prune in the first half of the epochs to the arm's budget."""
+        assert self.cell.budget is not None
+        k = budget_to_count(self.cell.budget, self.task.backbone.weight_count)
+        return GradualPruning(self.score_cache.squared_gradients(self.cell, support), k, self.settings.epochs // 2)
+
     def _phase(
-        self, delta: SparseDelta, forward_pass: ForwardPass, lr: float, epochs: int, trial: Trial, progress: Progress
+        self,
+        delta: SparseDelta,
+        forward_pass: ForwardPass,
+        lr: float,
+        epochs: int,
+        trial: Trial,
+        progress: Progress,
+        prune: GradualPruning | None = None,
     ) -> None:
         """Train for some epochs."""
         backbone, settings = self.task.backbone, self.settings
@@ -179,6 +196,7 @@ class Trainings:
             warmup=settings.warmup,
             average=min(self.averaged, epochs),
             keep_start=settings.keep_start,
+            prune=prune,
             **settings.variation,
             seed=self.cell.seed,
             forward_pass=forward_pass,
