@@ -41,11 +41,11 @@ def image_passes(cell: Cell, cases: Cases) -> float:
 
 
 def trainings(cell: Cell) -> int:
-    """Return how many trainings a cell takes: one for each choice of learning rates that it tries itself."""
+    """Return how many trainings a cell takes: one a member for each choice of learning rates that it tries itself."""
     arm = cell.plan.arms[cell.arm]
     if arm.kind in ("probe", "revert"):
         return 0
-    return len(cell.plan.rates(arm, cell.budget)) if cell in cell.tuning_cells else 1
+    return arm.members * (len(cell.plan.rates(arm, cell.budget)) if cell in cell.tuning_cells else 1)
 
 
 class CostEstimate:

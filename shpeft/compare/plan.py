@@ -178,6 +178,12 @@ class Arm(Section):
         "the largest scores within it are selected; none: the largest scores of all parameters.",
     )
     masks: int = Field(1, ge=1, description="Random selections per seed.")
+    members: int = Field(
+        1,
+        ge=1,
+        description="Trainings of the same images and selection that differ in the seed of order and augmentation; the "
+        "mean of their probabilities is the prediction.",
+    )
     lr_scale: Literal["uniform", "magnitude", "rms", "sensitivity"] = Field(
         "uniform", description="What the learning rate of each weight is proportional to."
     )
@@ -339,6 +345,8 @@ class Plan(Document):
             raise ValueError(f"arm {name} {reason}")
         if arm.like is not None and self.arms[arm.like].prune_from is not None:
             raise ValueError(f"arm {name}: {arm.like} has no counts per layer before training, because it prunes")
+        if arm.members > 1 and arm.kind != "sparse":
+            raise ValueError(f"arm {name} has {arm.members} members, which is for kind sparse")
         if arm.prune_from is not None:
             self._check_pruning(name, arm)
         twins = [twin for twin, settings in self.arms.items() if settings == arm and twin != name]

@@ -32,6 +32,7 @@ from shpeft.evaluation.by_task import (
     metrics_of,
     replicates_of,
 )
+from shpeft.evaluation.ensemble import disagreement, mean_of
 from shpeft.evaluation.predict import Predictions
 from shpeft.importance.scores import Scores
 from shpeft.linear_probe import Head, fit_linear_probe
@@ -204,8 +205,10 @@ class CellRunner:
         elif fitted is not None:
             validation = fitted.predict(task.data.val)
             temperature = fit_temperatures(validation)
-            predictions = fitted.predict(task.data.test)  # the only use of the test images
+            members = fitted.predict_each(task.data.test)  # the only use of the test images
+            predictions = mean_of(members)
             outcome = {"status": "finished"} | _measure(fitted, task.backbone, predictions, temperature)
+            outcome = outcome | ({"disagreement": disagreement(members)} if len(members) > 1 else {})
         record = base | tuned | outcome | {"seconds": round(seconds + self.clock.update() - began, 2)}
         self.table.add_cell(record, predictions, validation)
         return record

@@ -3,7 +3,7 @@
 import math
 import tempfile
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import closing
 from dataclasses import dataclass, field, replace
 from functools import cached_property
@@ -20,6 +20,7 @@ from shpeft.datasets import Split
 from shpeft.delta.file import save_delta
 from shpeft.delta.sparse_delta import SparseDelta
 from shpeft.errors import NonFiniteLoss
+from shpeft.evaluation.ensemble import mean_of
 from shpeft.evaluation.predict import Predictions, predict
 from shpeft.forward.base import ForwardPass
 from shpeft.linear_probe import Head, fit_linear_probe
@@ -29,6 +30,9 @@ from shpeft.training.gradual_pruning import GradualPruning
 from shpeft.training.loop import EpochReport, averaged_epochs, finetune
 from shpeft.training.loss import TrainingLoss
 
+MEMBERS = 1000
+"""What each further member adds to the seed of order and augmentation."""
+
 
 @dataclass(frozen=True)
 class FittedModel:
@@ -36,15 +40,21 @@ class FittedModel:
 
     Attributes:
         predict: return the predictions for a split.
-        trained: number of trained weights of the backbone.
-        bytes: size of the file that holds the trained values.
+        trained: number of trained weights of the backbone; of several members the sum.
+        bytes: size of the file that holds the trained values; of several members the sum.
         dense: the densely trained copy; None for deltas.
+        members: the models whose mean this one predicts; empty for a single model.
     """
 
     predict: Callable[[Split], Predictions]
     trained: int
     bytes: int
     dense: DenseTuner | None = None
+    members: "tuple[FittedModel, ...]" = ()
+
+    def predict_each(self, split: Split) -> list[Predictions]:
+        """Return the predictions of every member; of a single model its own."""
+        return [model.predict(split) for model in self.members or (self,)]
 
 
 @dataclass
@@ -114,6 +124,7 @@ class Trainings:
         self.cell, self.task, self.score_cache, self.progress = cell, task, score_cache, progress
         self.arm = cell.plan.arms[cell.arm]
         self.settings = cell.plan.settings(self.arm)
+        self._seed = cell.seed
 
     @property
     def averaged(self) -> int:
@@ -133,16 +144,31 @@ class Trainings:
         return self.task.forward_pass(self.task.backbone, self.support.indices, self.settings.precision)
 
     def run(self, rate: Rate) -> tuple[Trial, FittedModel | None]:
-        """Train with one choice of learning rates; the model is None where training diverged."""
+        """Train with one choice of learning rates; the model is None where training diverged.
+
+        Of several members the trial has the epochs of the first one and the loss of their mean.
+        """
         if rate.head_lr is not None:
             self.settings = self.settings.model_copy(update={"head_lr": rate.head_lr})
+        trials, models = list[Trial](), list[FittedModel]()
+        for member in range(self.arm.members):
+            self._seed = self.cell.seed + MEMBERS * member
+            trial, fitted = self._train(rate.lr)
+            if fitted is None:
+                return trial, None
+            trials.append(trial)
+            models.append(fitted)
+        fitted = models[0] if len(models) == 1 else mean_model(models)
+        if self.arm.refit_head or self.arm.views > 1 or fitted.members:
+            loss = TrainingLoss.of(self.task.data.train, self.settings.balance)
+            trials[0].final_loss = loss.validation(fitted.predict(self.task.data.val))
+        return trials[0], fitted
+
+    def _train(self, lr: float) -> tuple[Trial, FittedModel | None]:
+        """Train one model; it is None where training diverged."""
         trial, watch, fitted = Trial(), Stopwatch(self.progress), None
         try:
-            fitted = (self._sparse if self.arm.kind in ("head", "sparse") else self._dense)(rate.lr, trial, watch)
-            if self.arm.refit_head or self.arm.views > 1:
-                val = fitted.predict(self.task.data.val)
-                loss = TrainingLoss.of(self.task.data.train, self.settings.balance)
-                trial.final_loss = loss.validation(val)
+            fitted = (self._sparse if self.arm.kind in ("head", "sparse") else self._dense)(lr, trial, watch)
         except NonFiniteLoss:
             trial.diverged = True
         trial.seconds_a_step = watch.median
@@ -198,7 +224,7 @@ class Trainings:
             keep_start=settings.keep_start,
             prune=prune,
             **settings.variation,
-            seed=self.cell.seed,
+            seed=self._seed,
             forward_pass=forward_pass,
             progress=progress,
         )
@@ -245,6 +271,16 @@ def delta_model(task: Task, delta: SparseDelta, forward_pass: ForwardPass, views
     with tempfile.TemporaryDirectory() as folder:
         size = save_delta(delta, Path(folder) / "delta.safetensors").stat().st_size
     return FittedModel(on, delta.k, size)
+
+
+def mean_model(members: Sequence[FittedModel]) -> FittedModel:
+    """Return several fine-tuned models as one, which predicts the mean of their probabilities."""
+
+    def on(split: Split) -> Predictions:
+        return mean_of([model.predict(split) for model in members])
+
+    trained, size = (sum(getattr(model, name) for model in members) for name in ("trained", "bytes"))
+    return FittedModel(on, trained, size, members=tuple(members))
 
 
 def run_with_patience(reports: Iterator[EpochReport], patience: int | None, trial: Trial) -> None:
