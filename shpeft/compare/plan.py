@@ -184,6 +184,11 @@ class Arm(Section):
         description="Trainings of the same images and selection that differ in the seed of order and augmentation; the "
         "mean of their probabilities is the prediction.",
     )
+    posterior: Literal["laplace"] | None = Field(
+        None,
+        description="laplace: average the probabilities over a linearized Laplace posterior of the trained values, by "
+        "Monte Carlo.",
+    )
     lr_scale: Literal["uniform", "magnitude", "rms", "sensitivity"] = Field(
         "uniform", description="What the learning rate of each weight is proportional to."
     )
@@ -203,7 +208,7 @@ class Arm(Section):
     @property
     def selects_changes(self) -> bool:
         """Whether weights are selected by the changes of full fine-tuning."""
-        return self.kind == "sparse" and ("change" == self.score or ("hybrid", "change") == (self.score, self.agnostic))
+        return self.kind == "sparse" and (self.score == "change" or (self.score, self.agnostic) == ("hybrid", "change"))
 
 
 class Question(Section):
@@ -347,6 +352,8 @@ class Plan(Document):
             raise ValueError(f"arm {name}: {arm.like} has no counts per layer before training, because it prunes")
         if arm.members > 1 and arm.kind != "sparse":
             raise ValueError(f"arm {name} has {arm.members} members, which is for kind sparse")
+        if arm.posterior is not None and (arm.kind != "sparse" or arm.views > 1):
+            raise ValueError(f"arm {name}: a posterior is for kind sparse, with a single view of an image")
         if arm.prune_from is not None:
             self._check_pruning(name, arm)
         twins = [twin for twin, settings in self.arms.items() if settings == arm and twin != name]
@@ -358,11 +365,15 @@ class Plan(Document):
         if arm.kind != "sparse" or arm.reselect_after:
             raise ValueError(f"arm {name}: 'prune_from' is for kind sparse, without 'reselect_after'")
         if settings.patience:
-            raise ValueError(f"arm {name} prunes its weights in half of the epochs, and patience may stop it there: give 0")
+            raise ValueError(
+                f"arm {name} prunes its weights in half of the epochs, and patience may stop it there: give 0"
+            )
         if settings.epochs < 2:
             raise ValueError(f"arm {name} prunes its weights in half of the epochs: give at least 2")
         if isinstance(average, int) and average > settings.epochs - settings.epochs // 2 + 1:
-            raise ValueError(f"arm {name} averages {average} of {settings.epochs} epochs, and half of them prune weights")
+            raise ValueError(
+                f"arm {name} averages {average} of {settings.epochs} epochs, and half of them prune weights"
+            )
         for size in self.sizes(arm):
             same = isinstance(size, int) == isinstance(arm.prune_from, int)  # a share and a count: known when it runs
             if same and size is not None and arm.prune_from is not None and size >= arm.prune_from:

@@ -29,9 +29,9 @@ def mean_of(members: Sequence[Predictions]) -> Predictions:
 def disagreement(members: Sequence[Predictions]) -> float | None:
     """Return how far models disagree, in nats: the mean over cases of H(p̄) − mean over members of H(p).
 
-    It is the mutual information between the member and what it predicts (Lakshminarayanan et al., 2017; Houlsby et al.,
-    2011): 0 where all agree, and at most the logarithm of their number. With several findings a case it is the mean over
-    findings. None for numbers, which have no probabilities.
+    It is the mutual information between the member and what it predicts (Houlsby et al., 2011): 0 where all agree, and
+    at most the logarithm of their number. With several findings a case it is the mean over findings. None for numbers,
+    which have no probabilities.
 
     Examples:
         >>> import numpy as np, shpeft

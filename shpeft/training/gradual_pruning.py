@@ -42,8 +42,8 @@ class GradualPruning:
         k0 = len(squared_gradients)
         if not 0 < k < k0 or epochs < 1:
             raise SelectionError(
-                f"Pruning from {k0:,} to {k:,} weights over {epochs} epochs prunes nothing. Begin with more weights than "
-                "may remain, and train for at least two epochs."
+                f"Pruning from {k0:,} to {k:,} weights over {epochs} epochs prunes nothing. Begin with more weights "
+                "than may remain, and train for at least two epochs."
             )
         self._f, self.k, self.epochs = squared_gradients.float().cpu(), k, epochs
         self.remaining = torch.ones(k0, dtype=torch.bool)

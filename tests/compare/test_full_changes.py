@@ -146,7 +146,9 @@ def test_a_key_covers_the_training_whose_changes_count() -> None:
     full = {"kind": "full"}
     for arm in ("a", "b"):
         assert key(full, arm=arm) == key(full, "renamed", arm)
-        assert len({key(full, arm=arm), key(full | {"epochs": 3}, arm=arm), key(full | {"lr": [1e-3, 1]}, arm=arm)}) == 3
+        assert (
+            len({key(full, arm=arm), key(full | {"epochs": 3}, arm=arm), key(full | {"lr": [1e-3, 1]}, arm=arm)}) == 3
+        )
     assert key(full) != Cell(plan_of({"a": {"kind": "sparse", "expectation": "all"}}), "fundus", "a", 40, 0).key
 
 

@@ -1,5 +1,6 @@
 """An arm of several members: trainings that differ in the seed of order, whose mean predicts."""
 
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -40,7 +41,7 @@ def test_members_differ_in_order_alone_and_are_averaged(tmp_path: Path) -> None:
     mean = fitted.predict(task.data.test).probabilities
     np.testing.assert_allclose(mean, sum(each) / 3, atol=1e-12)
     assert np.array_equal(mean.astype(np.float32), table.predictions(cells["few"].key).probabilities)
-    assert all(np.abs(a - b).max() > 1e-7 for a, b in zip(each, each[1:], strict=False))
+    assert all(np.abs(a - b).max() > 1e-7 for a, b in pairwise(each))
     assert trial.val_loss == refinement_loss(fitted.predict(task.data.val).probabilities, task.data.val.labels)
     _, single = training.Trainings(cells["one"], task, cache).run(rate)
     assert single is not None

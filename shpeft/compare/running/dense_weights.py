@@ -1,4 +1,4 @@
-"""Densely trained weights on the disk: the changes that an arm of kind full made, for arms that revert or select them."""
+"""Fully fine-tuned weights on the disk, whose changes other arms revert or select by."""
 
 from pathlib import Path
 

@@ -27,6 +27,7 @@ from shpeft.linear_probe import Head, fit_linear_probe
 from shpeft.selection.top_k import Support, budget_to_count
 from shpeft.support.progress import Progress, silent
 from shpeft.training.gradual_pruning import GradualPruning
+from shpeft.training.laplace import LaplacePosterior
 from shpeft.training.loop import EpochReport, averaged_epochs, finetune
 from shpeft.training.loss import TrainingLoss
 
@@ -159,7 +160,7 @@ class Trainings:
             trials.append(trial)
             models.append(fitted)
         fitted = models[0] if len(models) == 1 else mean_model(models)
-        if self.arm.refit_head or self.arm.views > 1 or fitted.members:
+        if self.arm.refit_head or self.arm.views > 1 or self.arm.posterior or fitted.members:
             loss = TrainingLoss.of(self.task.data.train, self.settings.balance)
             trials[0].final_loss = loss.validation(fitted.predict(self.task.data.val))
         return trials[0], fitted
@@ -188,7 +189,11 @@ class Trainings:
         if arm.refit_head:
             with delta.applied(task.backbone):
                 delta.head = fit_linear_probe(task.backbone, task.data.train, task.data.val, forward_pass=forward_pass)
-        return delta_model(task, delta, forward_pass, arm.views)
+        model = delta_model(task, delta, forward_pass, arm.views)
+        if arm.posterior is None:
+            return model
+        posterior = LaplacePosterior.fit(forward_pass, delta, task.data.train, self.progress)
+        return replace(model, predict=posterior.predict)
 
     def _pruning(self, support: Support) -> GradualPruning:
         """Prune in the first half of the epochs to the arm's budget."""
