@@ -203,9 +203,11 @@ def view_image(case: Case, explained: Diagnosis | None = None, *, linked: bool =
     if case.frame is None or frame is None or frame == case.pixels.frame:
         saliency = None if explained is None else explained.saliency
         target = "" if explained is None else explained.target
-        viewer.image_viewer(case.pixels, case.series, saliency, target, slices=address, linked=linked, key=key)
+        message = viewer.viewer_message(case.pixels, case.series, saliency, target, slices=address, linked=linked)
+        viewer.image_viewer(message, key)
         return
-    viewer.image_viewer(case.frame(frame), case.series, slices=address, linked=linked, key=key)
+    message = viewer.viewer_message(case.frame(frame), case.series, slices=address, linked=linked)
+    viewer.image_viewer(message, key)
     if case.slices is not None:
         if explained is not None:
             st.caption(f"This is slice {frame + 1}. The map is of slice {case.pixels.frame + 1}.")

@@ -44,27 +44,13 @@ def selected_frame(image_id: str, key: str = KEY) -> int | None:
     return int(selected["frame"]) if selected.get("image") == image_id else None
 
 
-def image_viewer(
-    pixels: Pixels,
-    image_id: str,
-    saliency: Saliency | None = None,
-    target: str = "",
-    *,
-    slices: str = "",
-    linked: bool = False,
-    key: str = KEY,
-) -> None:
+def image_viewer(message: bytes, key: str = KEY) -> None:
     """Draw the viewer. Choosing another frame reruns the page, or the fragment.
 
     Args:
-        image_id: opaque; zoom and window stay as long as it is the same.
-        saliency: the map of this frame, drawn over the image.
-        target: the class whose score the map explains.
-        slices: the address of the frames, see :mod:`app.slices`; empty: the page is asked for another one.
-        linked: scroll together with the page's other linked viewers, by as many frames.
+        message: see :func:`viewer_message`.
         key: tells several viewers of a page apart.
     """
-    message = viewer_message(pixels, image_id, saliency, target, slices=slices, linked=linked)
     _component(key=key, data=message, on_frame_change=lambda: None)
 
 
@@ -77,7 +63,15 @@ def viewer_message(
     slices: str = "",
     linked: bool = False,
 ) -> bytes:
-    """Pack the message that the browser gets."""
+    """Pack the message that the browser gets.
+
+    Args:
+        image_id: opaque; zoom and window stay as long as it is the same.
+        saliency: the map of this frame, drawn over the image.
+        target: the class whose score the map explains.
+        slices: the address of the frames, see :mod:`app.slices`; empty: the page is asked for another one.
+        linked: scroll together with the page's other linked viewers, by as many frames.
+    """
     kind, values = pixels.little_endian()
     header = {
         "image": image_id,
