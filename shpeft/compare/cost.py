@@ -13,6 +13,9 @@ TRAINING = {"sparse": 2.3, "bitfit": 2.4, "ln-tune": 2.4, "layerscale": 2.4, "lo
 SCORING = 3.0
 """An image's gradient of all weights, in forward passes."""
 
+POSTERIOR = 8.0
+"""An image's Jacobian for a Laplace posterior, in forward passes: a backward pass for each of about four classes."""
+
 Cases = Mapping[str, int]
 """The number of images of each split: ``train``, ``val`` and ``test``."""
 
@@ -35,9 +38,13 @@ def image_passes(cell: Cell, cases: Cases) -> float:
     if arm.kind in ("revert", "head"):
         return testing
     epoch = TRAINING[arm.kind] * cases["train"] + cases["val"]
+    fitting = 0.0
+    if arm.posterior is not None:
+        fitting = POSTERIOR * (cases["train"] + cases["val"])
+        testing *= POSTERIOR
     gradients = {"random": 0, "magnitude": 0, "change": 0, "step": 2}.get(arm.score, 1) if arm.kind == "sparse" else 0
     scoring = SCORING * gradients * min(arm.images, cases["train"])
-    return trainings(cell) * cell.plan.settings(arm).epochs * epoch + scoring + testing
+    return trainings(cell) * (cell.plan.settings(arm).epochs * epoch + fitting) + scoring + testing
 
 
 def trainings(cell: Cell) -> int:

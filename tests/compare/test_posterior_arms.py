@@ -8,6 +8,7 @@ import pytest
 
 from shpeft import compare
 from shpeft.compare.cells import list_cells
+from shpeft.compare.cost import image_passes
 from shpeft.errors import ConfigError
 from tests.helpers.comparison_tables import plan_of
 
@@ -26,6 +27,8 @@ def test_an_arm_predicts_by_its_posterior(tmp_path: Path) -> None:
     records = {arm: table.cells()[cell.key] for arm, cell in cells.items()}
     assert {record["status"] for record in records.values()} == {"finished"}
     assert records["averaged"]["trained"] == 40
+    cost = {arm: image_passes(cell, {"train": 18, "val": 12, "test": 12}) for arm, cell in cells.items()}
+    assert cost["usual"] < cost["averaged"] < cost["few"]
     trials = {trial["cell"] + f" {trial['lr']}": trial for trial in table.trials().values()}
     usual_trial, averaged_trial = (trials[f"fundus, seed 0, {arm} 40 0.01"] for arm in ("usual", "averaged"))
     assert usual_trial["history"] == averaged_trial["history"]
