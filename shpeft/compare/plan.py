@@ -4,6 +4,7 @@ from typing import Annotated, Any, Literal, NamedTuple, Self
 
 from pydantic import BeforeValidator, Field, model_validator
 
+from shpeft.compare.arm_checks import at_budget, check_arm
 from shpeft.compare.measures import IN_UNIT
 from shpeft.config import BackboneConfig, DatasetConfig, Document, RunConfig, Section, SelectionConfig, TrainingConfig
 from shpeft.config.documents import same_as
@@ -319,65 +320,10 @@ class Plan(Document):
             if plain(name) != name:  # reports are Markdown, and pages show it
                 raise ValueError(f"the name {name!r} would not be shown as written; use letters, digits, - and spaces")
         for name, arm in self.arms.items():
-            self._check_arm(name, arm)
+            check_arm(self, name, arm)
         self._check_numbers_of_rates()
         self._check_report()
         return self
-
-    def _check_arm(self, name: str, arm: Arm) -> None:
-        sizes = [size for size in self.sizes(arm) if size is not None]
-        if isinstance(arm.lr, dict) and (unknown := [size for size in arm.lr if size not in sizes]):
-            has = f"its budgets are {', '.join(f'{size:g}' for size in sizes)}" if sizes else "it has no budgets"
-            raise ValueError(f"arm {name} has learning rates{_at(unknown[0])}; {has}")
-        for other in (arm.like, arm.of):
-            if other is not None and (other == name or other not in self.arms):
-                raise ValueError(f"arm {name} refers to {other!r}; the arms are {', '.join(self.arms)}")
-        if arm.kind == "revert" and (arm.of is None or self.arms[arm.of].kind != "full"):
-            raise ValueError(f"arm {name} reverts nothing: give 'of', an arm of kind full")
-        if arm.selects_changes and (arm.of is None or self.arms[arm.of].kind != "full"):
-            raise ValueError(f"arm {name} selects by the changes of no arm: give 'of', an arm of kind full")
-        if arm.of is not None and not arm.selects_changes and arm.kind != "revert":
-            raise ValueError(f"arm {name}: 'of' is for kind revert, and for the score or the agnostic half 'change'")
-        if arm.selects_changes and arm.reselect_after:
-            raise ValueError(f"arm {name} selects by the changes of {arm.of}, which are the same when it selects again")
-        if arm.like is not None and (arm.score != "random" or self.arms[arm.like].kind != "sparse"):
-            raise ValueError(f"arm {name}: 'like' is for score random and names a sparse arm")
-        if len(self.datasets) < 2 and ("consensus" in (arm.score, arm.agnostic) or arm.gradients == "other"):
-            raise ValueError(f"arm {name} needs gradients of another dataset, and there is only one")
-        if arm.reselect_after and arm.reselect_after >= (arm.epochs or self.training.epochs):
-            raise ValueError(f"arm {name} selects again after {arm.reselect_after} epochs, when training is over")
-        if reason := _impossible_selection(arm):
-            raise ValueError(f"arm {name} {reason}")
-        if arm.like is not None and self.arms[arm.like].prune_from is not None:
-            raise ValueError(f"arm {name}: {arm.like} has no counts per layer before training, because it prunes")
-        if arm.members > 1 and arm.kind != "sparse":
-            raise ValueError(f"arm {name} has {arm.members} members, which is for kind sparse")
-        if arm.posterior is not None and (arm.kind != "sparse" or arm.views > 1):
-            raise ValueError(f"arm {name}: a posterior is for kind sparse, with a single view of an image")
-        if arm.prune_from is not None:
-            self._check_pruning(name, arm)
-        twins = [twin for twin, settings in self.arms.items() if settings == arm and twin != name]
-        if twins:
-            raise ValueError(f"arms {name} and {twins[0]} are the same")
-
-    def _check_pruning(self, name: str, arm: Arm) -> None:
-        settings, average = self.settings(arm), arm.average or self.training.average
-        if arm.kind != "sparse" or arm.reselect_after:
-            raise ValueError(f"arm {name}: 'prune_from' is for kind sparse, without 'reselect_after'")
-        if settings.patience:
-            raise ValueError(
-                f"arm {name} prunes its weights in half of the epochs, and patience may stop it there: give 0"
-            )
-        if settings.epochs < 2:
-            raise ValueError(f"arm {name} prunes its weights in half of the epochs: give at least 2")
-        if isinstance(average, int) and average > settings.epochs - settings.epochs // 2 + 1:
-            raise ValueError(
-                f"arm {name} averages {average} of {settings.epochs} epochs, and half of them prune weights"
-            )
-        for size in self.sizes(arm):
-            same = isinstance(size, int) == isinstance(arm.prune_from, int)  # a share and a count: known when it runs
-            if same and size is not None and arm.prune_from is not None and size >= arm.prune_from:
-                raise ValueError(f"arm {name} prunes from {arm.prune_from:g} to {size:g}, which is not less")
 
     def _check_numbers_of_rates(self) -> None:
         trained = ((name, arm) for name, arm in self.arms.items() if arm.kind not in ("probe", "revert"))
@@ -419,7 +365,8 @@ class Plan(Document):
         rates = _rates(arm.lr, budget) or _rates(common, budget)
         if not rates:
             raise ValueError(
-                f"there are no learning rates for kind {arm.kind}{_at(budget)}: give grids.{arm.kind}, or the arm's lr"
+                f"there are no learning rates for kind {arm.kind}{at_budget(budget)}: give grids.{arm.kind}, or the "
+                "arm's lr"
             )
         return rates
 
@@ -437,43 +384,7 @@ class Plan(Document):
         return self.training.model_copy(update={name: value for name, value in own.items() if value is not None})
 
 
-def _impossible_selection(arm: Arm) -> str:
-    """Return why an arm cannot select weights as its settings say, in words; empty if it can."""
-    crossed, counted = arm.heads == "cross-fitted", arm.count_exponent is not None
-    settings = {"heads": crossed, "step_size": arm.step_size is not None, "count_exponent": counted}
-    own = next((name for name, given in settings.items() if given), None)
-    if own and (arm.kind != "sparse" or arm.like is not None):
-        selects_otherwise = f"is of kind {arm.kind}" if arm.kind != "sparse" else f"has the counts of {arm.like}"
-        return (
-            f"{selects_otherwise} and gives {own}, which is for sparse arms that select by their scores: leave it out"
-        )
-    if (arm.score == "step") != settings["step_size"]:
-        return f"has score {arm.score} and step_size {arm.step_size}: score step and a step_size need each other"
-    if arm.score == "step" and (arm.expectation != "batch" or arm.reselect_after or arm.lr_scale == "sensitivity"):
-        return (
-            "has score step, which takes the gradient of all images and the squares of single ones, at the pretrained "
-            "weights and for equal steps: leave expectation, reselect_after and lr_scale sensitivity out"
-        )
-    if crossed and arm.score in ("magnitude", "random", "wanda", "change"):
-        return f"has score {arm.score}, for which no gradient is taken under a head: leave heads out"
-    if crossed and arm.expectation == "batch" and arm.score != "step":
-        return "has cross-fitted heads, and a batch holds images of several of them: give expectation all or image"
-    if crossed and arm.reselect_after:
-        return "selects again when the weights have seen all images, so that no head leaves any out: leave heads out"
-    signed = arm.score == "step" or arm.order == "smallest" or (arm.score, arm.formula) == ("hybrid", "quota")
-    if counted and (signed or arm.spread != "none"):
-        return (
-            "has a count_exponent, which needs sums of scores that are not negative, and selects the largest scores of "
-            "each parameter: leave score step, formula quota, order smallest and spread out"
-        )
-    return ""
-
-
 def _rates(grid: Grid | None, budget: Budget | None) -> tuple[float, ...] | None:
     if isinstance(grid, dict):
         return None if budget is None else grid.get(budget)
     return grid
-
-
-def _at(budget: Budget | None) -> str:
-    return "" if budget is None else f" at {budget:g}"
