@@ -35,6 +35,9 @@ def check_arm(plan: "Plan", name: str, arm: "Arm") -> None:
         raise ValueError(f"arm {name} selects again after {arm.reselect_after} epochs, when training is over")
     if reason := _impossible_selection(arm):
         raise ValueError(f"arm {name} {reason}")
+    if arm.reselect_after and (arm.score not in ("hybrid", "gradient", "fisher") or arm.gradients != "own"):
+        chosen = f"score {arm.score}" if arm.gradients == "own" else f"gradients {arm.gradients}"
+        raise ValueError(f"arm {name} has {chosen}, and weights are selected again by the task's own gradients alone")
     if arm.like is not None and plan.arms[arm.like].prune_from is not None:
         raise ValueError(f"arm {name}: {arm.like} has no counts per layer before training, because it prunes")
     if arm.members > 1 and arm.kind != "sparse":

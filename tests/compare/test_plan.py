@@ -30,6 +30,8 @@ def test_an_arm_names_only_the_rates_that_are_its_own() -> None:
         ({"a": {"kind": "revert", "of": "b"}}, "refers to 'b'"),
         ({"a": {"kind": "sparse", "score": "hybird"}}, "hybird"),
         ({"a": {"kind": "sparse", "reselect_after": 2}}, "training is over"),
+        ({"a": {"kind": "sparse", "score": "random", "reselect_after": 1, "epochs": 3}}, "a has score random, and wei"),
+        ({"a": {"kind": "sparse", "gradients": "shuffled", "reselect_after": 1, "epochs": 3}}, "a has gradients shuff"),
         ({"a": {"kind": "sparse", "lambda": 0.3}}, "no such setting"),
         ({"a": {"kind": "sparse", "lr": {1e-4: [1e-3, 1e-2]}}}, r"rates at 0\.0001; its budgets are 40"),
         ({"a": {"kind": "sparse", "budgets": [1, 2], "lr": {1: [1e-3], 2: [1e-3, 1e-2]}}}, "unfair: a 1, a 2"),
