@@ -136,8 +136,9 @@ class Backbone:
         """Return the weights that may be selected, in the model's order; the head is never among them.
 
         Args:
-            scope: ``all``; ``matrices`` (linear and convolutional weights inside blocks); or the matrices of the last
-                n blocks, ``last:n``, or of the last p % of the blocks, ``last:p%``, rounded up.
+            scope: ``all``; ``matrices`` (linear and convolutional weights inside blocks); ``blocks`` (these, and the
+                blocks' biases, norms and LayerScale); or the matrices of the last n blocks, ``last:n``, or of the last
+                p % of the blocks, ``last:p%``, rounded up.
 
         Raises:
             ConfigError: the scope is unknown.
@@ -147,10 +148,13 @@ class Backbone:
         matrices = tuple(info for info in self._infos if info.is_matrix)
         if scope == "matrices":
             return matrices
+        if scope == "blocks":
+            blocks = {info.block for info in matrices}
+            return tuple(info for info in self._infos if info.block in blocks)
         match = re.fullmatch(r"last:([1-9]\d*)(%?)", scope)
         if not match:
             raise ConfigError(
-                f"The scope {scope!r} is unknown. Use 'all', 'matrices', 'last:n' or 'last:p%' (of the blocks)."
+                f"The scope {scope!r} is unknown. Use 'all', 'blocks', 'matrices', 'last:n' or 'last:p%' (of the blocks)."
             )
         depths = sorted({info.depth for info in matrices})
         count = math.ceil(int(match[1]) / 100 * len(depths)) if match[2] else int(match[1])

@@ -23,7 +23,7 @@ EMBEDDED = "embedded"
 CONFIDENCE = 0.9
 """Of the promise about the class that must not be missed; 0.95 would need 59 validation cases of it in place of 45."""
 
-SCOPES = r"all|matrices|last:([1-9]\d*|[1-9]\d?%)"
+SCOPES = r"all|blocks|matrices|last:([1-9]\d*|[1-9]\d?%)"
 """Which weights are eligible, as a pattern."""
 
 LEAST_SIDE, LARGEST_SIDE = 16, 2048
@@ -435,14 +435,15 @@ class SelectionConfig(Section):
                 "matrices": "Matrices of all blocks",
                 "last:50%": "Matrices of the last half of the blocks",
                 "last:25%": "Matrices of the last quarter of the blocks",
+                "blocks": "All weights of the blocks: matrices, biases, norms and LayerScale",
                 "all": "All weights of the backbone",
             },
         ),
     ] = Field(
         "matrices",
         pattern=f"^({SCOPES})$",
-        description="Which weights are eligible: 'all', 'matrices' (of all blocks), or the matrices of the last blocks "
-        "(last:4, last:25%).",
+        description="Which weights are eligible: 'all', 'blocks' (all of the blocks), 'matrices' (of all blocks), or "
+        "the matrices of the last blocks (last:4, last:25%).",
     )
     images: Annotated[int, Parameter("--score-images"), Setting("Images for scoring")] = Field(
         256, ge=1, description="Training images that scores are estimated on."

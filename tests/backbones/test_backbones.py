@@ -127,6 +127,9 @@ def test_scopes_of_a_vit() -> None:
     assert len(matrices) == 6 * 4
     info = next(i for i in matrices if i.name == "blocks.3.attn.qkv.weight")
     assert (info.depth, info.block, info.matrix) == (4, "blocks.3", "attn.qkv.weight")
+    blocks = backbone.weight_infos("blocks")
+    assert blocks == tuple(i for i in every if i.name.startswith("blocks."))
+    assert {i.matrix for i in blocks} > {"norm1.weight", "norm2.bias", "attn.qkv.weight", "mlp.fc2.bias"}
     assert {i.block for i in backbone.weight_infos("last:2")} == {"blocks.4", "blocks.5"}
     assert {i.block for i in every if i.name.startswith("norm.")} == {"final"}
     assert {i.block for i in every if i.name in ("pos_embed", "patch_embed.proj.weight")} == {"stem"}
