@@ -154,7 +154,8 @@ class Backbone:
         match = re.fullmatch(r"last:([1-9]\d*)(%?)", scope)
         if not match:
             raise ConfigError(
-                f"The scope {scope!r} is unknown. Use 'all', 'blocks', 'matrices', 'last:n' or 'last:p%' (of the blocks)."
+                f"The scope {scope!r} is unknown. Use 'all', 'blocks', 'matrices', or of the last blocks 'last:n' or "
+                "'last:p%'."
             )
         depths = sorted({info.depth for info in matrices})
         count = math.ceil(int(match[1]) / 100 * len(depths)) if match[2] else int(match[1])
