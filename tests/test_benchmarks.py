@@ -43,6 +43,9 @@ SMALLEST = {
         ),
         *("--data", "phantom:fundus?n=120&size=32"),
     ],
+    "private_selection.py": [
+        *("--backbone", "test_vit", "--weights", "random", "--image-size", "32", "--cases", "36", "--budget", "1e-3"),
+    ],
     "calibrate.py": ["--tokens", "16", "--densities", "1e-3", "1e-2"],
     "decoder_child.py": ["--sizes", "64"],
     "loading.py": ["--images", "40", "--side", "64", "--files", "40"],
@@ -97,6 +100,7 @@ ROWS = {
     "versions.py": ["`shpeft --help` | 2 |"],
     "burnt_in.py": ["letters of", "arms of", "phantom:mri?n=36&size=64"],
     "federated.py": ["all images in one place", "six sites by class", "six sites by patient, a head for each", "alone"],
+    "private_selection.py": ["without noise", "| 2 | 2.17 | 1,800 |", "by magnitude"],
     "temperature.py": ["never", "always"],
     "variants.py": ["linear probe", "one a row and column, 0.7 of the change"],
 }

@@ -47,7 +47,7 @@ def coordinator(
     from shpeft.jobs.flower.keys import read_file, read_public_keys
     from shpeft.jobs.flower.superlink import SuperLink
     from shpeft.pipeline.federated import coordinate
-    from shpeft.pipeline.federated.coordinator import check_settings
+    from shpeft.pipeline.federated.settings import check_settings
 
     chosen = options.configuration(config, preset, settings)
     check_settings(chosen, federation)

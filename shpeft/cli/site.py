@@ -43,9 +43,9 @@ def site(
     from shpeft.jobs.flower.keys import read_file, read_private_key
     from shpeft.jobs.flower.supernode import take_part
     from shpeft.pipeline.federated import Site
-    from shpeft.pipeline.federated.site import FROM_COORDINATOR
+    from shpeft.pipeline.federated.requests import Settings
 
-    given = settings.model_fields_set & set(FROM_COORDINATOR)
+    given = settings.model_fields_set & set(Settings.model_fields)
     if given:
         raise ConfigError(
             f"The coordinator decides on {sorted(given)[0]}: leave out {options.given_options(settings)[0]}."

@@ -35,6 +35,12 @@ class Federation(Section):
     clip: Annotated[float, Parameter("--clip")] = Field(
         1.0, gt=0, description="With noise, the largest norm of the gradient of an image."
     )
+    selection_noise: Annotated[float, Parameter("--selection-noise")] = Field(
+        0.0,
+        ge=0,
+        description="With noise, select the weights by a gradient of all images, with noise of so many times --clip. "
+        "0: no image takes part in the selection.",
+    )
     delta: Annotated[float, Parameter("--delta")] = Field(
         1e-5, gt=0, lt=1, description="With noise, the δ of the guarantee; less than one in the images of a site."
     )

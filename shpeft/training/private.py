@@ -5,15 +5,12 @@ trained parameters, and here they are thousands in place of millions. Batches ar
 assumes. What is protected is that a single image took part; the number of images is not.
 """
 
-import math
 import secrets
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
 
-import numpy as np
 import torch
-from scipy.special import gammaln, logsumexp
 from torch import Tensor
 
 from shpeft.datasets import Dataset
@@ -27,9 +24,6 @@ from shpeft.support.progress import Progress, silent
 from shpeft.training.checkpoint import moments_of, restore
 from shpeft.training.loop import rate_at
 
-ORDERS = np.concatenate([np.arange(2, 64), np.arange(64, 513, 16)])
-"""The orders of Rényi divergence among which the smallest ε is taken."""
-
 AGREEMENT = 1e-3
 """Relative difference up to which gradients of an image in a batch equal those of the image alone."""
 
@@ -42,40 +36,13 @@ class Privacy:
         noise: z, the noise's standard deviation as a multiple of ``clip``.
         clip: the largest norm of an image's gradient.
         delta: δ of the guarantee.
-
-    Examples:
-        >>> round(Privacy(noise=1.0, clip=1.0, delta=1e-5).epsilon(rate=0.01, steps=1000), 2)
-        2.11
+        selection_noise: z of the one gradient that selects the weights; 0: no image takes part in the selection.
     """
 
     noise: float
     clip: float
     delta: float
-
-    def epsilon(self, rate: float, steps: int) -> float:
-        """Return ε of so many steps: that of the Poisson-subsampled Gaussian mechanism.
-
-        Rényi divergences are those of Mironov, Talwar and Zhang (2019, arXiv 1908.10530, section 3.3), at integer
-        orders; they become (ε, δ) by Canonne, Kamath and Steinke (2020, arXiv 2004.00010, proposition 12). Neighbors
-        differ in one image that is there or not.
-
-        Args:
-            rate: the probability with which an image is in a batch.
-            steps: the number of batches.
-        """
-        if not steps:
-            return 0.0
-        divergences = np.array([self._divergence(rate, int(order)) for order in ORDERS]) * steps
-        conversion = np.log1p(-1 / ORDERS) - (math.log(self.delta) + np.log(ORDERS)) / (ORDERS - 1)
-        return float(max(0.0, (divergences + conversion).min()))
-
-    def _divergence(self, rate: float, order: int) -> float:
-        """Return the Rényi divergence of one step."""
-        i = np.arange(order + 1)
-        binomial = gammaln(order + 1) - gammaln(i + 1) - gammaln(order - i + 1)
-        with np.errstate(divide="ignore", invalid="ignore"):  # a rate of 1: every image is in every batch
-            chosen = i * np.log(rate) + np.where(order == i, 0.0, (order - i) * np.log1p(-rate))
-        return float(logsumexp(binomial + chosen + (i * i - i) / (2 * self.noise**2))) / (order - 1)
+    selection_noise: float = 0.0
 
 
 @dataclass(frozen=True, eq=False)
@@ -193,6 +160,9 @@ def _clipped_sums(
         features, errors, gradients = _image_gradients(forward_pass, trainable, each, data, inputs, target)
         known = features.square().sum(1) + (len(sums) > 2)  # of the bias, where there is one
         norms = (gradients.square().sum(1) + errors.square().sum(1) * known).sqrt()
+        # An image without a finite gradient counts as one without any: a sum that is NaN would tell that it takes part.
+        usable = norms.isfinite()
+        features, errors, gradients, norms = (part[usable] for part in (features, errors, gradients, norms))
         factors = clip / norms.clamp(min=clip)
         weighted = errors * factors[:, None]
         parts = (factors @ gradients, weighted.t() @ features, weighted.sum(0))

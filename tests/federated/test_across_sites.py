@@ -281,6 +281,22 @@ def test_settings_that_need_all_images_are_refused(tmp_path: Path, sections: Any
         across(tmp_path / "common", LocalSites({}), config=tiny(**sections))
 
 
+def test_a_round_beyond_the_last_is_refused(tmp_path: Path, data: Dataset) -> None:
+    class Further(LocalSites):
+        def ask(self, requests: Mapping[str, bytes]) -> dict[str, bytes]:
+            asked = {name: Message.from_bytes(request) for name, request in requests.items()}
+            further = {
+                name: with_facts(each, round=each.facts["round"] + 9) if each.kind == "train" else each
+                for name, each in asked.items()
+            }
+            return super().ask({name: each.to_bytes() for name, each in further.items()})
+
+    sites = {"a": Site(CONFIG, data=data, report=(lines := list[str]()).append)}
+    with pytest.raises(TrainingError, match="it refused"):
+        across(tmp_path / "common", Further(sites), Federation(at_least=1), data=data)
+    assert lines[-1] == "The coordinator asks for round 10, and announced 2 epochs in all."
+
+
 def test_a_task_without_classes_is_refused(tmp_path: Path) -> None:
     config = tiny(dataset={"source": "phantom:nodule?n=36&size=32"})
     with pytest.raises(ConfigError, match="one class for each image"):
@@ -294,6 +310,7 @@ def test_private_training_says_what_it_spends(tmp_path: Path, data: Dataset) -> 
     lines = list[str]()
     parts = {name: share(data, at, 3) for at, name in enumerate("abc")}
     sites = {name: Site(PRIVATE, data=part, max_epsilon=20) for name, part in parts.items()}
+    sites["a"] = Site(PRIVATE, data=parts["a"], max_epsilon=20, report=(own := list[str]()).append)
     sites["c"] = Site(PRIVATE, data=parts["c"], max_epsilon=0.1, report=lines.append)
     heard = Hearing(sites)
     federation = Federation(noise=2.0, clip=1.0)
@@ -306,6 +323,8 @@ def test_private_training_says_what_it_spends(tmp_path: Path, data: Dataset) -> 
     assert {fact for reply in heard.replies for fact in reply.facts} == {"base", "images", "epsilon", "error"}
     assert not any("head/weight" in reply.tensors for reply in heard.replies if reply.kind == "introduce")
     assert all(math.isnan(report.loss) for report in folder.history.read())
+    for reason in ("Scores of images are not private", "more rounds than it announced"):
+        assert any(reason in line for line in own)
     again = Message.from_bytes(sites["a"].answer(heard.introduction))
     assert (again.kind, again.facts) == ("refusal", {"error": "TrainingError"})
 
@@ -333,7 +352,8 @@ class Hearing(LocalSites):
         if kinds == {"train"}:
             for name, request in requests.items():
                 asked = Message.from_bytes(request)
-                for more in (Message("score", {}, asked.tensors), *[asked] * (2 * (asked.facts["round"] == 1))):
+                head = {key: tensor for key, tensor in asked.tensors.items() if key.startswith("head/")}
+                for more in (Message("score", {}, head), *[asked] * (2 * (asked.facts["round"] == 1))):
                     extra = Message.from_bytes(self.sites[name].answer(more.to_bytes()))
                     assert (extra.kind, extra.facts) == ("refusal", {"error": "TrainingError"})
         return replies
@@ -346,6 +366,10 @@ class Hearing(LocalSites):
         ({"selection": {"score": "magnitude"}}, {"personal_heads": True}, "personal heads"),
         ({"selection": {"score": "magnitude"}, "training": {"mixup": 0.2}}, {}, "mixup"),
         ({"selection": {"score": "magnitude"}, "training": {"balance": "loss"}}, {}, "balance"),
+        ({"selection": {"score": "magnitude"}}, {"selection_noise": 1.0}, "score magnitude"),
+        ({"selection": {"score": "fisher"}}, {"selection_noise": 1.0}, "score fisher, "),
+        ({"selection": {"images": 16}}, {"selection_noise": 1.0}, r"selection\.images"),
+        ({"selection": {"images": 256, "expectation": "batch"}}, {"selection_noise": 1.0}, r"selection\.expectation"),
     ],
 )
 def test_what_would_not_be_private_is_refused(
@@ -353,3 +377,8 @@ def test_what_would_not_be_private_is_refused(
 ) -> None:
     with pytest.raises(ConfigError, match=f"Private training is not offered with {asked}"):
         across(tmp_path / "common", LocalSites({}), Federation(noise=1.0, **federation), tiny(**sections))
+
+
+def test_a_private_selection_without_private_training_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match="protects no image where training is not private"):
+        across(tmp_path / "common", LocalSites({}), Federation(selection_noise=1.0))

@@ -15,7 +15,7 @@ import torch
 from torch import Tensor
 
 from shpeft.config.federation import Federation
-from shpeft.config.schema import AUTO, RunConfig
+from shpeft.config.schema import RunConfig
 from shpeft.datasets import Dataset
 from shpeft.delta.sparse_delta import SparseDelta
 from shpeft.delta.trainable import lr_scale
@@ -29,7 +29,10 @@ from shpeft.pipeline.federated.agreement import SHORTLIST, Proposal, pooled_scor
 from shpeft.pipeline.federated.combination import Update, combine
 from shpeft.pipeline.federated.exchange import Exchange, Sites
 from shpeft.pipeline.federated.messages import OVERHEAD, Message
-from shpeft.pipeline.federated.site import FROM_COORDINATOR, LR_SCALE, PRESENT, SUPPORT, head_tensors, read_head
+from shpeft.pipeline.federated.privacy_budget import privacy_of
+from shpeft.pipeline.federated.requests import LR_SCALE, SUPPORT, VALUES, Settings
+from shpeft.pipeline.federated.settings import PUBLIC, check_settings
+from shpeft.pipeline.federated.site import PRESENT, head_tensors, read_head
 from shpeft.pipeline.progress import RunProgress
 from shpeft.pipeline.run_facts import remarks_on
 from shpeft.pipeline.run_pipeline import finish, predict_probe
@@ -42,10 +45,6 @@ from shpeft.support.progress import Progress, silent
 from shpeft.tasks import SingleLabel
 from shpeft.training.loop import EpochReport, never
 from shpeft.training.loss import TrainingLoss
-from shpeft.training.private import Privacy
-
-PUBLIC = ("magnitude", "random")
-"""Scores that need no images."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -172,37 +171,6 @@ def coordinate(
         )
 
 
-def check_settings(config: RunConfig, federation: Federation) -> None:
-    """Check that a run can be carried out across sites, and privately if it is to be.
-
-    Raises:
-        ConfigError: a setting that is not offered there; the message says what is.
-    """
-    selection, training = config.selection, config.training
-    refused = {
-        "budget auto": selection.budget == AUTO,
-        "score wanda": selection.score == "wanda",
-        f"formula {selection.formula}": selection.score == "hybrid" and selection.formula != "product",
-        f"average {training.average}": training.average != "none",
-    }
-    if asked := [name for name, use in refused.items() if use]:
-        raise ConfigError(
-            f"Sites cannot train together with {' and '.join(asked)}. Across sites there are a budget as a share or a "
-            "count; the scores hybrid by product, gradient, fisher, magnitude and random; and the best single round."
-        )
-    public, plain = RunConfig().training, ("augment", "mixup", "label_smoothing", "balance", "lr_scale", "compiled")
-    secret = {
-        f"score {selection.score}": selection.score not in PUBLIC,
-        "personal heads": federation.personal_heads,
-        **{name: getattr(training, name) != getattr(public, name) for name in plain},
-    }
-    if federation.noise and (asked := [name for name, use in secret.items() if use]):
-        raise ConfigError(
-            f"Private training is not offered with {', '.join(asked)}. With --noise, weights are selected by --score "
-            "magnitude, which needs no image; the head is shared; and images are neither varied nor weighted."
-        )
-
-
 class _Coordination:
     """What the coordinator and the sites have agreed on so far."""
 
@@ -218,6 +186,7 @@ class _Coordination:
         self.count = federation.rounds(config.training.epochs)
         self.done, self.loss = 0, math.nan
         self.epsilon: dict[str, Any] = {}
+        self.selection_epsilon: dict[str, Any] = {}
         head = Head.of(setup.backbone)
         self._head_bytes = 4 * (head.weight.numel() + head.bias.numel()) + len(head.bias) + OVERHEAD
 
@@ -234,13 +203,11 @@ class _Coordination:
         request = Message(
             "introduce",
             {
-                "settings": {name: dump[name] for name in FROM_COORDINATOR},
+                "settings": {name: dump[name] for name in Settings.model_fields},
                 "classes": list(self.setup.data.classes),
                 "base": self.base,
                 "transform": self.setup.backbone.transform.to_dict(),
-                "personal_heads": self.federation.personal_heads,
-                "local_epochs": self.federation.local_epochs,
-                "privacy": asdict(privacy) if (privacy := privacy_of(self.federation)) else None,
+                "federation": self.federation.model_dump(),
             },
         )
         new = [name for name in self.exchange.sites.present() if name not in self.members]
@@ -282,6 +249,7 @@ class _Coordination:
         request = Message("score", {}, {} if self.federation.personal_heads else head_tensors(head))
         proposals = list[Proposal]()
         for name, reply in self._ask("selection", dict.fromkeys(self.members, request), most).items():
+            self.epsilon[name] = self.selection_epsilon[name] = reply.facts.get("epsilon")
             try:
                 positions, scores = (reply.tensors.get(key, torch.zeros(0)) for key in ("positions", "scores"))
                 proposal = Proposal(positions.long(), scores.float(), self.members[name].images)
@@ -339,7 +307,11 @@ class _Coordination:
             "left_out": self.exchange.left_out,
             "privacy": None
             if privacy is None
-            else {**asdict(privacy), "epsilon": {name: e for name, e in self.epsilon.items() if _is_number(e)}},
+            else {
+                **asdict(privacy),
+                "epsilon": _numbers(self.epsilon),
+                "selection_epsilon": _numbers(self.selection_epsilon),
+            },
         }
 
     def remark(self) -> str:
@@ -349,11 +321,13 @@ class _Coordination:
         text = f"Trained across {len(used)} sites with {images:,} training images, in {self.done} rounds."
         if self.exchange.left_out:
             text += f" {len(self.exchange.left_out)} replies were left out."
-        if spent := [e for e in self.epsilon.values() if self.federation.noise and _is_number(e)]:
+        if self.federation.noise and (spent := _numbers(self.epsilon)):
             text += (
-                f" Record-level differential privacy of ε {max(spent):.2f} at most, by site, and δ "
+                f" Record-level differential privacy of ε {max(spent.values()):.2f} at most, by site, and δ "
                 f"{self.federation.delta:g}."
             )
+            if selection := _numbers(self.selection_epsilon):
+                text += f" The selection alone spends ε {max(selection.values()):.2f} of it."
         if self.federation.personal_heads:
             text += " Each site has a head of its own; the head of this run is fitted on the coordinator's images."
         return text
@@ -410,7 +384,7 @@ class _Coordination:
 
     def _request(self, kind: str, site: str, delta: SparseDelta, **facts: int) -> Message:
         """Return a request with a delta, and with its support for a site that does not know it yet."""
-        tensors = {"values": delta.values}
+        tensors = {VALUES: delta.values}
         if not self.federation.personal_heads:
             tensors |= head_tensors(delta.head)
         known = site in self.informed
@@ -461,9 +435,8 @@ class _Coordination:
             )
 
 
-def privacy_of(federation: Federation) -> Privacy | None:
-    """Return how gradients are made private; None if they are not."""
-    return Privacy(federation.noise, federation.clip, federation.delta) if federation.noise else None
+def _numbers(facts: dict[str, Any]) -> dict[str, float]:
+    return {name: value for name, value in facts.items() if _is_number(value)}
 
 
 def _is_number(value: Any) -> TypeGuard[float]:

@@ -2,7 +2,7 @@
 
 import math
 from collections.abc import Callable, Mapping
-from contextlib import ExitStack, closing, suppress
+from contextlib import ExitStack, closing, nullcontext, suppress
 from dataclasses import dataclass, replace
 from itertools import islice
 from typing import Any
@@ -15,10 +15,23 @@ from shpeft.datasets import Dataset
 from shpeft.delta.sparse_delta import SparseDelta
 from shpeft.errors import BaseMismatch, DatasetError, Interrupted, ShpeftError, TrainingError
 from shpeft.forward.base import ForwardPass
-from shpeft.images import InputTransform
+from shpeft.importance.private_gradient import private_scores
+from shpeft.importance.scores import Scores
 from shpeft.linear_probe import Head
 from shpeft.pipeline.federated.agreement import propose
 from shpeft.pipeline.federated.messages import Message
+from shpeft.pipeline.federated.privacy_budget import PrivacyBudget, check_budget_allowed, privacy_of
+from shpeft.pipeline.federated.requests import (
+    LR_SCALE,
+    SUPPORT,
+    VALUES,
+    Introduction,
+    Result,
+    Scoring,
+    Training,
+    check_request,
+)
+from shpeft.pipeline.federated.settings import check_settings
 from shpeft.pipeline.progress import RunProgress
 from shpeft.pipeline.run_pipeline import finish, predict_probe
 from shpeft.pipeline.setup import RunSetup, forward_pass_for, load_images, set_up
@@ -26,15 +39,16 @@ from shpeft.pipeline.weight_selection import Selection, score_weights
 from shpeft.pipeline.weight_training import Trained, finetune_as
 from shpeft.runs import RunFolder
 from shpeft.selection.top_k import Support, check_budget
+from shpeft.support.jsonable import to_jsonable
 from shpeft.support.progress import Progress, silent
 from shpeft.training.checkpoint import Checkpoint, EpochReport, fingerprints
-from shpeft.training.private import Privacy, PrivateState, steps_per_epoch, train_privately
-
-FROM_COORDINATOR = ("selection", "training", "seed")
-"""What the coordinator decides. Images, backbone, decision rules and device are each site's own."""
+from shpeft.training.private import PrivateState, train_privately
 
 PRESENT = "present"
 """The tensor that says which classes a site has images of."""
+
+Reply = tuple[Mapping[str, Any], Mapping[str, Tensor]]
+"""The facts and the tensors of a site's reply."""
 
 
 @dataclass
@@ -62,7 +76,7 @@ class _Work:
     score: str = ""
     lr_scale: Tensor | None = None
     moments: tuple[dict[str, Tensor], ...] = ()
-    privacy: Privacy | None = None
+    budget: PrivacyBudget | None = None
     private: PrivateState | None = None
     history: tuple[EpochReport, ...] = ()
 
@@ -113,17 +127,20 @@ class Site:
 
     def answer(self, request: bytes) -> bytes:
         """Answer a request; an error is told here in a sentence, and there by its kind alone."""
-        steps = {"introduce": self._introduce, "score": self._score, "train": self._train, "finish": self._finish}
+        steps: dict[str, Callable[[Message, Any], Reply]] = {
+            "introduce": self._introduce,
+            "score": self._score,
+            "train": self._train,
+            "finish": self._finish,
+        }
         try:
             message = Message.from_bytes(request)
-            if message.kind not in steps:
-                raise TrainingError(f"The coordinator asks for {message.kind!r}, which this version does not know.")
-            return Message(message.kind, *steps[message.kind](message)).to_bytes()
+            return Message(message.kind, *steps[message.kind](message, check_request(message))).to_bytes()
         except ShpeftError as error:
             self._report(str(error))
             return Message("refusal", {"error": type(error).__name__}).to_bytes()
 
-    def _introduce(self, request: Message) -> tuple[Mapping[str, Any], Mapping[str, Tensor]]:
+    def _introduce(self, _: Message, facts: Introduction) -> Reply:
         """Take the coordinator's settings, load the images and the backbone, and fit the linear probe."""
         if self._has_spent:
             raise TrainingError(
@@ -132,10 +149,8 @@ class Site:
             )
         if self._work is not None:
             self._abandon(Interrupted("The coordinator began anew."))
-        facts = request.facts
-        own = self.config.model_dump()
-        config = RunConfig.parse(own | {name: facts["settings"][name] for name in FROM_COORDINATOR})
-        classes, base = tuple(str(name) for name in facts["classes"]), str(facts["base"])
+        config = RunConfig.parse(self.config.model_dump() | facts.settings.model_dump())
+        check_settings(config, facts.federation)  # privacy is the site's to keep, whatever the coordinator has checked
         folder, remarks = None, list[str]()
         with ExitStack() as stack:
             if self._open_folder is not None:
@@ -143,55 +158,81 @@ class Site:
                 remarks = stack.enter_context(folder.state.recording())
                 folder.write_environment()
             meter = RunProgress(self._reporter(folder))
-            data = (self._data or load_images(config, meter)).within(classes)
+            data = (self._data or load_images(config, meter)).within(facts.classes)
             counts = data.train.counts()
             if sum(count > 0 for count in counts.values()) < 2:
                 raise DatasetError("A site needs training images of at least two classes.")
-            privacy = None if facts["privacy"] is None else Privacy(**facts["privacy"])
-            epsilon = self._check_privacy(privacy, config, len(data.train))
+            privacy = privacy_of(facts.federation)
+            budget = None if privacy is None else PrivacyBudget(privacy, len(data.train), config.training)
+            check_budget_allowed(budget, self._max_epsilon)
             setup = set_up(config, meter, None if folder is None else folder.path, data=data)
             stack.callback(setup.forward_pass.close)
-            transform = InputTransform.from_dict(facts["transform"])
-            if setup.backbone.fingerprint != base or setup.backbone.transform != transform:
+            base, transform = setup.backbone.fingerprint, to_jsonable(setup.backbone.transform.to_dict())
+            if base != facts.base or transform != facts.transform:
                 raise BaseMismatch(
-                    f"The coordinator trains on base {base[:12]} with another backbone, weights or image size; this "
-                    f"site has {setup.backbone.name} at {setup.backbone.image_size} px, base "
-                    f"{setup.backbone.fingerprint[:12]}. Give this site the coordinator's backbone."
+                    f"The coordinator trains on base {facts.base[:12]} with another backbone, weights or image size; "
+                    f"this site has {setup.backbone.name} at {setup.backbone.image_size} px, base {base[:12]}. "
+                    "Give this site the coordinator's backbone."
                 )
             self._cleanup = stack.pop_all()
-        personal, epochs = bool(facts["personal_heads"]), int(facts["local_epochs"])
+        personal, epochs = facts.federation.personal_heads, facts.federation.local_epochs
         self._work = _Work(config, setup, meter, folder, remarks, personal, epochs, setup.probe, setup.forward_pass)
-        self._work.privacy = privacy
-        spent = "" if privacy is None else f" With δ {privacy.delta:g}, all rounds together spend ε {epsilon:.2f}."
+        self._work.budget = budget
+        spent = "" if budget is None else f" All requests together spend {budget}."
         self._report(f"Taking part with {len(data.train):,} training images.{spent}")
-        tensors = {} if personal or privacy else head_tensors(setup.probe)
-        present = torch.tensor([counts[name] > 0 for name in classes])
+        tensors = {} if personal or budget else head_tensors(setup.probe)
+        present = torch.tensor([counts[name] > 0 for name in facts.classes])
         return {"base": base, "images": len(data.train)}, {**tensors, PRESENT: present}
 
-    def _score(self, request: Message) -> tuple[Mapping[str, Any], Mapping[str, Tensor]]:
+    def _score(self, request: Message, _: Scoring) -> Reply:
         """Propose the best weights, scored under the common head, or under this site's own."""
         work = self._introduced()
-        if work.privacy is not None:
-            raise TrainingError("Scores of images are not private, and none are sent where training is.")
-        head = work.setup.probe if work.personal else read_head(request)
-        scores = score_weights(work.config, replace(work.setup, probe=head), work.meter)
+        head = work.setup.probe if work.personal else self._shared_head(request)
+        spent = {}
+        if work.budget is None:
+            scores = score_weights(work.config, replace(work.setup, probe=head), work.meter)
+        else:
+            scores = self._score_privately(work.budget, head)
+            spent["epsilon"] = work.budget.spent
         budget = work.config.selection.budget
         assert not isinstance(budget, str)
         k = check_budget(budget, scores.eligible, scores.total)
         proposal = propose(scores, k, len(work.setup.data.train), work.config.selection.spread)
         positions = proposal.positions.to(torch.int32 if scores.eligible < 2**31 else torch.int64)
-        return {"base": work.setup.backbone.fingerprint}, {"positions": positions, "scores": proposal.scores}
+        facts = {"base": work.setup.backbone.fingerprint, **spent}
+        return facts, {"positions": positions, "scores": proposal.scores}
 
-    def _train(self, request: Message) -> tuple[Mapping[str, Any], Mapping[str, Tensor]]:
+    def _score_privately(self, budget: PrivacyBudget, head: Head) -> Scores:
+        """Score the weights by the private gradient under the coordinator's head, which no image of this site made."""
+        work, privacy = self._introduced(), budget.privacy
+        budget.spend_selection()
+        self._has_spent = True
+        setup = work.setup
+        with setup.backbone.checkpointing() if setup.checkpointing else nullcontext():
+            scores = private_scores(
+                setup.forward_pass,
+                setup.data.train,
+                head,
+                work.config.selection,
+                noise=privacy.selection_noise,
+                clip=privacy.clip,
+                progress=work.meter.part("Scoring the weights privately", setup.plan.scoring),
+            )
+        self._report(f"Spent on the selection: ε {budget.spent:.2f} at δ {privacy.delta:g}.")
+        return scores
+
+    def _train(self, request: Message, facts: Training) -> Reply:
         """Train the values and the head for the epochs of a round, from what the coordinator sends."""
-        work, number = self._introduced(), int(request.facts["round"])
-        self._take_support(request)
-        head = work.head if work.personal else read_head(request)
+        work, number = self._introduced(), facts.round
+        self._take_support(request, facts.score)
+        head = work.head if work.personal else self._shared_head(request)
         delta = self._delta(request, head)
         total, before = work.config.training.epochs, number * work.epochs
         epochs = min(work.epochs, total - before)
-        if work.privacy is not None:
-            return self._train_privately(work.privacy, delta, head, epochs)
+        if epochs < 1:
+            raise TrainingError(f"The coordinator asks for round {number + 1}, and announced {total} epochs in all.")
+        if work.budget is not None:
+            return self._train_privately(work.budget, delta, head, epochs)
         past = EpochReport(before, total, math.nan, math.nan, math.nan, math.nan, 0.0, best=True)
         state = Checkpoint(
             delta.base,
@@ -228,24 +269,18 @@ class Site:
             **({} if work.personal else head_tensors(state.head)),
         }
 
-    def _train_privately(
-        self, privacy: Privacy, delta: SparseDelta, head: Head, epochs: int
-    ) -> tuple[Mapping[str, Any], Mapping[str, Tensor]]:
+    def _train_privately(self, budget: PrivacyBudget, delta: SparseDelta, head: Head, epochs: int) -> Reply:
         """Train a round with noise; the loss, which would say more than ε, stays here."""
-        work = self._introduced()
-        options, images = work.config.training, len(work.setup.data.train)
+        work, options = self._introduced(), self._introduced().config.training
         before = work.private or PrivateState(delta.values, head)
-        per_epoch = steps_per_epoch(images, options.batch_size)
-        if before.steps + epochs * per_epoch > options.epochs * per_epoch:
-            raise TrainingError("The coordinator asks for more rounds than it announced, which would spend more of ε.")
-        assert work.support is not None
+        budget.spend_training(epochs)
         self._has_spent = True
         work.private = train_privately(
             work.forward_pass,
             delta,
             work.setup.data,
             replace(before, values=delta.values, head=head),
-            privacy,
+            budget.privacy,
             epochs=epochs,
             total_epochs=options.epochs,
             batch_size=options.batch_size,
@@ -255,37 +290,18 @@ class Site:
             warmup=options.warmup,
             progress=work.meter.part("A private round", work.setup.plan.epoch * epochs),
         )
-        epsilon = privacy.epsilon(min(1.0, options.batch_size / images), work.private.steps)
-        self._report(f"Spent so far: ε {epsilon:.2f} at δ {privacy.delta:g}.")
-        return {"base": delta.base, "epsilon": epsilon}, {
+        self._report(f"Spent so far: ε {budget.spent:.2f} at δ {budget.privacy.delta:g}.")
+        return {"base": delta.base, "epsilon": budget.spent}, {
             "values": work.private.values,
             **head_tensors(work.private.head),
         }
 
-    def _check_privacy(self, privacy: Privacy | None, config: RunConfig, images: int) -> float:
-        """Return the ε that all rounds together spend; infinite without privacy.
-
-        Raises:
-            TrainingError: it is more than this site allows.
-        """
-        options, epsilon = config.training, math.inf
-        if privacy is not None:
-            rate = min(1.0, options.batch_size / images)
-            epsilon = privacy.epsilon(rate, options.epochs * steps_per_epoch(images, options.batch_size))
-        if self._max_epsilon is not None and epsilon > self._max_epsilon:
-            spent = "no privacy" if privacy is None else f"ε {epsilon:.2f} at δ {privacy.delta:g}"
-            raise TrainingError(
-                f"The coordinator offers {spent}, and this site takes part with ε of at most {self._max_epsilon:g}. "
-                "Ask for more noise, fewer epochs or smaller batches."
-            )
-        return epsilon
-
-    def _finish(self, request: Message) -> tuple[Mapping[str, Any], Mapping[str, Tensor]]:
+    def _finish(self, request: Message, facts: Result) -> Reply:
         """Take the result, test it on this site's images, and write the run folder."""
         work = self._introduced()
-        self._take_support(request)
+        self._take_support(request, facts.score)
         assert work.support is not None
-        self.delta = self._delta(request, work.head if work.personal else read_head(request))
+        self.delta = self._delta(request, work.head if work.personal else self._shared_head(request))
         if work.folder is not None:
             best = replace(work.history[-1], best=True) if work.history else None
             history = [*work.history[:-1], *([best] if best else [])]
@@ -319,12 +335,23 @@ class Site:
             raise TrainingError("The coordinator asks before it has introduced itself; it will do so.")
         return self._work
 
-    def _take_support(self, request: Message) -> None:
+    def _shared_head(self, request: Message) -> Head:
+        """Return the head of a request.
+
+        Raises:
+            TrainingError: it has none, or one of another shape.
+        """
+        head, own = read_head(request), Head.of(self._introduced().setup.backbone)
+        if (head.weight.shape, head.bias.shape) != (own.weight.shape, own.bias.shape):
+            raise TrainingError("The coordinator's head has another shape than this backbone's.")
+        return head
+
+    def _take_support(self, request: Message, score: str | None) -> None:
         """Take the selected weights, where the request brings them.
 
         Raises:
             SelectionError: they are not among this backbone's weights.
-            TrainingError: they are none, and none came before.
+            TrainingError: they are none, and none came before; or their factors are not one for each.
         """
         work = self._introduced()
         indices = {
@@ -339,7 +366,9 @@ class Site:
             ordered = {name: indices[name] for name in infos if name in indices}
             shapes = {name: infos[name].shape for name in ordered}
             work.support = Support(ordered, shapes, work.setup.backbone.weight_count, tuple(infos.values()))
-            work.lr_scale, work.score = request.tensors.get(LR_SCALE), str(request.facts["score"])
+            work.lr_scale, work.score = request.tensors.get(LR_SCALE), score or ""
+            if work.lr_scale is not None and work.lr_scale.shape != (work.support.k,):
+                raise TrainingError("The coordinator's factors of the learning rate are not one for each weight.")
             work.forward_pass = forward_pass_for(
                 work.config,
                 work.setup.backbone,
@@ -357,10 +386,9 @@ class Site:
         work = self._introduced()
         assert work.support is not None
         delta = SparseDelta.zeros(work.setup.backbone, work.support, head)
-        values, expected = request.tensors["values"], Head.of(work.setup.backbone)
-        shapes = (values.shape, head.weight.shape, head.bias.shape)
-        if shapes != (delta.values.shape, expected.weight.shape, expected.bias.shape):
-            raise TrainingError("The coordinator's values or head have another shape than this backbone's.")
+        values = request.tensors[VALUES]
+        if values.shape != delta.values.shape:
+            raise TrainingError("The coordinator's values are not one for each selected weight.")
         delta.values = values.to(delta.values.dtype)
         return delta
 
@@ -371,10 +399,6 @@ class Site:
             self._progress(stage, done, total)
 
         return report
-
-
-SUPPORT, LR_SCALE = "support/", "lr_scale"
-"""The names of the tensors that say which weights to train, and how fast."""
 
 
 def head_tensors(head: Head) -> dict[str, Tensor]:
