@@ -49,15 +49,10 @@ class SeriesDiagnosis:
 
     @property
     def sentences(self) -> tuple[str, ...]:
-        """How the answer was made, by which slices, and what is not known about it; without an answer, no class."""
-        top = sorted(range(len(self.risks)), key=lambda i: -self.risks[i])[:LISTED]
+        """How the answer was made, by which slices, and what is not known about it; without an answer, what has none."""
         if not self.diagnosis.answer.given:
-            listed = ", ".join(f"{i + 1}" for i in top)
-            return (
-                f"There is no answer to this series of {len(self.risks):,} slices ({self.rule}). "
-                f"Slices to read first: {listed}.",
-                NOT_MEASURED,
-            )
+            return (f"There is no answer to this series of {len(self.risks):,} slices: {self._unanswered} gets none.",)
+        top = sorted(range(len(self.risks)), key=lambda i: -self.risks[i])[:LISTED]
         listed = ", ".join(f"{i + 1} ({probability(self.risks[i])})" for i in top)
         return (
             self._made,
@@ -79,6 +74,12 @@ class SeriesDiagnosis:
             f"The answer to this series of {len(self.risks):,} slices is by attention: each slice counts by its odds "
             f"of {self.positive}, slice {most + 1} the most ({probability(self.weights[most])})."
         )
+
+    @property
+    def _unanswered(self) -> str:
+        if self.rule == "highest-risk":
+            return f"slice {self.key + 1}, which would make it,"
+        return "their mean" if self.rule == "mean" else "their mean by attention"
 
     def to_dict(self) -> dict[str, Any]:
         """Return plain values for JSON; slices count from 1."""
