@@ -49,7 +49,7 @@ class SeriesDiagnosis:
 
     @property
     def sentences(self) -> tuple[str, ...]:
-        """How the answer was made, by which slices, and what is not known about it; without an answer, what has none."""
+        """How the answer was made, by which slices, and what is not known of it; without an answer, what has none."""
         if not self.diagnosis.answer.given:
             return (f"There is no answer to this series of {len(self.risks):,} slices: {self._unanswered} gets none.",)
         top = sorted(range(len(self.risks)), key=lambda i: -self.risks[i])[:LISTED]
