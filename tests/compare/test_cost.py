@@ -69,11 +69,15 @@ def test_a_dry_run_counts_the_cells_that_are_left_in_hours(plan_file: Path, monk
 
 def test_a_precision_that_is_slower_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
     plan = plan_of(training={"precision": "bfloat16"})
+    monkeypatch.setattr(estimate, "has_bfloat16", lambda _: False)
     monkeypatch.setattr(
         estimate, "seconds_a_pass", lambda _, precision, device: {"float32": 1.0, "bfloat16": 4.0}[precision]
     )
     assert "4.0 times as long as float32" in str(compare.slow_precision(plan))
     assert compare.slow_precision(plan_of()) is None
+    with monkeypatch.context() as patched:
+        patched.setattr(estimate, "has_bfloat16", lambda _: True)
+        assert compare.slow_precision(plan) is None
     monkeypatch.setattr(estimate, "seconds_a_pass", lambda *_: 1.0)
     assert compare.slow_precision(plan) is None
 

@@ -3,12 +3,15 @@
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 
+import torch
+
 from shpeft.compare.cells import Cell, list_cells
 from shpeft.compare.cost import CostEstimate
 from shpeft.compare.plan import Plan
 from shpeft.compare.running.task import load_splits
 from shpeft.compare.table import Record
 from shpeft.config.schema import Precision
+from shpeft.forward.precision import has_bfloat16
 from shpeft.pipeline.cost_estimate import seconds_a_pass
 from shpeft.support.progress import Progress, silent
 
@@ -42,8 +45,14 @@ def estimate_costs(
 
 
 def slow_precision(plan: Plan) -> str | None:
-    """Return a sentence if the plan trains in bfloat16 where that is slower than float32; both are measured."""
+    """Return a sentence if the plan trains in bfloat16 where that is slower than float32.
+
+    Both are measured, and only where the processor does not multiply in bfloat16: beside other work, threads that wait
+    for each other can make the shorter pass look the longer one.
+    """
     if "bfloat16" not in {plan.settings(arm).precision for arm in plan.arms.values()}:
+        return None
+    if has_bfloat16(torch.device("cpu")):
         return None
     whole, half = _seconds(plan, "float32"), _seconds(plan, "bfloat16")
     if half < SLOWER * whole:
