@@ -5,7 +5,6 @@ deviation z C is added to every coordinate of the sum: one query of the Gaussian
 appendix A), whose ε follows from z alone. Scores, shortlists and supports that are made of it cost nothing more.
 """
 
-import secrets
 from collections.abc import Sequence
 
 import torch
@@ -19,6 +18,7 @@ from shpeft.importance.gradient_passes import Tensors, at_least_float32
 from shpeft.importance.scores import Scores, estimate_importance, hybrid
 from shpeft.linear_probe import Head
 from shpeft.support.progress import Progress, silent
+from shpeft.support.secure_random import secure_normal
 
 
 def clipped_gradient_sum(
@@ -89,7 +89,7 @@ def private_gradient(
         names: the parameters.
         noise: z.
         clip: C.
-        generator: of the noise; None: seeded by the operating system, so that nobody knows the noise.
+        generator: of the noise, for tests; None: ``secure_normal``, which nobody can guess.
 
     Returns:
         for each parameter a tensor of its shape, float32 or wider, on the CPU.
@@ -105,12 +105,12 @@ def private_gradient(
         >>> private_gradient(ForwardPass(model), data.train, [name], noise=1.0, clip=1.0)[name].shape
         torch.Size([192, 64])
     """
-    generator = generator or torch.Generator().manual_seed(secrets.randbits(63))
     totals = clipped_gradient_sum(forward_pass, split, names, clip, progress=progress)
     private = Tensors()
     for name in list(totals):  # emptied on the way: one parameter at a time is in memory twice
         total = totals.pop(name)
-        total.add_(torch.randn(total.shape, generator=generator).to(total), alpha=noise * clip)
+        drawn = secure_normal(total.shape) if generator is None else torch.randn(total.shape, generator=generator)
+        total.add_(drawn.to(total), alpha=noise * clip)
         private[name] = total.div_(len(split)).cpu().contiguous()
     return private
 

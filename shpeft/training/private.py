@@ -5,7 +5,6 @@ trained parameters, and here they are thousands in place of millions. Batches ar
 assumes. What is protected is that a single image took part; the number of images is not.
 """
 
-import secrets
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
@@ -21,6 +20,7 @@ from shpeft.errors import TrainingError
 from shpeft.forward.base import ForwardPass
 from shpeft.linear_probe import Head
 from shpeft.support.progress import Progress, silent
+from shpeft.support.secure_random import secure_normal, secure_uniform
 from shpeft.training.checkpoint import moments_of, restore
 from shpeft.training.loop import rate_at
 
@@ -94,13 +94,12 @@ def train_privately(
         delta: its support says which weights; it is not changed.
         state: where training goes on.
         epochs: to train now, of ``total_epochs``, over which the learning rates rise and fall.
-        generator: of batches and noise; None: seeded by the operating system, so that nobody knows the noise.
+        generator: of batches and noise, for tests; None: ``support.secure_random``, which nobody can guess.
 
     Raises:
         SelectionError: a selected weight is in no linear layer.
         TrainingError: images of a batch influence each other in this backbone.
     """
-    generator = generator or torch.Generator().manual_seed(secrets.randbits(63))
     backbone, split, each = forward_pass.backbone, data.train, ImageGradients()
     began = SparseDelta.zeros(backbone, delta.support, state.head)
     began.values = state.values
@@ -122,11 +121,14 @@ def train_privately(
         _check_independence(measure, len(split))
         for step in range(steps):
             progress("training", step, steps)
-            rows = torch.nonzero(torch.rand(len(split), generator=generator) < rate).squeeze(1).tolist()
+            drawn = secure_uniform(len(split)) if generator is None else torch.rand(len(split), generator=generator)
+            rows = torch.nonzero(drawn < rate).squeeze(1).tolist()
             sums = measure(rows, privacy.clip)
             for p, total in zip(trainable.parameters(), sums, strict=True):
-                noise = torch.randn(total.shape, generator=generator).to(total)
-                gradient = (total + privacy.noise * privacy.clip * noise) / (rate * len(split))
+                noise = (
+                    secure_normal(total.shape) if generator is None else torch.randn(total.shape, generator=generator)
+                )
+                gradient = (total + privacy.noise * privacy.clip * noise.to(total)) / (rate * len(split))
                 if p.grad is None:
                     p.grad = gradient
                 else:

@@ -1,7 +1,6 @@
 """A support that sites agree on by private gradients: what it costs, what it leaves untouched, what is refused."""
 
 from pathlib import Path
-from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -78,7 +77,9 @@ def test_what_a_site_proposes_does_not_depend_on_its_linear_probe(
     data: Dataset, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Fitted without noise, the probe says more than ε. With the same noise, the proposal keeps its bits."""
-    monkeypatch.setattr(private_gradient, "secrets", SimpleNamespace(randbits=lambda _: 0))
+    monkeypatch.setattr(
+        private_gradient, "secure_normal", lambda shape: torch.linspace(-1, 1, shape.numel()).view(shape)
+    )
     replies = list[Message]()
     for factor in (1.0, -3.0):
 

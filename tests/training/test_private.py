@@ -119,6 +119,35 @@ def test_noise_has_the_size_that_is_accounted_for(
     assert abs(float(noise.mean())) < 0.2
 
 
+def test_without_a_generator_nobody_can_guess_batches_and_noise(
+    model: Backbone, data: Dataset, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """PyTorch's generator uses 32 bits of a seed, which can be tried one by one."""
+    drawn = list[int]()
+
+    def normal(shape: torch.Size) -> Tensor:
+        drawn.append(shape.numel())
+        return torch.zeros(shape)
+
+    delta = delta_of(model, data)
+    monkeypatch.setattr(private, "secure_normal", normal)
+    monkeypatch.setattr(private, "secure_uniform", lambda count: torch.ones(count, dtype=torch.float64))
+    monkeypatch.setattr(torch, "randn", None)
+    monkeypatch.setattr(torch, "rand", None)
+    state = train_privately(
+        ForwardPass(model),
+        delta,
+        data,
+        PrivateState(delta.values, delta.head),
+        Privacy(1.0, 1.0, 1e-5),
+        epochs=1,
+        total_epochs=1,
+        **SETTINGS,
+    )
+    assert drawn == [200, delta.head.weight.numel(), delta.head.bias.numel()] * state.steps
+    assert not state.values.any()  # no image in any batch, and no noise
+
+
 class Descent(torch.optim.SGD):
     def __init__(self, groups: list[dict[str, object]]) -> None:
         for group in groups:
