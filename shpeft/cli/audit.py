@@ -1,4 +1,4 @@
-"""``shpeft audit``: which account diagnosed what."""
+"""``shpeft audit``: which account diagnosed or stored what."""
 
 import sys
 from dataclasses import astuple, fields
@@ -7,7 +7,7 @@ from shpeft.cli import options, output
 
 
 def audit(*, account: str = "", case: str = "", run: str = "", since: str = "", json: options.Json = False) -> None:
-    """Show which account of the app diagnosed which case with which model, oldest first.
+    """Show which account of the app diagnosed which case with which model, or stored its results, oldest first.
 
     Args:
         account: Only this account, by its id.
@@ -28,6 +28,6 @@ def audit(*, account: str = "", case: str = "", run: str = "", since: str = "", 
         output.as_json([vars(row) for row in rows])
     else:
         output.table([field.name for field in fields(AuditEntry)], [list(astuple(row)) for row in rows])
-        print(f"{len(rows):,} diagnoses in {AuditLog().path.absolute()}", file=sys.stderr)
+        print(f"{len(rows):,} entries in {AuditLog().path.absolute()}", file=sys.stderr)
     if damaged:
         print(f"{damaged:,} lines cannot be read: the log was cut off or changed.", file=sys.stderr)

@@ -1,6 +1,6 @@
-"""The audit log of an app with accounts: which account diagnosed which case with which model, and when.
+"""The audit log of an app with accounts: who diagnosed which case with which model or stored its results, and when.
 
-One line of JSON for each diagnosis, in ``.accounts/audit.jsonl`` in the folder of runs. Lines are appended and never
+One line of JSON for each of these, in ``.accounts/audit.jsonl`` in the folder of runs. Lines are appended and never
 changed. They hold opaque ids only: no image, no name, no result.
 """
 
@@ -11,6 +11,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass
 from io import FileIO
 from pathlib import Path
+from typing import Literal
 
 from shpeft.errors import ShpeftError
 from shpeft.runs.accounts import private_folder
@@ -25,13 +26,16 @@ NAME = "audit.jsonl"
 LINE_BYTES = 4096
 """Most bytes of a line."""
 
+Action = Literal["diagnosed", "stored"]
+"""What was done: a diagnosis was made, or made and sent to the archive."""
+
 Record = Callable[[str, str], None]
 """Takes a case and the model that diagnosed it."""
 
 
 @dataclass(frozen=True)
 class AuditEntry:
-    """One diagnosis.
+    """One diagnosis, or its results on their way to the archive.
 
     Attributes:
         time: when, in UTC, as ``2026-11-30T16:40:02Z``.
@@ -39,6 +43,7 @@ class AuditEntry:
         case: the opaque id of the image.
         run: the name of the run.
         model: a digest of the model, its decision rules, and the versions of the libraries.
+        action: what was done; lines of an older version have none, and are diagnoses.
     """
 
     time: str
@@ -46,6 +51,7 @@ class AuditEntry:
     case: str
     run: str
     model: str
+    action: str = "diagnosed"
 
 
 class AuditLog:
@@ -59,8 +65,8 @@ class AuditLog:
         >>> with tempfile.TemporaryDirectory() as root:
         ...     AuditLog(root).append(Account("0123456789abcdef"), "case-1", "first", "ab12")
         ...     [entry] = AuditLog(root).entries()
-        ...     print(entry.account, entry.case, entry.run, entry.model)
-        0123456789abcdef case-1 first ab12
+        ...     print(entry.account, entry.case, entry.run, entry.model, entry.action)
+        0123456789abcdef case-1 first ab12 diagnosed
     """
 
     def __init__(self, root: str | Path | None = None) -> None:
@@ -71,14 +77,14 @@ class AuditLog:
         """The file."""
         return self._root / PRIVATE / NAME
 
-    def append(self, account: Account, case: str, run: str, model: str) -> None:
-        """Append a diagnosis, and wait until the disk has it.
+    def append(self, account: Account, case: str, run: str, model: str, action: Action = "diagnosed") -> None:
+        """Append what is about to be done, and wait until the disk has it.
 
         Raises:
-            ShpeftError: the log cannot be written; the diagnosis must not be shown then.
+            ShpeftError: the log cannot be written; nothing must be shown or stored then.
         """
         moment = time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime())
-        line = json.dumps(asdict(AuditEntry(moment, account.id, case, run, model))).encode() + b"\n"
+        line = json.dumps(asdict(AuditEntry(moment, account.id, case, run, model, action))).encode() + b"\n"
         lock = FileLock(private_folder(self._root) / f".{NAME}.lock")
         try:
             if not lock.acquire(patience=10):
@@ -94,7 +100,7 @@ class AuditLog:
             lock.release()
 
     def entries(self) -> Iterator[AuditEntry | None]:
-        """Yield the diagnoses, oldest first; None for a line that cannot be read, such as one that a crash cut off.
+        """Yield the entries, oldest first; None for a line that cannot be read, such as one that a crash cut off.
 
         Raises:
             ShpeftError: the log cannot be read.
@@ -110,12 +116,12 @@ class AuditLog:
             raise ShpeftError(f"The audit log {self.path} cannot be read: {error}.") from None
 
 
-def recorder(account: Account | None, run: str) -> Record | None:
-    """Return what records a diagnosis by this run for this account; None without accounts."""
+def recorder(account: Account | None, run: str, action: Action = "diagnosed") -> Record | None:
+    """Return what records an action with this run's model for this account; None without accounts."""
     if account is None:
         return None
     log = AuditLog()
-    return lambda case, model: log.append(account, case, run, model)
+    return lambda case, model: log.append(account, case, run, model, action)
 
 
 def _append(file: FileIO, line: bytes) -> None:

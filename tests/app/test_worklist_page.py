@@ -24,7 +24,9 @@ from shpeft.explanation.saliency import PassTime
 from shpeft.images.burnt_in import BurntIn
 from shpeft.pipeline import set_decision_rules
 from shpeft.runs import RunFolder
+from shpeft.runs.audit import AuditLog
 from tests.helpers import dicomweb
+from tests.helpers.app_accounts import Be
 from tests.helpers.app_pages import button_labels, find_button, open_page, page_text, press, until_done
 from tests.helpers.dicom_studies import photograph, slice_of
 from tests.helpers.dicomweb import DicomWeb
@@ -279,6 +281,17 @@ def test_results_are_stored_on_a_click_and_once(own_run: RunFolder, archive: Dic
     assert "stored in the archive" in page_text(app)
     other = until_done(dropped(own_run.name, slice_of(), "again.dcm"))
     assert "Store in the archive" not in " ".join(button_labels(other))
+
+
+def test_who_stores_results_is_recorded(own_run: RunFolder, archive: DicomWeb, be: Be) -> None:
+    reader = be("reader")
+    app = until_done(dropped(own_run.name, slice_of(), "DOE_JANE.dcm"))
+    until_done(press(app, "Store in the archive"))
+    assert archive.stored > 0
+    recorded = [entry for entry in AuditLog().entries() if entry is not None]
+    assert {entry.account for entry in recorded} == {reader.id}
+    assert [entry.action for entry in recorded] == ["diagnosed", "stored"]
+    assert recorded[0].case == recorded[1].case
 
 
 def test_results_of_a_whole_list_are_stored_on_a_click(own_run: RunFolder, study: bytes, archive: DicomWeb) -> None:

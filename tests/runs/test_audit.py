@@ -24,9 +24,19 @@ def test_lines_are_appended_and_readable_by_the_server_alone(tmp_path: Path) -> 
     log.append(READER, "case-2", "first", "ab")
     assert log.path.read_bytes().startswith(before)
     assert [entry.case for entry in log.entries() if entry] == ["case-1", "case-2"]
-    assert set(json.loads(before)) == {"time", "account", "case", "run", "model"}
+    assert set(json.loads(before)) == {"time", "account", "case", "run", "model", "action"}
     if os.name == "posix":
         assert log.path.stat().st_mode & 0o777 == 0o600
+
+
+def test_an_entry_says_what_was_done_and_one_of_an_older_version_is_a_diagnosis(tmp_path: Path) -> None:
+    log = AuditLog(tmp_path)
+    log.append(READER, "case-1", "first", "ab")
+    fields = json.loads(log.path.read_bytes())
+    del fields["action"]
+    log.path.write_text(json.dumps(fields) + "\n")
+    log.append(READER, "case-2", "first", "ab", "stored")
+    assert [entry and entry.action for entry in log.entries()] == ["diagnosed", "stored"]
 
 
 def test_many_threads_and_processes_lose_no_line(tmp_path: Path) -> None:

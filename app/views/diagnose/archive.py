@@ -30,7 +30,7 @@ def store_case(run: RunFolder, case: Case, make: Callable[[], DicomResults]) -> 
     if store.has(run, case.id):
         st.caption(":material/check: The results of this case are stored in the archive.")
         return
-    record = recorder(account.current(), run.name)
+    record = recorder(account.current(), run.name, "stored")
 
     def work(loaded: LoadedRun, progress: Progress) -> Stored:
         progress("storing results", 0, 1)
@@ -46,7 +46,7 @@ def store_list(run: RunFolder, worklist: Worklist) -> None:
     store = _store()
     if store is None or not worklist.cases:
         return
-    noted, record = finding.findings(run), recorder(account.current(), run.name)
+    noted, record = finding.findings(run), recorder(account.current(), run.name, "stored")
     cases, rule = worklist.cases, worklist.rule
 
     def work(loaded: LoadedRun, progress: Progress) -> Stored:
