@@ -79,12 +79,24 @@ class Cell:
         elif trained:
             heads = {"heads": plan.head_lrs} if plan.head_lrs else {}
             tuned = {"grid": plan.grid(arm, self.budget), "seed": self.tuning_cells[0].seed} | heads
-        return _digest(self._key_parts(arm) | {"tuned": tuned})
+        shifts = {"shifts": self._shifts} if self._shifts else {}
+        return _digest(self._key_parts(arm) | {"tuned": tuned} | shifts)
 
     def trial_key(self, rate: Rate) -> str:
         """Return the key of this cell's training with one choice of learning rates."""
         head = {} if rate.head_lr is None else {"head": rate.head_lr}
         return _digest(self._key_parts(self.plan.arms[self.arm]) | {"trial": rate.lr} | head)
+
+    def training_key(self, rate: Rate) -> str:
+        """Return the key of the same training with the same evaluation: cells that share it have equal results."""
+        key = self.trial_key(rate)
+        return _digest([key, self._shifts]) if self._shifts else key
+
+    @property
+    def _shifts(self) -> dict[str, Any]:
+        """The settings of the further test sets; which datasets they are for is no part of a result."""
+        shifts = self.plan.shifts_of(self.dataset)
+        return {name: _changed_settings(shift, "datasets") for name, shift in shifts.items()}
 
     def _key_parts(self, arm: Arm) -> dict[str, Any]:
         plan = self.plan

@@ -6,6 +6,7 @@ from pydantic import BeforeValidator, Field, model_validator
 
 from shpeft.compare.arm_checks import at_budget, check_arm
 from shpeft.compare.measures import IN_UNIT
+from shpeft.compare.shifts import Shift
 from shpeft.config import BackboneConfig, DatasetConfig, Document, RunConfig, Section, SelectionConfig, TrainingConfig
 from shpeft.config.documents import same_as
 from shpeft.config.schema import (
@@ -311,16 +312,23 @@ class Plan(Document):
         (), description="Learning rates of the head that are tried with each learning rate; none: head_lr."
     )
     arms: dict[str, Arm] = Field(min_length=1)
+    shifts: dict[str, Shift] = Field(
+        default_factory=dict,
+        description="Further test sets, on which every finished training is evaluated beside the test images.",
+    )
     report: ReportConfig = Field(default_factory=ReportConfig)
     overlaps: Overlaps = Field(default_factory=Overlaps)
 
     @model_validator(mode="after")
     def _check(self) -> Self:
-        for name in (*self.datasets, *self.arms, *self.report.names.values()):
+        for name in (*self.datasets, *self.arms, *self.shifts, *self.report.names.values()):
             if plain(name) != name:  # reports are Markdown, and pages show it
                 raise ValueError(f"the name {name!r} would not be shown as written; use letters, digits, - and spaces")
         for name, arm in self.arms.items():
             check_arm(self, name, arm)
+        for name, shift in self.shifts.items():
+            if unknown := [dataset for dataset in shift.datasets if dataset not in self.datasets]:
+                raise ValueError(f"shift {name} is for {unknown[0]!r}; the datasets are {', '.join(self.datasets)}")
         self._check_numbers_of_rates()
         self._check_report()
         return self
@@ -354,6 +362,10 @@ class Plan(Document):
             known = (None, BASELINE, *self.arms)
             if unknown := [name for name in (question.arm, question.than) if name not in known]:
                 raise ValueError(f"a question names {unknown[0]!r}; the arms are {arms}")
+
+    def shifts_of(self, dataset: str) -> dict[str, Shift]:
+        """Return the further test sets of a dataset."""
+        return {name: shift for name, shift in self.shifts.items() if dataset in (shift.datasets or self.datasets)}
 
     def sizes(self, arm: Arm) -> tuple[Budget | None, ...]:
         """Return the budgets of an arm; a single None for a kind without budgets."""

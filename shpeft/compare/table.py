@@ -25,6 +25,9 @@ PLAN, CELLS, TRIALS, ARCHIVE = "plan.yaml", "cells.jsonl", "trials.jsonl", "pred
 VALIDATION = "-validation"
 """What the name of a file with validation probabilities has after the cell's key."""
 
+SHIFT = "-shift-"
+"""What the name of a file with probabilities under shift has between the cell's key and the shift's number."""
+
 LOCK_SECONDS = 60
 """How long to wait for another process that appends a line or packs."""
 
@@ -80,8 +83,22 @@ class Table:
         """Append a finished trial."""
         self._append(TRIALS, record)
 
-    def add_cell(self, record: Record, predictions: Predictions | None, validation: Predictions | None = None) -> None:
-        """Append a finished cell, after its probabilities are safely on the disk."""
+    def add_cell(
+        self,
+        record: Record,
+        predictions: Predictions | None,
+        validation: Predictions | None = None,
+        shifted: Iterable[Predictions] = (),
+    ) -> None:
+        """Append a finished cell, after its probabilities are safely on the disk.
+
+        Args:
+            record: its line.
+            predictions, validation: of the test and of the validation images.
+            shifted: of the further test sets, in the order of the record's ``shifts``.
+        """
+        for number, of_shift in enumerate(shifted):
+            self._write_arrays(f"{record['key']}{SHIFT}{number}", to_arrays(of_shift))
         if validation is not None:
             self._write_arrays(record["key"] + VALIDATION, to_arrays(validation))
         if predictions is not None:
@@ -97,6 +114,8 @@ class Table:
                     self._write_arrays(key, source.arrays(key))
                     if source.has_validation(key):
                         self._write_arrays(key + VALIDATION, source.arrays(key + VALIDATION))
+                    for name in _shift_names(theirs[key]):
+                        self._write_arrays(name, source.arrays(name))
                 self._append(CELLS, theirs[key])
 
     def predictions(self, key: str) -> Predictions:
@@ -117,6 +136,10 @@ class Table:
     def validation(self, key: str) -> Predictions:
         """Read the validation probabilities of a finished cell, as ``predictions``."""
         return self.predictions(key + VALIDATION)
+
+    def shifted(self, record: Record, name: str) -> Predictions:
+        """Read the probabilities of a finished cell on one of its further test sets, as ``predictions``."""
+        return self.predictions(_shift_names(record)[list(record["shifts"]).index(name)])
 
     def arrays(self, key: str) -> Arrays:
         """Read the same as arrays, from the cell's own file or from the archive.
@@ -149,7 +172,8 @@ class Table:
             RunError: a file is damaged; nothing is removed then.
         """
         with self._locked(ARCHIVE):
-            finished = {key + part for key in self.cells() for part in ("", VALIDATION)}
+            cells = self.cells()
+            finished = {name for k, r in cells.items() for name in (k, k + VALIDATION, *_shift_names(r))}
             paths = sorted(path for path in self._cell_path("x").parent.glob("*.npz") if path.stem in finished)
             if not paths:
                 return 0
@@ -158,7 +182,7 @@ class Table:
             write_atomic(self.folder / ARCHIVE, encode_archive({key: self.arrays(key) for key in keys}))
             for path in paths:
                 path.unlink()
-        return sum(not path.stem.endswith(VALIDATION) for path in paths)
+        return sum(path.stem in cells for path in paths)
 
     @contextmanager
     def claim(self, key: str) -> Iterator[bool]:
@@ -223,6 +247,10 @@ class Table:
             yield
         finally:
             lock.release()
+
+
+def _shift_names(record: Record) -> list[str]:
+    return [f"{record['key']}{SHIFT}{number}" for number in range(len(record.get("shifts", {})))]
 
 
 def _ends_with_newline(file: Any) -> bool:

@@ -19,6 +19,7 @@ from shpeft.compare.report.budget_section import budget_section
 from shpeft.compare.report.document import report
 from shpeft.compare.report.figures import differences, draw_figures
 from shpeft.compare.report.page import APPENDIX, page, page_comparisons
+from shpeft.compare.report.shift_section import shift_section
 from shpeft.compare.report.sparsity_hybridity import hybridity_section, sparsity_section
 from shpeft.compare.table import Table
 from shpeft.errors import RunError
@@ -96,6 +97,7 @@ def _write_part(
     page_figure = links.pop()
     sections = [
         budget_section(bootstrap),
+        shift_section(bootstrap),
         "## Figures\n\n" + "\n\n".join(links),
         sparsity_section(results, gains),
         "" if overlaps is None else hybridity_section(results, pairs, magnitude),

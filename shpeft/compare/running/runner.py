@@ -195,13 +195,14 @@ class CellRunner:
         else:
             fitted, tuned = self._tuned(cell, task)
         outcome: Record = {"status": "failed"}
-        predictions, validation, seconds = None, None, 0.0
+        predictions, validation, shifted, seconds = None, None, list[Predictions](), 0.0
         earlier = self._trained_before(tuned)
         if earlier is not None:
             ours = set(base | tuned) - {"libraries", "processor"}
             outcome = {name: value for name, value in earlier.items() if name not in ours}
             predictions, seconds = self.table.predictions(earlier["key"]), earlier["seconds"]
             validation = self.table.validation(earlier["key"]) if self.table.has_validation(earlier["key"]) else None
+            shifted = [self.table.shifted(earlier, name) for name in earlier.get("shifts", {})]
         elif fitted is not None:
             validation = fitted.predict(task.data.val)
             temperature = fit_temperatures(validation)
@@ -209,8 +210,11 @@ class CellRunner:
             predictions = mean_of(members)
             outcome = {"status": "finished"} | _measure(fitted, task.backbone, predictions, temperature)
             outcome = outcome | ({"disagreement": disagreement(members)} if len(members) > 1 else {})
+            if task.shifted:
+                shifted = [fitted.predict(split) for split in task.shifted.values()]
+                outcome |= {"shifts": _measure_shifts(task, shifted, temperature)}
         record = base | tuned | outcome | {"seconds": round(seconds + self.clock.update() - began, 2)}
-        self.table.add_cell(record, predictions, validation)
+        self.table.add_cell(record, predictions, validation, shifted)
         return record
 
     def _base_record(self, cell: Cell, arm: Arm, task: Task) -> Record:
@@ -248,7 +252,7 @@ class CellRunner:
             losses, models = self._try_rates(cell)
             rate = min(losses, key=lambda each: losses[each])
         trainings = self._trainings(cell)
-        training = {"training": cell.trial_key(rate)}
+        training = {"training": cell.training_key(rate)}
         earlier, model = self._trained_before(training), models.get(rate)
         chosen = self.table.trials().get(cell.trial_key(rate))
         if chosen is None:
@@ -393,19 +397,35 @@ def _trial_record(cell: Cell, rate: Rate, trial: Trial) -> Record:
 
 def _measure(fitted: FittedModel, backbone: Backbone, predictions: Predictions, temperature: Temperature) -> Record:
     """Return the measured part of a record: the task's metrics on the test images, and sizes."""
-    metrics, measures = metrics_of(predictions, resamples=0), measures_of(predictions.task)
-    values = {name: metrics[name]["value"] for name in metric_names(predictions.task)}
-    calibrated = replicates_of(at_temperature(predictions, temperature), np.ones((1, len(predictions.labels))))
-    values |= {name: float(calibrated[AT_TEMPERATURE[name]][0]) for name in measures.calibrated}
-    by_class, head = measures.by_class, backbone.head_weight_count
+    head = backbone.head_weight_count
     return {
-        **{name: _known(value) for name, value in values.items()},
-        **({} if temperature is None else {"temperature": temperature}),
-        **({by_class: [_known(row[by_class]["value"]) for row in metrics["per_class"]]} if by_class else {}),
+        **_metrics(predictions, temperature),
         "trained": fitted.trained,
         "share": fitted.trained / backbone.weight_count,
         "share_with_head": (fitted.trained + head) / (backbone.weight_count + head),
         "bytes": fitted.bytes,
+    }
+
+
+def _measure_shifts(task: Task, shifted: Sequence[Predictions], temperature: Temperature) -> dict[str, Record]:
+    """Return the metrics on each further test set, at the temperature of the dataset's own validation images."""
+    return {
+        name: {"data": split.fingerprint, "cases": {"test": len(split)}, **_metrics(predictions, temperature)}
+        for (name, split), predictions in zip(task.shifted.items(), shifted, strict=True)
+    }
+
+
+def _metrics(predictions: Predictions, temperature: Temperature) -> Record:
+    """Return the task's metrics, and those of each class."""
+    metrics, measures = metrics_of(predictions, resamples=0), measures_of(predictions.task)
+    values = {name: metrics[name]["value"] for name in metric_names(predictions.task)}
+    calibrated = replicates_of(at_temperature(predictions, temperature), np.ones((1, len(predictions.labels))))
+    values |= {name: float(calibrated[AT_TEMPERATURE[name]][0]) for name in measures.calibrated}
+    by_class = measures.by_class
+    return {
+        **{name: _known(value) for name, value in values.items()},
+        **({} if temperature is None else {"temperature": temperature}),
+        **({by_class: [_known(row[by_class]["value"]) for row in metrics["per_class"]]} if by_class else {}),
     }
 
 

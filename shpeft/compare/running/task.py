@@ -13,6 +13,8 @@ from torch import Tensor
 
 from shpeft.backbones import Backbone, create_backbone
 from shpeft.compare.plan import Plan
+from shpeft.compare.shifts import by_subgroup, check_unseen, corrupted, renamed
+from shpeft.config import DatasetConfig
 from shpeft.config.schema import Precision
 from shpeft.datasets import Dataset, Split, load_dataset
 from shpeft.datasets.base import make_dataset
@@ -54,6 +56,7 @@ class Task:
 
     Attributes:
         data: the capped splits.
+        shifted: the further test sets, by name.
         backbone: shared by all cells of the task, which leave it unchanged.
         frozen: the forward pass on features of the frozen backbone.
         probe: the linear probe, which every arm starts from.
@@ -62,6 +65,7 @@ class Task:
     def __init__(self, plan: Plan, root: Path, name: str, seed: int, progress: Progress = silent):
         self.name, self.seed = name, seed
         self.data = load_splits(plan, root, name, seed, progress)
+        self.shifted = load_shifted(plan, root, name, seed, self.data, progress)
         self.backbone = create_backbone(
             **(plan.backbone.model_dump() | {"weights": resolve_path(plan.backbone.weights, root)}),
             classes=self.data.classes,
@@ -131,7 +135,32 @@ class Tasks:
 
 def load_splits(plan: Plan, root: Path, name: str, seed: int, progress: Progress = silent) -> Dataset:
     """Load the images of a dataset, at most as many of a class as the plan allows."""
-    config, caps = plan.datasets[name], plan.images_per_class.model_dump()
+    return _load(plan, plan.datasets[name], root, seed, progress)
+
+
+def load_shifted(
+    plan: Plan, root: Path, name: str, seed: int, data: Dataset, progress: Progress = silent
+) -> dict[str, Split]:
+    """Return the further test sets of a dataset by name, subgroups each by their own.
+
+    Raises:
+        ClassMismatch, DatasetError: the images cannot be used so.
+    """
+    shifted = dict[str, Split]()
+    for title, shift in plan.shifts_of(name).items():
+        if shift.corruption is not None:
+            shifted[title] = corrupted(data.test, shift.corruption, shift.severity)
+        elif shift.external is not None:
+            other = _load(plan, shift.external, root, seed, progress)
+            shifted[title] = renamed(other.test, shift.classes, data.test)
+            check_unseen(title, shifted[title], data.splits[:2])
+        else:
+            shifted |= {f"{title}: {subgroup}": split for subgroup, split in by_subgroup(data.test)}
+    return shifted
+
+
+def _load(plan: Plan, config: DatasetConfig, root: Path, seed: int, progress: Progress) -> Dataset:
+    caps = plan.images_per_class.model_dump()
     settings = config.model_dump() | {"source": resolve_path(config.source, root)}
     if plan.tested_on == "training":
         settings |= {"val_fraction": 0.5}
