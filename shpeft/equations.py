@@ -268,6 +268,17 @@ def pruned_count(k0: int, k: int, t: float) -> int:
     return k + round((k0 - k) * (1 - t) ** 3)
 
 
+def interpolate(base: Tensor, trained: Tensor, alpha: float) -> Tensor:
+    """Return θ0 + α·(θ − θ0), exactly θ0 at α = 0 and θ at α = 1: WiSE-FT (Wortsman et al., 2022, arXiv 2109.01903).
+
+    Args:
+        base: θ0, of any shape.
+        trained: θ, of the same shape and type.
+        alpha: α, from 0 to 1.
+    """
+    return torch.lerp(base, trained, alpha)
+
+
 def add_delta(base: Tensor, v: Tensor) -> Tensor:
     """Return θ = θ0 + Pᵀv on the support: the selected weights after training.
 

@@ -30,6 +30,16 @@ def test_sum_weighs_the_normalized_halves() -> None:
     assert equations.scale(s, "max") == 3
 
 
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64, torch.bfloat16])
+def test_interpolation_is_exact_at_both_ends(dtype: torch.dtype) -> None:
+    generator = torch.Generator().manual_seed(0)
+    base, trained = (torch.randn(1000, generator=generator, dtype=torch.float64).to(dtype) for _ in range(2))
+    assert torch.equal(equations.interpolate(base, trained, 1.0), trained)
+    assert torch.equal(equations.interpolate(base, trained, 0.0), base)
+    assert not torch.equal(base + (trained - base), trained)  # the formula as it is written rounds
+    assert equations.interpolate(torch.tensor([1.0, -2.0]), torch.tensor([3.0, 2.0]), 0.25).tolist() == [1.5, -1.0]
+
+
 def test_ranks_break_ties_like_top_k() -> None:
     s = torch.tensor([1.0, 5.0, 1.0, 0.0])
     assert equations.rank(s).tolist() == [0.75, 1.0, 0.5, 0.25]

@@ -44,6 +44,8 @@ def check_arm(plan: "Plan", name: str, arm: "Arm") -> None:
         raise ValueError(f"arm {name} has {arm.members} members, which is for kind sparse")
     if arm.posterior is not None and (arm.kind != "sparse" or arm.views > 1):
         raise ValueError(f"arm {name}: a posterior is for kind sparse, with a single view of an image")
+    if arm.wise is not None and (arm.kind not in ("full", "sparse") or arm.posterior is not None):
+        raise ValueError(f"arm {name}: 'wise' is for kinds full and sparse, without a posterior, which is at Δ itself")
     if arm.prune_from is not None:
         _check_pruning(plan, name, arm)
     twins = [twin for twin, settings in plan.arms.items() if settings == arm and twin != name]

@@ -191,6 +191,13 @@ class Arm(Section):
         description="laplace: average the probabilities over a linearized Laplace posterior of the trained values, by "
         "Monte Carlo.",
     )
+    wise: float | None = Field(
+        None,
+        ge=0,
+        le=1,
+        description="α of WiSE-FT: what is evaluated is θ0 + α·Δ, between the linear probe and the trained weights, "
+        "the head alike.",
+    )
     lr_scale: Literal["uniform", "magnitude", "rms", "sensitivity"] = Field(
         "uniform", description="What the learning rate of each weight is proportional to."
     )

@@ -96,11 +96,11 @@ def renamed(split: Split, names: Mapping[str, str], like: Split) -> Split:
                 f"The {whose} of a shift has no class '{unknown[0]}'; its classes are {', '.join(known)}. "
                 f"{did_you_mean(unknown[0], known)} Set the shift's classes."
             )
-    mine = split.subset([row for row, label in enumerate(split.labels) if split.classes[label] in names])
-    if not len(mine):
+    matching = split.subset([row for row, label in enumerate(split.labels) if split.classes[label] in names])
+    if not len(matching):
         raise DatasetError("No external image of a shift has one of the classes that it names. Set its classes.")
-    labels = tuple(like.classes.index(names[mine.classes[label]]) for label in mine.labels)
-    return replace(mine, classes=like.classes, labels=labels, task=like.task)
+    labels = tuple(like.classes.index(names[matching.classes[label]]) for label in matching.labels)
+    return replace(matching, classes=like.classes, labels=labels, task=like.task)
 
 
 def by_subgroup(split: Split) -> Iterator[tuple[str, Split]]:

@@ -11,8 +11,10 @@ from shpeft.backbones import Backbone
 from shpeft.compare.plan import Arm, Training
 from shpeft.compare.running.task import Task
 from shpeft.datasets import Dataset
+from shpeft.equations import interpolate
 from shpeft.errors import MissingExtra, SelectionError
 from shpeft.forward.base import ForwardPass
+from shpeft.linear_probe import Head
 from shpeft.support.progress import Progress
 from shpeft.support.seeding import seeded
 from shpeft.training.batches import TrainingBatches
@@ -105,6 +107,14 @@ class DenseTuner:
             if report.best:
                 self._best = evaluated
             yield report
+
+    @torch.no_grad()
+    def interpolate(self, base: Backbone, head: Head, alpha: float) -> None:
+        """Replace θ by θ0 + α·(θ − θ0), of the backbone's weights at the start and of the head there."""
+        for name, p in self.body.items():
+            p.copy_(interpolate(base.parameters[name].detach().to(p), p, alpha))
+        for p, initial in zip(self.backbone.head.parameters(), (head.weight, head.bias), strict=True):
+            p.copy_(interpolate(initial.to(p), p, alpha))
 
     def keep_best(self) -> None:
         """Restore the weights of the best epoch."""

@@ -10,6 +10,7 @@ from functools import cached_property
 from pathlib import Path
 
 import safetensors.torch
+import torch
 
 from shpeft.compare.cells import Cell
 from shpeft.compare.plan import Rate
@@ -19,6 +20,7 @@ from shpeft.compare.running.task import Task
 from shpeft.datasets import Split
 from shpeft.delta.file import save_delta
 from shpeft.delta.sparse_delta import SparseDelta
+from shpeft.equations import interpolate
 from shpeft.errors import NonFiniteLoss
 from shpeft.evaluation.ensemble import mean_of
 from shpeft.evaluation.predict import Predictions, predict
@@ -160,7 +162,8 @@ class Trainings:
             trials.append(trial)
             models.append(fitted)
         fitted = models[0] if len(models) == 1 else mean_model(models)
-        if self.arm.refit_head or self.arm.views > 1 or self.arm.posterior or fitted.members:
+        arm = self.arm
+        if arm.refit_head or arm.views > 1 or arm.posterior or arm.wise is not None or fitted.members:
             loss = TrainingLoss.of(self.task.data.train, self.settings.balance)
             trials[0].final_loss = loss.validation(fitted.predict(self.task.data.val))
         return trials[0], fitted
@@ -186,6 +189,8 @@ class Trainings:
         self._phase(delta, forward_pass, lr, epochs, trial, progress, pruning)
         if pruning is not None:
             delta = delta.restricted_to(pruning.support_of(delta.support))
+        if arm.wise is not None:
+            delta = interpolated(delta, task.probe, arm.wise)
         if arm.refit_head:
             with delta.applied(task.backbone):
                 delta.head = fit_linear_probe(task.backbone, task.data.train, task.data.val, forward_pass=forward_pass)
@@ -253,6 +258,8 @@ class Trainings:
         reports = dense.finetune(data, forward_pass, lr, self.settings, self.cell.seed, progress, self.averaged)
         run_with_patience(reports, self.settings.patience, trial)
         dense.keep_best()
+        if arm.wise is not None:
+            dense.interpolate(self.task.backbone, self.task.probe, arm.wise)
         if arm.refit_head:
             fit_linear_probe(dense.backbone, data.train, data.val, forward_pass=forward_pass).write(dense.backbone)
         size = len(safetensors.torch.save({name: p.detach().contiguous() for name, p in dense.trained.items()}))
@@ -262,6 +269,19 @@ class Trainings:
             size,
             dense,
         )
+
+
+def interpolated(delta: SparseDelta, head: Head, alpha: float) -> SparseDelta:
+    """Return the delta α·v, with the head between the one of the start and the trained one.
+
+    Args:
+        delta: the trained values and head.
+        head: of the start, where all values are 0.
+        alpha: α; 1 is the delta itself, 0 the start.
+    """
+    values = interpolate(torch.zeros_like(delta.values), delta.values, alpha)
+    pairs = ((getattr(head, part), getattr(delta.head, part)) for part in ("weight", "bias"))
+    return replace(delta, values=values, head=Head(*(interpolate(a.to(b), b, alpha) for a, b in pairs)))
 
 
 def delta_model(task: Task, delta: SparseDelta, forward_pass: ForwardPass, views: int = 1) -> FittedModel:
