@@ -32,7 +32,8 @@ def image_passes(cell: Cell, cases: Cases) -> float:
         [35.0, 173.0]
     """
     arm = cell.plan.arms[cell.arm]
-    testing = float(cases["val"] + cases["test"])
+    tested = 1 + len(cell.plan.shifts_of(cell.dataset))  # further test sets have about as many images
+    testing = float(cases["val"] + tested * cases["test"])
     if arm.kind == "probe":
         return cases["train"] + testing
     if arm.kind in ("revert", "head"):

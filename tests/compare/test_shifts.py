@@ -11,6 +11,7 @@ from shpeft import compare, load_dataset
 from shpeft.compare.analysis.paired_comparison import Bootstrap
 from shpeft.compare.analysis.results import Results
 from shpeft.compare.cells import list_cells
+from shpeft.compare.cost import image_passes
 from shpeft.compare.report.shift_section import under_shift
 from shpeft.compare.running import training
 from shpeft.compare.running.task import Task
@@ -79,6 +80,15 @@ def test_a_finished_training_without_shift_is_evaluated_again(tmp_path: Path, mo
     assert table.trials() == trials
     cell = list_cells(plan)[1]
     assert table.cells()[cell.key]["shifts"].keys() == {"noise"}
+
+
+def test_an_estimate_counts_the_further_test_sets() -> None:
+    plain, plan = (plan_of(ARMS, datasets=FUNDUS, shifts=shifts) for shifts in ({}, NOISE | OTHER))
+    cases = {"train": 18, "val": 12, "test": 10}
+    more = [
+        image_passes(b, cases) - image_passes(a, cases) for a, b in zip(*map(list_cells, (plain, plan)), strict=True)
+    ]
+    assert set(more) == {20.0}
 
 
 def test_arms_are_paired_under_shift(tmp_path: Path) -> None:
