@@ -2,7 +2,7 @@
 
 import hashlib
 import json
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from shpeft.compare.plan import TRAINING_SETTINGS, Arm, Budget, Plan, Rate
@@ -23,6 +23,8 @@ class Cell:
         plan: the plan that the cell belongs to; it does not count when cells are compared.
         budget: a share of the backbone's weights, or a count; None for an arm without a budget.
         mask: the number of the random selection, from 0.
+        several: whether its plan is one of those for several numbers of training images.
+        images: the largest number of training images of a class, which the plan gives; None: all.
     """
 
     plan: Plan = field(compare=False, repr=False)
@@ -31,31 +33,45 @@ class Cell:
     budget: Budget | None
     seed: int
     mask: int = 0
+    several: bool = field(default=False, compare=False, repr=False)
+    images: int | None = field(init=False)
+
+    def __post_init__(self) -> None:
+        """Take the number of training images from the plan.
+
+        Raises:
+            ValueError: the plan has several numbers, of which a cell has one.
+        """
+        images = self.plan.images_per_class.train
+        if isinstance(images, tuple):
+            raise ValueError("a cell is of a plan with one number of training images: take one of plan.by_images")
+        object.__setattr__(self, "images", images)
 
     @property
     def title(self) -> str:
         """The cell in words: ``busi, seed 0, random 0.0001, mask 2``."""
         budget = "" if self.budget is None else f" {self.budget:g}"
         mask = f", mask {self.mask + 1}" if self.mask else ""
-        return f"{self.dataset}, seed {self.seed}, {self.arm}{budget}{mask}"
+        images = f" with {self.images} images a class" if self.several else ""
+        return f"{self.dataset}{images}, seed {self.seed}, {self.arm}{budget}{mask}"
 
     @property
     def dense_cell(self) -> "Cell | None":
         """The cell of kind full whose changes this one reverts or selects by; None for most cells."""
         arm = self.plan.arms[self.arm]
         of = arm.of if arm.like is None else self.plan.arms[arm.like].of
-        return None if of is None else Cell(self.plan, self.dataset, of, None, self.seed)
+        return None if of is None else replace(self, arm=of, budget=None, mask=0)
 
     @property
     def tuning_cells(self) -> "list[Cell]":
         """The cells whose trials choose the learning rate that this one is trained with; often the cell itself."""
         plan, arm = self.plan, self.plan.arms[self.arm]
         if arm.kind == "revert":
-            return Cell(plan, self.dataset, str(arm.of), None, self.seed).tuning_cells
+            return replace(self, arm=str(arm.of), budget=None, mask=0).tuning_cells
         if plan.tune == "pooled":
             seeds = plan.tune_seeds or plan.seeds[:2]
-            return [Cell(plan, name, self.arm, self.budget, seed) for seed in seeds for name in plan.datasets]
-        return [Cell(plan, self.dataset, self.arm, self.budget, plan.seeds[0] if plan.tune == "first" else self.seed)]
+            return [replace(self, dataset=name, seed=seed, mask=0) for seed in seeds for name in plan.datasets]
+        return [replace(self, seed=plan.seeds[0] if plan.tune == "first" else self.seed, mask=0)]
 
     @property
     def tuned_alike(self) -> "list[Cell]":
@@ -122,10 +138,15 @@ class Cell:
 
 
 def list_cells(plan: Plan) -> list[Cell]:
-    """List a plan's cells in the order in which they are run: seed by seed, then dataset by dataset."""
+    """List a plan's cells in the order in which they are run: seed by seed, then dataset by dataset.
+
+    Of several numbers of training images a class, each seed has the smallest one first.
+    """
+    plans = plan.by_images
     return [
-        Cell(plan, dataset, name, budget, seed, mask)
+        Cell(own, dataset, name, budget, seed, mask, several=len(plans) > 1)
         for seed in plan.seeds
+        for own in plans
         for dataset in plan.datasets
         for name, arm in plan.arms.items()
         for budget in plan.sizes(arm)

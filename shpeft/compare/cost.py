@@ -64,7 +64,7 @@ class CostEstimate:
     """
 
     def __init__(self, seconds_a_pass: float | None = None):
-        self._prior, self._cases = seconds_a_pass, dict[str, Cases]()
+        self._prior, self._cases = seconds_a_pass, dict[tuple[str, int | None], Cases]()
         self._seconds: dict[object, float] = defaultdict(float)
         self._passes: dict[object, float] = defaultdict(float)
 
@@ -72,18 +72,18 @@ class CostEstimate:
         """Return the work of a cell in image passes."""
         known = list(self._cases.values()) or [{"train": 100, "val": 50, "test": 100}]  # no cell tells more yet
         mean = {name: round(sum(cases[name] for cases in known) / len(known)) for name in ("train", "val", "test")}
-        return image_passes(cell, self._cases.get(cell.dataset, mean))
+        return image_passes(cell, self._cases.get((cell.dataset, cell.images), mean))
 
     def add(self, cell: Cell, record: Mapping[str, Any]) -> None:
         """Add a finished cell."""
-        self._cases[cell.dataset] = record["cases"]
+        self.set_cases(cell, record["cases"])
         for group in self._groups(cell):
             self._seconds[group] += record["seconds"]
             self._passes[group] += self.passes(cell)
 
-    def set_cases(self, dataset: str, cases: Cases) -> None:
-        """Set the number of images of a dataset."""
-        self._cases[dataset] = cases
+    def set_cases(self, cell: Cell, cases: Cases) -> None:
+        """Set the number of images of a cell's dataset."""
+        self._cases[cell.dataset, cell.images] = cases
 
     def seconds(self, cell: Cell) -> float | None:
         """Return the seconds that a cell is expected to take; None while nothing is known."""

@@ -78,7 +78,9 @@ class Caps(Section):
     An image with several findings counts for the rarest of them, and images with a number are all of one class.
     """
 
-    train: int | None = Field(None, ge=1)
+    train: Annotated[int, Field(ge=1)] | tuple[Annotated[int, Field(ge=1)], ...] | None = Field(
+        None, description="Several numbers, such as 5, 10, 20: every arm is trained with each of them."
+    )
     val: int | None = Field(None, ge=1)
     test: int | None = Field(None, ge=1)
 
@@ -333,6 +335,11 @@ class Plan(Document):
                 raise ValueError(f"the name {name!r} would not be shown as written; use letters, digits, - and spaces")
         for name, arm in self.arms.items():
             check_arm(self, name, arm)
+        numbers = self.images_per_class.train
+        if isinstance(numbers, tuple) and (len(numbers) < 2 or list(numbers) != sorted(set(numbers))):
+            raise ValueError("images_per_class.train lists numbers that do not rise: give one number, or each once")
+        if isinstance(numbers, tuple) and self.overlaps.arms:
+            raise ValueError("overlaps compare supports for one number of training images: leave overlaps.arms out")
         for name, shift in self.shifts.items():
             if unknown := [dataset for dataset in shift.datasets if dataset not in self.datasets]:
                 raise ValueError(f"shift {name} is for {unknown[0]!r}; the datasets are {', '.join(self.datasets)}")
@@ -369,6 +376,15 @@ class Plan(Document):
             known = (None, BASELINE, *self.arms)
             if unknown := [name for name in (question.arm, question.than) if name not in known]:
                 raise ValueError(f"a question names {unknown[0]!r}; the arms are {arms}")
+
+    @property
+    def by_images(self) -> "tuple[Plan, ...]":
+        """The plan for each of its numbers of training images a class, in their order; for a single one itself."""
+        caps = self.images_per_class
+        if not isinstance(caps.train, tuple):
+            return (self,)
+        each = (caps.model_copy(update={"train": number}) for number in caps.train)
+        return tuple(self.model_copy(update={"images_per_class": own}) for own in each)
 
     def shifts_of(self, dataset: str) -> dict[str, Shift]:
         """Return the further test sets of a dataset."""

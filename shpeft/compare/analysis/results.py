@@ -81,19 +81,26 @@ class Results:
         plan: what is compared.
         table: the table.
         datasets: those that count; by default all of the plan.
+        several_images: whether the plan is one of those for several numbers of training images.
 
     Attributes:
         plan: the plan, with these datasets alone.
         task: of the datasets.
         measures: what the task is measured by.
         metric: what arms are compared by: the plan's where the task has it, or the task's main one.
+        images: the training images of a class where results for several numbers of them stand side by side.
 
     Raises:
         RunError: no cell of the plan is finished, the datasets have unlike tasks, or a question is about a metric that
             the task does not have.
     """
 
-    def __init__(self, plan: Plan, table: Table, datasets: Sequence[str] | None = None):
+    def __init__(
+        self, plan: Plan, table: Table, datasets: Sequence[str] | None = None, *, several_images: bool = False
+    ):
+        if isinstance(plan.images_per_class.train, tuple):
+            raise RunError("The plan has several numbers of training images. Read each by itself: results_by_task.")
+        self.images: int | None = plan.images_per_class.train if several_images else None
         finished = table.cells()
         groups = group_datasets(plan, finished)
         if datasets is None and len(groups) > 1:
@@ -157,9 +164,14 @@ class Results:
         return tuple(q for q in every if q.metric is None or q.metric in self.measures.comparable)
 
     @property
-    def heading(self) -> str:
+    def task_heading(self) -> str:
         """The task in a report, with the unit of a number."""
         return _heading(self.task)
+
+    @property
+    def heading(self) -> str:
+        """The task in a report, with the unit of a number, and the number of training images of several ones."""
+        return self.task_heading + ("" if self.images is None else f", {self.images} training images a class")
 
     def scale(self, metric: str) -> Scale:
         """Return how values of a metric are written."""
@@ -350,15 +362,18 @@ class Results:
 def results_by_task(plan: Plan, table: Table) -> list[Results]:
     """Return the results of each task of a plan's datasets, whose measures have no common mean.
 
-    Numbers of different units count as different tasks.
+    Numbers of different units count as different tasks, and each number of training images is by itself.
 
     Raises:
         RunError: no cell of the plan is finished.
     """
-    finished = table.cells()
-    keys = {cell.dataset for cell in list_cells(plan) if cell.key in finished}
-    groups = group_datasets(plan, finished).values()
-    return [Results(plan, table, names) for names in groups if keys & set(names)] or [Results(plan, table)]
+    finished, plans = table.cells(), plan.by_images
+    parts = []
+    for own in plans:
+        datasets = {cell.dataset for cell in list_cells(own) if cell.key in finished}
+        groups = (names for names in group_datasets(own, finished).values() if datasets & set(names))
+        parts += [Results(own, table, names, several_images=len(plans) > 1) for names in groups]
+    return parts or [Results(plans[0], table)]
 
 
 def group_datasets(plan: Plan, finished: Mapping[str, Record]) -> dict[str, tuple[str, ...]]:

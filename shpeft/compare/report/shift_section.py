@@ -1,16 +1,10 @@
 """The report's section on shift: arms on their own test images and on further test sets."""
 
-from collections.abc import Callable
-
-from shpeft.compare.analysis.formatting import format_difference
 from shpeft.compare.analysis.paired_comparison import Bootstrap
-from shpeft.compare.analysis.results import Entry, Results
-from shpeft.compare.measures import NONE
-from shpeft.compare.report.markdown import table
+from shpeft.compare.analysis.results import Results
+from shpeft.compare.report.side_by_side import side_by_side
 from shpeft.compare.table import Record, Table
 from shpeft.evaluation.predict import Predictions
-from shpeft.support.formatting import METRIC_TITLES
-from shpeft.support.markdown import plain
 
 OWN = "own test images"
 
@@ -54,44 +48,10 @@ def shift_section(bootstrap: Bootstrap) -> str:
     results, shifted = bootstrap.results, under_shift(bootstrap)
     if not shifted:
         return ""
-    sets = {OWN: bootstrap} | shifted
     usual = [metric for metric in ("log_loss", "balanced_accuracy") if metric in results.measures.comparable]
-    others = [entry for entry in results.entries if entry != results.method]
     parts = [
         "## Under shift",
-        "The same trainings on further test images, with the temperature that their own validation images fit. Means "
-        f"over seeds and datasets; then {results.method.title} minus each other arm, with paired 95 % intervals (bold: "
-        "0 is outside). The intervals are not adjusted for their number.",
+        "The same trainings on further test images, with the temperature that their own validation images fit.",
+        *(side_by_side({OWN: bootstrap} | shifted, metric) for metric in usual or results.measures.shown),
     ]
-    for metric in usual or results.measures.shown:
-
-        def level(of: Bootstrap, entry: Entry, metric: str = metric) -> str:
-            datasets = tuple(d for d in results.plan.datasets if of.results.rows(entry, d))
-            value = of.results.mean(entry, metric, datasets) if datasets else None
-            return NONE if value is None else results.scale(metric).text(value) + _coverage(results, len(datasets))
-
-        def difference(of: Bootstrap, entry: Entry, metric: str = metric) -> str:
-            comparison = of.compare(results.method, entry, metric)
-            if comparison is None:
-                return NONE
-            text, settled = format_difference(comparison), comparison.mean.verdict in ("better", "worse")
-            return (f"**{text}**" if settled else text) + _coverage(results, len(comparison.by_dataset))
-
-        parts += [
-            f"### {METRIC_TITLES[metric]} under shift, in {results.scale(metric).unit}",
-            _rows("arm", sets, results.entries, level),
-            _rows("against", sets, others, difference) if others else "",
-        ]
-    return "\n\n".join(part for part in parts if part)
-
-
-def _rows(
-    corner: str, sets: dict[str, Bootstrap], entries: list[Entry], cell: Callable[[Bootstrap, Entry], str]
-) -> str:
-    rows = [[entry.title, *(cell(of, entry) for of in sets.values())] for entry in entries]
-    return table([corner, *(plain(name) for name in sets)], rows)
-
-
-def _coverage(results: Results, datasets: int) -> str:
-    planned = len(results.plan.datasets)
-    return "" if datasets == planned else f" on {datasets} of {planned}"
+    return "\n\n".join(parts)

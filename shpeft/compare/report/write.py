@@ -20,6 +20,7 @@ from shpeft.compare.report.document import report
 from shpeft.compare.report.figures import differences, draw_figures
 from shpeft.compare.report.page import APPENDIX, page, page_comparisons
 from shpeft.compare.report.shift_section import shift_section
+from shpeft.compare.report.side_by_side import side_by_side
 from shpeft.compare.report.sparsity_hybridity import hybridity_section, sparsity_section
 from shpeft.compare.table import Table
 from shpeft.errors import RunError
@@ -51,21 +52,22 @@ def write_report(plan: Plan, out: str | Path, *, to: str | Path | None = None, r
     groups, overlaps = results_by_task(plan, table), read_overlaps(table.folder)
     folder = Path(to) if to else table.folder
     several = len(groups) > 1
+    bootstraps = [Bootstrap(results, resamples) for results in groups]
     parts = [
         _write_part(
-            Bootstrap(results, resamples),
+            bootstrap,
             folder,
             overlaps if number == 1 else None,
-            f"{number}_{results.task.name}" * several,
+            f"{number}_{bootstrap.results.task.name}" * several,
         )
-        for number, results in enumerate(groups, 1)
+        for number, bootstrap in enumerate(bootstraps, 1)
     ]
     write_atomic(folder / "table.csv", as_csv(groups))
     pages, appendices = zip(*parts, strict=True)
     if several:
         headings = [results.heading for results in groups]
         appendix = by_task(f"Appendix: {plan.report.title}", headings, appendices)
-        on_page = by_task(plan.report.title, headings, pages)
+        on_page = by_task(plan.report.title, headings, pages, by_images(bootstraps))
     else:
         on_page, appendix = pages[0], appendices[0]
     write_atomic(folder / APPENDIX, appendix)
@@ -106,15 +108,36 @@ def _write_part(
     return page(bootstrap, page_figure), report(bootstrap, comparisons, verdicts, retention, sections)
 
 
-def by_task(title: str, headings: Sequence[str], parts: Sequence[str]) -> str:
-    """Join the reports of several tasks into one: each under its heading, with its own headings a level lower."""
+def by_images(bootstraps: Sequence[Bootstrap]) -> str:
+    """Write the measures that the page shows by the number of training images; empty where there is one number."""
+    tasks: dict[str, dict[str, Bootstrap]] = {}
+    for bootstrap in bootstraps:
+        if (images := bootstrap.results.images) is not None:
+            tasks.setdefault(bootstrap.results.task_heading, {})[f"{images} a class"] = bootstrap
+    parts = ["## By the number of training images"]
+    for heading, columns in tasks.items():
+        results = next(iter(columns.values())).results
+        parts += [f"### {heading}"] * (len(tasks) > 1)
+        parts += [side_by_side(columns, m) for m in dict.fromkeys((results.metric, *results.measures.shown))]
+    return "\n\n".join(parts) if tasks else ""
+
+
+def by_task(title: str, headings: Sequence[str], parts: Sequence[str], lead: str = "") -> str:
+    """Join several reports into one: each under its heading, with its own headings a level lower.
+
+    Args:
+        title: of all.
+        headings: of each, its task and its number of training images.
+        parts: the reports.
+        lead: what stands before them.
+    """
     lowered = []
     for heading, part in zip(headings, parts, strict=True):
         lines = part.rstrip().splitlines()[1:]
         lowered.append("\n".join([f"## {heading}", *(f"#{line}" if line.startswith("#") else line for line in lines)]))
     listed = "; ".join(heading.lower() for heading in headings)
-    note = f"The datasets have {len(parts)} tasks ({listed}). Their measures have no common mean: each task by itself."
-    return "\n\n".join([f"# {title}", note, *lowered]) + "\n"
+    note = f"There are {len(parts)} parts ({listed}), whose measures have no common mean: each by itself."
+    return "\n\n".join([f"# {title}", note, *filter(None, [lead]), *lowered]) + "\n"
 
 
 def write_overlaps(plan: Plan, out: str | Path, *, root: str | Path = ".", progress: Progress = silent) -> Path:

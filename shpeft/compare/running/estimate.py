@@ -37,10 +37,11 @@ def estimate_costs(
     done = [cell for cell in list_cells(plan) if cell.key in finished]
     for cell in done:
         costs.add(cell, finished[cell.key])
-    for name in dict.fromkeys(cell.dataset for cell in cells):
-        if name not in {cell.dataset for cell in done}:
-            data = load_splits(plan, Path(root), name, plan.seeds[0], progress)
-            costs.set_cases(name, {split.name: len(split) for split in data.splits})
+    known = {(cell.dataset, cell.images) for cell in done}
+    for cell in {(cell.dataset, cell.images): cell for cell in cells}.values():
+        if (cell.dataset, cell.images) not in known:
+            data = load_splits(cell.plan, Path(root), cell.dataset, plan.seeds[0], progress)
+            costs.set_cases(cell, {split.name: len(split) for split in data.splits})
     return costs
 
 

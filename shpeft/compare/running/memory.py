@@ -65,13 +65,14 @@ def measure_memory(
         on_cell: called with each measured cell and its bytes.
     """
     table = Table(out)
-    tasks = Tasks(plan, root, progress)
-    score_cache = ScoreCache(tasks, table)
-    for cell, record in _unmeasured(plan, table.cells()):
-        memory = training_memory(Trainings(cell, tasks.get(cell.dataset, cell.seed), score_cache, progress))
-        table.add_cell(record | {"memory": memory}, None)  # the last line with a key counts
-        if on_cell is not None:
-            on_cell(cell, memory)
+    for own in plan.by_images:
+        tasks = Tasks(own, root, progress)
+        score_cache = ScoreCache(tasks, table)
+        for cell, record in _unmeasured(own, table.cells()):
+            memory = training_memory(Trainings(cell, tasks.get(cell.dataset, cell.seed), score_cache, progress))
+            table.add_cell(record | {"memory": memory}, None)  # the last line with a key counts
+            if on_cell is not None:
+                on_cell(cell, memory)
     return table
 
 

@@ -4,6 +4,7 @@ import math
 import time
 from collections.abc import Callable, Sequence
 from fnmatch import fnmatch
+from functools import lru_cache
 from pathlib import Path
 
 import numpy as np
@@ -95,8 +96,13 @@ def run(
     costs = CostEstimate()
     whole = TableProgress(progress, cells, costs)
     clock = WorkClock(whole)
-    tasks = Tasks(plan, root, clock)
-    runner = CellRunner(plan, tasks, table, ScoreCache(tasks, table), clock)
+    plans = {own.images_per_class.train: own for own in plan.by_images}
+
+    @lru_cache(maxsize=1)  # the images and features of one number of training images are held at a time
+    def runner_of(images: int | None) -> CellRunner:
+        tasks = Tasks(plans[images], root, clock)
+        return CellRunner(plans[images], tasks, table, ScoreCache(tasks, table), clock)
+
     advanced, waiting, finished = True, False, table.cells()
     for cell in cells:
         if cell.key in finished:
@@ -108,14 +114,14 @@ def run(
         advanced = waiting = False
         for cell in cells:
             finished = table.cells()
-            if cell.key in finished or not runner.can_run(cell, finished):
+            if cell.key in finished or not can_run(cell, finished):
                 continue
             with table.claim(cell.key) as claimed:
                 waiting = waiting or not claimed
                 if not claimed or cell.key in table.cells():
                     continue
                 whole.begin(cell, finished)
-                record = runner.run(cell)
+                record = runner_of(cell.images).run(cell)
             advanced, finished = True, table.cells()
             costs.add(cell, record)
             if on_cell is not None:
@@ -164,20 +170,22 @@ def finished_all(plan: Plan, table: Table) -> bool:
     return all(cell.key in finished for cell in list_cells(plan))
 
 
+def can_run(cell: Cell, finished: dict[str, Record]) -> bool:
+    """Return whether a cell has a learning rate or tunes it by itself, and the cells it needs are finished."""
+    if not all(_has_rate(dense, finished) for dense in _dense_cells(cell, finished)):
+        return False
+    plan, kind = cell.plan, cell.plan.arms[cell.arm].kind
+    if kind == "probe" or cell in cell.tuning_cells or _has_rate(cell, finished):
+        return True
+    return plan.tune == "pooled" and kind != "revert"
+
+
 class CellRunner:
     """Train, evaluate and record single cells."""
 
     def __init__(self, plan: Plan, tasks: Tasks, table: Table, score_cache: ScoreCache, clock: WorkClock):
         self.plan, self.tasks, self.table, self.score_cache, self.clock = plan, tasks, table, score_cache, clock
         self.dense = DenseWeights(table)
-
-    def can_run(self, cell: Cell, finished: dict[str, Record]) -> bool:
-        """Return whether a cell has a learning rate or tunes it by itself, and the cells it needs are finished."""
-        if not all(_has_rate(dense, finished) for dense in _dense_cells(cell, finished)):
-            return False
-        if self.plan.arms[cell.arm].kind == "probe" or cell in cell.tuning_cells or _has_rate(cell, finished):
-            return True
-        return self.plan.tune == "pooled" and self.plan.arms[cell.arm].kind != "revert"
 
     def run(self, cell: Cell) -> Record:
         """Run a cell and append it to the table."""
@@ -221,7 +229,8 @@ class CellRunner:
         """Return the provenance part of a record, after checking it against earlier cells."""
         fingerprints = {"data": task.data.fingerprint, "base": task.backbone.fingerprint}
         for earlier in self.table.cells().values():
-            if (earlier["dataset"], earlier["seed"]) == (cell.dataset, cell.seed):
+            same_task = (earlier["dataset"], earlier["seed"]) == (cell.dataset, cell.seed)
+            if same_task and earlier.get("images_per_class") == (cell.images if cell.several else None):
                 for part, name in (("data", "images"), ("base", "base weights")):
                     if earlier[part] != fingerprints[part]:
                         raise RunError(
@@ -237,6 +246,7 @@ class CellRunner:
             "budget": cell.budget,
             "seed": cell.seed,
             "mask": cell.mask,
+            **({"images_per_class": cell.images} if cell.several else {}),
             **({} if task.data.task == SINGLE_LABEL else {"task": task.data.task.to_dict()}),
             **fingerprints,
             "cases": {split.name: len(split) for split in task.data.splits},
