@@ -152,6 +152,24 @@ def test_subgroups_are_test_sets_of_their_own() -> None:
         dict(by_subgroup(test))
 
 
+def test_cells_have_the_metrics_of_each_subgroup(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def with_sites(*arguments: Any, **settings: Any) -> Any:
+        data = load_dataset(*arguments, **settings)
+        sites = tuple(("north", "south")[row % 2] for row in range(len(data.test)))
+        return replace(data, test=replace(data.test, subgroups=sites))
+
+    monkeypatch.setattr("shpeft.compare.running.task.load_dataset", with_sites)
+    plan = plan_of({"probe": ARMS["probe"]}, datasets=FUNDUS, seeds=[0], shifts={"site": {"by_subgroup": True}})
+    table = compare.run(plan, tmp_path)
+    [record] = table.cells().values()
+    assert list(record["shifts"]) == ["site: north", "site: south"]
+    whole = table.predictions(record["key"]).probabilities
+    for name, rows in (("site: north", slice(0, None, 2)), ("site: south", slice(1, None, 2))):
+        part = table.shifted(record, name)
+        np.testing.assert_allclose(part.probabilities, whole[rows], atol=1e-6)  # other batches round differently
+        assert record["shifts"][name]["cases"] == {"test": len(part.labels)}
+
+
 @pytest.mark.parametrize(
     ("shift", "message"),
     [
