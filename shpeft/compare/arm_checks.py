@@ -25,6 +25,8 @@ def check_arm(plan: "Plan", name: str, arm: "Arm") -> None:
         raise ValueError(f"arm {name} selects by the changes of no arm: give 'of', an arm of kind full")
     if arm.of is not None and not arm.selects_changes and arm.kind != "revert":
         raise ValueError(f"arm {name}: 'of' is for kind revert, and for the score or the agnostic half 'change'")
+    if arm.agnostic == "change" and not arm.selects_changes:
+        raise ValueError(f"arm {name} has agnostic change, which is for sparse arms of score hybrid: leave it out")
     if arm.selects_changes and arm.reselect_after:
         raise ValueError(f"arm {name} selects by the changes of {arm.of}, which are the same when it selects again")
     if arm.like is not None and (arm.score != "random" or plan.arms[arm.like].kind != "sparse"):
@@ -88,6 +90,8 @@ def _impossible_selection(arm: "Arm") -> str:
         )
     if crossed and arm.score in ("magnitude", "random", "wanda", "change"):
         return f"has score {arm.score}, for which no gradient is taken under a head: leave heads out"
+    if arm.score == "step" and crossed and arm.prune_from is not None:
+        return "prunes by squared gradients of batches, which hold images of several heads: leave heads or step out"
     if crossed and arm.expectation == "batch" and arm.score != "step":
         return "has cross-fitted heads, and a batch holds images of several of them: give expectation all or image"
     if crossed and arm.reselect_after:

@@ -33,6 +33,9 @@ from shpeft.tasks import SINGLE_LABEL
 SAMPLES = 1000
 """Logits that are drawn for each image; all have the same seed, so that no prediction depends on the other images."""
 
+MOST_ROWS = 4
+"""Rows of A that are held before they are compressed, as a multiple of k."""
+
 BATCH = 16
 """Images whose Jacobians are computed together."""
 
@@ -84,9 +87,13 @@ class LaplacePosterior:
                 f"A Laplace posterior is offered for one class an image, and the task of these images is "
                 f"{split.task.name}. Predict without it."
             )
-        rows = []
+        rows, held = list[Tensor](), 0
         for logits, jacobians in _linearized(forward_pass, delta, split, progress):
             rows.append((root_of_hessian(logits).mT @ jacobians).flatten(0, 1))
+            held += len(rows[-1])
+            if held > MOST_ROWS * delta.k:  # many images: their rows are never all in memory
+                rows = [compressed(torch.cat(rows))]
+                held = len(rows[0])
         factor = compressed(torch.cat(rows))
         return cls(forward_pass, delta, factor, evidence_precision(factor, delta.values))
 

@@ -9,7 +9,10 @@ import torch
 
 from shpeft import compare, equations
 from shpeft.compare import Plan, Table
+from shpeft.compare.analysis.paired_comparison import Bootstrap
+from shpeft.compare.analysis.results import Results
 from shpeft.compare.cells import Cell, list_cells
+from shpeft.compare.report.failure_section import failure_section
 from shpeft.compare.running.dense_weights import DenseWeights, chosen_rate
 from shpeft.compare.running.score_cache import ScoreCache
 from shpeft.compare.running.task import Tasks
@@ -159,12 +162,55 @@ def test_a_key_covers_the_training_whose_changes_count() -> None:
         ({"agnostic": "change", "of": "probe"}, "by the changes of no arm"),
         ({"of": "full"}, "'of' is for kind revert, and for the score or the agnostic half 'change'"),
         ({"score": "gradient", "agnostic": "change", "of": "full"}, "'of' is for kind revert"),
+        ({"score": "gradient", "agnostic": "change"}, "agnostic change, which is for sparse arms of score hybrid"),
         ({"score": "change", "of": "full", "reselect_after": 1}, "which are the same when it selects again"),
     ],
 )
 def test_arms_that_make_no_sense_are_refused(arm: dict[str, Any], message: str) -> None:
     with pytest.raises(ConfigError, match=message):
         plan_of({"a": {"kind": "sparse", **arm}, "full": {"kind": "full"}, "probe": {"kind": "probe"}})
+
+
+@pytest.mark.parametrize(
+    ("full", "reason"),
+    [
+        ({"keep_start": True, "lr": [1.0, 2.0], "head_lr": 100.0}, "has none: the linear probe had the lower"),
+        ({"lr": [1e30, 1e31]}, "diverged"),
+    ],
+)
+def test_without_changes_nothing_is_selected_and_the_report_says_why(
+    full: dict[str, Any], reason: str, tmp_path: Path
+) -> None:
+    """Scores that are all 0 would select the first weights of the model."""
+    arms = {
+        "product": {"kind": "sparse", "images": 8},
+        "full": {"kind": "full"} | full,
+        "oracle": ORACLE,
+        "like it": {"kind": "sparse", "score": "random", "like": "oracle"},
+    }
+    plan = plan_of(arms, report={"method": "product"})
+    table = compare.run(plan, tmp_path, only=["fundus/*"])
+    records = [table.cells()[cell.key] for cell in list_cells(plan) if cell.dataset == "fundus"]
+    failed = [record for record in records if record["arm"] in ("oracle", "like it")]
+    assert [record["seed"] for record in failed] == [0, 0, 1, 1]
+    assert {record["status"] for record in failed} == {"failed"}
+    assert all(reason in record["failure"] for record in failed)
+    text = failure_section(Bootstrap(Results(plan, table, ("fundus",)), resamples=10), ())
+    assert "- Not trained, because " in text
+    assert reason in text
+    assert "like it on fundus, seed 0; like it on fundus, seed 1; oracle on fundus, seed 0" in text
+
+
+def test_a_control_has_gradients_of_the_weights_that_its_arm_may_select(tmp_path: Path) -> None:
+    arms = {
+        "wide": {"kind": "sparse", "scope": "all", "score": "gradient", "images": 8},
+        "like": {"kind": "sparse", "score": "random", "like": "wide", "lr_scale": "sensitivity", "images": 8},
+    }
+    plan = plan_of(arms)
+    cell, cache = cells_of(plan, "like")[0], ScoreCache(Tasks(plan, "."), Table(tmp_path))
+    support = cache.support(cell)
+    assert "cls_token" in support.indices
+    assert cache.squared_gradients(cell, support).shape == (40,)
 
 
 def test_pooled_rates_wait_for_all_changes(tmp_path: Path) -> None:

@@ -58,6 +58,10 @@ def test_plans_that_make_no_sense_are_refused(arms: dict[str, Any], message: str
         ({"score": "step", "step_size": 0.1, "lr_scale": "sensitivity"}, "leave expectation, reselect_after and lr"),
         ({"score": "wanda", "heads": "cross-fitted"}, "a has score wanda, for which no gradient"),
         ({"heads": "cross-fitted"}, "give expectation all or image"),
+        (
+            {"heads": "cross-fitted", "score": "step", "step_size": 0.1, "prune_from": 0.1},
+            "prunes by squared gradients of batches",
+        ),
         ({"heads": "cross-fitted", "expectation": "all", "reselect_after": 1}, "no head leaves any out"),
         ({"score": "step", "step_size": 0.1, "count_exponent": 1.0}, "leave score step, formula quota"),
         ({"formula": "quota", "count_exponent": 1.0}, "leave score step, formula quota"),

@@ -144,4 +144,16 @@ def test_many_images_are_taken_in_batches(data: Dataset, monkeypatch: pytest.Mon
     monkeypatch.setattr(laplace, "BATCH", 5)
     parts = LaplacePosterior.fit(forward_pass, delta, data.train)
     torch.testing.assert_close(parts.factor.t() @ parts.factor, whole.factor.t() @ whole.factor)
+    monkeypatch.setattr(laplace, "MOST_ROWS", 1)
+    heights, compress = list[int](), compressed
+
+    def record(factor: Tensor) -> Tensor:
+        heights.append(len(factor))
+        return compress(factor)
+
+    monkeypatch.setattr(laplace, "compressed", record)
+    bounded = LaplacePosterior.fit(forward_pass, delta, data.train)
+    assert len(heights) > 1
+    assert max(heights) <= 40 + 5 * len(data.classes)
+    torch.testing.assert_close(bounded.factor.t() @ bounded.factor, whole.factor.t() @ whole.factor)
     assert parts.precision == pytest.approx(whole.precision, rel=1e-6)

@@ -31,9 +31,14 @@ def failure_section(bootstrap: Bootstrap, comparisons: Sequence[PairedComparison
     if worse:
         lines.append(f"{results.method.title} is worse than: {'; '.join(worse)}.")
     lines += _near_chance(bootstrap)
-    failed = [f"{r['arm']} on {r['dataset']}" for r in results.records if r["status"] == "failed"]
-    if failed:
-        lines.append(f"Every training diverged: {'; '.join(sorted(set(failed)))}.")
+    failed = dict[str, set[str]]()
+    for r in results.records:
+        if r["status"] == "failed":
+            seed = f", seed {r['seed']}" if "failure" in r else ""
+            failed.setdefault(r.get("failure", ""), set()).add(f"{r['arm']} on {r['dataset']}{seed}")
+    for reason, cells in failed.items():
+        title = f"Not trained, because {reason}" if reason else "Every training diverged"
+        lines.append(f"{title}: {'; '.join(sorted(cells))}.")
     diverged = sum(loss is None for r in results.records for loss in r.get("trials", {}).values())
     if diverged:
         lines.append(f"{diverged} single trainings diverged.")

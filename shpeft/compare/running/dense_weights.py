@@ -1,5 +1,6 @@
 """Fully fine-tuned weights on the disk, whose changes other arms revert or select by."""
 
+from collections.abc import Mapping
 from pathlib import Path
 
 import safetensors.torch
@@ -10,7 +11,7 @@ from shpeft.backbones import Backbone
 from shpeft.compare.cells import Cell
 from shpeft.compare.plan import Rate
 from shpeft.compare.running.baselines import DenseTuner
-from shpeft.compare.table import Table
+from shpeft.compare.table import Record, Table
 from shpeft.equations import Norm, task_agnostic
 from shpeft.errors import RunError
 from shpeft.importance.scores import Scores
@@ -19,9 +20,13 @@ from shpeft.support.atomic_files import write_atomic
 
 def chosen_rate(cell: Cell, table: Table) -> Rate | None:
     """Return the rates that a finished cell with the same trials has; None if they are still to be chosen."""
-    finished = table.cells()
-    record = next((finished[c.key] for c in cell.tuned_alike if c.key in finished), None)
-    return None if record is None else Rate(record["lr"], record.get("head_lr"))
+    return rate_of(cell, table.cells())
+
+
+def rate_of(cell: Cell, finished: Mapping[str, Record]) -> Rate | None:
+    """Return the same of finished cells by key; one that failed before any training has no rates."""
+    records = (finished[c.key] for c in cell.tuned_alike if c.key in finished)
+    return next((Rate(record["lr"], record.get("head_lr")) for record in records if "lr" in record), None)
 
 
 class DenseWeights:
@@ -52,6 +57,16 @@ class DenseWeights:
                 "finished, or diverged, or the cache was emptied. Run `shpeft compare` again, which trains it."
             )
         return safetensors.torch.load_file(path)
+
+    def has_changed(self, cell: Cell, backbone: Backbone) -> bool:
+        """Return whether a cell of kind full has another weight than the backbone, the head aside.
+
+        Raises:
+            RunError: its weights are not on the disk.
+        """
+        tensors, base = self.read(cell), backbone.parameters
+        names = (info.name for info in backbone.weight_infos() if info.name in tensors)
+        return any(not torch.equal(tensors[name].float(), base[name].detach().float().cpu()) for name in names)
 
     def changes(self, cell: Cell, backbone: Backbone, norm: Norm = "l1", scope: str = "all") -> Scores:
         """Return |Δw| or Δw² of a cell of kind full as scores; 0 for weights that it did not train.

@@ -15,7 +15,7 @@ from shpeft.compare.cells import Cell, list_cells
 from shpeft.compare.cost import CostEstimate, TableProgress
 from shpeft.compare.measures import AT_TEMPERATURE, measures_of
 from shpeft.compare.plan import Arm, Plan, Rate
-from shpeft.compare.running.dense_weights import DenseWeights, chosen_rate
+from shpeft.compare.running.dense_weights import DenseWeights, chosen_rate, rate_of
 from shpeft.compare.running.memory import training_memory
 from shpeft.compare.running.score_cache import ScoreCache
 from shpeft.compare.running.task import Task, Tasks
@@ -196,8 +196,8 @@ class CellRunner:
         tuned: Record = {}
         if arm.kind == "probe":
             fitted = probe_model(task, arm.views)
-        elif not all(map(self._train_dense, _dense_cells(cell, self.table.cells()))):
-            fitted = None
+        elif reason := self._why_no_changes(cell, task.backbone):
+            fitted, tuned = None, {"failure": reason}
         elif arm.kind == "revert":
             fitted = self._reverted(cell, arm, task)
         else:
@@ -328,6 +328,19 @@ class CellRunner:
             assert fitted.dense is not None
             self.dense.write(cell, rate, fitted.dense)
 
+    def _why_no_changes(self, cell: Cell, backbone: Backbone) -> str:
+        """Return why full fine-tuning gives a cell, or those that tune its rate, no changes; empty if it does.
+
+        Weights that full fine-tuning left alone, since the linear probe had the lower validation loss, have no largest
+        changes: a selection by them would be the first weights of the model. Reverting them all is the linear probe.
+        """
+        for dense in _dense_cells(cell, self.table.cells()):
+            if not self._train_dense(dense):
+                return f"the training of {dense.arm}, whose changes count, diverged"
+            if self.plan.arms[cell.arm].kind != "revert" and not self.dense.has_changed(dense, backbone):
+                return f"{dense.arm}, whose changes count, has none: the linear probe had the lower validation loss"
+        return ""
+
     def _train_dense(self, cell: Cell) -> bool:
         """Train a cell of kind full again if its weights are gone; return False where its training diverged."""
         rate = chosen_rate(cell, self.table)
@@ -350,12 +363,12 @@ def _dense_cells(cell: Cell, finished: dict[str, Record]) -> list[Cell]:
     """Return the cells of kind full whose changes a cell needs, or the trials that tune its learning rate."""
     if cell.dense_cell is None:
         return []
-    trained = (cell,) if _has_rate(cell, finished) else (cell, *cell.tuning_cells)
+    trained = (cell,) if rate_of(cell, finished) else (cell, *cell.tuning_cells)
     return list(dict.fromkeys(each.dense_cell for each in trained if each.dense_cell is not None))
 
 
 def _has_rate(cell: Cell, finished: dict[str, Record]) -> bool:
-    """Return whether a finished cell has the learning rate of this cell's trials."""
+    """Return whether the learning rate of this cell's trials is chosen, or will never be as its training failed."""
     return any(other.key in finished for other in cell.tuned_alike)
 
 

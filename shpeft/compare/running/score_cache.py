@@ -56,6 +56,8 @@ class ScoreCache:
     def squared_gradients(self, cell: Cell, support: Support) -> Tensor:
         """Return F, the squared gradients of the selected weights at the linear probe, (k,), whatever selected them."""
         arm = self._plan.arms[cell.arm]
+        if arm.like is not None:  # its support is drawn from the weights that are eligible for the other arm
+            arm = arm.model_copy(update={"scope": self._plan.arms[arm.like].eligible})
         specific = self.specific(arm, cell.dataset, cell.seed)
         gradients = squared_gradients(specific, task_specific_name(arm), support.indices)
         assert gradients is not None, "a task-specific score has gradients"
