@@ -366,6 +366,8 @@ class Hearing(LocalSites):
         ({"selection": {"score": "magnitude"}}, {"personal_heads": True}, "personal heads"),
         ({"selection": {"score": "magnitude"}, "training": {"mixup": 0.2}}, {}, "mixup"),
         ({"selection": {"score": "magnitude"}, "training": {"balance": "loss"}}, {}, "balance"),
+        ({"selection": {"score": "magnitude", "scope": "blocks"}}, {}, "scope blocks"),
+        ({"selection": {"images": 256, "scope": "all"}}, {"selection_noise": 1.0}, "scope all"),
         ({"selection": {"score": "magnitude"}}, {"selection_noise": 1.0}, "score magnitude"),
         ({"selection": {"score": "fisher"}}, {"selection_noise": 1.0}, "score fisher, "),
         ({"selection": {"images": 16}}, {"selection_noise": 1.0}, r"selection\.images"),

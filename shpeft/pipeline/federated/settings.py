@@ -33,6 +33,7 @@ def check_settings(config: RunConfig, federation: Federation) -> None:
     scored = ("images", "expectation") if federation.selection_noise else ()
     secret = {
         f"score {selection.score}": selection.score not in (PAID if federation.selection_noise else PUBLIC),
+        f"scope {selection.scope}": selection.scope in ("all", "blocks"),  # single images: linear layers alone
         "personal heads": federation.personal_heads,
         **{f"selection.{name}": getattr(selection, name) != getattr(usual.selection, name) for name in scored},
         **{name: getattr(training, name) != getattr(usual.training, name) for name in plain},
@@ -41,7 +42,8 @@ def check_settings(config: RunConfig, federation: Federation) -> None:
         raise ConfigError(
             f"Private training is not offered with {', '.join(asked)}. With --noise, weights are selected by --score "
             "magnitude or random, which need no image, or with --selection-noise by hybrid or gradient, of all images "
-            "of a site at once; the head is shared; and images are neither varied nor weighted."
+            "of a site at once, among matrices (--scope matrices or last:n); the head is shared; and images are "
+            "neither varied nor weighted."
         )
     if federation.selection_noise and not federation.noise:
         raise ConfigError(
