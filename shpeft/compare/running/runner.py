@@ -13,9 +13,9 @@ from torch import Tensor
 from shpeft.backbones import Backbone
 from shpeft.compare.cells import Cell, list_cells
 from shpeft.compare.cost import CostEstimate, TableProgress
-from shpeft.compare.measures import AT_TEMPERATURE, measures_of
 from shpeft.compare.plan import Arm, Plan, Rate
 from shpeft.compare.running.dense_weights import DenseWeights, chosen_rate, rate_of
+from shpeft.compare.running.measured import measure, measure_shifts
 from shpeft.compare.running.memory import training_memory
 from shpeft.compare.running.score_cache import ScoreCache
 from shpeft.compare.running.task import Task, Tasks
@@ -26,12 +26,7 @@ from shpeft.config.schema import Precision
 from shpeft.delta.sparse_delta import FlatEntries, SparseDelta
 from shpeft.errors import ConfigError, RunError
 from shpeft.evaluation.by_task import (
-    Temperature,
-    at_temperature,
     fit_temperatures,
-    metric_names,
-    metrics_of,
-    replicates_of,
 )
 from shpeft.evaluation.ensemble import disagreement, mean_of
 from shpeft.evaluation.predict import Predictions
@@ -216,11 +211,11 @@ class CellRunner:
             temperature = fit_temperatures(validation)
             members = fitted.predict_each(task.data.test)  # the only use of the test images
             predictions = mean_of(members)
-            outcome = {"status": "finished"} | _measure(fitted, task.backbone, predictions, temperature)
+            outcome = {"status": "finished"} | measure(fitted, task.backbone, predictions, temperature)
             outcome = outcome | ({"disagreement": disagreement(members)} if len(members) > 1 else {})
             if task.shifted:
                 shifted = [fitted.predict(split) for split in task.shifted.values()]
-                outcome |= {"shifts": _measure_shifts(task, shifted, temperature)}
+                outcome |= {"shifts": measure_shifts(task, shifted, temperature)}
         record = base | tuned | outcome | {"seconds": round(seconds + self.clock.update() - began, 2)}
         self.table.add_cell(record, predictions, validation, shifted)
         return record
@@ -416,41 +411,3 @@ def _trial_record(cell: Cell, rate: Rate, trial: Trial) -> Record:
             for r in trial.history
         ],
     }
-
-
-def _measure(fitted: FittedModel, backbone: Backbone, predictions: Predictions, temperature: Temperature) -> Record:
-    """Return the measured part of a record: the task's metrics on the test images, and sizes."""
-    head = backbone.head_weight_count
-    return {
-        **_metrics(predictions, temperature),
-        "trained": fitted.trained,
-        "share": fitted.trained / backbone.weight_count,
-        "share_with_head": (fitted.trained + head) / (backbone.weight_count + head),
-        "bytes": fitted.bytes,
-    }
-
-
-def _measure_shifts(task: Task, shifted: Sequence[Predictions], temperature: Temperature) -> dict[str, Record]:
-    """Return the metrics on each further test set, at the temperature of the dataset's own validation images."""
-    return {
-        name: {"data": split.fingerprint, "cases": {"test": len(split)}, **_metrics(predictions, temperature)}
-        for (name, split), predictions in zip(task.shifted.items(), shifted, strict=True)
-    }
-
-
-def _metrics(predictions: Predictions, temperature: Temperature) -> Record:
-    """Return the task's metrics, and those of each class."""
-    metrics, measures = metrics_of(predictions, resamples=0), measures_of(predictions.task)
-    values = {name: metrics[name]["value"] for name in metric_names(predictions.task)}
-    calibrated = replicates_of(at_temperature(predictions, temperature), np.ones((1, len(predictions.labels))))
-    values |= {name: float(calibrated[AT_TEMPERATURE[name]][0]) for name in measures.calibrated}
-    by_class = measures.by_class
-    return {
-        **{name: _known(value) for name, value in values.items()},
-        **({} if temperature is None else {"temperature": temperature}),
-        **({by_class: [_known(row[by_class]["value"]) for row in metrics["per_class"]]} if by_class else {}),
-    }
-
-
-def _known(value: float) -> float | None:
-    return None if math.isnan(value) else value
