@@ -12,8 +12,9 @@ from shpeft.compare import Plan, Table
 from shpeft.compare.analysis.paired_comparison import Bootstrap
 from shpeft.compare.analysis.results import Results
 from shpeft.compare.cells import Cell, list_cells
+from shpeft.compare.plan import Rate
 from shpeft.compare.report.failure_section import failure_section
-from shpeft.compare.running.dense_weights import DenseWeights, chosen_rate
+from shpeft.compare.running.dense_weights import DenseWeights, chosen_rate, rate_of
 from shpeft.compare.running.score_cache import ScoreCache
 from shpeft.compare.running.task import Tasks
 from shpeft.compare.running.training import probe_model
@@ -198,7 +199,19 @@ def test_without_changes_nothing_is_selected_and_the_report_says_why(
     text = failure_section(Bootstrap(Results(plan, table, ("fundus",)), resamples=10), ())
     assert "- Not trained, because " in text
     assert reason in text
-    assert "like it on fundus, seed 0; like it on fundus, seed 1; oracle on fundus, seed 0" in text
+    assert "seed 0, full', whose changes count" in text
+    assert "like it on fundus, seed 1; oracle on fundus, seed 1" in text
+
+
+def test_a_single_rate_needs_no_cell_that_chooses_it() -> None:
+    """One seed without changes takes the oracle of no other seed along."""
+    for rates in ([1e-2], [1e-3, 1e-2]):
+        plan = plan_of({"full": {"kind": "full", "lr": rates}, "oracle": ORACLE | {"lr": rates}})
+        first, second = cells_of(plan, "oracle")[0], Cell(plan, "fundus", "oracle", 40, 1)
+        assert second.tuning_cells == [first]
+        assert rate_of(second, {}) is None
+        assert rate_of(second, {first.key: {"status": "failed"}}) == (Rate(1e-2) if len(rates) == 1 else None)
+        assert rate_of(second, {first.key: {"status": "finished", "lr": 1e-3}}) == Rate(1e-3)
 
 
 def test_a_control_has_gradients_of_the_weights_that_its_arm_may_select(tmp_path: Path) -> None:

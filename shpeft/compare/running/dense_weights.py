@@ -24,9 +24,13 @@ def chosen_rate(cell: Cell, table: Table) -> Rate | None:
 
 
 def rate_of(cell: Cell, finished: Mapping[str, Record]) -> Rate | None:
-    """Return the same of finished cells by key; one that failed before any training has no rates."""
-    records = (finished[c.key] for c in cell.tuned_alike if c.key in finished)
-    return next((Rate(record["lr"], record.get("head_lr")) for record in records if "lr" in record), None)
+    """Return the same of finished cells by key; one that failed before any training has chosen none of several."""
+    records = [finished[c.key] for c in cell.tuned_alike if c.key in finished]
+    chosen = next((record for record in records if "lr" in record), None)
+    if chosen is not None:
+        return Rate(chosen["lr"], chosen.get("head_lr"))
+    rates = cell.plan.rates(cell.plan.arms[cell.arm], cell.budget) if records else ()
+    return rates[0] if len(rates) == 1 else None
 
 
 class DenseWeights:

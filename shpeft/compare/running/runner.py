@@ -331,9 +331,9 @@ class CellRunner:
         """
         for dense in _dense_cells(cell, self.table.cells()):
             if not self._train_dense(dense):
-                return f"the training of {dense.arm}, whose changes count, diverged"
+                return f"the training of '{dense.title}', whose changes count, diverged"
             if self.plan.arms[cell.arm].kind != "revert" and not self.dense.has_changed(dense, backbone):
-                return f"{dense.arm}, whose changes count, has none: the linear probe had the lower validation loss"
+                return f"'{dense.title}', whose changes count, has none: the linear probe had the lower validation loss"
         return ""
 
     def _train_dense(self, cell: Cell) -> bool:
