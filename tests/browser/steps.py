@@ -2,8 +2,9 @@
 
 import re
 from collections.abc import Callable
+from contextlib import suppress
 
-from playwright.sync_api import Page, expect
+from playwright.sync_api import Page, TimeoutError, expect
 
 from tests.browser.driver import A_WHILE as A_WHILE
 
@@ -44,11 +45,17 @@ def assert_no_name(page: Page, *names: str) -> None:
 
 
 def choose(page: Page, label: str, value: str) -> None:
-    """Choose from a list: open it, type a part of the value, click the option."""
+    """Choose from a list: open it, type a part of the value, click the option; again if a redraw closed the list."""
     box = page.get_by_role("combobox", name=re.compile(label)).first
-    box.click()
-    box.fill(value)
-    page.get_by_role("option", name=value).first.click()
+    option = page.get_by_role("option", name=value).first
+    for timeout in (10_000, 10_000, 30_000):
+        ready(page)
+        box.click()
+        box.fill(value)
+        with suppress(TimeoutError):
+            option.click(timeout=timeout)
+            return
+    raise AssertionError(f"the list {label} offers no {value}")
 
 
 def start_run(page: Page, name: str, epochs: int) -> None:

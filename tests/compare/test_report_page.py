@@ -60,6 +60,13 @@ def test_an_unfinished_dataset_hides_no_mean(tmp_path: Path) -> None:
     assert "| – | – | – | –" not in text
 
 
+def test_an_arm_with_fewer_runs_stands_beside_none_with_all(tmp_path: Path) -> None:
+    text = page_of(tmp_path, without=[("bad", "c")])
+    rows = [line.split("|")[1].strip() for line in text.splitlines() if line.startswith("|")][2:]
+    assert sorted(rows) == ["**our weights**", "the frozen model"]
+    assert "22 of 24 cells are finished. Without other weights, which have fewer runs so far." in text
+
+
 def test_rows_are_arms_of_the_plan() -> None:
     with pytest.raises(ConfigError, match="rows name 'none'"):
         planned(rows=["none"])

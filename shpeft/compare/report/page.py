@@ -51,7 +51,17 @@ def page(bootstrap: Bootstrap, figure: str = "") -> str:
 
 
 def shown_entries(results: Results) -> list[Entry]:
-    """List the rows of the page: those that the plan names, or the method and what its questions compare it with."""
+    """List the rows of the page: those of ``planned_entries`` that are finished, as soon as the method is.
+
+    A mean over fewer runs stands beside no mean over all of them.
+    """
+    entries = planned_entries(results)
+    finished = [entry for entry in entries if not results.pending(entry)]
+    return finished if results.method in finished else entries
+
+
+def planned_entries(results: Results) -> list[Entry]:
+    """List what the plan names for the page, or the method and what its questions compare it with."""
     names, method = results.plan.report.rows, results.method
     if names:
         entries = [
@@ -74,7 +84,10 @@ def _unfinished(results: Results) -> str:
     if not missing:
         return ""
     total = missing + len(results.records)
-    return f"**This is not a result yet**: {len(results.records)} of {total} cells are finished."
+    shown = shown_entries(results)
+    left_out = [_name(results, entry) for entry in planned_entries(results) if entry not in shown]
+    without = f" Without {', '.join(left_out)}, which have fewer runs so far." if left_out else ""
+    return f"**This is not a result yet**: {len(results.records)} of {total} cells are finished.{without}"
 
 
 def _setting(results: Results) -> str:
