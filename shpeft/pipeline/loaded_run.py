@@ -22,6 +22,14 @@ from shpeft.support.jsonable import to_jsonable
 from shpeft.support.progress import Progress, silent
 from shpeft.tasks import MultiLabel, Regression
 
+Rules = tuple[AnyReliability | None, OODDetector | None]
+"""Calibration and decision rules, and the out-of-distribution detector."""
+
+
+def read_rules(folder: RunFolder) -> Rules:
+    """Return the rules that the folder holds now."""
+    return folder.reliability.read(), folder.reliability.detector()
+
 
 @dataclass(frozen=True, eq=False)
 class LoadedRun:
@@ -60,9 +68,9 @@ class LoadedRun:
         """Restore the pretrained weights of ``backbone``, bit for bit; a second call has no effect."""
         self.applied.close()
 
-    def with_rules_of(self, folder: RunFolder) -> "LoadedRun":
-        """Return this model with the calibration and decision rules that the folder holds now."""
-        return replace(self, reliability=folder.reliability.read(), ood_detector=folder.reliability.detector())
+    def with_rules(self, rules: Rules) -> "LoadedRun":
+        """Return this model with other decision rules."""
+        return replace(self, reliability=rules[0], ood_detector=rules[1])
 
     @property
     def decoding(self) -> Decoding:
@@ -124,7 +132,7 @@ def load_run(folder: RunFolder, device: str = "auto", weights: str | None = None
     delta = load_delta(folder.delta_path, base=backbone)
     applied = AppliedDelta(backbone, delta).open()
     applied.write(delta.values)
-    return LoadedRun(folder.name, folder.config, backbone, applied, delta, header).with_rules_of(folder)
+    return LoadedRun(folder.name, folder.config, backbone, applied, delta, header).with_rules(read_rules(folder))
 
 
 def evaluate_run(

@@ -17,6 +17,7 @@ from app.widgets.session import jobs
 from shpeft.errors import Cancelled
 from shpeft.explanation.saliency import PassTime, supported_methods
 from shpeft.pipeline import LoadedRun, load_run
+from shpeft.pipeline.loaded_run import Rules, read_rules
 from shpeft.runs import RunFolder, find_run
 from shpeft.support.progress import Progress, format_duration
 
@@ -96,11 +97,15 @@ def _model(name: str, trained: float) -> tuple[LoadedRun, ThreadPoolExecutor]:
         return load_run(find_run(name)), ThreadPoolExecutor(1, thread_name_prefix=f"shpeft-model-{name}")
 
 
-@st.cache_resource(show_spinner=False, max_entries=2)
+@st.cache_resource(show_spinner=False, max_entries=16)
+def _rules(name: str, modified: tuple[float, ...]) -> Rules:
+    return read_rules(find_run(name))
+
+
 def _worker(name: str, modified: tuple[float, ...]) -> tuple[LoadedRun, ThreadPoolExecutor]:
     """Return the model with its decision rules as they are now, and its thread."""
     loaded, executor = _model(name, modified[0])
-    return loaded.with_rules_of(find_run(name)), executor
+    return loaded.with_rules(_rules(name, modified)), executor
 
 
 @st.cache_resource(show_spinner=False, max_entries=16)
