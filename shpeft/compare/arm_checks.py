@@ -33,6 +33,10 @@ def check_arm(plan: "Plan", name: str, arm: "Arm") -> None:
         raise ValueError(f"arm {name}: 'like' is for score random and names a sparse arm")
     if len(plan.datasets) < 2 and ("consensus" in (arm.score, arm.agnostic) or arm.gradients == "other"):
         raise ValueError(f"arm {name} needs gradients of another dataset, and there is only one")
+    if plan.image_sizes and ("consensus" in (arm.score, arm.agnostic) or arm.gradients == "other"):
+        raise ValueError(f"arm {name} needs gradients of datasets with images of one size: leave image_sizes out")
+    if arm.initial_head == "random" and (arm.kind != "full" or arm.wise is not None):
+        raise ValueError(f"arm {name}: initial_head random is for kind full, without 'wise', which is from the probe")
     if arm.reselect_after and arm.reselect_after >= (arm.epochs or plan.training.epochs):
         raise ValueError(f"arm {name} selects again after {arm.reselect_after} epochs, when training is over")
     if reason := _impossible_selection(arm):

@@ -118,7 +118,7 @@ class Cell:
         plan = self.plan
         parts: dict[str, Any] = {
             "format": FORMAT,
-            "backbone": _changed_settings(plan.backbone),
+            "backbone": _changed_settings(plan.backbone_of(self.dataset)),
             "dataset": _changed_settings(plan.datasets[self.dataset]),
             "caps": _changed_settings(plan.images_per_class),
             **({} if plan.tested_on == "test" else {"tested_on": plan.tested_on}),

@@ -1,10 +1,12 @@
 """The work of a plan's cells in image passes, and the seconds that it takes; nothing is trained."""
 
+import math
 from collections import defaultdict
 from collections.abc import Container, Iterable, Mapping, Sequence
 from typing import Any
 
 from shpeft.compare.cells import Cell
+from shpeft.support.image_size import height_and_width
 from shpeft.support.progress import Progress
 
 TRAINING = {"sparse": 2.3, "bitfit": 2.4, "ln-tune": 2.4, "layerscale": 2.4, "lora": 2.5, "vera": 2.5, "full": 3.2}
@@ -23,6 +25,8 @@ Cases = Mapping[str, int]
 def image_passes(cell: Cell, cases: Cases) -> float:
     """Return the work of a cell in forward passes of one image, with all trainings that tune its learning rate.
 
+    An image of another size than the plan's counts by its area.
+
     Examples:
         >>> from shpeft.compare import Plan, list_cells
         >>> arms = {"probe": {"kind": "probe"}, "full": {"kind": "full", "lr": [1e-5, 1e-4]}}
@@ -31,6 +35,18 @@ def image_passes(cell: Cell, cases: Cases) -> float:
         >>> [image_passes(cell, {"train": 10, "val": 5, "test": 20}) for cell in list_cells(plan)]
         [35.0, 173.0]
     """
+    return _relative_area(cell) * _passes_of_its_size(cell, cases)
+
+
+def _relative_area(cell: Cell) -> float:
+    """Return the area of an image in those of the plan's other images, which are what forward passes are counted in."""
+    own, common = cell.plan.backbone_of(cell.dataset).image_size, cell.plan.backbone.image_size
+    if own is None or common is None:
+        return 1.0
+    return math.prod(height_and_width(own)) / math.prod(height_and_width(common))
+
+
+def _passes_of_its_size(cell: Cell, cases: Cases) -> float:
     arm = cell.plan.arms[cell.arm]
     tested = 1 + len(cell.plan.shifts_of(cell.dataset))  # further test sets have about as many images
     testing = float(cases["val"] + tested * cases["test"])

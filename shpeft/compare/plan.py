@@ -23,7 +23,9 @@ from shpeft.config.schema import (
     Score,
     Spread,
     read_budget,
+    read_input_size,
 )
+from shpeft.support.image_size import ImageSize
 from shpeft.support.markdown import plain
 
 Budget = Annotated[int | float, BeforeValidator(read_budget), Field(gt=0)]
@@ -130,6 +132,9 @@ class Arm(Section):
     mixup: float | None = same_as(TrainingConfig, "mixup", None)
     label_smoothing: float | None = same_as(TrainingConfig, "label_smoothing", None)
     balance: Balance | None = same_as(TrainingConfig, "balance", None)
+    initial_head: Literal["probe", "random"] = Field(
+        "probe", description="For kind full: the head that training begins with, the linear probe or random weights."
+    )
     refit_head: bool = Field(False, description="Fit the head again on the fine-tuned features at the end.")
     views: Literal[1, 2] = Field(1, description="2: average the test probabilities of an image and its mirror image.")
     scope: str = Field("", pattern=f"^(|{SCOPES})$", description=SelectionConfig.model_fields["scope"].description)
@@ -245,6 +250,11 @@ class Question(Section):
     )
     metric: Metric | Literal["ece", "ece_calibrated"] | None = Field(None, description="By default the report's.")
     topic: str = Field("", description="What the comparison tells, put before the question.")
+    primary: bool = Field(
+        False,
+        description="For better and not_worse: the question decides the comparison, so that its p value is adjusted "
+        "for all such questions by Holm's method, and its answer is on the page.",
+    )
     share: float = Field(0.9, gt=0, le=1, description="For retains: the share of the gain.")
     yes_from: float = Field(
         0.5, description="For magnitude_predicts: the rank correlation from which the answer is yes."
@@ -303,6 +313,9 @@ class Plan(Document):
 
     backbone: BackboneConfig = Field(default_factory=BackboneConfig)
     datasets: dict[str, DatasetConfig] = Field(min_length=1)
+    image_sizes: dict[str, Annotated[ImageSize, BeforeValidator(read_input_size)]] = Field(
+        default_factory=dict, description="Datasets whose images enter the backbone at another size than its own."
+    )
     images_per_class: Caps = Field(default_factory=Caps)
     tested_on: Literal["test", "training"] = Field(
         "test", description="With training, half of the training images replaces the test images, to try variants."
@@ -343,6 +356,8 @@ class Plan(Document):
         for name, shift in self.shifts.items():
             if unknown := [dataset for dataset in shift.datasets if dataset not in self.datasets]:
                 raise ValueError(f"shift {name} is for {unknown[0]!r}; the datasets are {', '.join(self.datasets)}")
+        if unknown := [dataset for dataset in self.image_sizes if dataset not in self.datasets]:
+            raise ValueError(f"image_sizes names {unknown[0]!r}; the datasets are {', '.join(self.datasets)}")
         self._check_numbers_of_rates()
         self._check_report()
         return self
@@ -373,6 +388,8 @@ class Plan(Document):
                 )
             if question.kind in ("better", "not_worse") and question.than is None:
                 raise ValueError(f"a question of kind {question.kind} needs 'than': an arm, or {BASELINE!r}")
+            if question.primary and question.kind not in ("better", "not_worse"):
+                raise ValueError(f"a question of kind {question.kind} is primary, which is for better and not_worse")
             known = (None, BASELINE, *self.arms)
             if unknown := [name for name in (question.arm, question.than) if name not in known]:
                 raise ValueError(f"a question names {unknown[0]!r}; the arms are {arms}")
@@ -385,6 +402,18 @@ class Plan(Document):
             return (self,)
         each = (caps.model_copy(update={"train": number}) for number in caps.train)
         return tuple(self.model_copy(update={"images_per_class": own}) for own in each)
+
+    def backbone_of(self, dataset: str) -> BackboneConfig:
+        """Return the backbone with the size that a dataset's images have for it."""
+        if dataset not in self.image_sizes:
+            return self.backbone
+        return self.backbone.model_copy(update={"image_size": self.image_sizes[dataset]})
+
+    @property
+    def input_sizes(self) -> str:
+        """The sizes of images in words: ``112 px (fundus 224 px)``."""
+        own = ", ".join(f"{name} {size} px" for name, size in self.image_sizes.items())
+        return f"{self.backbone.image_size or 'its own'} px" + (f" ({own})" if own else "")
 
     def shifts_of(self, dataset: str) -> dict[str, Shift]:
         """Return the further test sets of a dataset."""

@@ -7,7 +7,7 @@ import pytest
 
 from shpeft import compare
 from shpeft.compare.cells import Cell, list_cells
-from shpeft.compare.cost import CostEstimate, TableProgress
+from shpeft.compare.cost import CostEstimate, TableProgress, image_passes
 from shpeft.compare.running import estimate
 from tests.helpers.command_line import shpeft
 from tests.helpers.comparison_tables import plan_of
@@ -35,6 +35,13 @@ def test_a_cell_costs_what_cells_of_its_arm_took() -> None:
     assert costs.seconds(cell_of("full")) == pytest.approx(150, rel=0.1)
     assert costs.seconds(cell_of("probe")) == pytest.approx(2.0)
     assert costs.total([cell_of("probe"), cell_of("full")]) == pytest.approx(152, rel=0.1)
+
+
+def test_larger_images_cost_by_their_area() -> None:
+    wide = plan_of(image_sizes={"fundus": "64x96"})
+    cells = {cell.dataset: cell for cell in list_cells(wide) if (cell.arm, cell.seed) == ("product", 1)}
+    same = image_passes(cells["ultrasound"], CASES)
+    assert image_passes(cells["fundus"], CASES) == pytest.approx(6 * same)  # the plan's images have 32 x 32 pixels
 
 
 def test_progress_moves_inside_a_cell_by_its_weight() -> None:

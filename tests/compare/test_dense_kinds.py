@@ -136,3 +136,19 @@ def test_vera_begins_as_the_pretrained_model() -> None:
     image = torch.randn(2, *task.backbone.input_shape, generator=torch.Generator().manual_seed(0))
     with torch.no_grad(), task.probe.applied(task.backbone):
         torch.testing.assert_close(tuner.backbone(image), task.backbone(image), rtol=0, atol=1e-6)
+
+
+def test_full_fine_tuning_may_begin_with_a_random_head() -> None:
+    arms = {"probe": {"kind": "full"}, "random": {"kind": "full", "initial_head": "random"}}
+    plan = plan_of(arms)
+    task = Tasks(plan, ".").get("fundus", 0)
+    before = state(task.backbone)
+    probed = make_tuner(plan.arms["probe"], task, 0).backbone.head
+    heads = [make_tuner(plan.arms["random"], task, seed).backbone.head for seed in (0, 0, 1)]
+    assert torch.equal(probed.weight, task.probe.weight)
+    assert not any(torch.equal(head.weight, task.probe.weight) for head in heads)
+    assert torch.equal(heads[0].weight, heads[1].weight)
+    assert not torch.equal(heads[0].weight, heads[2].weight)
+    assert 0.01 < float(heads[0].weight.detach().std()) < 0.03
+    assert not heads[0].bias.detach().any()
+    assert_unchanged(task.backbone, before)

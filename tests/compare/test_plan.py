@@ -7,6 +7,7 @@ import pytest
 
 from shpeft.compare import Plan
 from shpeft.compare.cells import list_cells
+from shpeft.compare.running.task import Tasks
 from shpeft.errors import ConfigError
 from tests.helpers.comparison_tables import plan_of
 
@@ -94,6 +95,34 @@ def test_a_problem_of_the_whole_plan_is_reported_without_printing_the_plan() -> 
     assert str(error.value).splitlines()[1:] == [
         "- arms try different numbers of learning rates, which is unfair: a 1, b 2"
     ]
+
+
+def test_the_size_of_a_dataset_s_images_is_its_own(tmp_path: Path) -> None:
+    probe = {"probe": {"kind": "probe"}}
+    common, own = plan_of(probe), plan_of(probe, image_sizes={"fundus": 48})
+    changed = {c.dataset for c, d in zip(list_cells(common), list_cells(own), strict=True) if c.key != d.key}
+    assert changed == {"fundus"}
+    assert own.input_sizes == "32 px (fundus 48 px)"
+    tasks = Tasks(own, tmp_path)
+    assert [tasks.get(name, 0).backbone.image_size for name in ("fundus", "ultrasound")] == [48, 32]
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"image_sizes": {"fundas": 48}}, "image_sizes names 'fundas'; the datasets are fundus, ultrasound"),
+        ({"image_sizes": {"fundus": "wide"}}, "neither the side of a square"),
+        (
+            {"image_sizes": {"fundus": 48}, "arms": {"a": {"kind": "sparse", "gradients": "other"}}},
+            "gradients of datasets with images of one size",
+        ),
+        ({"arms": {"a": {"kind": "bitfit", "initial_head": "random"}}}, "initial_head random is for kind full"),
+        ({"arms": {"a": {"kind": "full", "initial_head": "random", "wise": 0.5}}}, "without 'wise'"),
+    ],
+)
+def test_sizes_and_heads_that_make_no_sense_are_refused(changes: dict[str, Any], message: str) -> None:
+    with pytest.raises(ConfigError, match=message):
+        plan_of(**changes)
 
 
 def test_a_consensus_needs_another_task() -> None:

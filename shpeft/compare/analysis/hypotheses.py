@@ -6,7 +6,7 @@ Comparisons of arms are decided here, retention of full fine-tuning's gain in
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
@@ -23,9 +23,13 @@ YES, NO, OPEN, PENDING = "yes", "no", "not shown", "not yet"
 
 CALIBRATED_CLAUSE = "each at the temperature fitted to its validation images"
 
+SIDES = {"better": YES, "worse": NO}
+"""Answers by the verdict of a difference; of any other it is open."""
+
 GAIN_RULE = "yes: the difference is that large and its 95 % interval excludes 0; no: the interval ends below it"
 SIDE_RULE = "yes or no: the 95 % interval lies on one side of 0"
 MARGIN_RULE = "yes or no: the 90 % interval lies on one side of the margin (one-sided tests at 5 %)"
+HOLM_CLAUSE = "for a yes, its p value is also below 5 % after Holm's adjustment for all {} primary questions"
 
 
 @dataclass(frozen=True)
@@ -38,6 +42,7 @@ class Verdict:
         evidence: the numbers that the rule was applied to, in words.
         rule: when the answer is yes, and when it is no.
         metric: the metric of a comparison; None for other questions.
+        p: the p value of a primary question, of the rule's test against its yes; None for other questions.
     """
 
     question: str
@@ -45,6 +50,7 @@ class Verdict:
     evidence: str
     rule: str
     metric: str | None = None
+    p: float | None = None
 
 
 def method_verdicts(bootstrap: Bootstrap, comparisons: Sequence[PairedComparison]) -> list[Verdict]:
@@ -71,7 +77,24 @@ def method_verdicts(bootstrap: Bootstrap, comparisons: Sequence[PairedComparison
             continue
         comparison = known.get((tested, other, metric)) or bootstrap.compare(tested, other, metric)
         verdicts.append(_decide(results, question, tested, other, comparison))
-    return verdicts
+    return _adjusted(verdicts)
+
+
+def _adjusted(verdicts: Sequence[Verdict]) -> list[Verdict]:
+    """Withdraw the yes of primary questions whose p value, adjusted for all of them, is 5 % or more."""
+    primary = [verdict.p for verdict in verdicts if verdict.p is not None]
+    clause, adjusted, out = HOLM_CLAUSE.format(len(primary)), iter(significance.holm(primary)), []
+    for verdict in verdicts:
+        if verdict.p is not None:
+            p = next(adjusted)
+            verdict = replace(
+                verdict,
+                answer=OPEN if verdict.answer == YES and p >= 0.05 else verdict.answer,
+                evidence=verdict.evidence if verdict.answer == PENDING else f"{verdict.evidence}, p = {p:.2g}",
+                rule=f"{verdict.rule}; {clause}",
+            )
+        out.append(verdict)
+    return out
 
 
 def tested_entry(results: Results, question: Question) -> Entry:
@@ -111,20 +134,21 @@ def _decide(
     results: Results, question: Question, tested: Entry, other: Entry, comparison: PairedComparison | None
 ) -> Verdict:
     text, rule = _sentence(results, question, tested, other), _rule(question)
-    metric = metric_of(results, question)
+    metric, never = metric_of(results, question), 1.0 if question.primary else None
     if comparison is None:
-        return Verdict(text, PENDING, "no cell in common yet", rule, metric)
+        return Verdict(text, PENDING, "no cell in common yet", rule, metric, never)
+    evidence = _evidence(results, comparison)
     if not comparison.complete:
-        return Verdict(text, PENDING, _evidence(results, comparison), rule, metric)
+        return Verdict(text, PENDING, evidence, rule, metric, never)
     if question.kind == "not_worse":
         margin = question.by or results.margin(metric)
         assert margin is not None, "questions without a margin are refused"
-        answer = _not_worse(comparison, margin)
-    elif question.by:
-        answer = _better_by(comparison, question.by)
+        answer, p = _not_worse(comparison, margin)
     else:
-        answer = {"better": YES, "worse": NO}.get(comparison.mean.verdict, OPEN)
-    return Verdict(text, answer, _evidence(results, comparison), rule, metric)
+        answer = _better_by(comparison, question.by) if question.by else SIDES.get(comparison.mean.verdict, OPEN)
+        gains = (comparison.mean.value > 0) == comparison.mean.larger_is_better
+        p = comparison.mean.p if gains else 1.0
+    return Verdict(text, answer, evidence, rule, metric, p if question.primary else None)
 
 
 def _sentence(results: Results, question: Question, tested: Entry, other: Entry) -> str:
@@ -178,9 +202,10 @@ def _better_by(comparison: PairedComparison, gain: float) -> str:
     return YES if low > 0 and value >= gain else NO if high < gain else OPEN
 
 
-def _not_worse(comparison: PairedComparison, margin: float) -> str:
+def _not_worse(comparison: PairedComparison, margin: float) -> tuple[str, float]:
+    """Return the answer and the p value of a test of non-inferiority."""
     tost = significance.tost(comparison.mean, margin)
     if tost is None:
-        return OPEN
+        return OPEN, 1.0
     r = comparison.mean.replicates if comparison.mean.larger_is_better else -comparison.mean.replicates
-    return YES if tost.not_worse else NO if np.quantile(r, 0.95) <= -margin else OPEN
+    return YES if tost.not_worse else NO if np.quantile(r, 0.95) <= -margin else OPEN, tost.p_worse

@@ -101,7 +101,7 @@ def _setting_section(results: Results) -> str:
     }[plan.tune]
     return (
         f"## Setting, hardware and hours\n\nBackbone {plan.backbone.name} at "
-        f"{plan.backbone.image_size or 'its own'} px; seeds {', '.join(map(str, plan.seeds))}; images per class at "
+        f"{plan.input_sizes}; seeds {', '.join(map(str, plan.seeds))}; images per class at "
         f"most: {caps}. Training runs for at most {plan.training.epochs} epochs and keeps the one with the lowest "
         "validation loss after temperature scaling. Learning rates are chosen on validation images "
         f"{chosen}, from the same number of rates for every arm. {test_images}\n\n{len(records)} cells took "

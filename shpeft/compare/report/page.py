@@ -4,12 +4,12 @@ from collections.abc import Sequence
 
 from shpeft import NOTICE
 from shpeft.compare.analysis.formatting import format_difference
-from shpeft.compare.analysis.hypotheses import compared_with_method
+from shpeft.compare.analysis.hypotheses import Verdict, compared_with_method
 from shpeft.compare.analysis.paired_comparison import Bootstrap, PairedComparison
 from shpeft.compare.analysis.results import Entry, Results
 from shpeft.compare.measures import LOG_LOSS, MEASURES, NONE, POINTS, SMALLER_IS_BETTER, inside
 from shpeft.compare.report.markdown import table
-from shpeft.compare.report.summary import plain_name
+from shpeft.compare.report.summary import plain_name, verdict_table
 from shpeft.support.formatting import METRIC_TITLES, percent
 from shpeft.tasks import SINGLE_LABEL
 
@@ -24,13 +24,15 @@ VERBS = {
 """Verdicts in a sentence, in the order in which they are listed."""
 
 
-def page(bootstrap: Bootstrap, figure: str = "") -> str:
+def page(bootstrap: Bootstrap, figure: str = "", verdicts: Sequence[Verdict] = ()) -> str:
     """Write the page in Markdown.
 
     Args:
         bootstrap: the results and their replicates.
         figure: the figure in Markdown.
+        verdicts: the answers to the questions, of which the page has the primary ones.
     """
+    primary = [verdict for verdict in verdicts if verdict.p is not None]
     results, report = bootstrap.results, bootstrap.results.plan.report
     rows, shown = shown_entries(results), results.measures.shown
     comparisons = {(e, m): bootstrap.compare(results.method, e, m) for e in rows if e != results.method for m in shown}
@@ -41,6 +43,7 @@ def page(bootstrap: Bootstrap, figure: str = "") -> str:
         _unfinished(results),
         f"## Question\n\n{report.question}\n\n{report.claim}".rstrip() if report.question else "",
         f"## Setting\n\n{_setting(results)}",
+        f"## Decision\n\n{verdict_table(primary)}" if primary else "",
         f"## Result\n\n{_table(results, rows, comparisons)}\n\n{_reading(results)}",
         figure,
         "## What it means\n\n" + "\n".join(f"- {line}" for line in [*_sentences(results, first), *report.meaning]),
@@ -98,10 +101,11 @@ def _setting(results: Results) -> str:
     patience = plan.training.patience
     stop = f", ending after {patience} without a lower validation loss" if patience else ", all of them"
     tested = "" if plan.tested_on == "test" else " Halves of the training splits stand in for the test images."
+    random = ", ".join(name for name, arm in plan.arms.items() if arm.initial_head == "random")
+    start = f"Every arm{' but ' * bool(random)}{random} starts from the same linear probe"
     return (
-        f"{plan.backbone.name} at {plan.backbone.image_size or 'its own'} px; {listed}; {seeds} training "
-        f"run{'s' * (seeds > 1)} of each; {epochs} epochs{stop}.{tested} Every arm starts from the same linear probe "
-        f"and has {_rates(results)}."
+        f"{plan.backbone.name} at {plan.input_sizes}; {listed}; {seeds} training run{'s' * (seeds > 1)} of each; "
+        f"{epochs} epochs{stop}.{tested} {start}, and all have {_rates(results)}."
     )
 
 

@@ -105,7 +105,7 @@ def _write_part(
         "" if overlaps is None else hybridity_section(results, pairs, magnitude),
     ]
     verdicts, retention = method_verdicts(bootstrap, comparisons), retention_verdicts(results, gains)
-    return page(bootstrap, page_figure), report(bootstrap, comparisons, verdicts, retention, sections)
+    return page(bootstrap, page_figure, verdicts), report(bootstrap, comparisons, verdicts, retention, sections)
 
 
 def by_images(bootstraps: Sequence[Bootstrap]) -> str:

@@ -147,15 +147,24 @@ DENSE_KINDS = {
 """Dense kinds of arm that add no parameters; LN-Tune is of Qi et al., 2022 (arXiv 2211.08682)."""
 
 
+HEAD_STD = 0.02
+"""Standard deviation of the weights of a random head, as timm initializes those of vision transformers."""
+
+
 def make_tuner(arm: Arm, task: Task, seed: int) -> DenseTuner:
-    """Copy a task's backbone, with the linear probe as its head, and prepare it for an arm of a dense kind.
+    """Copy a task's backbone, with the arm's initial head, and prepare it for an arm of a dense kind.
 
     Raises:
         SelectionError: the backbone has no parameters of this kind in the arm's scope.
         MissingExtra: peft is not installed.
     """
     backbone = task.backbone.copy()
-    task.probe.write(backbone)
+    if arm.initial_head == "random":
+        with seeded(seed), torch.no_grad():
+            nn.init.trunc_normal_(backbone.head.weight, std=HEAD_STD)
+            nn.init.zeros_(backbone.head.bias)
+    else:
+        task.probe.write(backbone)
     if arm.kind in ("lora", "vera"):
         return _adapter(arm, backbone, seed)
     kind, eligible = DENSE_KINDS[arm.kind], [info.name for info in backbone.weight_infos(arm.eligible)]

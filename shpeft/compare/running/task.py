@@ -66,8 +66,9 @@ class Task:
         self.name, self.seed = name, seed
         self.data = load_splits(plan, root, name, seed, progress)
         self.shifted = load_shifted(plan, root, name, seed, self.data, progress)
+        backbone = plan.backbone_of(name)
         self.backbone = create_backbone(
-            **(plan.backbone.model_dump() | {"weights": resolve_path(plan.backbone.weights, root)}),
+            **(backbone.model_dump() | {"weights": resolve_path(backbone.weights, root)}),
             classes=self.data.classes,
             task=self.data.task,
         )
