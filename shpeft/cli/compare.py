@@ -217,6 +217,7 @@ def _print_work(plan: "Plan", folder: Path, root: Path, only: "Sequence[str]") -
     from shpeft import compare
     from shpeft.compare.analysis.results import Entry
     from shpeft.compare.cost import trainings
+    from shpeft.compare.plan import UNTRAINED
 
     finished = compare.Table(folder, make=False).cells()
     left = [cell for cell in compare.matching_cells(plan, only) if cell.key not in finished]
@@ -226,7 +227,7 @@ def _print_work(plan: "Plan", folder: Path, root: Path, only: "Sequence[str]") -
     for entry in dict.fromkeys(Entry(cell.arm, cell.budget) for cell in left):
         own = [cell for cell in left if Entry(cell.arm, cell.budget) == entry]
         arm = plan.arms[entry.arm]
-        grid = plan.grid(arm, entry.budget) if arm.kind not in ("probe", "revert") else ()
+        grid = plan.grid(arm, entry.budget) if arm.kind not in UNTRAINED else ()
         rates = ", ".join(f"{lr:g}" for lr in grid) or "-"
         rows.append([entry.title, len(own), sum(map(trainings, own)), rates, _hours(costs.total(own))])
     rows.append(["all", len(left), sum(map(trainings, left)), "", _hours(costs.total(left))])

@@ -21,6 +21,12 @@ def check_arm(plan: "Plan", name: str, arm: "Arm") -> None:
             raise ValueError(f"arm {name} refers to {other!r}; the arms are {', '.join(plan.arms)}")
     if arm.kind == "revert" and (arm.of is None or plan.arms[arm.of].kind != "full"):
         raise ValueError(f"arm {name} reverts nothing: give 'of', an arm of kind full")
+    if (arm.kind == "choice") != bool(arm.among) or (arm.rule != "lowest" and not arm.among):
+        raise ValueError(f"arm {name}: kind choice and 'among', the arms of which one is taken, need each other")
+    if unknown := [each for each in arm.among if each not in plan.arms or plan.arms[each].kind == "choice"]:
+        raise ValueError(f"arm {name} cannot choose {unknown[0]!r}; name trained arms of {', '.join(plan.arms)}")
+    if arm.kind == "choice" and sum(len(plan.sizes(plan.arms[each])) for each in arm.among) < 2:
+        raise ValueError(f"arm {name} has nothing to choose from: name two arms, or one with two budgets")
     if arm.selects_changes and (arm.of is None or plan.arms[arm.of].kind != "full"):
         raise ValueError(f"arm {name} selects by the changes of no arm: give 'of', an arm of kind full")
     if arm.of is not None and not arm.selects_changes and arm.kind != "revert":

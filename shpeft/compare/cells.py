@@ -5,7 +5,7 @@ import json
 from dataclasses import dataclass, field, replace
 from typing import Any
 
-from shpeft.compare.plan import TRAINING_SETTINGS, Arm, Budget, Plan, Rate
+from shpeft.compare.plan import TRAINING_SETTINGS, UNTRAINED, Arm, Budget, Plan, Rate
 from shpeft.config import Section
 
 FORMAT = 2
@@ -63,6 +63,13 @@ class Cell:
         return None if of is None else replace(self, arm=of, budget=None, mask=0)
 
     @property
+    def candidates(self) -> "list[Cell]":
+        """The cells of which this one takes the best, arm by arm and budget by budget; empty for most cells."""
+        plan = self.plan
+        entries = [(name, size) for name in plan.arms[self.arm].among for size in plan.sizes(plan.arms[name])]
+        return [replace(self, arm=name, budget=size, mask=0) for name, size in entries]
+
+    @property
     def tuning_cells(self) -> "list[Cell]":
         """The cells whose trials choose the learning rate that this one is trained with; often the cell itself."""
         plan, arm = self.plan, self.plan.arms[self.arm]
@@ -84,7 +91,7 @@ class Cell:
     def key(self) -> str:
         """The first 16 digits of the SHA-256 of every setting that the result depends on; arms' names do not count."""
         plan, arm = self.plan, self.plan.arms[self.arm]
-        trained = arm.kind not in ("probe", "revert")
+        trained = arm.kind not in UNTRAINED
         tuned: dict[str, Any] | None = None
         if trained and plan.tune == "pooled":
             tuned = {
@@ -122,14 +129,16 @@ class Cell:
             "dataset": _changed_settings(plan.datasets[self.dataset]),
             "caps": _changed_settings(plan.images_per_class),
             **({} if plan.tested_on == "test" else {"tested_on": plan.tested_on}),
-            "training": _changed_settings(plan.settings(arm)) if arm.kind != "probe" else None,
-            "arm": _changed_settings(arm, *KEYED_ELSEWHERE, "of", "like", "masks"),
+            "training": _changed_settings(plan.settings(arm)) if arm.kind not in ("probe", "choice") else None,
+            "arm": _changed_settings(arm, *KEYED_ELSEWHERE, "of", "like", "among", "masks"),
             "budget": self.budget,
             "seed": self.seed,
             "mask": self.mask,
         }
         if arm.like is not None:
             parts["like"] = _changed_settings(plan.arms[arm.like], *KEYED_ELSEWHERE, "of")
+        if arm.among:
+            parts["among"] = [candidate.key for candidate in self.candidates]
         if self.dense_cell is not None:
             parts["of"] = self.dense_cell.key
         if "consensus" in (arm.score, arm.agnostic) or arm.gradients == "other":

@@ -6,6 +6,7 @@ from collections.abc import Container, Iterable, Mapping, Sequence
 from typing import Any
 
 from shpeft.compare.cells import Cell
+from shpeft.compare.plan import UNTRAINED
 from shpeft.support.image_size import height_and_width
 from shpeft.support.progress import Progress
 
@@ -50,6 +51,8 @@ def _passes_of_its_size(cell: Cell, cases: Cases) -> float:
     arm = cell.plan.arms[cell.arm]
     tested = 1 + len(cell.plan.shifts_of(cell.dataset))  # further test sets have about as many images
     testing = float(cases["val"] + tested * cases["test"])
+    if arm.kind == "choice":
+        return 0.0
     if arm.kind == "probe":
         return cases["train"] + testing
     if arm.kind in ("revert", "head"):
@@ -67,7 +70,7 @@ def _passes_of_its_size(cell: Cell, cases: Cases) -> float:
 def trainings(cell: Cell) -> int:
     """Return how many trainings a cell takes: one a member for each choice of learning rates that it tries itself."""
     arm = cell.plan.arms[cell.arm]
-    if arm.kind in ("probe", "revert"):
+    if arm.kind in UNTRAINED:
         return 0
     return arm.members * (len(cell.plan.rates(arm, cell.budget)) if cell in cell.tuning_cells else 1)
 
@@ -137,7 +140,7 @@ class TableProgress:
     def begin(self, cell: Cell, finished: Container[str]) -> None:
         """Begin a cell; ``finished`` has the keys of the finished ones."""
         weights = {c: self._costs.seconds(c) or self._costs.passes(c) for c in self._cells}
-        whole = sum(weights.values())
+        whole = sum(weights.values()) or 1.0
         self._before = sum(w for c, w in weights.items() if c.key in finished) / whole
         self._share, self._within = weights[cell] / whole, 0.0
         self._cell, self._last, self._training = cell, 0, 0

@@ -48,6 +48,9 @@ Metric = Literal[
     "r2",
 ]
 
+UNTRAINED = ("probe", "revert", "choice")
+"""Kinds of arm without a training of their own."""
+
 TrainedKind = Literal["head", "full", "bitfit", "ln-tune", "layerscale", "lora", "vera", "sparse"]
 """Kinds of arm with a learning rate."""
 
@@ -117,7 +120,7 @@ class Training(Section):
 class Arm(Section):
     """A way to fine-tune; what is not given is taken from the plan's ``training``, ``budgets`` and ``grids``."""
 
-    kind: TrainedKind | Literal["probe", "revert"]
+    kind: TrainedKind | Literal["probe", "revert", "choice"]
     lr: Grid | None = Field(None, description="Learning rates that are tried on the validation images.")
     epochs: int | None = same_as(TrainingConfig, "epochs", None)
     patience: int | None = Field(None, ge=0, description="As the plan's; 0: train to the last epoch.")
@@ -147,6 +150,14 @@ class Arm(Section):
         None,
         description="The arm of kind full whose changes Δw count: the largest remain (kind revert), or select the "
         "weights that are trained from the pretrained ones (score or agnostic change).",
+    )
+
+    among: tuple[str, ...] = Field(
+        (), description="For kind choice: the arms of which one is taken by its validation images, simplest first."
+    )
+    rule: Literal["lowest", "first"] = Field(
+        "lowest",
+        description="For kind choice: the lowest validation loss, or the first arm whose loss cannot be told from it.",
     )
 
     score: Score | Literal["consensus", "step", "change"] = same_as(SelectionConfig, "score")
@@ -363,7 +374,7 @@ class Plan(Document):
         return self
 
     def _check_numbers_of_rates(self) -> None:
-        trained = ((name, arm) for name, arm in self.arms.items() if arm.kind not in ("probe", "revert"))
+        trained = ((name, arm) for name, arm in self.arms.items() if arm.kind not in UNTRAINED)
         numbers = {(name, len(self.rates(arm, budget))): None for name, arm in trained for budget in self.sizes(arm)}
         if len({number for _, number in numbers}) > 1:
             listed = ", ".join(f"{name} {number}" for name, number in numbers)

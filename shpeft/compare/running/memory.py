@@ -5,7 +5,7 @@ from pathlib import Path
 
 from shpeft.backbones import Backbone
 from shpeft.compare.cells import Cell, list_cells
-from shpeft.compare.plan import Plan
+from shpeft.compare.plan import UNTRAINED, Plan
 from shpeft.compare.running.baselines import make_tuner
 from shpeft.compare.running.score_cache import ScoreCache
 from shpeft.compare.running.task import Tasks
@@ -80,7 +80,7 @@ def _unmeasured(plan: Plan, finished: dict[str, Record]) -> list[tuple[Cell, Rec
     """Return the first trained cell of each arm, budget and dataset of which no cell is measured."""
     groups: dict[tuple[object, ...], list[Cell]] = {}
     for cell in list_cells(plan):
-        if plan.arms[cell.arm].kind not in ("probe", "revert") and cell.key in finished:
+        if plan.arms[cell.arm].kind not in UNTRAINED and cell.key in finished:
             groups.setdefault((cell.arm, cell.budget, cell.dataset), []).append(cell)
     missing = [cells[0] for cells in groups.values() if not any("memory" in finished[c.key] for c in cells)]
     return [(cell, finished[cell.key]) for cell in missing]

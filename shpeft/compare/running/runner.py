@@ -14,6 +14,7 @@ from shpeft.backbones import Backbone
 from shpeft.compare.cells import Cell, list_cells
 from shpeft.compare.cost import CostEstimate, TableProgress
 from shpeft.compare.plan import Arm, Plan, Rate
+from shpeft.compare.running.choice import chosen_part
 from shpeft.compare.running.dense_weights import DenseWeights, chosen_rate, rate_of
 from shpeft.compare.running.measured import measure, measure_shifts
 from shpeft.compare.running.memory import training_memory
@@ -170,6 +171,8 @@ def can_run(cell: Cell, finished: dict[str, Record]) -> bool:
     if not all(_has_rate(dense, finished) for dense in _dense_cells(cell, finished)):
         return False
     plan, kind = cell.plan, cell.plan.arms[cell.arm].kind
+    if kind == "choice":
+        return all(candidate.key in finished for candidate in cell.candidates)
     if kind == "probe" or cell in cell.tuning_cells or _has_rate(cell, finished):
         return True
     return plan.tune == "pooled" and kind != "revert"
@@ -187,6 +190,8 @@ class CellRunner:
         began, arm = self.clock.update(), self.plan.arms[cell.arm]
         task = self.tasks.get(cell.dataset, cell.seed)
         base = self._base_record(cell, arm, task)
+        if arm.kind == "choice":
+            return self._choose(cell, base)
         fitted: FittedModel | None
         tuned: Record = {}
         if arm.kind == "probe":
@@ -218,6 +223,19 @@ class CellRunner:
                 outcome |= {"shifts": measure_shifts(task, shifted, temperature)}
         record = base | tuned | outcome | {"seconds": round(seconds + self.clock.update() - began, 2)}
         self.table.add_cell(record, predictions, validation, shifted)
+        return record
+
+    def _choose(self, cell: Cell, base: Record) -> Record:
+        """Take the results of one of the finished cells that a cell chooses among."""
+        chosen, measured = chosen_part(cell, self.table)
+        record = measured | base
+        if chosen is None:
+            self.table.add_cell(record, None)
+        else:
+            shifted = [self.table.shifted(chosen, name) for name in chosen.get("shifts", {})]
+            self.table.add_cell(
+                record, self.table.predictions(chosen["key"]), self.table.validation(chosen["key"]), shifted
+            )
         return record
 
     def _base_record(self, cell: Cell, arm: Arm, task: Task) -> Record:

@@ -1,0 +1,93 @@
+"""Arms that choose one of several trained arms by its validation images."""
+
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from shpeft import compare
+from shpeft.compare.cells import list_cells
+from shpeft.compare.running.choice import choose
+from shpeft.errors import ConfigError
+from shpeft.evaluation.by_task import validation_loss
+from shpeft.evaluation.predict import Predictions
+from tests.helpers.comparison_tables import plan_of, predicted
+
+ARMS: dict[str, Any] = {
+    "probe": {"kind": "probe"},
+    "sparse": {"kind": "sparse", "images": 8, "budgets": [40, 400]},
+    "auto": {"kind": "choice", "among": ["probe", "sparse"]},
+}
+
+
+def validated(share: float, n: int = 200) -> Predictions:
+    """Predictions of which this share is right, each time for other cases."""
+    return predicted(np.random.default_rng(round(100 * share)).permutation(n) < share * n)
+
+
+def test_the_lowest_loss_is_chosen_or_the_first_that_cannot_be_told_from_it() -> None:
+    models = [validated(share) for share in (0.5, 0.78, 0.8, 0.6)]
+    assert choose(models) == 2
+    assert choose(models, "first") == 1  # 0.5 is worse beyond doubt, 0.78 is not
+    assert choose([models[2], models[2]]) == 0
+    assert choose([models[2], models[0]], "first") == 0
+
+
+def test_a_choice_has_the_results_of_the_arm_that_it_takes(tmp_path: Path) -> None:
+    plan = plan_of(ARMS, seeds=[0, 1], shifts={"noise": {"corruption": "gaussian_noise", "severity": 3}})
+    table = compare.run(plan, tmp_path)
+    finished = table.cells()
+    assert len(finished) == len(list_cells(plan)) == 16
+    for cell in list_cells(plan):
+        if cell.arm != "auto":
+            continue
+        own, candidates = finished[cell.key], [finished[c.key] for c in cell.candidates]
+        assert [(c["arm"], c["budget"]) for c in candidates] == [("probe", None), ("sparse", 40), ("sparse", 400)]
+        losses = [validation_loss(table.validation(c["key"])) for c in candidates]
+        taken = candidates[losses.index(min(losses))]
+        assert (own["chosen"], own["chosen_budget"], own["kind"]) == (taken["arm"], taken["budget"], "choice")
+        for name in ("log_loss", "balanced_accuracy", "temperature", "trained", "bytes", "shifts"):
+            assert own[name] == taken[name]
+        for read in (table.predictions, table.validation):
+            np.testing.assert_array_equal(read(own["key"]).probabilities, read(taken["key"]).probabilities)
+        np.testing.assert_array_equal(
+            table.shifted(own, "noise").probabilities, table.shifted(taken, "noise").probabilities
+        )
+        assert own["seconds"] == pytest.approx(sum(c["seconds"] for c in candidates), abs=0.02)
+        assert "lr" not in own
+    compare.write_report(plan, tmp_path, resamples=50)
+
+
+def test_a_choice_waits_for_its_candidates(tmp_path: Path) -> None:
+    plan = plan_of(ARMS)
+    table = compare.run(plan, tmp_path, only=["fundus/auto"])
+    assert not table.cells()
+    compare.run(plan, tmp_path, only=["fundus/probe", "fundus/auto"])
+    assert {record["arm"] for record in table.cells().values()} == {"probe"}
+
+
+def test_a_choice_follows_its_candidates_key() -> None:
+    cells = {cell.arm: cell for cell in list_cells(plan_of(ARMS))}
+    more = ARMS | {"sparse": ARMS["sparse"] | {"images": 4}}
+    changed = {cell.arm: cell for cell in list_cells(plan_of(more))}
+    assert cells["auto"].key != changed["auto"].key
+    assert cells["probe"].key == changed["probe"].key
+    assert replace(cells["auto"], seed=5).candidates[0].seed == 5
+
+
+@pytest.mark.parametrize(
+    ("auto", "message"),
+    [
+        ({"kind": "choice"}, "need each other"),
+        ({"kind": "probe", "among": ["probe"]}, "need each other"),
+        ({"kind": "sparse", "rule": "first"}, "need each other"),
+        ({"kind": "choice", "among": ["probe", "other"]}, "cannot choose 'other'"),
+        ({"kind": "choice", "among": ["probe", "auto"]}, "cannot choose 'auto'"),
+        ({"kind": "choice", "among": ["probe"]}, "nothing to choose from"),
+    ],
+)
+def test_choices_that_make_no_sense_are_refused(auto: dict[str, Any], message: str) -> None:
+    with pytest.raises(ConfigError, match=message):
+        plan_of(ARMS | {"auto": auto})
