@@ -16,7 +16,8 @@ from typing import Any
 import torch
 from harness import arguments, publish, table
 
-from shpeft.compare.plan import Arm, Caps, Plan
+from shpeft.compare.arm import Arm
+from shpeft.compare.plan import Caps, Plan
 from shpeft.compare.running.baselines import make_tuner
 from shpeft.compare.running.task import Task
 from shpeft.delta.sparse_delta import SparseDelta

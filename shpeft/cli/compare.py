@@ -216,8 +216,8 @@ def _print_work(plan: "Plan", folder: Path, root: Path, only: "Sequence[str]") -
     """Print how many cells and trainings are left, by arm and budget, and how long they take here."""
     from shpeft import compare
     from shpeft.compare.analysis.results import Entry
+    from shpeft.compare.arm import UNTRAINED
     from shpeft.compare.cost import trainings
-    from shpeft.compare.plan import UNTRAINED
 
     finished = compare.Table(folder, make=False).cells()
     left = [cell for cell in compare.matching_cells(plan, only) if cell.key not in finished]

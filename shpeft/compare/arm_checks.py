@@ -2,11 +2,13 @@
 
 from typing import TYPE_CHECKING
 
+from shpeft.compare.arm import Arm
+
 if TYPE_CHECKING:
-    from shpeft.compare.plan import Arm, Plan
+    from shpeft.compare.plan import Plan
 
 
-def check_arm(plan: "Plan", name: str, arm: "Arm") -> None:
+def check_arm(plan: "Plan", name: str, arm: Arm) -> None:
     """Check that an arm can do what its settings say, in its plan.
 
     Raises:
@@ -23,8 +25,8 @@ def check_arm(plan: "Plan", name: str, arm: "Arm") -> None:
         raise ValueError(f"arm {name} reverts nothing: give 'of', an arm of kind full")
     if (arm.kind == "choice") != bool(arm.among) or (arm.rule != "lowest" and not arm.among):
         raise ValueError(f"arm {name}: kind choice and 'among', the arms of which one is taken, need each other")
-    if unknown := [each for each in arm.among if each not in plan.arms or plan.arms[each].kind == "choice"]:
-        raise ValueError(f"arm {name} cannot choose {unknown[0]!r}; name trained arms of {', '.join(plan.arms)}")
+    if missing := [each for each in arm.among if each not in plan.arms or plan.arms[each].kind == "choice"]:
+        raise ValueError(f"arm {name} cannot choose {missing[0]!r}; name trained arms of {', '.join(plan.arms)}")
     if arm.kind == "choice" and sum(len(plan.sizes(plan.arms[each])) for each in arm.among) < 2:
         raise ValueError(f"arm {name} has nothing to choose from: name two arms, or one with two budgets")
     if arm.selects_changes and (arm.of is None or plan.arms[arm.of].kind != "full"):
@@ -65,7 +67,7 @@ def check_arm(plan: "Plan", name: str, arm: "Arm") -> None:
         raise ValueError(f"arms {name} and {twins[0]} are the same")
 
 
-def _check_pruning(plan: "Plan", name: str, arm: "Arm") -> None:
+def _check_pruning(plan: "Plan", name: str, arm: Arm) -> None:
     settings, average = plan.settings(arm), arm.average or plan.training.average
     if arm.kind != "sparse" or arm.reselect_after:
         raise ValueError(f"arm {name}: 'prune_from' is for kind sparse, without 'reselect_after'")
@@ -81,7 +83,7 @@ def _check_pruning(plan: "Plan", name: str, arm: "Arm") -> None:
             raise ValueError(f"arm {name} prunes from {arm.prune_from:g} to {size:g}, which is not less")
 
 
-def _impossible_selection(arm: "Arm") -> str:
+def _impossible_selection(arm: Arm) -> str:
     """Return why an arm cannot select weights as its settings say, in words; empty if it can."""
     crossed, counted = arm.heads == "cross-fitted", arm.count_exponent is not None
     settings = {"heads": crossed, "step_size": arm.step_size is not None, "count_exponent": counted}

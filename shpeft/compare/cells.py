@@ -5,7 +5,8 @@ import json
 from dataclasses import dataclass, field, replace
 from typing import Any
 
-from shpeft.compare.plan import TRAINING_SETTINGS, UNTRAINED, Arm, Budget, Plan, Rate
+from shpeft.compare.arm import TRAINING_SETTINGS, UNTRAINED, Arm, Budget, Rate
+from shpeft.compare.plan import Plan
 from shpeft.config import Section
 
 FORMAT = 2

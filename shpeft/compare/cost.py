@@ -5,8 +5,8 @@ from collections import defaultdict
 from collections.abc import Container, Iterable, Mapping, Sequence
 from typing import Any
 
+from shpeft.compare.arm import UNTRAINED
 from shpeft.compare.cells import Cell
-from shpeft.compare.plan import UNTRAINED
 from shpeft.support.image_size import height_and_width
 from shpeft.support.progress import Progress
 

@@ -9,8 +9,8 @@ import pytest
 import torch
 
 from shpeft.compare import Plan, Table
+from shpeft.compare.arm import Arm, Rate, Training
 from shpeft.compare.cells import Cell, list_cells
-from shpeft.compare.plan import Arm, Rate, Training
 from shpeft.compare.running import runner, training
 from shpeft.compare.running.baselines import DenseTuner, make_tuner
 from shpeft.compare.running.score_cache import ScoreCache

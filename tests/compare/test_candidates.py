@@ -6,8 +6,8 @@ import torch
 from torch import nn
 
 from shpeft.compare import Table
+from shpeft.compare.arm import Rate
 from shpeft.compare.cells import Cell
-from shpeft.compare.plan import Rate
 from shpeft.compare.running import training
 from shpeft.compare.running.score_cache import ScoreCache
 from shpeft.compare.running.task import Tasks

@@ -5,8 +5,8 @@ from typing import Any
 import yaml
 
 from shpeft.compare import Plan
+from shpeft.compare.arm import Rate
 from shpeft.compare.cells import Cell, list_cells
-from shpeft.compare.plan import Rate
 from tests.helpers.comparison_tables import SETTING, plan_of
 
 

@@ -12,8 +12,8 @@ from torch import nn
 from shpeft import compare
 from shpeft.backbones import Backbone
 from shpeft.compare import Table
+from shpeft.compare.arm import Rate
 from shpeft.compare.cells import Cell
-from shpeft.compare.plan import Rate
 from shpeft.compare.running import training
 from shpeft.compare.running.baselines import DENSE_KINDS, LAYER_SCALE, make_tuner
 from shpeft.compare.running.score_cache import ScoreCache

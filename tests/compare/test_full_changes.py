@@ -11,8 +11,8 @@ from shpeft import compare, equations
 from shpeft.compare import Plan, Table
 from shpeft.compare.analysis.paired_comparison import Bootstrap
 from shpeft.compare.analysis.results import Results
+from shpeft.compare.arm import Rate
 from shpeft.compare.cells import Cell, list_cells
-from shpeft.compare.plan import Rate
 from shpeft.compare.report.failure_section import failure_section
 from shpeft.compare.running.dense_weights import DenseWeights, chosen_rate, rate_of
 from shpeft.compare.running.score_cache import ScoreCache

@@ -57,7 +57,10 @@ def test_a_pending_question_counts_in_the_adjustment(tmp_path: Path) -> None:
 
 
 def test_the_page_has_the_decision(tmp_path: Path) -> None:
-    questions = [{"kind": "better", "than": "random", "primary": True}, {"kind": "not_worse", "than": "full"}]
+    questions: list[dict[str, Any]] = [
+        {"kind": "better", "than": "random", "primary": True},
+        {"kind": "not_worse", "than": "full"},
+    ]
     bootstrap, verdicts = answered(tmp_path, questions)
     text = page(bootstrap, verdicts=verdicts)
     decision = text.split("## Decision")[1].split("\n## ")[0]

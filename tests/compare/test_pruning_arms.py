@@ -7,8 +7,8 @@ import numpy as np
 import pytest
 
 from shpeft import compare
+from shpeft.compare.arm import Rate
 from shpeft.compare.cells import Cell
-from shpeft.compare.plan import Rate
 from shpeft.compare.running import training
 from shpeft.compare.running.score_cache import ScoreCache
 from shpeft.compare.running.task import Tasks

@@ -13,8 +13,8 @@ from shpeft import compare
 from shpeft.backbones import Backbone
 from shpeft.compare import Plan, Table
 from shpeft.compare.analysis.results import Entry, Results
+from shpeft.compare.arm import Rate
 from shpeft.compare.cells import Cell, list_cells
-from shpeft.compare.plan import Rate
 from shpeft.compare.running import runner, training
 from shpeft.compare.running.task import Tasks
 from shpeft.compare.table import Record

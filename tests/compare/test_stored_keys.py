@@ -6,8 +6,8 @@ from pathlib import Path
 import pytest
 
 from shpeft.compare import Plan
+from shpeft.compare.arm import Arm
 from shpeft.compare.cells import list_cells
-from shpeft.compare.plan import Arm
 
 RESULTS = Path(__file__).parents[2] / "results"
 TABLES = sorted(path.with_suffix(".yaml") for path in RESULTS.iterdir() if (path / "cells.jsonl").exists())

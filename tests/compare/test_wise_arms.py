@@ -8,8 +8,8 @@ import torch
 from torch import Tensor
 
 from shpeft import compare
+from shpeft.compare.arm import Rate
 from shpeft.compare.cells import Cell, list_cells
-from shpeft.compare.plan import Rate
 from shpeft.compare.running import training
 from shpeft.compare.running.baselines import make_tuner
 from shpeft.compare.running.score_cache import ScoreCache

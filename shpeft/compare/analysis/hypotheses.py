@@ -15,7 +15,7 @@ from shpeft.compare.analysis.formatting import format_difference
 from shpeft.compare.analysis.paired_comparison import Bootstrap, PairedComparison
 from shpeft.compare.analysis.results import Entry, Results
 from shpeft.compare.measures import CALIBRATED, SMALLER_IS_BETTER
-from shpeft.compare.plan import BASELINE, Question
+from shpeft.compare.report_schema import BASELINE, Question
 from shpeft.support.formatting import METRIC_TITLES
 
 YES, NO, OPEN, PENDING = "yes", "no", "not shown", "not yet"

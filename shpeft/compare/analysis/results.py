@@ -9,6 +9,7 @@ import numpy as np
 
 from shpeft.compare.analysis import significance
 from shpeft.compare.analysis.cross_fitting import cross_fitted
+from shpeft.compare.arm import Budget
 from shpeft.compare.cells import Cell, list_cells
 from shpeft.compare.measures import (
     AT_TEMPERATURE,
@@ -24,7 +25,8 @@ from shpeft.compare.measures import (
     measures_of,
     scale_of,
 )
-from shpeft.compare.plan import Budget, Plan, Question
+from shpeft.compare.plan import Plan
+from shpeft.compare.report_schema import Question
 from shpeft.compare.table import PLAN, Record, Table
 from shpeft.errors import RunError
 from shpeft.evaluation.by_task import at_temperature, replicates_of

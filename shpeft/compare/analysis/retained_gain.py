@@ -9,7 +9,7 @@ from shpeft.compare.analysis.bootstrap import Difference, Estimate, mean_differe
 from shpeft.compare.analysis.hypotheses import NO, OPEN, PENDING, YES, Verdict
 from shpeft.compare.analysis.paired_comparison import Bootstrap
 from shpeft.compare.analysis.results import Entry, Results, size
-from shpeft.compare.plan import Budget
+from shpeft.compare.arm import Budget
 
 SMALLEST_GAIN = 1e-3
 """Replicates of the gain are clipped here, since a share of no gain is undefined."""

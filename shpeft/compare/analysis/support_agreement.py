@@ -7,7 +7,7 @@ import numpy as np
 from shpeft.compare.analysis.hypotheses import NO, OPEN, YES, Verdict
 from shpeft.compare.analysis.results import size
 from shpeft.compare.analysis.support_overlap import MagnitudeAgreement, SupportPair
-from shpeft.compare.plan import Question
+from shpeft.compare.report_schema import Question
 
 SHARED_RULE = (
     "yes: every pair of tasks shares more weights than by chance (hypergeometric, Bonferroni, 5 %), within layers too"

@@ -15,8 +15,9 @@ from scipy.stats import spearmanr
 
 from shpeft.backbones import Backbone
 from shpeft.compare.analysis.results import size
+from shpeft.compare.arm import Arm, Budget
 from shpeft.compare.cells import Cell
-from shpeft.compare.plan import Arm, Budget, Plan
+from shpeft.compare.plan import Plan
 from shpeft.compare.running.score_cache import ScoreCache
 from shpeft.compare.running.task import Tasks
 from shpeft.compare.table import Table

@@ -3,8 +3,8 @@
 from shpeft.compare.analysis.formatting import format_difference
 from shpeft.compare.analysis.paired_comparison import Bootstrap
 from shpeft.compare.analysis.results import Entry, size
+from shpeft.compare.arm import Budget
 from shpeft.compare.measures import NONE
-from shpeft.compare.plan import Budget
 from shpeft.compare.report.markdown import table
 from shpeft.support.formatting import METRIC_TITLES
 

@@ -102,10 +102,10 @@ def _setting(results: Results) -> str:
     stop = f", ending after {patience} without a lower validation loss" if patience else ", all of them"
     tested = "" if plan.tested_on == "test" else " Halves of the training splits stand in for the test images."
     random = ", ".join(name for name, arm in plan.arms.items() if arm.initial_head == "random")
-    start = f"Every arm{' but ' * bool(random)}{random} starts from the same linear probe"
+    initial = f"Every arm{' but ' * bool(random)}{random} starts from the same linear probe"
     return (
         f"{plan.backbone.name} at {plan.input_sizes}; {listed}; {seeds} training run{'s' * (seeds > 1)} of each; "
-        f"{epochs} epochs{stop}.{tested} {start}, and all have {_rates(results)}."
+        f"{epochs} epochs{stop}.{tested} {initial}, and all have {_rates(results)}."
     )
 
 

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from shpeft.backbones import Backbone
-from shpeft.compare.plan import Arm, Training
+from shpeft.compare.arm import Arm, Training
 from shpeft.compare.running.task import Task
 from shpeft.datasets import Dataset
 from shpeft.equations import interpolate

@@ -8,8 +8,8 @@ import torch
 from torch import Tensor
 
 from shpeft.backbones import Backbone
+from shpeft.compare.arm import Rate
 from shpeft.compare.cells import Cell
-from shpeft.compare.plan import Rate
 from shpeft.compare.running.baselines import DenseTuner
 from shpeft.compare.table import Record, Table
 from shpeft.equations import Norm, task_agnostic

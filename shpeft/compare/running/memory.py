@@ -4,8 +4,9 @@ from collections.abc import Callable
 from pathlib import Path
 
 from shpeft.backbones import Backbone
+from shpeft.compare.arm import UNTRAINED
 from shpeft.compare.cells import Cell, list_cells
-from shpeft.compare.plan import UNTRAINED, Plan
+from shpeft.compare.plan import Plan
 from shpeft.compare.running.baselines import make_tuner
 from shpeft.compare.running.score_cache import ScoreCache
 from shpeft.compare.running.task import Tasks

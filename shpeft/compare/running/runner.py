@@ -11,9 +11,10 @@ import numpy as np
 from torch import Tensor
 
 from shpeft.backbones import Backbone
+from shpeft.compare.arm import Arm, Rate
 from shpeft.compare.cells import Cell, list_cells
 from shpeft.compare.cost import CostEstimate, TableProgress
-from shpeft.compare.plan import Arm, Plan, Rate
+from shpeft.compare.plan import Plan
 from shpeft.compare.running.choice import chosen_part
 from shpeft.compare.running.dense_weights import DenseWeights, chosen_rate, rate_of
 from shpeft.compare.running.measured import measure, measure_shifts

@@ -12,8 +12,8 @@ from torch import Tensor
 
 from shpeft import equations
 from shpeft.backbones import Backbone
+from shpeft.compare.arm import Arm
 from shpeft.compare.cells import Cell
-from shpeft.compare.plan import Arm
 from shpeft.compare.running.dense_weights import DenseWeights
 from shpeft.compare.running.task import Task, Tasks
 from shpeft.compare.table import Table

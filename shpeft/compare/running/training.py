@@ -12,8 +12,8 @@ from pathlib import Path
 import safetensors.torch
 import torch
 
+from shpeft.compare.arm import Rate
 from shpeft.compare.cells import Cell
-from shpeft.compare.plan import Rate
 from shpeft.compare.running.baselines import DenseTuner, make_tuner
 from shpeft.compare.running.score_cache import ScoreCache, estimate, select_by
 from shpeft.compare.running.task import Task
