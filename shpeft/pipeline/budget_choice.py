@@ -1,4 +1,4 @@
-"""``budget: auto``: train with each of three budgets, and take the one with the lowest validation loss.
+"""``budget: auto``: train with each of three budgets, and take the one with the lowest validation loss, or the start.
 
 In the comparison of methods more weights had a lower log loss on most datasets but not on all, and the learning rate
 that was best on the validation images fell with the square root of their number: 1e-2 at 0.01 %, 3e-3 at 0.1 %, 1e-3 at
@@ -70,25 +70,29 @@ def describe(choice: Sequence[Mapping[str, Any]]) -> str:
     """Return which budget was chosen, and how sure that is, as a sentence.
 
     Args:
-        choice: a mapping for each budget with ``selected``, ``share``, ``val_loss`` and ``excess`` (``value``, ``low``,
-            ``high``); the excess of the chosen one is None.
+        choice: a mapping for the linear probe, of share 0, and for each budget, with ``share``, ``val_loss``,
+            ``best_epoch`` and ``excess`` (``value``, ``low``, ``high``); the excess of the chosen one is None. A budget
+            whose best epoch is 0, the start, is the linear probe.
 
     Examples:
-        >>> rows = [
-        ...     {"share": 1e-4, "val_loss": 0.52, "excess": {"value": 0.02, "low": -0.03, "high": 0.07}},
-        ...     {"share": 1e-3, "val_loss": 0.50, "excess": None},
-        ...     {"share": 1e-2, "val_loss": 0.61, "excess": {"value": 0.11, "low": 0.04, "high": 0.17}},
-        ... ]
+        >>> def row(share, loss, low, high):
+        ...     excess = {"value": loss - 0.50, "low": low, "high": high} if loss > 0.50 else None
+        ...     return {"share": share, "val_loss": loss, "best_epoch": 5 if share else 0, "excess": excess}
+        >>> rows = [row(0, 0.53, -0.02, 0.07), row(1e-4, 0.50, 0, 0), row(1e-3, 0.61, 0.04, 0.17)]
         >>> describe(rows)
-        '0.100 % of the weights had the lowest validation loss (0.500). Too close to tell apart: 0.010 % (0.520).'
+        '0.010 % of the weights had the lowest validation loss (0.500). Too close to tell apart: the linear probe (0.530).'
     """
+
+    def title(row: Mapping[str, Any]) -> str:
+        return percent(row["share"]) if row["share"] else "the linear probe"
+
     chosen = next(row for row in choice if row["excess"] is None)
-    close = [row for row in choice if row["excess"] is not None and row["excess"]["low"] <= 0]
-    sentence = f"{percent(chosen['share'])} of the weights had the lowest validation loss ({chosen['val_loss']:.3f})."
-    if close:
-        others = ", ".join(f"{percent(row['share'])} ({row['val_loss']:.3f})" for row in close)
-        sentence += f" Too close to tell apart: {others}."
-    return sentence
+    others = [row for row in choice if row["excess"] is not None and (not row["share"] or row["best_epoch"] != 0)]
+    close = ", ".join(f"{title(row)} ({row['val_loss']:.3f})" for row in others if row["excess"]["low"] <= 0)
+    what = f"{percent(chosen['share'])} of the weights" if chosen["share"] else "The linear probe"
+    return f"{what} had the lowest validation loss ({chosen['val_loss']:.3f})." + (
+        f" Too close to tell apart: {close}." if close else ""
+    )
 
 
 def _losses(predictions: Predictions) -> NDArray[np.float64]:

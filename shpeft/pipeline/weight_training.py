@@ -8,8 +8,10 @@ from typing import Any
 
 from shpeft.config.schema import AUTO, RunConfig
 from shpeft.delta.sparse_delta import SparseDelta
+from shpeft.evaluation.metrics import Interval
 from shpeft.evaluation.predict import Predictions, predict
 from shpeft.forward.base import ForwardPass
+from shpeft.linear_probe import Head
 from shpeft.pipeline.budget_choice import excess_loss
 from shpeft.pipeline.progress import RunProgress
 from shpeft.pipeline.setup import RunSetup
@@ -125,24 +127,31 @@ def finetune_as(
 def compare_budgets(
     setup: RunSetup, results: Sequence[Trained], best: Trained, forward_pass: ForwardPass
 ) -> list[dict[str, Any]]:
-    """Return a row for each budget: its size, its validation loss, and how much that exceeds the best one's."""
+    """Return a row for the linear probe and for each budget: its size, its validation loss, and the excess of that loss.
 
-    def validated(result: Trained) -> Predictions:
-        with result.delta.applied(setup.backbone):
+    The excess is over the row with the lowest loss, which has none. Where no budget is better than the start, from which
+    all of them begin, that row is the linear probe.
+    """
+
+    def validated(head_or_delta: Head | SparseDelta) -> Predictions:
+        with head_or_delta.applied(setup.backbone):
             return predict(setup.backbone, setup.data.val, forward_pass=forward_pass)
 
-    of_best = validated(best)
-    return [
-        {
-            "selected": result.delta.k,
-            "share": result.delta.k / setup.backbone.weight_count,
-            "lr": result.selected.lr,
-            "val_loss": result.val_loss,
-            **training_summary(result.history),
-            "excess": None if result is best else asdict(excess_loss(validated(result), of_best)),
-        }
-        for result in results
-    ]
+    def row(
+        k: int, lr: float | None, val_loss: float, summary: dict[str, Any], excess: Interval | None
+    ) -> dict[str, Any]:
+        size = {"selected": k, "share": k / setup.backbone.weight_count, "lr": lr, "val_loss": val_loss}
+        return size | summary | {"excess": None if excess is None else asdict(excess)}
+
+    lowest = validated(best.delta)
+    at_start, of_probe = training_summary(best.history)["best_epoch"] == 0, validated(setup.probe)
+    excess = None if at_start else excess_loss(of_probe, lowest)
+    rows = [row(0, None, best.history[0].val_loss, {"epochs": 0, "best_epoch": 0}, excess)]
+    for result in results:
+        excess = None if result is best and not at_start else excess_loss(validated(result.delta), lowest)
+        summary = training_summary(result.history)
+        rows.append(row(result.delta.k, result.selected.lr, result.val_loss, summary, excess))
+    return rows
 
 
 def training_summary(history: Sequence[EpochReport]) -> dict[str, Any]:

@@ -42,8 +42,10 @@ def rows(folder: RunFolder) -> list[dict[str, Any]]:
 
 def test_every_budget_is_trained_and_the_lowest_validation_loss_wins(finished: RunFolder) -> None:
     choice = rows(finished)
-    assert [round(row["share"], 4) for row in choice] == list(SHARES)
+    assert [round(row["share"], 4) for row in choice] == [0, *SHARES]
+    assert choice[0]["val_loss"] == finished.history.read()[0].val_loss
     best = min(choice, key=lambda row: row["val_loss"])
+    assert best["selected"]
     assert [row["excess"] is None for row in choice] == [row is best for row in choice]
     assert all(row["excess"]["value"] >= -1e-6 for row in choice if row is not best)
     assert read_header(finished.delta_path)["k"] == best["selected"]
@@ -53,7 +55,8 @@ def test_every_budget_is_trained_and_the_lowest_validation_loss_wins(finished: R
 
 
 def test_learning_rates_fall_with_the_square_root_of_the_weights(finished: RunFolder) -> None:
-    first, *others = rows(finished)
+    probe, first, *others = rows(finished)
+    assert probe["lr"] is None
     assert first["lr"] == RunConfig().training.lr
     assert all(row["lr"] == pytest.approx(first["lr"] * (first["selected"] / row["selected"]) ** 0.5) for row in others)
 
@@ -80,8 +83,21 @@ def test_stopping_tests_the_best_budget_so_far(tmp_path: Path) -> None:
     config, seen = RunConfig.parse(RAW), list[Any]()
     folder = RunFolder.create(tmp_path / "run", config)
     run(config, folder, on_epoch=seen.append, stop=lambda: len(seen) >= 2)
-    assert len(rows(folder)) == 1
+    assert [row["selected"] > 0 for row in rows(folder)] == [False, True]
     assert "Stopped after epoch 1 of 2." in folder.state.read().message
+
+
+def test_where_no_budget_is_better_the_linear_probe_is_the_choice(tmp_path: Path) -> None:
+    config = RunConfig.parse(RAW | {"training": {"epochs": 1, "lr": 1e-12, "head_lr": 1e2}})
+    folder = RunFolder.create(tmp_path / "run", config)
+    run(config, folder)
+    choice = rows(folder)
+    assert [row["excess"] is None for row in choice] == [True, False, False, False]
+    assert {row["val_loss"] for row in choice} == {choice[0]["val_loss"]}
+    assert all(row["excess"] == {"value": 0.0, "low": 0.0, "high": 0.0} for row in choice[1:])
+    message = folder.state.read().message
+    assert "The linear probe had the lowest validation loss" in message
+    assert "Too close" not in message
 
 
 def test_nothing_is_chosen_without_training() -> None:
