@@ -78,9 +78,9 @@ def describe(choice: Sequence[Mapping[str, Any]]) -> str:
         >>> def row(share, loss, low, high):
         ...     excess = {"value": loss - 0.50, "low": low, "high": high} if loss > 0.50 else None
         ...     return {"share": share, "val_loss": loss, "best_epoch": 5 if share else 0, "excess": excess}
-        >>> rows = [row(0, 0.53, -0.02, 0.07), row(1e-4, 0.50, 0, 0), row(1e-3, 0.61, 0.04, 0.17)]
+        >>> rows = [row(0, 0.61, 0.04, 0.17), row(1e-4, 0.52, -0.02, 0.07), row(1e-3, 0.50, 0, 0)]
         >>> describe(rows)
-        '0.010 % of the weights had the lowest validation loss (0.500). Too close to tell apart: the linear probe (0.530).'
+        '0.100 % of the weights had the lowest validation loss (0.500). Too close to tell apart: 0.010 % (0.520).'
     """
 
     def title(row: Mapping[str, Any]) -> str:

@@ -127,30 +127,28 @@ def finetune_as(
 def compare_budgets(
     setup: RunSetup, results: Sequence[Trained], best: Trained, forward_pass: ForwardPass
 ) -> list[dict[str, Any]]:
-    """Return a row for the linear probe and for each budget: its size, its validation loss, and the excess of that loss.
+    """Return a row for the linear probe and for each budget: size, validation loss, and excess of that loss.
 
-    The excess is over the row with the lowest loss, which has none. Where no budget is better than the start, from which
-    all of them begin, that row is the linear probe.
+    The excess is over the row with the lowest loss, which has none. Where no budget is better than the start, that row
+    is the linear probe.
     """
 
     def validated(head_or_delta: Head | SparseDelta) -> Predictions:
         with head_or_delta.applied(setup.backbone):
             return predict(setup.backbone, setup.data.val, forward_pass=forward_pass)
 
-    def row(
-        k: int, lr: float | None, val_loss: float, summary: dict[str, Any], excess: Interval | None
-    ) -> dict[str, Any]:
+    def row(k: int, lr: float | None, val_loss: float, excess: Interval | None, **summary: Any) -> dict[str, Any]:
         size = {"selected": k, "share": k / setup.backbone.weight_count, "lr": lr, "val_loss": val_loss}
         return size | summary | {"excess": None if excess is None else asdict(excess)}
 
     lowest = validated(best.delta)
     at_start, of_probe = training_summary(best.history)["best_epoch"] == 0, validated(setup.probe)
     excess = None if at_start else excess_loss(of_probe, lowest)
-    rows = [row(0, None, best.history[0].val_loss, {"epochs": 0, "best_epoch": 0}, excess)]
+    rows = [row(0, None, best.history[0].val_loss, excess, epochs=0, best_epoch=0)]
     for result in results:
         excess = None if result is best and not at_start else excess_loss(validated(result.delta), lowest)
         summary = training_summary(result.history)
-        rows.append(row(result.delta.k, result.selected.lr, result.val_loss, summary, excess))
+        rows.append(row(result.delta.k, result.selected.lr, result.val_loss, excess, **summary))
     return rows
 
 
