@@ -13,7 +13,7 @@ from shpeft.errors import Cancelled, SelectionError
 from shpeft.evaluation.predict import Predictions
 from shpeft.evaluation.temperature import refinement_loss
 from shpeft.pipeline import run, score_and_select, set_up
-from shpeft.pipeline.budget_choice import SHARES, excess_loss
+from shpeft.pipeline.budget_choice import SHARES, describe, excess_loss
 from shpeft.runs import RunFolder
 from shpeft.training.loop import EpochReport
 
@@ -121,3 +121,15 @@ def test_excess_is_the_difference_of_calibrated_losses() -> None:
     assert excess.value == pytest.approx(expected, abs=1e-12)
     assert excess.low < excess.value < excess.high
     assert excess_loss(first, first) == type(excess)(0.0, 0.0, 0.0)
+
+
+def test_the_probe_is_named_where_it_is_too_close() -> None:
+    def row(share: float, loss: float, low: float | None, best_epoch: int) -> dict[str, Any]:
+        excess = None if low is None else {"value": 0.1, "low": low, "high": 0.2}
+        return {"share": share, "val_loss": loss, "best_epoch": best_epoch, "excess": excess}
+
+    chosen, at_start = row(1e-3, 0.5, None, 3), row(1e-2, 0.6, -0.1, 0)
+    close = "Too close to tell apart: the linear probe (0.600), 0.010 % (0.550)."
+    assert describe([row(0, 0.6, -0.1, 0), row(1e-4, 0.55, 0.0, 2), chosen, at_start]).endswith(close)
+    clear = describe([row(0, 0.6, 0.01, 0), row(1e-4, 0.55, 0.01, 2), chosen])
+    assert clear == "0.100 % of the weights had the lowest validation loss (0.500)."
