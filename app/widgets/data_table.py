@@ -51,7 +51,7 @@ def numbers_table(
             text_table(rows[:first])
         else:
             columns = {key: st.column_config.NumberColumn(format=form) for key, form in (formats or {}).items()}
-            st.dataframe(rows[:first], hide_index=True, column_config=columns)
+            st.dataframe(rows[:first], hide_index=True, column_config=columns, placeholder="")
         st.download_button(
             "Download CSV",
             lambda: csv_text(rows),

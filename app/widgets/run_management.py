@@ -288,7 +288,7 @@ def _results(runs: Sequence[RunFolder]) -> None:
             if difference is not None
         }
         rows.append(row)
-    st.dataframe(rows, hide_index=True)
+    st.dataframe(rows, hide_index=True, placeholder="")
     st.caption(
         "On the test images, with 95 % intervals. Differences are paired: both runs are resampled on the same images. "
         "If the interval includes 0, treat it as a tie."

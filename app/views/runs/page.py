@@ -60,6 +60,7 @@ else:
     event = st.dataframe(
         [table_row(run) for run in runs],
         hide_index=True,
+        placeholder="",  # a run that has not been tested yet
         on_select="rerun",
         selection_mode="multi-row",
         key="table",

@@ -34,15 +34,19 @@ def _results(folder: SweepFolder, summary: Mapping[str, Any]) -> None:
     several = len(summary["combinations"]) > 1
     if summary["pooled"]:
         st.markdown("**All folds together.** Each image is predicted by a model that never saw its patient.")
-        st.dataframe([row for entry in summary["pooled"] for row in _pooled_rows(entry, several)], hide_index=True)
+        st.dataframe(
+            [row for entry in summary["pooled"] for row in _pooled_rows(entry, several)],
+            hide_index=True,
+            placeholder="",
+        )
     if any(entry["val_loss"]["runs"] > 1 for entry in summary["combinations"]) or several:
         st.markdown("**Runs together**: mean ± standard deviation, and the 95 % interval of the mean.")
         together = [row for entry in summary["combinations"] for row in _combination_rows(entry, summary["best"])]
-        st.dataframe(together, hide_index=True)
+        st.dataframe(together, hide_index=True, placeholder="")
     st.markdown("**Each run**")
     rows = [_run_row(row) for row in summary["runs"]]
     decimals = {name: st.column_config.NumberColumn(format="%.3f") for name in rows[0] if name.endswith(MEASURED)}
-    st.dataframe(rows, hide_index=True, column_config=decimals)
+    st.dataframe(rows, hide_index=True, placeholder="", column_config=decimals)
     st.download_button(
         "Download CSV",
         (folder.path / "table.csv").read_bytes(),
