@@ -11,7 +11,7 @@ import torch
 from shpeft.compare import Plan, Table
 from shpeft.compare.arm import Arm, Rate, Training
 from shpeft.compare.cells import Cell, list_cells
-from shpeft.compare.running import runner, training
+from shpeft.compare.running import cell_runner, runner, training
 from shpeft.compare.running.baselines import DenseTuner, make_tuner
 from shpeft.compare.running.score_cache import ScoreCache
 from shpeft.compare.running.task import Tasks
@@ -112,8 +112,10 @@ def test_all_changes_retained_are_full_fine_tuning(tmp_path: Path) -> None:
     tensors = {name: p.detach() for name, p in dense.trained.items()}
     kept_all = Arm(kind="revert", of="full")
     whole = fitted.predict(task.data.val).probabilities
-    reverted = runner.revert(task, tensors, task.backbone.weight_count, kept_all).predict(task.data.val).probabilities
-    none = runner.revert(task, tensors, 1, kept_all).predict(task.data.val).probabilities
+    reverted = (
+        cell_runner.revert(task, tensors, task.backbone.weight_count, kept_all).predict(task.data.val).probabilities
+    )
+    none = cell_runner.revert(task, tensors, 1, kept_all).predict(task.data.val).probabilities
     np.testing.assert_allclose(reverted, whole, atol=1e-5)  # θ0 + (θ − θ0) is θ but for rounding
     assert np.abs(none - whole).max() > 1e-4
 
