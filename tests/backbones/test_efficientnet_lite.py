@@ -12,7 +12,7 @@ def test_tensors_go_by_the_order_of_the_layers() -> None:
     theirs = {f"_layer{number}.{name.rpartition('.')[2]}": t for number, (name, t) in enumerate(ours.items())}
     assert all(torch.equal(tensor, ours[name]) for name, tensor in renamed(theirs).items())
     swapped = dict(reversed(theirs.items()))
-    with pytest.raises(ValueError, match="stands where conv_stem.weight"):
+    with pytest.raises(ValueError, match=r"stands where conv_stem\.weight"):
         renamed(swapped)
     with pytest.raises(ValueError, match=f"{MODEL} has {len(ours)} tensors, and the file 1"):
         renamed({"_layer0.weight": ours["conv_stem.weight"]})
