@@ -32,7 +32,7 @@ from tests.conftest import tiny
 def results(data: Dataset) -> dict[str, Any]:
     """One object of each class, by the class's name."""
     backbone = tiny()
-    scores = estimate_importance(backbone, data.train, images=8)
+    scores = estimate_importance(backbone, data.train, scope="matrices", images=8)
     a, b = select(scores, 100), select(scores.halves[1], 50) if scores.halves else None
     assert b is not None
     delta, head = SparseDelta.zeros(backbone, a), Head.of(backbone)

@@ -440,7 +440,7 @@ class SelectionConfig(Section):
             },
         ),
     ] = Field(
-        "matrices",
+        "last:50%",
         pattern=f"^({SCOPES})$",
         description="Which weights are eligible: 'all', 'blocks' (all of the blocks), 'matrices' (of all blocks), or "
         "the matrices of the last blocks (last:4, last:25%).",
@@ -604,9 +604,9 @@ class TrainingConfig(Section):
         ),
     ] = Field(
         "auto",
-        description="Gradient checkpointing: recompute activations in the backward pass; less memory, more time, the "
-        "same numbers, and no cache of features. auto does so where scoring or training would take more memory than is "
-        "free.",
+        description="Gradient checkpointing: recompute activations in the backward pass; less memory, more time, no "
+        "cache of features, and the same numbers but for their rounding. auto does so where scoring or training would "
+        "take more memory than is free.",
     )
     compiled: Annotated[bool, Setting("Compile")] = Field(
         False,
@@ -633,7 +633,7 @@ class RunConfig(Document):
     Examples:
         >>> config = RunConfig.parse({"training": {"epochs": 5}})
         >>> config.training.epochs, config.selection.budget, config.preset
-        (5, 0.0001, 'thorough')
+        (5, 0.0001, 'balanced')
     """
 
     backbone: Annotated[BackboneConfig, Parameter("*", group="Model", negative_bool="no-")] = Field(

@@ -42,10 +42,10 @@ class SparseDelta:
         >>> delta
         SparseDelta(100 of 300.1K weights of test_vit at 32 px, 3 classes)
         >>> delta.values += 0.01
-        >>> weight = model.parameters["blocks.0.attn.qkv.weight"]
+        >>> weight = model.parameters["blocks.3.attn.qkv.weight"]
         >>> before = weight.detach().clone()
         >>> with delta.applied(model):
-        ...     int((weight != before).sum()) == delta.support.counts()["blocks.0.attn.qkv.weight"]
+        ...     int((weight != before).sum()) == delta.support.counts()["blocks.3.attn.qkv.weight"]
         True
         >>> bool((weight == before).all())
         True

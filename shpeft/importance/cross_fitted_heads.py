@@ -52,7 +52,7 @@ def fit_cross_fitted_heads(
         >>> heads
         CrossFittedHeads(5 heads, 31 images)
         >>> shpeft.estimate_importance(model, data.train, "gradient", head=heads)
-        Scores(gradient, 245.8K eligible of 300.1K weights)
+        Scores(gradient, 122.9K eligible of 300.1K weights)
     """
     forward_pass = forward_pass or ForwardPass(backbone)
     try:

@@ -148,7 +148,7 @@ def private_scores(
         >>> model = shpeft.create_backbone("test_vit", classes=data.classes, weights="random", image_size=32)
         >>> head = shpeft.fit_linear_probe(model, elsewhere.train, elsewhere.val)
         >>> private_scores(ForwardPass(model), data.train, head, SelectionConfig(), noise=1.0, clip=1.0)
-        Scores(hybrid product (l1, private), 245.8K eligible of 300.1K weights)
+        Scores(hybrid product (l1, private), 122.9K eligible of 300.1K weights)
     """
     backbone, form = forward_pass.backbone, options.norm if options.score == "hybrid" else "l1"
     infos = backbone.weight_infos(options.scope)

@@ -80,8 +80,8 @@ class Scores:
         >>> model = shpeft.create_backbone("test_vit", classes=data.classes, weights="random", image_size=32)
         >>> scores = shpeft.estimate_importance(model, data.train, "magnitude")
         >>> scores
-        Scores(magnitude (l1), 245.8K eligible of 300.1K weights)
-        >>> scores.values["blocks.0.attn.qkv.weight"].shape
+        Scores(magnitude (l1), 122.9K eligible of 300.1K weights)
+        >>> scores.values["blocks.3.attn.qkv.weight"].shape
         torch.Size([192, 64])
     """
 
@@ -156,7 +156,7 @@ def estimate_importance(
         >>> model = shpeft.create_backbone("test_vit", classes=data.classes, weights="random", image_size=32)
         >>> head = shpeft.fit_linear_probe(model, data.train, data.val)
         >>> shpeft.estimate_importance(model, data.train, "hybrid", head=head)
-        Scores(hybrid product (l1, of all images), 245.8K eligible of 300.1K weights)
+        Scores(hybrid product (l1, of all images), 122.9K eligible of 300.1K weights)
     """
     if score not in SCORES:
         raise SelectionError(f"There is no score {score!r}. {did_you_mean(score, SCORES)}")

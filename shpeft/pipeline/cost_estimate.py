@@ -66,9 +66,11 @@ def estimate_cost(config: RunConfig, cases: Sequence[int]) -> Cost:
     backbone, scope = _untrained(config.backbone), config.selection.scope
     caches, checkpointing = config.training.cache, config.training.checkpointing == "always"
     sizes = measured_sizes(backbone, precision, scope, device, caches and not checkpointing)
-    if config.training.checkpointing == "auto" and not sizes.features:
+    if config.training.checkpointing == "auto":
         free = free_bytes(torch.device(device))
         checkpointing = free is not None and 4 * sizes.weights + sizes.needed(config) > free
+        if checkpointing and sizes.features:
+            sizes = measured_sizes(backbone, precision, scope, device, False)
     share = cached_share(backbone, scope) if sizes.features else 1.0
     passes = WorkPlan.of(config, cases, share, checkpointing).total
     memory = 4 * sizes.weights + sizes.needed(config, checkpointing) + min(MEMORY, sum(cases) * sizes.features)

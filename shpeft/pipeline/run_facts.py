@@ -80,7 +80,7 @@ def automatic_checkpointing(config: RunConfig, setup: RunSetup) -> list[str]:
         return []
     return [
         "Memory was short: activations were recomputed in the backward pass, which takes longer and gives the same "
-        "numbers (gradient checkpointing; --checkpointing never leaves it out)."
+        "numbers but for rounding (gradient checkpointing; --checkpointing never leaves it out)."
     ]
 
 

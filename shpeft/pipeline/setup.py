@@ -88,6 +88,8 @@ def set_up(
     names, always = [info.name for info in eligible], config.training.checkpointing == "always"
     forward_pass = forward_pass_for(config, backbone, names, folder, current, checkpointing=always)
     checkpointing = always or bool(team.tell(lambda: b"yes" if _short_of_memory(config, forward_pass) else b""))
+    if checkpointing:  # blocks that run again would not receive cached features
+        forward_pass = current
     share = trained_share(backbone.weight_infos(), eligible) if isinstance(forward_pass, CachedForward) else 1.0
     plan = WorkPlan.of(config, [len(split) for split in data.splits], share, checkpointing)
     meter.plan(plan)
@@ -106,9 +108,7 @@ def load_images(config: RunConfig, meter: RunProgress) -> Dataset:
 def _short_of_memory(config: RunConfig, forward_pass: ForwardPass) -> bool:
     """Return whether automatic checkpointing has to begin: it can, and the memory would not do without it."""
     backbone = forward_pass.backbone
-    if config.training.checkpointing != "auto" or isinstance(forward_pass, CachedForward):
-        return False
-    if not backbone.can_checkpoint:
+    if config.training.checkpointing != "auto" or not backbone.can_checkpoint:
         return False
     free = free_bytes(backbone.device)
     return free is not None and needed_bytes(config, forward_pass) > free

@@ -78,7 +78,7 @@ def counts_by_importance(scores: Scores, budget: int | float, b: float) -> dict[
         >>> scores = shpeft.estimate_importance(model, data.train, "magnitude")
         >>> counts = counts_by_importance(scores, 100, b=0.0)
         >>> sorted(set(counts.values())), sum(counts.values())
-        ([4, 5], 100)
+        ([8, 9], 100)
     """
     k = check_budget(budget, scores.eligible, scores.total)
     sums = torch.tensor([_sum(scores.values[info.name], info.name) for info in scores.infos], dtype=torch.float64)
@@ -110,7 +110,7 @@ def select_by_counts(scores: Scores, counts: Mapping[str, int]) -> Support:
         >>> data = shpeft.load_dataset("phantom:fundus?n=36&size=64", seed=0)
         >>> model = shpeft.create_backbone("test_vit", classes=data.classes, weights="random", image_size=32)
         >>> scores = shpeft.estimate_importance(model, data.train, "magnitude")
-        >>> select_by_counts(scores, {"blocks.0.attn.qkv.weight": 2, "blocks.5.mlp.fc2.weight": 3})
+        >>> select_by_counts(scores, {"blocks.3.attn.qkv.weight": 2, "blocks.5.mlp.fc2.weight": 3})
         Support(5 of 300.1K weights in 2 parameters)
     """
     selected = [info for info in scores.infos if counts.get(info.name)]

@@ -135,7 +135,7 @@ def test_the_form_makes_the_configuration_of_the_run(runs: Path) -> None:
 
 def test_a_preset_sets_its_settings_and_follows_them() -> None:
     app = open_page("train")
-    assert app.segmented_control(key="preset").value == "Thorough"
+    assert app.segmented_control(key="preset").value == "Balanced"
     app.selectbox(key="set_checkpointing").set_value("always").run()
     app.segmented_control(key="preset").set_value("Fast").run()
     assert app.selectbox(key="set_scope").value == "last:25%"

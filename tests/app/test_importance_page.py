@@ -82,7 +82,7 @@ def test_a_budget_beyond_the_saved_rankings_is_a_sentence(with_run: str, finishe
 
 def test_a_run_of_an_older_version_opens_with_a_sentence(own_run: RunFolder) -> None:
     (own_run.path / "details.npz").unlink()
-    app = open_page("importance", own_run.name, layer="blocks.0.attn.qkv.weight")
+    app = open_page("importance", own_run.name, layer="blocks.3.attn.qkv.weight")
     assert not app.error
     assert "older version" in app.info[0].value
     assert "without scores by attention head" in page_text(app)
@@ -100,7 +100,7 @@ def test_two_scores_are_shown_side_by_side(with_run: str, finished: RunFolder) -
     assert "The size of the pretrained weight" in page_text(app)
 
 
-@pytest.mark.parametrize("name", ["blocks.0.attn.qkv.weight", "blocks.1.attn.proj.weight", "blocks.0.mlp.fc1.weight"])
+@pytest.mark.parametrize("name", ["blocks.3.attn.qkv.weight", "blocks.4.attn.proj.weight", "blocks.3.mlp.fc1.weight"])
 def test_a_matrix_is_shown_in_detail(with_run: str, finished: RunFolder, name: str) -> None:
     app = open_page("importance", with_run, layer=name)
     assert not app.error
@@ -117,7 +117,7 @@ def test_a_matrix_is_shown_in_detail(with_run: str, finished: RunFolder, name: s
 
 
 def test_heads_and_positions_follow_the_budget(with_run: str, finished: RunFolder) -> None:
-    name = "blocks.1.attn.proj.weight"
+    name = "blocks.4.attn.proj.weight"
     app = open_page("importance", with_run, layer=name)
     grids = finished.scores.grids()
     assert grids is not None
@@ -135,12 +135,12 @@ def test_heads_and_positions_follow_the_budget(with_run: str, finished: RunFolde
 def test_a_run_without_grids_shows_heads_at_its_own_budget(own_run: RunFolder) -> None:
     rankings, heads = rankings_of(own_run), {"hybrid": own_run.scores.heads()}
     own_run.scores.write_details(rankings, heads, {})
-    app = open_page("importance", own_run.name, layer="blocks.0.attn.qkv.weight")
+    app = open_page("importance", own_run.name, layer="blocks.3.attn.qkv.weight")
     app = app.number_input(key=f"budget-{own_run.name}").set_value(rankings.reach // 2).run()
     assert not app.error
     assert "with the run's own budget, independent of the slider" in page_text(app)
     table = next(frame.value for frame in app.dataframe if "head" in frame.value)
-    own = own_run.scores.support().indices["blocks.0.attn.qkv.weight"]
+    own = own_run.scores.support().indices["blocks.3.attn.qkv.weight"]
     assert table["selected"].sum() == len(own) > 0
 
 

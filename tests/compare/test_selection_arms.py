@@ -1,6 +1,7 @@
 """Arms that select other weights: by cross-fitted heads, by the decrease of a step, by counts of each parameter."""
 
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -54,7 +55,7 @@ def test_cross_fitted_arms_take_gradients_under_heads_of_the_true_labels(
     differing = list[torch.Tensor]()
     for name, of in labels.items():
         split = replace(train, labels=of)
-        expected = estimate_importance(task.backbone, split, head=heads, seed=0)
+        expected = estimate_importance(task.backbone, split, scope="matrices", head=heads, seed=0)
         scores = score_cache.scores(plan.arms[name], "fundus", 0)
         torch.testing.assert_close(flat(scores), flat(expected), rtol=1e-4, atol=1e-8)
         differing.append(flat(scores))
@@ -69,8 +70,8 @@ def test_the_step_score_is_made_of_gradients_that_other_arms_share(
 ) -> None:
     plan, score_cache, tasks = scored
     task = tasks.get("fundus", 0)
-    mean = flat(estimate_importance(task.backbone, task.data.train, "gradient", expectation="all", head=task.probe))
-    squares = flat(estimate_importance(task.backbone, task.data.train, "fisher", expectation="image", head=task.probe))
+    score = partial(estimate_importance, task.backbone, task.data.train, scope="matrices", head=task.probe)
+    mean, squares = flat(score("gradient", expectation="all")), flat(score("fisher", expectation="image"))
     assert bool((squares >= 0.99 * mean.square()).all())  # of the same images, but for rounding
     for name in ("step", "short step"):
         scores = score_cache.scores(plan.arms[name], "fundus", 0)

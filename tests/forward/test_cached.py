@@ -193,7 +193,7 @@ def test_finetuning_on_cached_features_equals_finetuning_on_images(data: Dataset
 
 def test_weights_below_the_split_are_refused(vit: Backbone, data: Dataset) -> None:
     forward_pass = CachedForward(BackboneSplit(vit, "blocks.3"))
-    delta = SparseDelta.zeros(vit, select(estimate_importance(vit, data.train, "magnitude"), 500))
+    delta = SparseDelta.zeros(vit, select(estimate_importance(vit, data.train, "magnitude", scope="matrices"), 500))
     with pytest.raises(SelectionError, match=r"lies below blocks\.3"):
         next(finetune(vit, delta, data, forward_pass=forward_pass))
 

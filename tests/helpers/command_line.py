@@ -10,7 +10,7 @@ from shpeft.cli import main
 TINY = """\
 backbone: {name: test_vit, weights: random, image_size: 32}
 dataset: {source: "phantom:fundus?n=36&size=32"}
-selection: {budget: 40, images: 16}
+selection: {budget: 40, images: 16, scope: matrices}
 training: {epochs: 2, batch_size: 8}
 device: cpu
 """

@@ -1,6 +1,7 @@
 """Scores against the equations applied batch by batch, and the model left alone."""
 
 from collections.abc import Callable, Mapping
+from functools import partial
 from typing import Any
 
 import pytest
@@ -22,6 +23,9 @@ from shpeft.selection.overlap import overlap
 from shpeft.selection.top_k import select
 from tests.conftest import assert_unchanged, state, tiny
 from tests.helpers.present import present
+
+importance = partial(estimate_importance, scope="matrices")
+"""Scores of the matrices of all blocks."""
 
 Term = Callable[[torch.Tensor, torch.Tensor], torch.Tensor]
 
@@ -68,7 +72,7 @@ TERMS: dict[tuple[Score, Norm], Term] = {
 def test_scores_equal_their_definition(model: str, score: Score, norm: Norm, data: Dataset) -> None:
     backbone = tiny(model)
     before = state(backbone)
-    scores = estimate_importance(backbone, data.train, score, norm=norm, images=48, expectation="batch")
+    scores = importance(backbone, data.train, score, norm=norm, images=48, expectation="batch")
     assert_unchanged(backbone, before)
     assert_scores(scores.values, slow_mean(backbone, data.train, TERMS[score, norm]))
     assert_unchanged(backbone, before)
@@ -89,9 +93,7 @@ BY_IMAGE = [
 def test_scores_by_image_equal_batches_of_one(model: str, scope: str, norm: Norm, data: Dataset) -> None:
     backbone = tiny(model)
     before = state(backbone)
-    scores = estimate_importance(
-        backbone, data.train, norm=norm, scope=scope, images=20, batch_size=8, expectation="image"
-    )
+    scores = importance(backbone, data.train, norm=norm, scope=scope, images=20, batch_size=8, expectation="image")
     assert_unchanged(backbone, before)
     expected = slow_mean(backbone, data.train, TERMS["hybrid", norm], images=20, batch_size=1, scope=scope)
     assert_scores(scores.values, expected)
@@ -104,7 +106,7 @@ def test_scores_of_all_images_equal_one_large_batch(model: str, scope: str, norm
     """Count each image once in batches of 8 and a last one of 4."""
     backbone = tiny(model)
     before = state(backbone)
-    scores = estimate_importance(backbone, data.train, norm=norm, scope=scope, images=20, batch_size=8)
+    scores = importance(backbone, data.train, norm=norm, scope=scope, images=20, batch_size=8)
     assert_unchanged(backbone, before)
     expected = slow_mean(backbone, data.train, TERMS["hybrid", norm], images=20, batch_size=20, scope=scope)
     for name, value in expected.items():
@@ -128,13 +130,13 @@ def test_only_plain_layers_called_once_have_per_image_gradients(data: Dataset) -
     assert per_image_gradient_layers(scoring, weights) is None  # called twice
     attn.forward = lambda x, **k: attn.proj(functional.linear(x, qkv.weight, qkv.bias)[..., :64])
     assert per_image_gradient_layers(scoring, weights) is None  # never called
-    scores = estimate_importance(backbone, data.train, "fisher", images=6, batch_size=4, expectation="image")
+    scores = importance(backbone, data.train, "fisher", images=6, batch_size=4, expectation="image")
     assert_scores(scores.values, slow_mean(backbone, data.train, TERMS["fisher", "l1"], images=6, batch_size=1))
 
 
 @pytest.mark.parametrize("normalizer", ["mean", "max", "rank"])
 def test_the_sum_joins_normalized_halves(normalizer: Normalizer, data: Dataset) -> None:
-    scores = estimate_importance(tiny(), data.train, formula="sum", lam=0.3, normalizer=normalizer, images=32)
+    scores = importance(tiny(), data.train, formula="sum", lam=0.3, normalizer=normalizer, images=32)
     specific, agnostic = (torch.cat([v.reshape(-1) for v in half.values.values()]) for half in present(scores.halves))
 
     def n(s: torch.Tensor) -> torch.Tensor:
@@ -146,7 +148,7 @@ def test_the_sum_joins_normalized_halves(normalizer: Normalizer, data: Dataset) 
 
 def test_the_quota_keeps_its_halves_and_selects_from_both(data: Dataset) -> None:
     backbone = tiny()
-    scores = estimate_importance(backbone, data.train, formula="quota", images=32)
+    scores = importance(backbone, data.train, formula="quota", images=32)
     assert scores.values == {}
     support = select(scores, 100)
     by_half = [select(half, 50) for half in present(scores.halves)]
@@ -164,22 +166,22 @@ def test_wanda_sees_the_inputs(data: Dataset) -> None:
     with torch.no_grad():
         backbone(backbone.transform.normalize(pixels))
     handle.remove()
-    scores = estimate_importance(backbone, data.train, "wanda", images=16)
+    scores = importance(backbone, data.train, "wanda", images=16)
     norm = seen[0].reshape(-1, seen[0].shape[-1]).norm(dim=0)
     expected = backbone.parameters["blocks.2.mlp.fc2.weight"].abs() * norm
     torch.testing.assert_close(scores.values["blocks.2.mlp.fc2.weight"], expected.detach())
     for model in ("test_convnext", "test_resnet"):
-        assert estimate_importance(tiny(model), data.train, "wanda", images=8).values
+        assert importance(tiny(model), data.train, "wanda", images=8).values
     with pytest.raises(SelectionError, match="scope 'matrices'"):
-        estimate_importance(backbone, data.train, "wanda", scope="all", images=8)
+        importance(backbone, data.train, "wanda", scope="all", images=8)
 
 
 def test_magnitude_needs_no_data_and_random_only_a_seed(data: Dataset) -> None:
     backbone = tiny()
-    magnitude = estimate_importance(backbone, data.train.subset([]), "magnitude")
+    magnitude = importance(backbone, data.train.subset([]), "magnitude")
     name = "blocks.0.attn.qkv.weight"
     assert torch.equal(magnitude.values[name], backbone.parameters[name].detach().abs())
-    first, two, three = (estimate_importance(backbone, data.train, "random", seed=s).values[name] for s in (1, 1, 2))
+    first, two, three = (importance(backbone, data.train, "random", seed=s).values[name] for s in (1, 1, 2))
     assert torch.equal(first, two)
     assert not torch.equal(first, three)
 
@@ -188,18 +190,18 @@ def test_a_given_head_is_used(data: Dataset) -> None:
     backbone = tiny()
     before = state(backbone)
     head = Head(torch.randn(3, 64), torch.randn(3))
-    scores = estimate_importance(backbone, data.train, "gradient", images=32, expectation="batch", head=head)
+    scores = importance(backbone, data.train, "gradient", images=32, expectation="batch", head=head)
     assert_unchanged(backbone, before)
     with head.applied(backbone):
         expected = slow_mean(backbone, data.train, TERMS["gradient", "l1"], images=32)
     assert_scores(scores.values, expected)
-    without = estimate_importance(backbone, data.train, "gradient", images=32, expectation="batch")
+    without = importance(backbone, data.train, "gradient", images=32, expectation="batch")
     assert not torch.equal(without.values["blocks.5.mlp.fc2.weight"], scores.values["blocks.5.mlp.fc2.weight"])
 
 
 def test_images_are_a_seeded_shuffle(data: Dataset) -> None:
     backbone = tiny()
-    a, b, c = (estimate_importance(backbone, data.train, "fisher", images=16, seed=s).values for s in (0, 0, 1))
+    a, b, c = (importance(backbone, data.train, "fisher", images=16, seed=s).values for s in (0, 0, 1))
     name = "blocks.0.mlp.fc1.weight"
     assert torch.equal(a[name], b[name])
     assert not torch.equal(a[name], c[name])
@@ -214,14 +216,14 @@ def test_a_failing_pass_leaves_the_model_alone(data: Dataset) -> None:
             raise KeyboardInterrupt
 
     with pytest.raises(KeyboardInterrupt):
-        estimate_importance(backbone, data.train, progress=stop, head=Head(torch.randn(3, 64), torch.zeros(3)))
+        importance(backbone, data.train, progress=stop, head=Head(torch.randn(3, 64), torch.zeros(3)))
     assert_unchanged(backbone, before)
 
 
 def test_unknown_names_are_refused(data: Dataset) -> None:
     with pytest.raises(SelectionError, match="Did you mean gradient"):
-        estimate_importance(tiny(), data.train, "gradeint")
+        importance(tiny(), data.train, "gradeint")
     with pytest.raises(SelectionError, match="Did you mean product"):
-        estimate_importance(tiny(), data.train, formula="produkt")
+        importance(tiny(), data.train, formula="produkt")
     with pytest.raises(SelectionError, match="Did you mean image"):
-        estimate_importance(tiny(), data.train, expectation="images")  # type: ignore[arg-type]
+        importance(tiny(), data.train, expectation="images")  # type: ignore[arg-type]

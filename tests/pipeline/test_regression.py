@@ -186,7 +186,7 @@ def test_scores_use_the_gradient_of_the_squared_error() -> None:
     data = shpeft.load_dataset("phantom:nodule?n=24&size=32")
     model = shpeft.create_backbone("test_vit", classes=data.classes, weights="random", image_size=32, task=data.task)
     model.head.weight.data.normal_(generator=None)
-    scores = shpeft.estimate_importance(model, data.train, "gradient", images=len(data.train))
+    scores = shpeft.estimate_importance(model, data.train, "gradient", scope="matrices", images=len(data.train))
     name = "blocks.2.mlp.fc1.weight"
     weight = model.parameters[name]
     weight.requires_grad_(True)

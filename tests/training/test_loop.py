@@ -35,7 +35,7 @@ Prepared = tuple[Backbone, SparseDelta]
 def prepared(data: Dataset) -> Prepared:
     backbone = tiny()
     head = fit_linear_probe(backbone, data.train, data.val)
-    support = select(estimate_importance(backbone, data.train, head=head), 0.01)
+    support = select(estimate_importance(backbone, data.train, scope="matrices", head=head), 0.01)
     return backbone, SparseDelta.zeros(backbone, support, head)
 
 
