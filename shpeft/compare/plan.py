@@ -1,6 +1,6 @@
 """The schema of a comparison: arms × seeds × datasets × budgets, and what its report is about."""
 
-from typing import Annotated, Literal, Self
+from typing import Annotated, Any, Literal, Self
 
 from pydantic import BeforeValidator, Field, model_validator
 
@@ -10,7 +10,7 @@ from shpeft.compare.measures import IN_UNIT
 from shpeft.compare.report_schema import BASELINE, ReportConfig
 from shpeft.compare.shifts import Shift
 from shpeft.config import BackboneConfig, DatasetConfig, Document, Section
-from shpeft.config.schema import read_input_size
+from shpeft.config.schema import SCOPES, read_input_size
 from shpeft.support.image_size import ImageSize
 from shpeft.support.markdown import plain
 
@@ -57,6 +57,9 @@ class Plan(Document):
         "has one rate at each budget, with the lowest validation loss summed over all datasets and tune_seeds.",
     )
     tune_seeds: tuple[int, ...] = Field((), description="For pooled: the seeds that tune; by default the first two.")
+    scope: str = Field(
+        "", pattern=f"^(|{SCOPES})$", description="Eligible weights of sparse arms without a scope of their own."
+    )
     head_lrs: tuple[float, ...] = Field(
         (), description="Learning rates of the head that are tried with each learning rate; none: head_lr."
     )
@@ -67,6 +70,19 @@ class Plan(Document):
     )
     report: ReportConfig = Field(default_factory=ReportConfig)
     overlaps: Overlaps = Field(default_factory=Overlaps)
+
+    @model_validator(mode="before")
+    @classmethod
+    def _scope_of_arms(cls, raw: Any) -> Any:
+        """Give sparse arms the plan's scope; one with the counts of another arm draws from that arm's weights."""
+        if not isinstance(raw, dict) or not raw.get("scope") or not isinstance(raw.get("arms"), dict):
+            return raw
+
+        def scoped(arm: Any) -> Any:
+            draws = isinstance(arm, dict) and arm.get("kind") == "sparse" and not arm.get("like")
+            return arm | {"scope": arm.get("scope") or raw["scope"]} if draws else arm
+
+        return raw | {"arms": {name: scoped(arm) for name, arm in raw["arms"].items()}}
 
     @model_validator(mode="after")
     def _check(self) -> Self:

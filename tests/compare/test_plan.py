@@ -4,6 +4,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import yaml
 
 from shpeft.compare import Plan
 from shpeft.compare.cells import list_cells
@@ -159,3 +160,24 @@ def test_questions_change_no_key_and_older_plans_open() -> None:
     older = plan_of(arms, report={"gain": 0.02})
     assert older.report == plan_of(arms).report
     assert [cell.key for cell in list_cells(asked)] == [cell.key for cell in list_cells(older)]
+
+
+def test_sparse_arms_have_the_plan_s_scope_unless_they_name_their_own() -> None:
+    arms: dict[str, Any] = {
+        "full": {"kind": "full"},
+        "default": {"kind": "sparse"},
+        "all": {"kind": "sparse", "scope": "matrices"},
+        "like": {"kind": "sparse", "score": "random", "like": "all"},
+    }
+    plan = plan_of(arms, scope="last:2")
+    assert {name: arm.scope for name, arm in plan.arms.items()} == {
+        "full": "",
+        "default": "last:2",
+        "all": "matrices",
+        "like": "",
+    }
+    named = plan_of(arms | {"default": {"kind": "sparse", "scope": "last:2"}})
+    assert [cell.key for cell in list_cells(plan)] == [cell.key for cell in list_cells(named)]
+    assert Plan.parse(yaml.safe_load(plan.to_yaml())) == plan
+    with pytest.raises(ConfigError, match="scope"):
+        plan_of(arms, scope="first:2")
