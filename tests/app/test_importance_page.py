@@ -169,3 +169,11 @@ def test_runs_of_one_backbone_are_compared(several: list[RunFolder]) -> None:
     assert len(app.dataframe[-1].value) == min(k, 1000)
     app = app.multiselect[0].set_value([run.name, other.name]).run()
     assert f"{run.name}: test_vit; {other.name}: test_vit2" in app.error[0].value
+
+
+def test_the_page_says_why_the_first_blocks_are_not_shown(with_run: str, own_run: RunFolder) -> None:
+    said = "may change the last blocks alone"
+    assert said in page_text(open_page("importance", own_run.name))
+    path = own_run.path / "config.yaml"
+    path.write_text(path.read_text().replace("last:50%", "matrices"))
+    assert said not in page_text(open_page("importance", own_run.name))

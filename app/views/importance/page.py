@@ -6,12 +6,14 @@ from app.views.importance import budget_slider, heatmaps, run_score
 from app.widgets import session
 
 st.title("Importance", anchor=False)
-st.write("Before training, every weight of the backbone gets a score. The weights with the highest scores are trained.")
+st.write("Before training, every weight that may change gets a score. The weights with the highest scores are trained.")
 run = session.choose_run(
     session.runs_with("importance.npz", "support.safetensors"),
     if_none="Start a run first; this page needs its scores.",
     if_unsuitable="It has no scores yet. Choose another run.",
 )
+if run.config.selection.scope.startswith("last:"):
+    st.caption("This run may change the last blocks alone. Those before them stay as pretrained and are not shown.")
 left, middle, right = st.columns([2, 3, 2])
 with left:
     score = run_score.choose_score(run)
