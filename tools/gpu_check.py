@@ -186,7 +186,7 @@ class Checks:
         backbone = self._backbone(model)
         images = 8 if self.small else 64
         with self._clocked() as seconds:
-            scores = estimate_importance(backbone, self.data.train, images=images, batch_size=4)
+            scores = estimate_importance(backbone, self.data.train, scope="matrices", images=images, batch_size=4)
         with self._clocked() as selecting:
             support = select(scores, 1e-4)
         return {

@@ -193,7 +193,7 @@ def _share(engine: Engine, workers: int, command: Sequence[str], finished: Calla
 def _sentence(cell: "Cell", record: dict[str, Any], done: int, total: int, left: float | None) -> str:
     """Return a line for a finished cell, with the time left."""
     if record["status"] == "failed":
-        outcome = "failed: every training diverged"
+        outcome = f"failed: {record.get('failure', 'every training diverged')}"
     else:
         from shpeft.compare.analysis.results import describe_record
 

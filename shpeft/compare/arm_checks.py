@@ -25,10 +25,15 @@ def check_arm(plan: "Plan", name: str, arm: Arm) -> None:
         raise ValueError(f"arm {name} reverts nothing: give 'of', an arm of kind full")
     if (arm.kind == "choice") != bool(arm.among) or (arm.rule != "lowest" and not arm.among):
         raise ValueError(f"arm {name}: kind choice and 'among', the arms of which one is taken, need each other")
+    if arm.kind == "choice" and (others := sorted(arm.model_fields_set - {"kind", "among", "rule"})):
+        raise ValueError(f"arm {name} takes an arm as it is, so that {others[0]} has no effect: leave it out")
     if missing := [each for each in arm.among if each not in plan.arms or plan.arms[each].kind == "choice"]:
-        raise ValueError(f"arm {name} cannot choose {missing[0]!r}; name trained arms of {', '.join(plan.arms)}")
-    if arm.kind == "choice" and sum(len(plan.sizes(plan.arms[each])) for each in arm.among) < 2:
-        raise ValueError(f"arm {name} has nothing to choose from: name two arms, or one with two budgets")
+        raise ValueError(f"arm {name} cannot choose {missing[0]!r}; name other arms of {', '.join(plan.arms)}")
+    among = dict.fromkeys(arm.among)
+    if arm.kind == "choice" and (
+        len(among) < len(arm.among) or sum(len(plan.sizes(plan.arms[each])) for each in among) < 2
+    ):
+        raise ValueError(f"arm {name} has nothing to choose from: name two arms, each once, or one with two budgets")
     if arm.selects_changes and (arm.of is None or plan.arms[arm.of].kind != "full"):
         raise ValueError(f"arm {name} selects by the changes of no arm: give 'of', an arm of kind full")
     if arm.of is not None and not arm.selects_changes and arm.kind != "revert":

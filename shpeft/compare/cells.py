@@ -99,6 +99,7 @@ class Cell:
                 "rates": plan.rates(arm, self.budget),
                 "seeds": plan.tune_seeds or plan.seeds[:2],
                 "datasets": [_changed_settings(dataset) for dataset in plan.datasets.values()],
+                **({"image_sizes": plan.image_sizes} if plan.image_sizes else {}),
             }
         elif trained:
             heads = {"heads": plan.head_lrs} if plan.head_lrs else {}

@@ -94,8 +94,10 @@ class CostEstimate:
         return image_passes(cell, self._cases.get((cell.dataset, cell.images), mean))
 
     def add(self, cell: Cell, record: Mapping[str, Any]) -> None:
-        """Add a finished cell."""
+        """Add a finished cell; a choice has the seconds of its candidates, which count by themselves."""
         self.set_cases(cell, record["cases"])
+        if cell.plan.arms[cell.arm].kind == "choice":
+            return
         for group in self._groups(cell):
             self._seconds[group] += record["seconds"]
             self._passes[group] += self.passes(cell)

@@ -99,6 +99,8 @@ class Plan(Document):
         for name, shift in self.shifts.items():
             if unknown := [dataset for dataset in shift.datasets if dataset not in self.datasets]:
                 raise ValueError(f"shift {name} is for {unknown[0]!r}; the datasets are {', '.join(self.datasets)}")
+        if self.image_sizes and self.overlaps.arms:
+            raise ValueError("overlaps compare supports for images of one size: leave overlaps.arms or image_sizes out")
         if unknown := [dataset for dataset in self.image_sizes if dataset not in self.datasets]:
             raise ValueError(f"image_sizes names {unknown[0]!r}; the datasets are {', '.join(self.datasets)}")
         self._check_numbers_of_rates()

@@ -49,8 +49,8 @@ PRESETS = {
 }
 """Each preset by the name that the command line takes."""
 
-SELECTION_OF_OLD_RUNS = {"expectation": "batch", "spread": "none"}
-"""The settings of runs whose files were written before these settings existed."""
+SELECTION_OF_OLD_RUNS = {"expectation": "batch", "spread": "none", "scope": "matrices"}
+"""The settings of runs whose files do not have them: they were written before, or when the default was another one."""
 
 
 def preset_help() -> str:

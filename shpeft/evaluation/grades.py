@@ -48,11 +48,17 @@ def grade_difference(
     return {name: interval_of(of_a[name] - of_b[name]) for name in GRADE_METRICS}
 
 
-def grade_refinement_loss(predictions: Predictions) -> float:
-    """Return the task's mean loss at the temperature that fits these cases."""
+def grade_case_losses(predictions: Predictions) -> Array:
+    """Return (N,) the task's loss of each case at the temperature that fits these cases."""
     temperature, _ = fit_temperature(predictions.probabilities, predictions.labels)
     logits = torch.from_numpy(np.log(np.maximum(calibrate(predictions.probabilities, temperature), TINY)))
-    return float(ORDINAL.loss(logits, ORDINAL.target(predictions.labels)))
+    losses: Array = ORDINAL.loss(logits, ORDINAL.target(predictions.labels), "none").numpy()
+    return losses
+
+
+def grade_refinement_loss(predictions: Predictions) -> float:
+    """Return the task's mean loss at the temperature that fits these cases."""
+    return float(grade_case_losses(predictions).mean())
 
 
 def grade_replicates(predictions: Predictions, weights: Array) -> dict[str, Array]:

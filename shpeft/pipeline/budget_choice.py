@@ -14,12 +14,14 @@ from numpy.typing import NDArray
 
 from shpeft.config.schema import Budget
 from shpeft.evaluation.findings import finding_case_losses
+from shpeft.evaluation.grades import grade_case_losses
 from shpeft.evaluation.metrics import Interval, interval_of, resample_groups
 from shpeft.evaluation.predict import Predictions
 from shpeft.evaluation.regression import regression_case_losses
 from shpeft.evaluation.temperature import TINY, calibrate, fit_temperature
 from shpeft.support.formatting import percent
-from shpeft.tasks import MultiLabel, Regression
+from shpeft.tasks import MultiLabel, Ordinal, Regression
+from shpeft.training.batches import balanced_weights
 
 SHARES = (1e-4, 1e-3, 1e-2)
 """The budgets that ``auto`` compares."""
@@ -53,21 +55,25 @@ def learning_rate(lr: float, k: int, smallest: int) -> float:
     return lr * math.sqrt(smallest / k)
 
 
-def excess_loss(predictions: Predictions, best: Predictions) -> Interval:
-    """Return how much higher the mean cross-entropy is than that of the best, each at the temperature that fits it.
+def excess_loss(predictions: Predictions, best: Predictions, balanced: bool = False) -> Interval:
+    """Return how much higher the task's loss is than that of the best, each at the temperature that fits it.
 
     Args:
         predictions, best: of the same validation cases.
+        balanced: let every class count alike, as in the validation loss of a run that balances classes.
 
     Returns:
         the difference in nats, with its 95 % interval over resamples of the cases' groups.
     """
+    by_class = balanced_weights(best.labels, len(best.classes)) if balanced else None
     weights = np.vstack([np.ones((1, len(best.labels))), resample_groups(best.groups, RESAMPLES, 0)])
-    return interval_of(weights @ (_losses(predictions) - _losses(best)) / weights.sum(1))
+    if by_class is not None:
+        weights = weights * np.take(by_class, best.labels)
+    return interval_of(weights @ (_losses(predictions, by_class) - _losses(best, by_class)) / weights.sum(1))
 
 
 def describe(choice: Sequence[Mapping[str, Any]]) -> str:
-    """Return which budget was chosen, and how sure that is, as a sentence.
+    """Return which budget was chosen, and how sure that is, as a sentence; empty where it is the linear probe.
 
     Args:
         choice: a mapping for the linear probe, of share 0, and for each budget, with ``share``, ``val_loss``,
@@ -87,21 +93,23 @@ def describe(choice: Sequence[Mapping[str, Any]]) -> str:
         return percent(row["share"]) if row["share"] else "the linear probe"
 
     chosen = next(row for row in choice if row["excess"] is None)
+    if not chosen["share"]:
+        return ""
     others = [row for row in choice if row["excess"] is not None and (not row["share"] or row["best_epoch"] != 0)]
     close = ", ".join(f"{title(row)} ({row['val_loss']:.3f})" for row in others if row["excess"]["low"] <= 0)
-    what = f"{percent(chosen['share'])} of the weights" if chosen["share"] else "The linear probe"
-    return f"{what} had the lowest validation loss ({chosen['val_loss']:.3f})." + (
-        f" Too close to tell apart: {close}." if close else ""
-    )
+    sentence = f"{percent(chosen['share'])} of the weights had the lowest validation loss ({chosen['val_loss']:.3f})."
+    return sentence + (f" Too close to tell apart: {close}." if close else "")
 
 
-def _losses(predictions: Predictions) -> NDArray[np.float64]:
+def _losses(predictions: Predictions, class_weights: Sequence[float] | None) -> NDArray[np.float64]:
     """Return (N,) losses at the temperature that fits these predictions."""
     if isinstance(predictions.task, MultiLabel):
         return finding_case_losses(predictions)
     if isinstance(predictions.task, Regression):
         return regression_case_losses(predictions)
-    temperature, _ = fit_temperature(predictions.probabilities, predictions.labels)
+    if isinstance(predictions.task, Ordinal):
+        return grade_case_losses(predictions)
+    temperature, _ = fit_temperature(predictions.probabilities, predictions.labels, class_weights)
     p = calibrate(predictions.probabilities, temperature)[np.arange(len(predictions.labels)), predictions.labels]
     losses: NDArray[np.float64] = -np.log(np.maximum(p, TINY))
     return losses

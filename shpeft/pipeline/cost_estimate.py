@@ -27,6 +27,9 @@ TURNS = 3
 SETUP = 4.0
 """Seconds of a run outside image passes: fitting the probe, bootstrap intervals, files."""
 
+DEFAULT_SHARE = 0.5
+"""The share of the blocks that run in each epoch with the default scope, the last half of them."""
+
 REFERENCE = (BackboneConfig(name="vit_small_patch16_224", weights="random", image_size=112), 1.1)
 """Backbone and billions of multiply-adds of the pass that ``rough_seconds`` measures."""
 
@@ -66,7 +69,7 @@ def estimate_cost(config: RunConfig, cases: Sequence[int]) -> Cost:
     backbone, scope = _untrained(config.backbone), config.selection.scope
     caches, checkpointing = config.training.cache, config.training.checkpointing == "always"
     sizes = measured_sizes(backbone, precision, scope, device, caches and not checkpointing)
-    if config.training.checkpointing == "auto":
+    if config.training.checkpointing == "auto" and sizes.can_checkpoint:
         free = free_bytes(torch.device(device))
         checkpointing = free is not None and 4 * sizes.weights + sizes.needed(config) > free
         if checkpointing and sizes.features:
@@ -80,8 +83,8 @@ def estimate_cost(config: RunConfig, cases: Sequence[int]) -> Cost:
 def rough_seconds(gmacs: float, cases: Sequence[int], device: str = "auto") -> float:
     """Return the seconds of a run with the default settings, from the multiply-adds of the backbone alone.
 
-    One small vision transformer is measured on this machine, and other models are taken to be as fast per multiply-add.
-    ``estimate_cost`` measures the backbone itself.
+    One small vision transformer is measured on this machine, and other models are taken to be as fast per multiply-add,
+    with all blocks alike. ``estimate_cost`` measures the backbone itself.
 
     Args:
         gmacs: multiply-adds of a forward pass of one image, in billions.
@@ -90,7 +93,7 @@ def rough_seconds(gmacs: float, cases: Sequence[int], device: str = "auto") -> f
     """
     backbone, reference = REFERENCE
     speed = reference / seconds_a_pass(backbone, "float32", str(resolve_device(device)))
-    return SETUP + WorkPlan.of(RunConfig(), cases, 1.0).total * gmacs / speed
+    return SETUP + WorkPlan.of(RunConfig(), cases, DEFAULT_SHARE).total * gmacs / speed
 
 
 def _untrained(backbone: BackboneConfig) -> BackboneConfig:

@@ -28,6 +28,7 @@ class Sizes:
         scoring: bytes saved by autograd for gradients of all eligible weights.
         training: bytes saved by autograd for gradients of activations.
         features: bytes of cached features.
+        can_checkpoint: whether the backbone can recompute activations.
     """
 
     weights: int
@@ -35,6 +36,7 @@ class Sizes:
     scoring: int
     training: int
     features: int
+    can_checkpoint: bool
 
     def needed(self, config: RunConfig, checkpointing: bool = False) -> int:
         """Return the peak bytes beside the weights and the cached features.
@@ -68,7 +70,9 @@ def measure(forward_pass: ForwardPass, scope: str) -> Sizes:
             p.requires_grad_(False)
         parameters[0].requires_grad_(True)
         training = saved_bytes(lambda: forward_pass(inputs), owned)
-    return Sizes(backbone.weight_count, sum(info.numel for info in infos), scoring, training, features)
+    return Sizes(
+        backbone.weight_count, sum(info.numel for info in infos), scoring, training, features, backbone.can_checkpoint
+    )
 
 
 def free_bytes(device: torch.device) -> int | None:

@@ -124,11 +124,12 @@ def run(
                 train_selection(config, setup, candidate, forward_pass, folder, meter, on_epoch, stop_requested)
             )
         trained = min(results, key=lambda result: result.val_loss)  # of equal ones the first, which has fewer weights
-        choice = compare_budgets(setup, results, trained, forward_pass) if config.selection.budget == AUTO else []
-        if choice:
+        choice = list[dict[str, Any]]()
+        if config.selection.budget == AUTO:
+            choice = compare_budgets(config, setup, results, trained, forward_pass)
             trained.selected.record()
             folder.history.write(trained.history)
-        remarks += [*remarks_on(config, trained, setup), *([describe(choice)] if choice else [])]
+        remarks += [*remarks_on(config, trained, setup), *filter(None, [describe(choice) if choice else ""])]
         more = {"budgets": to_jsonable(choice)} if choice else {}
         return finish(config, setup, trained, forward_pass, probe, folder, meter, remarks, more)
 

@@ -125,7 +125,7 @@ def finetune_as(
 
 
 def compare_budgets(
-    setup: RunSetup, results: Sequence[Trained], best: Trained, forward_pass: ForwardPass
+    config: RunConfig, setup: RunSetup, results: Sequence[Trained], best: Trained, forward_pass: ForwardPass
 ) -> list[dict[str, Any]]:
     """Return a row for the linear probe and for each budget: size, validation loss, and excess of that loss.
 
@@ -141,12 +141,12 @@ def compare_budgets(
         size = {"selected": k, "share": k / setup.backbone.weight_count, "lr": lr, "val_loss": val_loss}
         return size | summary | {"excess": None if excess is None else asdict(excess)}
 
-    lowest = validated(best.delta)
+    lowest, balanced = validated(best.delta), config.training.balance != "none"
     at_start, of_probe = training_summary(best.history)["best_epoch"] == 0, validated(setup.probe)
-    excess = None if at_start else excess_loss(of_probe, lowest)
+    excess = None if at_start else excess_loss(of_probe, lowest, balanced)
     rows = [row(0, None, best.history[0].val_loss, excess, epochs=0, best_epoch=0)]
     for result in results:
-        excess = None if result is best and not at_start else excess_loss(validated(result.delta), lowest)
+        excess = None if result is best and not at_start else excess_loss(validated(result.delta), lowest, balanced)
         summary = training_summary(result.history)
         rows.append(row(result.delta.k, result.selected.lr, result.val_loss, excess, **summary))
     return rows

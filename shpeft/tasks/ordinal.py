@@ -60,7 +60,7 @@ class Ordinal(SingleLabel):
         """Return whether logits of this task mean the same: decisions may differ."""
         return isinstance(other, Ordinal)
 
-    def loss(self, logits: Tensor, target: Tensor, reduction: Reduction = "mean") -> Tensor:
+    def loss(self, logits: Tensor, target: Tensor, reduction: Reduction | Literal["none"] = "mean") -> Tensor:
         """Return the cumulative cross-entropy in nats: −Σ_k log P(whether y ≤ k), over the C − 1 cuts between classes.
 
         P(y ≤ k) is the sum of the softmax up to class k; computed as differences of log-sum-exp, so that no probability
@@ -71,6 +71,8 @@ class Ordinal(SingleLabel):
         above = log_p.flip(1).logcumsumexp(1).flip(1)[:, 1:]  # log P(y > k)
         reached = one_hot(target, logits.shape[1]).cumsum(1)[:, :-1].bool()  # y ≤ k
         cases = -torch.where(reached, below, above).sum(1)
+        if reduction == "none":
+            return cases
         return cases.mean() if reduction == "mean" else cases.sum()
 
 

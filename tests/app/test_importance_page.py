@@ -172,7 +172,7 @@ def test_runs_of_one_backbone_are_compared(several: list[RunFolder]) -> None:
 
 
 def test_the_page_says_why_the_first_blocks_are_not_shown(with_run: str, own_run: RunFolder) -> None:
-    said = "may change the last blocks alone"
+    said = "could change only the last blocks"
     assert said in page_text(open_page("importance", own_run.name))
     path = own_run.path / "config.yaml"
     path.write_text(path.read_text().replace("last:50%", "matrices"))

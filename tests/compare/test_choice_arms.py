@@ -1,5 +1,6 @@
 """Arms that choose one of several trained arms by its validation images."""
 
+import json
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -9,8 +10,10 @@ import pytest
 
 from shpeft import compare
 from shpeft.compare.cells import list_cells
+from shpeft.compare.cost import CostEstimate
+from shpeft.compare.running import training
 from shpeft.compare.running.choice import choose
-from shpeft.errors import ConfigError
+from shpeft.errors import ConfigError, NonFiniteLoss, RunError
 from shpeft.evaluation.by_task import validation_loss
 from shpeft.evaluation.predict import Predictions
 from tests.helpers.comparison_tables import plan_of, predicted
@@ -86,8 +89,53 @@ def test_a_choice_follows_its_candidates_key() -> None:
         ({"kind": "choice", "among": ["probe", "other"]}, "cannot choose 'other'"),
         ({"kind": "choice", "among": ["probe", "auto"]}, "cannot choose 'auto'"),
         ({"kind": "choice", "among": ["probe"]}, "nothing to choose from"),
+        ({"kind": "choice", "among": ["probe", "probe"]}, "nothing to choose from"),
+        ({"kind": "choice", "among": ["probe", "sparse"], "masks": 3}, "masks has no effect"),
     ],
 )
 def test_choices_that_make_no_sense_are_refused(auto: dict[str, Any], message: str) -> None:
     with pytest.raises(ConfigError, match=message):
         plan_of(ARMS | {"auto": auto})
+
+
+def failing(*args: Any, **options: Any) -> Any:
+    raise NonFiniteLoss("The loss became nan.")
+
+
+def test_a_choice_among_failed_arms_fails_with_a_reason(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    arms = {"sparse": ARMS["sparse"], "auto": {"kind": "choice", "among": ["sparse"]}}
+    monkeypatch.setattr(training, "finetune", failing)
+    table = compare.run(plan_of(arms, seeds=[0]), tmp_path, only=["fundus/*"])
+    (own,) = [record for record in table.cells().values() if record["arm"] == "auto"]
+    assert (own["status"], own["failure"]) == ("failed", "every training that it chooses among failed")
+
+
+def test_cells_without_validation_predictions_are_refused(tmp_path: Path) -> None:
+    plan = plan_of(ARMS, seeds=[0])
+    table = compare.run(plan, tmp_path, only=["fundus/probe", "fundus/sparse"])
+    for path in (tmp_path / "predictions").glob("*-validation.npz"):
+        path.unlink()
+    with pytest.raises(RunError, match="has no validation predictions"):
+        compare.run(plan, tmp_path, only=["fundus/auto"])
+    assert {record["arm"] for record in table.cells().values()} == {"probe", "sparse"}
+
+
+def test_the_candidates_seconds_count_once(tmp_path: Path) -> None:
+    plan = plan_of(ARMS, seeds=[0], datasets={"fundus": {"source": "phantom:fundus?n=36&size=32"}})
+    table = compare.run(plan, tmp_path)
+    lines = [
+        record | {"seconds": 1800.0 * (1 + 2 * (r == "auto"))}
+        for record in table.cells().values()
+        for r in [record["arm"]]
+    ]
+    (tmp_path / "cells.jsonl").write_text("".join(f"{json.dumps(line)}\n" for line in lines))
+    appendix = compare.write_report(plan, tmp_path, resamples=50).with_name("APPENDIX.md").read_text()
+    assert "4 cells took **1.5 hours**" in appendix
+    assert "## Choices" in appendix
+    costs, cells = CostEstimate(), {(cell.arm, cell.budget): cell for cell in list_cells(plan)}
+    for record in lines:
+        if record["arm"] != "sparse":
+            costs.add(cells[record["arm"], record["budget"]], record)
+    alone = CostEstimate()
+    alone.add(cells["probe", None], next(record for record in lines if record["arm"] == "probe"))
+    assert costs.seconds(cells["sparse", 40]) == alone.seconds(cells["sparse", 40])

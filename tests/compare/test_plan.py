@@ -104,6 +104,9 @@ def test_the_size_of_a_dataset_s_images_is_its_own(tmp_path: Path) -> None:
     changed = {c.dataset for c, d in zip(list_cells(common), list_cells(own), strict=True) if c.key != d.key}
     assert changed == {"fundus"}
     assert own.input_sizes == "32 px (fundus 48 px)"
+    pooled = [plan_of(tune="pooled", image_sizes=sizes) for sizes in ({}, {"fundus": 48})]
+    keys = [{c.key for c in list_cells(plan) if c.dataset == "ultrasound" and c.arm == "full"} for plan in pooled]
+    assert not keys[0] & keys[1]  # the rate that all datasets choose is another one
     tasks = Tasks(own, tmp_path)
     assert [tasks.get(name, 0).backbone.image_size for name in ("fundus", "ultrasound")] == [48, 32]
 

@@ -6,12 +6,13 @@ from typing import Any
 import numpy as np
 import pytest
 
+from shpeft import compare
 from shpeft.compare.analysis.hypotheses import Verdict, method_verdicts
 from shpeft.compare.analysis.paired_comparison import Bootstrap
 from shpeft.compare.analysis.results import Entry, Results
 from shpeft.compare.report.page import page
-from shpeft.errors import ConfigError
-from tests.helpers.comparison_tables import ARMS, CORRECT, made_up, planned
+from shpeft.errors import ConfigError, RunError
+from tests.helpers.comparison_tables import ARMS, CORRECT, made_up, plan_of, planned
 
 
 def answered(folder: Path, questions: list[dict[str, Any]], **table: Any) -> tuple[Bootstrap, list[Verdict]]:
@@ -36,8 +37,8 @@ def test_a_yes_that_does_not_survive_the_adjustment_is_withdrawn(tmp_path: Path)
     _, first = answered(tmp_path / "b", [close | {"primary": True}, lost | {"primary": True}, clear])
     assert first[0].p == pytest.approx(0.03, abs=0.005)
     assert [v.answer for v in first] == ["not shown", "no", "yes"]  # 2 × 0.03 is no 5 %
-    assert "p = 0.06" in first[0].evidence
-    assert "for all 2 primary questions" in first[0].rule
+    assert "adjusted p = 0.06" in first[0].evidence
+    assert "Holm" in first[0].rule
     assert first[2].p is None
     assert "Holm" not in first[2].rule
     _, second = answered(tmp_path / "c", [close | {"primary": True}, clear | {"primary": True}])
@@ -67,6 +68,15 @@ def test_the_page_has_the_decision(tmp_path: Path) -> None:
     assert "| Is it above random, 0.01 %? | **yes** |" in decision
     assert "full" not in decision.split("Rules;")[0]
     assert "## Decision" not in page(bootstrap)
+
+
+def test_parts_of_a_report_have_no_common_adjustment(tmp_path: Path) -> None:
+    report = {"method": "product", "questions": [{"kind": "better", "than": "probe", "primary": True}]}
+    arms = {"probe": {"kind": "probe"}, "product": {"kind": "sparse", "images": 8}}
+    plan = plan_of(arms, seeds=[0], images_per_class={"train": [4, 6], "val": 4}, report=report)
+    compare.run(plan, tmp_path, only=["fundus/probe"])
+    with pytest.raises(RunError, match="its report has 2 parts"):
+        compare.write_report(plan, tmp_path, resamples=50)
 
 
 def test_what_is_no_comparison_of_arms_cannot_be_primary() -> None:

@@ -20,6 +20,9 @@ from shpeft.importance.scores import Scores, estimate_importance
 from tests.conftest import assert_unchanged, state
 from tests.helpers.comparison_tables import plan_of
 
+CONVOLUTIONAL = {"name": "test_resnet", "weights": "random", "image_size": 32}
+"""A backbone whose weights do not depend on the size of images."""
+
 ARMS: dict[str, dict[str, Any]] = {
     "product": {"kind": "sparse", "expectation": "all"},
     "gradient": {"kind": "sparse", "expectation": "all", "score": "gradient"},
@@ -63,6 +66,18 @@ def test_cross_fitted_arms_take_gradients_under_heads_of_the_true_labels(
     for a, b in ((0, 1), (0, 2), (1, 2)):
         assert not torch.allclose(differing[a], differing[b], rtol=1e-2)
     assert_unchanged(task.backbone, before)
+
+
+def test_scores_of_images_of_another_size_are_others(tmp_path: Path) -> None:
+    scores = []
+    for sizes in ({}, {"fundus": 64}, {"fundus": 64}):
+        plan = plan_of({"product": ARMS["product"]}, backbone=CONVOLUTIONAL, image_sizes=sizes)
+        tasks = Tasks(plan, ".")
+        tasks.get("fundus", 0)
+        cache = ScoreCache(tasks, Table(tmp_path))
+        scores.append(flat(cache.scores(plan.arms["product"], "fundus", 0)))
+    assert not torch.allclose(scores[0], scores[1], rtol=1e-2)
+    assert torch.equal(scores[1], scores[2])
 
 
 def test_the_step_score_is_made_of_gradients_that_other_arms_share(

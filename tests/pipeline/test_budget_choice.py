@@ -96,8 +96,8 @@ def test_where_no_budget_is_better_the_linear_probe_is_the_choice(tmp_path: Path
     assert {row["val_loss"] for row in choice} == {choice[0]["val_loss"]}
     assert all(row["excess"] == {"value": 0.0, "low": 0.0, "high": 0.0} for row in choice[1:])
     message = folder.state.read().message
-    assert "The linear probe had the lowest validation loss" in message
-    assert "Too close" not in message
+    assert "this model is the linear probe" in message
+    assert "lowest validation loss (" not in message
 
 
 def test_nothing_is_chosen_without_training() -> None:

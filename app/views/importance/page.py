@@ -13,7 +13,7 @@ run = session.choose_run(
     if_unsuitable="It has no scores yet. Choose another run.",
 )
 if run.config.selection.scope.startswith("last:"):
-    st.caption("This run may change the last blocks alone. Those before them stay as pretrained and are not shown.")
+    st.caption("This run could change only the last blocks. Those before them stay as pretrained and are not shown.")
 left, middle, right = st.columns([2, 3, 2])
 with left:
     score = run_score.choose_score(run)

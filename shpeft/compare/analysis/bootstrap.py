@@ -74,6 +74,14 @@ class Difference(Estimate):
         return float(min(1.0, 2 * (1 + min((r <= 0).sum(), (r >= 0).sum())) / (1 + len(r))))
 
     @property
+    def p_better(self) -> float:
+        """Twice the share of replicates without an improvement, at most 1; 1 where no resample varies."""
+        if self.flat:
+            return 1.0
+        gains = self.replicates if self.larger_is_better else -self.replicates
+        return float(min(1.0, 2 * (1 + (gains <= 0).sum()) / (1 + len(gains))))
+
+    @property
     def smallest(self) -> float | None:
         """The minimal detectable difference at 5 % and a power of 80 %; None where the replicates do not vary.
 

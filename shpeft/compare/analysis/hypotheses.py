@@ -29,7 +29,7 @@ SIDES = {"better": YES, "worse": NO}
 GAIN_RULE = "yes: the difference is that large and its 95 % interval excludes 0; no: the interval ends below it"
 SIDE_RULE = "yes or no: the 95 % interval lies on one side of 0"
 MARGIN_RULE = "yes or no: the 90 % interval lies on one side of the margin (one-sided tests at 5 %)"
-HOLM_CLAUSE = "for a yes, its p value is also below 5 % after Holm's adjustment for all {} primary questions"
+HOLM_CLAUSE = "for a yes, p is also below 5 % after Holm's adjustment for the primary questions"
 
 
 @dataclass(frozen=True)
@@ -42,7 +42,8 @@ class Verdict:
         evidence: the numbers that the rule was applied to, in words.
         rule: when the answer is yes, and when it is no.
         metric: the metric of a comparison; None for other questions.
-        p: the p value of a primary question, of the rule's test against its yes; None for other questions.
+        p: of a primary question, the p value of its test, two-sided for better and one-sided for not_worse; None for
+            other questions.
     """
 
     question: str
@@ -77,21 +78,25 @@ def method_verdicts(bootstrap: Bootstrap, comparisons: Sequence[PairedComparison
             continue
         comparison = known.get((tested, other, metric)) or bootstrap.compare(tested, other, metric)
         verdicts.append(_decide(results, question, tested, other, comparison))
-    return _adjusted(verdicts)
+    return _adjusted(verdicts, sum(question.primary for question in results.plan.report.questions))
 
 
-def _adjusted(verdicts: Sequence[Verdict]) -> list[Verdict]:
-    """Withdraw the yes of primary questions whose p value, adjusted for all of them, is 5 % or more."""
+def _adjusted(verdicts: Sequence[Verdict], number: int) -> list[Verdict]:
+    """Withdraw the yes of primary questions whose p value, adjusted for all of them, is 5 % or more.
+
+    Args:
+        number: of primary questions; those without a verdict count as well, with p = 1.
+    """
     primary = [verdict.p for verdict in verdicts if verdict.p is not None]
-    clause, adjusted, out = HOLM_CLAUSE.format(len(primary)), iter(significance.holm(primary)), []
+    adjusted, out = iter(significance.holm([*primary, *[1.0] * (number - len(primary))])), []
     for verdict in verdicts:
         if verdict.p is not None:
             p = next(adjusted)
             verdict = replace(
                 verdict,
                 answer=OPEN if verdict.answer == YES and p >= 0.05 else verdict.answer,
-                evidence=verdict.evidence if verdict.answer == PENDING else f"{verdict.evidence}, p = {p:.2g}",
-                rule=f"{verdict.rule}; {clause}",
+                evidence=verdict.evidence if verdict.answer == PENDING else f"{verdict.evidence}, adjusted p = {p:.2g}",
+                rule=f"{verdict.rule}; {HOLM_CLAUSE}",
             )
         out.append(verdict)
     return out
@@ -146,8 +151,7 @@ def _decide(
         answer, p = _not_worse(comparison, margin)
     else:
         answer = _better_by(comparison, question.by) if question.by else SIDES.get(comparison.mean.verdict, OPEN)
-        gains = (comparison.mean.value > 0) == comparison.mean.larger_is_better
-        p = comparison.mean.p if gains else 1.0
+        p = comparison.mean.p_better
     return Verdict(text, answer, evidence, rule, metric, p if question.primary else None)
 
 

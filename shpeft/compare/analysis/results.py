@@ -344,8 +344,9 @@ class Results:
         return max(blocks, key=lambda block: len(block[0]) * len(block[1]))
 
     def ranking(self, metric: str) -> Ranking | None:
-        """Rank the arms over datasets; None for fewer than two arms."""
-        entries, datasets = self.common
+        """Rank the arms over datasets, without those that repeat another one; None for fewer than two arms."""
+        common, datasets = self.common
+        entries = tuple(entry for entry in common if self.plan.arms[entry.arm].kind != "choice")
         if len(entries) < 2 or not datasets:
             return None
         sign = -1 if metric in SMALLER_IS_BETTER else 1

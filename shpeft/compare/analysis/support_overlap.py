@@ -168,7 +168,8 @@ def grouped(pairs: Iterable[SupportPair]) -> dict[str, list[SupportPair]]:
 
 
 def _compare_magnitude(plan: Plan, tasks: Tasks, score_cache: ScoreCache) -> MagnitudeAgreement:
-    arm = next((a for a in plan.arms.values() if a.score == "gradient"), Arm(kind="sparse", score="gradient"))
+    usual = Arm(kind="sparse", score="gradient", scope=plan.scope)
+    arm = next((a for a in plan.arms.values() if a.score == "gradient"), usual)
     seed, names = plan.seeds[0], list(plan.datasets)
     agreed = consensus([score_cache.specific(arm, name, seed) for name in names])
     task = tasks.get(names[0], seed)

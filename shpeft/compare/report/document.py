@@ -78,9 +78,19 @@ def report(
         *sections,
         failure_section(bootstrap, comparisons),
         _rates_section(results),
+        _choice_section(results),
         _setting_section(results),
     ]
     return "\n\n".join(part for part in parts if part) + "\n"
+
+
+def _choice_section(results: Results) -> str:
+    """Write how often each arm was taken by those that choose; empty without such arms."""
+    rows = []
+    for entry in results.of_kind("choice"):
+        taken = Counter(Entry(record["chosen"], record["chosen_budget"]).title for record in results.rows(entry))
+        rows.append([entry.title, ", ".join(f"{title}: {count}" for title, count in taken.most_common())])
+    return "## Choices\n\n" + table(["arm", "how often it took each"], rows) if rows else ""
 
 
 def _setting_section(results: Results) -> str:
@@ -88,12 +98,15 @@ def _setting_section(results: Results) -> str:
     cases = {r["dataset"]: r["cases"] for r in records}
     rows = [[name, *map(cases[name].get, ("train", "val", "test"))] for name in plan.datasets if name in cases]
     data = table(["dataset", "training", "validation", "test"], rows)
-    hours = sum(r["seconds"] for r in records) / 3600
+    hours = sum(r["seconds"] for r in records if r["kind"] != "choice") / 3600  # its seconds are its candidates'
     caps = ", ".join(f"{n} {part}" for part, n in plan.images_per_class.model_dump().items() if n) or "no limit"
     versions = ", ".join(f"{k} {v}" for k, v in records[-1]["libraries"].items() if k in ("shpeft", "torch", "timm"))
     test_images = "Every cell uses the test images once."
     if plan.tested_on == "training":
         test_images = "Half of each training split stands in for the test images, which are not used."
+    kept = "the epoch that has the lowest validation loss after temperature scaling"
+    if plan.training.average == "last_quarter":
+        kept = "the mean of the weights over the last quarter of them, unless an arm says otherwise"
     chosen = {
         "each": "by each seed",
         "first": "by the first seed, for all seeds",
@@ -102,8 +115,8 @@ def _setting_section(results: Results) -> str:
     return (
         f"## Setting, hardware and hours\n\nBackbone {plan.backbone.name} at "
         f"{plan.input_sizes}; seeds {', '.join(map(str, plan.seeds))}; images per class at "
-        f"most: {caps}. Training runs for at most {plan.training.epochs} epochs and keeps the one with the lowest "
-        "validation loss after temperature scaling. Learning rates are chosen on validation images "
+        f"most: {caps}. Training runs for at most {plan.training.epochs} epochs and ends with {kept}. "
+        "Learning rates are chosen on validation images "
         f"{chosen}, from the same number of rates for every arm. {test_images}\n\n{len(records)} cells took "
         f"**{hours:.1f} hours**, the sum of their durations; several processes may have shared the work. Hardware: "
         f"{plan.report.hardware or 'not recorded'}; cells by processor: {_processors(records)}. Training on another "

@@ -46,12 +46,19 @@ def write_report(plan: Plan, out: str | Path, *, to: str | Path | None = None, r
         The path of ``RESULTS.md``.
 
     Raises:
-        RunError: the table has no finished cell of this plan, or is damaged.
+        RunError: the table has no finished cell of this plan, or is damaged; or there are primary questions and several
+            parts.
     """
     table = Table(out, make=False)
     groups, overlaps = results_by_task(plan, table), read_overlaps(table.folder)
     folder = Path(to) if to else table.folder
     several = len(groups) > 1
+    if several and any(question.primary for question in plan.report.questions):
+        raise RunError(
+            "The plan has primary questions, whose p values are adjusted together, and its report has "
+            f"{len(groups)} parts, one for each task and number of training images. Leave 'primary' out, or write a "
+            "plan for each part."
+        )
     bootstraps = [Bootstrap(results, resamples) for results in groups]
     parts = [
         _write_part(

@@ -93,7 +93,8 @@ class CellRunner:
     def _choose(self, cell: Cell, base: Record) -> Record:
         """Take the results of one of the finished cells that a cell chooses among."""
         chosen, measured = chosen_part(cell, self.table)
-        record = measured | base
+        ours = set(base) - {"libraries", "processor"}
+        record = base | {name: value for name, value in measured.items() if name not in ours}
         if chosen is None:
             self.table.add_cell(record, None)
         else:

@@ -3,7 +3,8 @@
 from collections.abc import Sequence
 
 from shpeft.compare.cells import Cell
-from shpeft.compare.table import Record, Table
+from shpeft.compare.table import CELLS, Record, Table
+from shpeft.errors import RunError
 from shpeft.evaluation.by_task import validation_loss
 from shpeft.evaluation.predict import Predictions
 from shpeft.pipeline.budget_choice import excess_loss
@@ -35,6 +36,9 @@ def chosen_part(cell: Cell, table: Table) -> tuple[Record | None, Record]:
     """Return the record that a cell chooses, and the measured part of its own record.
 
     The seconds of every candidate count: all of them are trained. The first value is None where all of them failed.
+
+    Raises:
+        RunError: a candidate has no validation predictions.
     """
     finished = table.cells()
     records = [finished[candidate.key] for candidate in cell.candidates]
@@ -42,6 +46,12 @@ def chosen_part(cell: Cell, table: Table) -> tuple[Record | None, Record]:
     seconds = {"seconds": round(sum(record["seconds"] for record in records), 2)}
     if not trained:
         return None, {"status": "failed", "failure": "every training that it chooses among failed"} | seconds
+    if lacking := next((each for each in trained if not table.has_validation(each["key"])), None):
+        raise RunError(
+            f"'{cell.title}' chooses by the validation images, and the finished cell {lacking['key']} of "
+            f"{lacking['arm']} has no validation predictions, as cells of older versions. Remove its line from "
+            f"{CELLS} and run the comparison again, or leave the arm out."
+        )
     rule = cell.plan.arms[cell.arm].rule
     record = trained[choose([table.validation(each["key"]) for each in trained], rule)]
     measured = {name: value for name, value in record.items() if name not in OF_THE_TRAINING}

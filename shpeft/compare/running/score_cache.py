@@ -121,7 +121,7 @@ class ScoreCache:
         """
         score, plan = task_specific_name(arm), self._plan
         parts = {
-            "backbone": plan.backbone.model_dump(exclude_defaults=True),
+            "backbone": plan.backbone_of(dataset).model_dump(exclude_defaults=True),
             "dataset": plan.datasets[dataset].model_dump(exclude_defaults=True),
             "caps": plan.images_per_class.model_dump(),
             **({} if plan.tested_on == "test" else {"tested_on": plan.tested_on}),
@@ -130,7 +130,7 @@ class ScoreCache:
             **({} if arm.heads == "fitted" else {"heads": arm.heads}),
         }
         path = self._table.cached(f"scores-{_digest(parts)}.safetensors")
-        if path.exists():  # all tasks' backbones are the same except for the head
+        if path.exists():  # all tasks' backbones have the same matrices
             backbone = self._tasks.latest.backbone
             infos, values = backbone.weight_infos(arm.eligible), safetensors.torch.load_file(path)
             return Scores(score, {info.name: values[info.name] for info in infos}, infos, backbone.weight_count)
