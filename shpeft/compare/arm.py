@@ -61,7 +61,7 @@ class Training(Section):
     weight_decay: float = same_as(TrainingConfig, "weight_decay")
     warmup: float = same_as(TrainingConfig, "warmup")
     eps: float = Field(1e-8, gt=0, description="ε of AdamW.")
-    average: Average = same_as(TrainingConfig, "average")
+    average: Average = same_as(TrainingConfig, "average", "none")
     keep_start: bool = Field(
         False, description="Whether the linear probe competes with the epochs, as in a run; the first tables did not."
     )

@@ -49,7 +49,10 @@ PRESETS = {
 }
 """Each preset by the name that the command line takes."""
 
-SELECTION_OF_OLD_RUNS = {"expectation": "batch", "spread": "none", "scope": "matrices"}
+SETTINGS_OF_OLD_RUNS = {
+    "selection": {"expectation": "batch", "spread": "none", "scope": "matrices"},
+    "training": {"average": "none"},
+}
 """The settings of runs whose files do not have them: they were written before, or when the default was another one."""
 
 

@@ -14,7 +14,7 @@ from cyclopts import Parameter
 from pydantic import AliasChoices, BeforeValidator, Field
 
 from shpeft.config.documents import Document, Section, read_mapping
-from shpeft.config.presets import PRESETS, SELECTION_OF_OLD_RUNS
+from shpeft.config.presets import PRESETS, SETTINGS_OF_OLD_RUNS
 from shpeft.support.image_size import ImageSize, height_and_width, read_image_size
 
 EMBEDDED = "embedded"
@@ -60,7 +60,7 @@ Modality = Literal[
     "microscopy",
 ]
 Balance = Literal["none", "loss", "sampling"]
-Average = Literal["none", "last_quarter"]
+Average = Literal["auto", "none", "last_quarter"]
 Steps = Literal["uniform", "sensitivity"]
 Precision = Literal["float32", "bfloat16"]
 PrecisionChoice = Literal["auto", "float32", "bfloat16"]
@@ -474,11 +474,11 @@ class TrainingConfig(Section):
     """How the selected weights and the head are trained."""
 
     epochs: Annotated[int, Setting("Epochs", advanced=False)] = Field(
-        10,
+        16,
         ge=1,
         le=1000,
-        description="Passes over the training images; the best epoch on the validation images wins, "
-        "or the linear probe if no epoch beats it.",
+        description="Passes over the training images. On the validation images the result is never worse than the "
+        "linear probe.",
     )
     batch_size: Annotated[int, Setting("Batch size")] = Field(16, ge=1, le=4096, description="Images per step.")
     lr: Annotated[float, Setting("Learning rate of the weights", step=1e-4)] = Field(
@@ -510,12 +510,18 @@ class TrainingConfig(Section):
     average: Annotated[
         Average,
         Setting(
-            "Average the weights", {"none": "No: the best epoch", "last_quarter": "Over the last quarter of the epochs"}
+            "Average the weights",
+            {
+                "auto": "Automatic: over the last quarter of the epochs",
+                "none": "No: the best epoch",
+                "last_quarter": "Over the last quarter of the epochs",
+            },
         ),
     ] = Field(
-        "none",
+        "auto",
         description="last_quarter: the result is the mean of the weights after each of the last quarter of the epochs, "
-        "where it beats the start on the validation images, instead of the best single epoch.",
+        "where it beats the start on the validation images, instead of the best single epoch. auto does so, but takes "
+        "the best round where sites train together.",
     )
     augment: Annotated[
         Augmentation,
@@ -696,8 +702,9 @@ class RunConfig(Document):
             ConfigError: as ``from_yaml``.
         """
         raw = read_mapping(path)
-        if isinstance(raw.get("selection"), dict):
-            raw["selection"] = SELECTION_OF_OLD_RUNS | raw["selection"]
+        for section, settings in SETTINGS_OF_OLD_RUNS.items():
+            if isinstance(raw.get(section), dict):
+                raw[section] = settings | raw[section]
         return cls.parse(raw)
 
     def with_preset(self, name: str) -> "RunConfig":

@@ -11,7 +11,7 @@ from shpeft.training.loop import EpochReport
 
 
 def training_curves(history: Sequence[EpochReport]) -> go.Figure:
-    """Draw loss (left) and validation metrics (right) over the epochs of a run; a star marks the best epoch.
+    """Draw loss (left) and validation metrics (right) over the epochs of a run; a star marks the result.
 
     Epoch 0 is the start, which has no training loss. Of a regression the loss is drawn alone.
 
@@ -49,7 +49,7 @@ def training_curves(history: Sequence[EpochReport]) -> go.Figure:
     figure.add_scatter(
         x=[report.epoch for report in best],
         y=[report.val_loss for report in best],
-        name="best epoch",
+        name="result",
         mode="markers",
         marker={"symbol": "star", "size": 14, "color": ORANGE},
         cliponaxis=False,

@@ -144,7 +144,7 @@ def compare_budgets(
     lowest, balanced = validated(best.delta), config.training.balance != "none"
     at_start, of_probe = training_summary(best.history)["best_epoch"] == 0, validated(setup.probe)
     excess = None if at_start else excess_loss(of_probe, lowest, balanced)
-    rows = [row(0, None, best.history[0].val_loss, excess, epochs=0, best_epoch=0)]
+    rows = [row(0, None, best.history[0].val_loss, excess, epochs=0, best_epoch=0, averaged=0)]
     for result in results:
         excess = None if result is best and not at_start else excess_loss(validated(result.delta), lowest, balanced)
         summary = training_summary(result.history)
@@ -153,9 +153,13 @@ def compare_budgets(
 
 
 def training_summary(history: Sequence[EpochReport]) -> dict[str, Any]:
-    """Return how many epochs there were and which is the result; 0 is the start."""
-    best = max((report.epoch for report in history if report.best), default=None)
-    return {"epochs": epochs_of(history), "best_epoch": best}
+    """Return how many epochs there were, which is the result (0 is the start), and of how many it is the mean.
+
+    ``averaged`` is 0 where the result is that of a single epoch.
+    """
+    best = next((report for report in reversed(history) if report.best), None)
+    epoch, averaged = (None, 0) if best is None else (best.epoch, best.averaged)
+    return {"epochs": epochs_of(history), "best_epoch": epoch, "averaged": averaged}
 
 
 def epochs_of(history: Sequence[EpochReport]) -> int:

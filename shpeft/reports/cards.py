@@ -123,6 +123,7 @@ def _values(
             **{key: getattr(training, key) for key in ("batch_size", "lr", "head_lr", "weight_decay")},
             "epochs_planned": training.epochs,
             **{key: metrics["training"][key] for key in ("epochs", "best_epoch")},
+            "averaged": metrics["training"].get("averaged", 0),
             "seed": run.config.seed,
         },
         "results": {key: metrics[key] for key in ("finetuned", "probe", "difference")},

@@ -10,7 +10,7 @@ from shpeft.reports.formatting import rate, table, whole
 from shpeft.reports.image_section import Section
 from shpeft.support.bounded_files import parse_json, read_regular_file
 from shpeft.support.environment import environment, threads
-from shpeft.support.formatting import class_table, interval, metrics_of_task
+from shpeft.support.formatting import class_table, interval, metrics_of_task, training_result
 from shpeft.support.formatting import percent as share
 from shpeft.support.jsonable import to_jsonable
 from shpeft.support.limits import DOCUMENT_BYTES
@@ -19,7 +19,7 @@ from shpeft.support.limits import DOCUMENT_BYTES
 def model(header: Mapping[str, Any], metrics: Mapping[str, Any], reliability: AnyReliability | None) -> Section:
     """Return the model card."""
     weights, training = metrics["weights"], metrics["training"]
-    best, size = training["best_epoch"], header["image_size"]
+    size = header["image_size"]
     shape = f"{size} pixels square" if isinstance(size, int) else f"{size} pixels (height x width)"
     facts = [
         ("Backbone", f"{header['backbone']} ({header['weights']}), input {shape}"),
@@ -31,8 +31,7 @@ def model(header: Mapping[str, Any], metrics: Mapping[str, Any], reliability: An
         ),
         (
             "Training",
-            f"{training['epochs']} epochs; "
-            + (f"the best is epoch {best}" if best else "no epoch improved on the linear probe, which is the result"),
+            f"{training['epochs']} epochs; {training_result(training)}",
         ),
     ]
     results = [

@@ -8,7 +8,7 @@ from shpeft import NOTICE
 from shpeft.config.schema import RunConfig
 from shpeft.errors import RunError
 from shpeft.runs.run_file import DAMAGE
-from shpeft.support.formatting import class_table, interval, metrics_of_task, percent
+from shpeft.support.formatting import class_table, interval, metrics_of_task, percent, training_result
 from shpeft.support.jsonable import to_jsonable
 from shpeft.support.markdown import code, plain
 
@@ -192,18 +192,13 @@ def _data(dataset: Mapping[str, Any]) -> str:
 
 
 def _training(config: RunConfig, metrics: Mapping[str, Any]) -> str:
-    chosen, best = config.training, metrics["training"]["best_epoch"]
-    best_epoch = (
-        f"epoch {best} was the best on the validation images"
-        if best
-        else "no epoch was better than the start on the validation images, so this model is the linear probe"
-    )
+    chosen, result = config.training, training_result(metrics["training"])
     done = metrics["training"]["epochs"]
     stopped = f" (stopped; {chosen.epochs} were planned)" if done < chosen.epochs else ""
     return (
         f"## Training\n\nThe head began as the linear probe. {done} epochs{stopped}, batches of "
         f"{chosen.batch_size}, learning rates {chosen.lr:g} (weights) and {chosen.head_lr:g} (head), weight decay "
-        f"{chosen.weight_decay:g}, seed {config.seed}; {best_epoch}. `config.yaml` has the whole configuration, "
+        f"{chosen.weight_decay:g}, seed {config.seed}; {result}. `config.yaml` has the whole configuration, "
         "`environment.json` the versions."
     )
 

@@ -140,6 +140,28 @@ def spread(estimate: Mapping[str, float | None], sign: bool = False) -> str:
     return mean if estimate["sd"] is None else f"{mean} ± {sd} [{low}, {high}]"
 
 
+def training_result(training: Mapping[str, Any]) -> str:
+    """Return which epochs gave the result of a run, in words.
+
+    Args:
+        training: of ``metrics.json``: ``best_epoch``, and ``averaged``, which older runs lack.
+
+    Examples:
+        >>> training_result({"best_epoch": 3})
+        'epoch 3 was the best on the validation images'
+        >>> training_result({"best_epoch": 16, "averaged": 4})
+        'the result is the mean of the weights after epochs 13 to 16'
+        >>> training_result({"best_epoch": 0, "averaged": 0})
+        'no epoch was better than the start on the validation images, so this model is the linear probe'
+    """
+    best, averaged = training["best_epoch"], training.get("averaged", 0)
+    if not best:
+        return "no epoch was better than the start on the validation images, so this model is the linear probe"
+    if averaged:
+        return f"the result is the mean of the weights after epochs {best - averaged + 1} to {best}"
+    return f"epoch {best} was the best on the validation images"
+
+
 def percent(share: float) -> str:
     """Return a share of weights as a percentage, with more digits if it is tiny.
 

@@ -27,6 +27,7 @@ class EpochReport:
         val_balanced_accuracy: the balanced accuracy on the validation images; NaN where the task has none.
         seconds: since training began.
         best: whether the delta takes the values that this report evaluates, so that the last such report is the result.
+        averaged: the number of last epochs whose weights' mean this report evaluates; 0: its own weights.
 
     Examples:
         >>> from shpeft import EpochReport
@@ -44,6 +45,7 @@ class EpochReport:
     val_balanced_accuracy: float
     seconds: float
     best: bool
+    averaged: int = 0
 
     def __str__(self) -> str:
         mark = "  best so far" if self.best else ""

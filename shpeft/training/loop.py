@@ -94,10 +94,11 @@ def finetune(
     has a higher validation loss than the start. When the generator ends or is closed, the backbone is as before, bit
     for bit, and the delta has the values and the head of the best epoch.
 
-    With ``average``, the epochs of the last quarter are evaluated as the mean of the weights after each of them so far,
-    and the last mean that beats the start is the result. Single epochs do not compete with it: the lowest of many
-    losses on a hundred validation images is partly luck, and the mean needs no choice. Where no mean beats the start,
-    or training was stopped before the last quarter, the best single epoch or the start is the result.
+    With ``average`` other than ``none``, the epochs of the last quarter are evaluated as the mean of the weights after
+    each of them so far, and the last mean that beats the start is the result. Single epochs do not compete with it:
+    the lowest of many losses on a hundred validation images is partly luck, and the mean needs no choice. Where no
+    mean beats the start, or training was stopped before the last quarter, the best single epoch or the start is the
+    result.
 
     Args:
         lr: the peak learning rate of the selected weights.
@@ -107,7 +108,7 @@ def finetune(
         lr_scale: (k,) factors of ``lr`` for each selected weight, see ``delta.trainable.lr_scale``; None: 1.
         warmup: the share of the steps in which the learning rates rise from 0.
         average: ``none``, or the weights' mean over the last epochs: over a number of them, or over the
-            ``last_quarter``.
+            ``last_quarter``, as ``auto`` does.
         keep_start: False lets the best epoch win even over a better start.
         prune: sets values back to 0 during the first epochs. Epochs before its last one do not compete; the caller
             restricts the delta to what remains.
@@ -224,12 +225,12 @@ def averaged_epochs(average: Average | int, epochs: int) -> int:
     """Return how many of the last epochs are averaged.
 
     Examples:
-        >>> averaged_epochs("last_quarter", 16), averaged_epochs("last_quarter", 10), averaged_epochs("none", 10)
+        >>> averaged_epochs("auto", 16), averaged_epochs("last_quarter", 10), averaged_epochs("none", 10)
         (4, 3, 0)
     """
     if isinstance(average, int):
         return average
-    return math.ceil(epochs / 4) if average == "last_quarter" else 0
+    return 0 if average == "none" else math.ceil(epochs / 4)
 
 
 def run_epochs(
@@ -336,7 +337,8 @@ def run_epochs(
         wins = epoch >= competing_from and val_loss < (best if mean is None else start_loss)
         best = val_loss if wins else best
         seconds = time.monotonic() - began
-        report = EpochReport(epoch, epochs, sum(losses) / len(data.train), *measured, seconds=seconds, best=wins)
+        in_mean = nth if nth > 1 else 0
+        report = EpochReport(epoch, epochs, sum(losses) / len(data.train), *measured, seconds, wins, in_mean)
         yield report, evaluated, mean
     progress("training", steps, steps)
 

@@ -159,7 +159,7 @@ def test_control_c_keeps_the_best_epoch_and_a_second_one_cancels(
     if presses == 1:
         metrics = folder.metrics.read()
         assert metrics is not None
-        assert metrics["training"] == {"epochs": 1, "best_epoch": 1, "cached_below": None}
+        assert metrics["training"] == {"epochs": 1, "best_epoch": 1, "averaged": 0, "cached_below": None}
         assert "Stopped after epoch 1 of 2." in result.output
     else:
         assert folder.state.status == "cancelled"

@@ -44,8 +44,9 @@ def delta_of(folder: RunFolder) -> SparseDelta:
 
 
 def test_with_one_site_it_is_ordinary_training_to_the_bit(tmp_path: Path) -> None:
+    training = {"epochs": 3, "batch_size": 16, "lr": 3e-3, "head_lr": 3e-3, "lr_scale": "sensitivity"}
     config = tiny(
-        training={"epochs": 3, "batch_size": 16, "lr": 3e-3, "head_lr": 3e-3, "lr_scale": "sensitivity"},
+        training=training | {"average": "none"},
         dataset={"source": "phantom:fundus?n=60&size=32"},
         seed=1,
     )

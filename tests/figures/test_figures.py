@@ -228,8 +228,8 @@ def test_training_curves_span_the_run_and_mark_the_best_epoch(
     lines = {trace.name: trace for trace in figure.data}
     assert list(lines["training loss"].y) == [report.loss for report in history]
     assert list(lines["validation AUROC"].y) == [report.val_auroc for report in history]
-    assert list(lines["best epoch"].x) == [2]
-    assert list(lines["best epoch"].y) == [history[1].val_loss]
+    assert list(lines["result"].x) == [2]
+    assert list(lines["result"].y) == [history[1].val_loss]
     assert all(axis.range == (0.5, 8.5) for axis in figure.select_xaxes())
     assert "No epoch" in figures.training_curves([]).layout.annotations[0].text
     assert len(figures.training_curves(history[:1]).data) == len(figure.data)

@@ -42,7 +42,7 @@ def prepared(data: Dataset) -> Prepared:
 def test_it_learns_and_keeps_the_best_epoch(prepared: Prepared, data: Dataset) -> None:
     backbone, delta = prepared
     before = state(backbone)
-    reports = list(finetune(backbone, delta, data, epochs=6, lr=5e-3))
+    reports = list(finetune(backbone, delta, data, epochs=6, lr=5e-3, average="none"))
     assert_unchanged(backbone, before)
     assert [r.epoch for r in reports] == [0, 1, 2, 3, 4, 5, 6]
     assert math.isnan(reports[0].loss)
@@ -152,7 +152,7 @@ def test_the_last_epochs_are_averaged_as_by_hand(data: Dataset) -> None:
     backbone, delta = started(data)
     options: dict[str, Any] = {"epochs": 6, "lr": 2e-2, "head_lr": 1e-2, "batch_size": 8}
     checkpoints: list[Checkpoint] = []
-    plain = numbers(finetune(backbone, delta, data, on_checkpoint=checkpoints.append, **options))
+    plain = numbers(finetune(backbone, delta, data, average="none", on_checkpoint=checkpoints.append, **options))
     backbone, delta = started(data)
     averaged: list[Checkpoint] = []
     reports = numbers(finetune(backbone, delta, data, average="last_quarter", on_checkpoint=averaged.append, **options))
@@ -162,6 +162,7 @@ def test_the_last_epochs_are_averaged_as_by_hand(data: Dataset) -> None:
     values = torch.stack([checkpoint.values for checkpoint in checkpoints[4:]]).mean(0)
     weight = torch.stack([checkpoint.head.weight for checkpoint in checkpoints[4:]]).mean(0)
     assert reports[-1].best
+    assert [r.averaged for r in reports] == [0, 0, 0, 0, 0, 0, 2]
     torch.testing.assert_close(delta.values, values, rtol=1e-5, atol=1e-7)
     torch.testing.assert_close(delta.head.weight, weight, rtol=1e-5, atol=1e-7)
     with delta.applied(backbone):

@@ -105,7 +105,7 @@ def _setting_section(results: Results) -> str:
     if plan.tested_on == "training":
         test_images = "Half of each training split stands in for the test images, which are not used."
     kept = "the epoch that has the lowest validation loss after temperature scaling"
-    if plan.training.average == "last_quarter":
+    if plan.training.average != "none":
         kept = "the mean of the weights over the last quarter of them, unless an arm says otherwise"
     chosen = {
         "each": "by each seed",

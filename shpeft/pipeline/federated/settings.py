@@ -22,7 +22,7 @@ def check_settings(config: RunConfig, federation: Federation) -> None:
         "budget auto": selection.budget == AUTO,
         "score wanda": selection.score == "wanda",
         f"formula {selection.formula}": selection.score == "hybrid" and selection.formula != "product",
-        f"average {training.average}": training.average != "none",
+        f"average {training.average}": training.average == "last_quarter",
     }
     if asked := [name for name, use in refused.items() if use]:
         raise ConfigError(
