@@ -95,7 +95,7 @@ ACTS: dict[str, dict[str, Act]] = {
     "importance": {
         "another quantity": clicked("Mean score"),
         "another score": clicked("Task-specific"),
-        "one matrix": option("Matrix", "blocks.0.attn.qkv"),
+        "one matrix": option("Matrix", "attn.qkv"),
     },
     "overlap": {"to Importance": lambda page: page.get_by_role("link", name="Importance", exact=True).click()},
     "evaluate": {
