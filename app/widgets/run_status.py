@@ -190,8 +190,8 @@ def training_curves(snapshot: Snapshot, live: bool = False) -> None:
     elif live and find_run(snapshot.run).config.training.average != "none":
         saved = "The mean of the weights over the last quarter of the epochs will be saved"
     st.caption(
-        f"{trained}, validation loss {last.val_loss:.3f}{auroc}. {saved}, or the start where that is better: the "
-        "linear probe (epoch 0)."
+        f"{trained}, validation loss {last.val_loss:.3f}{auroc}. {plain(saved)}, or the start where that is better: "
+        "the linear probe (epoch 0)."
     )
     if not live:
         only_auroc = all(math.isnan(report.val_balanced_accuracy) for report in snapshot.history)

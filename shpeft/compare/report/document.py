@@ -104,9 +104,9 @@ def _setting_section(results: Results) -> str:
     test_images = "Every cell uses the test images once."
     if plan.tested_on == "training":
         test_images = "Half of each training split stands in for the test images, which are not used."
-    kept = "the epoch that has the lowest validation loss after temperature scaling"
+    outcome = "the epoch that has the lowest validation loss after temperature scaling"
     if plan.training.average != "none":
-        kept = "the mean of the weights over the last quarter of them, unless an arm says otherwise"
+        outcome = "the mean of the weights over the last quarter of them, unless an arm says otherwise"
     chosen = {
         "each": "by each seed",
         "first": "by the first seed, for all seeds",
@@ -115,7 +115,7 @@ def _setting_section(results: Results) -> str:
     return (
         f"## Setting, hardware and hours\n\nBackbone {plan.backbone.name} at "
         f"{plan.input_sizes}; seeds {', '.join(map(str, plan.seeds))}; images per class at "
-        f"most: {caps}. Training runs for at most {plan.training.epochs} epochs and ends with {kept}. "
+        f"most: {caps}. Training runs for at most {plan.training.epochs} epochs and ends with {outcome}. "
         "Learning rates are chosen on validation images "
         f"{chosen}, from the same number of rates for every arm. {test_images}\n\n{len(records)} cells took "
         f"**{hours:.1f} hours**, the sum of their durations; several processes may have shared the work. Hardware: "
