@@ -185,10 +185,9 @@ def training_curves(snapshot: Snapshot, live: bool = False) -> None:
     auroc = "" if no_auroc else f", validation AUROC {last.val_auroc:.3f}"
     what = "numbers" if no_auroc else "probabilities"
     saved = f"The epoch whose {what} fit the validation images best is saved"
-    if averaged := next((report.averaged for report in reversed(snapshot.history) if report.best), 0):
-        saved = f"The mean of the weights of {averaged} epochs is saved"
-    elif live and find_run(snapshot.run).config.training.average != "none":
-        saved = "The mean of the weights over the last quarter of the epochs will be saved"
+    averaged = next((report.averaged for report in reversed(snapshot.history) if report.best), 0)
+    if averaged or (live and find_run(snapshot.run).config.training.average != "none"):
+        saved = "The mean of the weights over the last quarter of the epochs is saved"
     st.caption(
         f"{trained}, validation loss {last.val_loss:.3f}{auroc}. {plain(saved)}, or the start where that is better: "
         "the linear probe (epoch 0)."
