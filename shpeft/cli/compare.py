@@ -90,6 +90,8 @@ def run(
             on_cell=lambda cell, record, done, total, left: line(_sentence(cell, record, done, total, left)),
         )
     print(f"{len(table.cells())} cells in {table.folder}")
+    if waiting := sum(cell.key not in table.cells() for cell in compare.matching_cells(plan, only or ())):
+        print(f"{waiting} cells wait for others that --only leaves out.")
 
 
 @app.command

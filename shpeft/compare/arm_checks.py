@@ -25,7 +25,9 @@ def check_arm(plan: "Plan", name: str, arm: Arm) -> None:
         raise ValueError(f"arm {name} reverts nothing: give 'of', an arm of kind full")
     if (arm.kind == "choice") != bool(arm.among) or (arm.rule != "lowest" and not arm.among):
         raise ValueError(f"arm {name}: kind choice and 'among', the arms of which one is taken, need each other")
-    if arm.kind == "choice" and (others := sorted(arm.model_fields_set - {"kind", "among", "rule"})):
+    if arm.kind == "choice" and (
+        others := sorted(arm.model_dump(exclude_defaults=True).keys() - {"kind", "among", "rule"})
+    ):
         raise ValueError(f"arm {name} takes an arm as it is, so that {others[0]} has no effect: leave it out")
     if missing := [each for each in arm.among if each not in plan.arms or plan.arms[each].kind == "choice"]:
         raise ValueError(f"arm {name} cannot choose {missing[0]!r}; name other arms of {', '.join(plan.arms)}")

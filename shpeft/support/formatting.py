@@ -157,6 +157,8 @@ def training_result(training: Mapping[str, Any]) -> str:
     best, averaged = training["best_epoch"], training.get("averaged", 0)
     if not best:
         return "no epoch was better than the start on the validation images, so this model is the linear probe"
+    if averaged == 1:
+        return f"the result is epoch {best}"
     if averaged:
         return f"the result is the mean of the weights after epochs {best - averaged + 1} to {best}"
     return f"epoch {best} was the best on the validation images"

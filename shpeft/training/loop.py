@@ -222,15 +222,16 @@ def finetune(
 
 
 def averaged_epochs(average: Average | int, epochs: int) -> int:
-    """Return how many of the last epochs are averaged.
+    """Return how many of the last epochs are averaged; a quarter of a single epoch is no mean, and the best one counts.
 
     Examples:
-        >>> averaged_epochs("auto", 16), averaged_epochs("last_quarter", 10), averaged_epochs("none", 10)
+        >>> averaged_epochs("auto", 16), averaged_epochs("last_quarter", 10), averaged_epochs("auto", 4)
         (4, 3, 0)
     """
     if isinstance(average, int):
         return average
-    return 0 if average == "none" else math.ceil(epochs / 4)
+    quarter = math.ceil(epochs / 4)
+    return 0 if average == "none" or quarter < 2 else quarter
 
 
 def run_epochs(
@@ -337,8 +338,7 @@ def run_epochs(
         wins = epoch >= competing_from and val_loss < (best if mean is None else start_loss)
         best = val_loss if wins else best
         seconds = time.monotonic() - began
-        in_mean = nth if nth > 1 else 0
-        report = EpochReport(epoch, epochs, sum(losses) / len(data.train), *measured, seconds, wins, in_mean)
+        report = EpochReport(epoch, epochs, sum(losses) / len(data.train), *measured, seconds, wins, max(nth, 0))
         yield report, evaluated, mean
     progress("training", steps, steps)
 

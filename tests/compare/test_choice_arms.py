@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+import yaml
 
 from shpeft import compare
 from shpeft.compare.cells import list_cells
@@ -69,6 +70,11 @@ def test_a_choice_waits_for_its_candidates(tmp_path: Path) -> None:
     assert not table.cells()
     compare.run(plan, tmp_path, only=["fundus/probe", "fundus/auto"])
     assert {record["arm"] for record in table.cells().values()} == {"probe"}
+
+
+def test_a_table_s_plan_with_a_choice_can_be_read_again() -> None:
+    plan = plan_of(ARMS)
+    assert compare.Plan.parse(yaml.safe_load(plan.to_yaml())) == plan
 
 
 def test_a_choice_follows_its_candidates_key() -> None:

@@ -72,6 +72,18 @@ def test_a_dry_run_counts_the_cells_that_are_left_in_hours(plan_file: Path, monk
     assert printed.splitlines()[1].split()[:2] == ["probe", "2"]
     assert "Cells that the table has are not counted." in printed
     shpeft("compare", plan_file, "--dry-run", "--only", "none", code=2)
+    assert "wait" not in shpeft("compare", plan_file, "--only", "fundus/probe").stdout
+
+
+def test_cells_that_cannot_run_alone_are_counted(tmp_path: Path) -> None:
+    arms = {
+        "probe": {"kind": "probe"},
+        "head": {"kind": "head"},
+        "auto": {"kind": "choice", "among": ["probe", "head"]},
+    }
+    path = tmp_path / "plan.yaml"
+    path.write_text(plan_of(arms).to_yaml())
+    assert "4 cells wait for others that --only leaves out." in shpeft("compare", path, "--only", "*/auto").stdout
 
 
 def test_a_precision_that_is_slower_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
